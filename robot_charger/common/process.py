@@ -1,0 +1,64 @@
+"""How a process of the station begins and ends, with or without ROS."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+PARENT = "ROBOT_CHARGER_PARENT"  # pid of the command line tool that started this process
+_PR_SET_PDEATHSIG = 1
+BAD_USAGE = 2
+
+
+def refuse(text: str) -> NoReturn:
+    """One line for a person and exit status 2."""
+    print(text.replace("\n", " "), file=sys.stderr, flush=True)
+    raise SystemExit(BAD_USAGE)
+
+
+def end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the command line tool dies, even by kill -9."""
+    parent = os.environ.get(PARENT)
+    if not parent:
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def parent_gone() -> bool:
+    """True when a command line tool started this process and is no longer there."""
+    parent = os.environ.get(PARENT)
+    return bool(parent) and os.getppid() != int(parent or 0)
+
+
+class StopSignal:
+    """SIGINT and SIGTERM as an event, for a process whose last act is to make things safe."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        signal.signal(signal.SIGTERM, self._handle)
+        signal.signal(signal.SIGINT, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.event.set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        return self.event.wait(timeout_s)
+
+
+def outlive_parent(stop: StopSignal, is_safe: Callable[[], bool], grace_s: float = 2.0) -> None:
+    """Block until asked to stop; when the parent dies, stay until the outside is safe or grace_s has passed."""
+    while not stop.wait(0.1):
+        if parent_gone():
+            deadline = time.monotonic() + grace_s
+            while time.monotonic() < deadline and not is_safe():
+                stop.wait(0.02)
+            return

@@ -1,0 +1,95 @@
+"""Every topic of the station with its type and quality of service, in one table.
+
+Names are relative: per-EVSE topics live under ``/evseN``, station topics at the root.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from robot_charger import msg
+
+M = TypeVar("M")
+
+
+def _qos(reliable: bool, latched: bool, depth: int) -> QoSProfile:
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+
+
+STREAM = _qos(reliable=False, latched=False, depth=1)  # periodic, the newest counts
+REPORT = _qos(reliable=True, latched=False, depth=1)
+LATCHED = _qos(reliable=True, latched=True, depth=1)
+EVENTS = _qos(reliable=True, latched=False, depth=100)
+
+EVSE_TOPICS: dict[str, tuple[type, QoSProfile]] = {
+    "vehicle/target": (msg.VehicleTarget, STREAM),
+    "vehicle/link": (msg.VehicleLink, REPORT),
+    "power/permit": (msg.ChargePermit, STREAM),
+    "power/state": (msg.SupplyState, STREAM),
+    "power/limits": (msg.SupplyLimits, LATCHED),
+    "power/meter": (msg.MeterReading, REPORT),
+    "bay/state": (msg.BayState, REPORT),
+    "pilot/command": (msg.PilotCommand, LATCHED),
+    "pilot/state": (msg.PilotState, STREAM),
+    "robot/permit": (msg.MotionPermit, STREAM),
+    "session/state": (msg.SessionState, LATCHED),
+    "session/event": (msg.SessionEvent, EVENTS),
+    "backend/limit": (msg.ChargingLimit, LATCHED),
+    "backend/request": (msg.BackendRequest, EVENTS),
+    "fault": (msg.Fault, EVENTS),
+}
+
+STATION_TOPICS: dict[str, tuple[type, QoSProfile]] = {
+    "/power/modules": (msg.ModuleArray, STREAM),
+    "/safety/state": (msg.SafetyState, REPORT),
+    "/robot/state": (msg.RobotState, STREAM),
+    "/robot/tool": (msg.ToolState, STREAM),
+    "/robot/tool_command": (msg.ToolCommand, REPORT),
+    "/robot/joint_states": (JointState, STREAM),
+    "/robot/wrench": (WrenchStamped, STREAM),
+    "/robot/joint_trajectory": (JointTrajectory, REPORT),
+    "/robot/inlet_pose": (PoseWithCovarianceStamped, REPORT),
+    "/backend/state": (msg.BackendState, LATCHED),
+    "/diagnostics": (DiagnosticArray, EVENTS),
+    "/fault": (msg.Fault, EVENTS),
+}
+
+
+def topic(name: str, evse: int | None = None) -> tuple[str, type, QoSProfile]:
+    """Full name, type and QoS. ``evse`` is the EVSE's number for per-EVSE topics, None for the station's."""
+    if evse is None:
+        return (name, *STATION_TOPICS[name])
+    return (f"/evse{evse}/{name}", *EVSE_TOPICS[name])
+
+
+_BOUND = re.compile(r"^string<(\d+)>$")
+
+
+def fill(message: M, **values: Any) -> M:
+    """Set fields of a message; text longer than its bound is cut, numbers are cast to the field's kind."""
+    kinds = message.get_fields_and_field_types()  # type: ignore[attr-defined]
+    for name, value in values.items():
+        kind = kinds[name]
+        bound = _BOUND.match(kind)
+        if bound:
+            value = str(value)[: int(bound[1])]
+        elif kind in ("float", "double"):
+            value = float(value)
+        elif kind.startswith(("uint", "int")) and "[" not in kind and "sequence" not in kind:
+            value = int(value)
+        elif kind == "boolean":
+            value = bool(value)
+        setattr(message, name, value)
+    return message
