@@ -61,7 +61,7 @@ ROS_WHEELS = [
 REQUIREMENTS = [
     "aiofile>=3.8",
     "click>=8.1",
-    "cryptography>=42",
+    "cryptography>=41",
     "environs>=9.5",
     "iso15118>=0.28.5",
     "marshmallow<4",
@@ -70,7 +70,7 @@ REQUIREMENTS = [
     "ocpp>=2.0",
     "psutil>=5.9",
     "py4j>=0.10.9",
-    "pydantic>=1.10.21,<2",
+    "pydantic>=1.10,<2",
     "pymodbus>=3.7",
     "pyroute2>=0.7",
     "pyslac>=0.8",

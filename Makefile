@@ -1,0 +1,80 @@
+# One command each: `make demo`, `make test`.  Every target does its own set-up in .venv; a second run of
+# it installs nothing.  PYTHON names the Python to start from (3.10 or newer).
+
+PYTHON ?= python3
+ARGS   ?=
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN       := .venv/bin
+LOCKS     := requirements.lock requirements-test.lock
+INTERFACES := $(wildcard msg/*.msg srv/*.srv action/*.action)
+PIP       := $(BIN)/python -m pip --disable-pip-version-check -qq
+PYTEST    := $(BIN)/python -m pytest
+
+.PHONY: help setup demo test test-all bench lint tools clean
+
+help:
+	@echo "make demo [ARGS=...]   one automated charging session on this machine"
+	@echo "make test              the tests, without the slow ones"
+	@echo "make test-all          all tests"
+	@echo "make bench             the benchmarks"
+	@echo "make lint              ruff and mypy"
+	@echo "make tools             optional test tools, into .tools"
+	@echo "make setup             .venv with everything above"
+	@echo "make clean             remove .venv, .tools and what was built"
+
+setup: .venv/.installed
+	@:
+
+# The environment, and in it the locks.
+.venv/.locked: $(LOCKS)
+	@command -v "$(PYTHON)" >/dev/null || { echo "make: $(PYTHON) is not installed; Python 3.10 or newer is needed (PYTHON=... names another)." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "make: $$("$(PYTHON)" -V) is too old; Python 3.10 or newer is needed (PYTHON=... names another)." >&2; exit 1; }
+	@echo "setup: virtual environment in .venv"
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv || { rm -rf .venv; echo "make: $(PYTHON) cannot make a virtual environment; install its venv module (apt install python3-venv)." >&2; exit 1; }
+	@echo "setup: packages of $(LOCKS)"
+	@$(PIP) install --no-deps $(foreach lock,$(LOCKS),-r $(lock))
+	@touch $@
+
+# The project itself, with its compiled interfaces; editable, so that only these files matter.
+.venv/.installed: .venv/.locked setup.py setup.cfg pyproject.toml rosidl_build.py package.xml $(INTERFACES)
+	@for compiler in "$${CC:-cc}" "$${CXX:-c++}"; do command -v $${compiler%% *} >/dev/null || { echo "make: the compiler $$compiler is missing; install one (apt install g++)." >&2; exit 1; }; done
+	@echo "setup: robot_charger (compiles its interfaces the first time, about a minute)"
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup
+	@$(BIN)/robot-charger demo $(ARGS)
+
+test: setup
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: setup
+	@$(PYTEST) $(ARGS)
+
+bench: setup
+	@for bench in bench/*.py; do test -e "$$bench" || { echo "bench: nothing in bench/"; break; }; echo "bench: $$bench"; $(BIN)/python "$$bench" $(ARGS); done
+
+lint: setup
+	@echo "lint: ruff"
+	@$(BIN)/ruff check .
+	@echo "lint: mypy"
+	@$(BIN)/mypy
+
+# Tools that some tests compare us with; those tests skip, loudly, without them.
+tools:
+	@mkdir -p .tools/deb
+	@echo "tools: plc-utils-extra (open-plc-utils), from the system's package archive"
+	@if command -v apt-get >/dev/null && (cd .tools/deb && apt-get --quiet=2 download plc-utils-extra); then \
+	  dpkg -x .tools/deb/plc-utils-extra_*.deb .tools; echo "tools: unpacked into .tools"; \
+	else echo "tools: SKIPPED, plc-utils-extra cannot be downloaded here (needs apt and its package lists)" >&2; fi
+
+clean:
+	@echo "clean: .venv .tools build and caches"
+	@rm -rf .venv .tools build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf robot_charger/_lib robot_charger/msg robot_charger/srv robot_charger/action robot_charger/*.so
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
