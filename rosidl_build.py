@@ -181,8 +181,8 @@ class _Build:
             for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
                 words = line.partition("#")[0].split()
                 if len(words) > 1 and (words[1] in CPP_KEYWORDS or keyword.iskeyword(words[1])):
-                    raise BuildError(f"{file}:{number}: the field name `{words[1]}` is a reserved word of C++ or "
-                                     "Python; choose another.")
+                    raise BuildError(f"{file}:{number}: the field name `{words[1]}` is a reserved word of "
+                                     "C++ or Python; choose another.")
 
     def _toolchain(self) -> str:
         """What, besides the interface files, decides the result."""
@@ -279,7 +279,8 @@ class _Build:
 
     def _compile(self, generated: dict[str, list[Path]], hashes: Path) -> Interfaces:
         """Compile five libraries (nine with C++) and the Python extension."""
-        sources = {name: [f for f in files if f.suffix in self.compilers] for name, files in generated.items()}
+        sources = {name: [f for f in files if f.suffix in self.compilers]
+                   for name, files in generated.items()}
         entry = f"_{self.package}_s.ep.rosidl_typesupport_c.c"
         every = [source for files in sources.values() for source in files]
         print(f"compiling {len(every)} files on {self.jobs} cores", flush=True)
