@@ -1,0 +1,24 @@
+"""Hardware of the pilot behind one small interface: ``simulated`` on a desk, ``linux`` on a station."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from robot_charger.pilot.logic import Levels, Output
+
+
+class DriverError(OSError):
+    """The board or sensor is missing or does not answer; the text names it."""
+
+
+class PilotDriver(Protocol):
+    """One pilot board."""
+
+    def set_output(self, output: Output) -> None:
+        """Put ``output`` on the wire. Raises DriverError."""
+
+    def measure(self) -> Levels:
+        """The newest peaks and the proximity resistance, within a millisecond. Raises DriverError."""
+
+    def close(self) -> None:
+        """Leave the wire at state F and let go of the hardware."""

@@ -1,0 +1,79 @@
+"""The pilot board on a desk: the circuit of IEC 61851-1 figure A.1, loaded by the simulated vehicle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robot_charger.common.clock import SECOND, now_ns
+from robot_charger.common.wires import WireEnd
+from robot_charger.pilot.iec61851 import GENERATOR_V, SOURCE_OHM, Mode
+from robot_charger.pilot.logic import Levels, Output
+
+DIODE_V = 0.7  # forward voltage of the vehicle's diode
+SILENT_S = 0.5  # a vehicle that spoke no longer ago than this is on the wire
+REPEAT_S = 0.02  # the generator's signals are sent again so often
+
+_WIRE_MODE = {Mode.OFF: "off", Mode.STEADY: "steady", Mode.PWM: "pwm", Mode.F: "f"}
+
+
+def peak(source_v: float, ohm: float | None, diode: bool) -> float:
+    """Level on the wire [V]: ``source_v`` behind 1 kohm, loaded by the vehicle's resistors behind its diode.
+
+    ``ohm`` None = nothing plugged. Without a diode the load takes both half waves.
+    """
+    if ohm is None:
+        return source_v
+    if not diode:
+        return source_v * ohm / (ohm + SOURCE_OHM)
+    if source_v <= DIODE_V:
+        return source_v
+    return (source_v - DIODE_V) * ohm / (ohm + SOURCE_OHM) + DIODE_V
+
+
+def levels(output: Output, ohm: float | None, diode: bool, pp_ohm: float | None) -> Levels:
+    """Both peaks with ``output`` on the wire."""
+    high_v, low_v = {
+        Mode.STEADY: (GENERATOR_V, GENERATOR_V),
+        Mode.PWM: (GENERATOR_V, -GENERATOR_V),
+        Mode.F: (-GENERATOR_V, -GENERATOR_V),
+    }.get(output.mode, (0.0, 0.0))
+    measured = {"frequency_hz": 1000.0, "duty": output.duty} if output.mode is Mode.PWM else {}
+    return Levels(peak(high_v, ohm, diode), peak(low_v, ohm, diode), pp_ohm, **measured)
+
+
+class SimulatedPilot:
+    """Wires ``pilotN`` <-> ``vehicleN``. No vehicle process, no load: state A."""
+
+    def __init__(self, evse: int, directory: Path | None = None) -> None:
+        self._vehicle = f"vehicle{evse}"
+        self._wire = WireEnd(f"pilot{evse}", directory)
+        self._output = Output(Mode.OFF)
+        self._sent_ns = 0
+
+    def set_output(self, output: Output) -> None:
+        if output != self._output:
+            self._output = output
+            self._send()
+
+    def measure(self) -> Levels:
+        if now_ns() - self._sent_ns > REPEAT_S * SECOND:
+            self._send()
+        if self._wire.age_s(self._vehicle) > SILENT_S:
+            return levels(self._output, None, True, None)
+        signals = self._wire.signals(self._vehicle)
+        ohm, pp_ohm = signals.get("cp_ohm"), signals.get("pp_ohm")
+        return levels(
+            self._output,
+            None if ohm is None else max(0.0, float(ohm)),
+            bool(signals.get("diode", True)),
+            None if pp_ohm is None else float(pp_ohm),
+        )
+
+    def close(self) -> None:
+        self._output = Output(Mode.F)
+        self._send()
+        self._wire.close()
+
+    def _send(self) -> None:
+        self._sent_ns = now_ns()
+        self._wire.send(self._vehicle, {"mode": _WIRE_MODE[self._output.mode], "duty": self._output.duty})

@@ -1,0 +1,281 @@
+"""Control pilot of one EVSE (IEC 61851-1 annex A): measured peaks to states, commands to the generator.
+
+Plain Python: time comes in nanoseconds of CLOCK_MONOTONIC, levels in volts; what to put on the wire goes out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from robot_charger.common.faults import Code, FaultReport, Severity
+from robot_charger.pilot import iec61851, proximity
+from robot_charger.pilot.iec61851 import BAND_F, BANDS, Mode, State
+from robot_charger.pilot.proximity import ProximityReading
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the generator puts on the wire: OFF, STEADY, PWM with duty (0 to 1), or F."""
+
+    mode: Mode
+    duty: float = 0.0
+
+
+@dataclass(frozen=True)
+class Levels:
+    """One measurement. On a steady wire both peaks are the same level."""
+
+    high_v: float  # positive peak
+    low_v: float  # negative peak
+    pp_ohm: float | None = None  # None = open or not wired
+    frequency_hz: float | None = None  # None = not measured
+    duty: float | None = None  # None = not measured
+
+
+@dataclass(frozen=True)
+class Command:
+    """PilotCommand.msg as plain values."""
+
+    number: int
+    mode: Mode
+    duty: float = 0.0
+    pulse_s: float = 0.0
+    stamp_ns: int = 0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What PilotState.msg tells."""
+
+    state: State
+    since_ns: int
+    output: Output
+    high_v: float
+    low_v: float
+    diode_ok: bool
+    proximity: ProximityReading
+    text: str
+
+    @property
+    def max_current_a(self) -> float:
+        return iec61851.duty_to_current(self.output.duty) if self.output.mode is Mode.PWM else 0.0
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """State that one measurement alone would give, and the fault that forbids one."""
+
+    state: State
+    code: Code = Code.NONE
+    text: str = ""
+
+
+class Generator:
+    """From commands to the wire: pulses, the pace of duty changes, and what to do when commands stop coming.
+
+    Until the first command the wire is steady +12 V: the vehicle is seen, nothing is offered. When an
+    oscillator is on and its commands have stopped for ``timeout_s``, the wire goes to -12 V (not available),
+    which every vehicle answers by opening, and stays there until a new command comes. Steady +12 V needs no
+    such end: it offers nothing.
+    """
+
+    def __init__(self, timeout_s: float = 2.0) -> None:
+        self.timeout_s = timeout_s
+        self.refused = ""
+        self._command: Command | None = None
+        self._pulse_end_ns = 0
+        self._pulse_mode = Mode.STEADY
+        self._pulsed: tuple[int, Mode] | None = None
+        self._duty = 0.0
+        self._duty_since_ns = 0
+        self.lapsed = False
+
+    def reset(self) -> None:
+        """Forget all commands: the wire is steady."""
+        self.__init__(self.timeout_s)  # type: ignore[misc]
+
+    def command(self, command: Command, now_ns: int) -> None:
+        """A command arrived. One that asks for an impossible duty is refused and leaves the wire steady."""
+        self.refused = ""
+        if command.mode is Mode.PWM and not iec61851.duty_may_be_emitted(command.duty):
+            self.refused = f"duty {command.duty * 100:.1f} % cannot be emitted: 5 %, or 10 to 96 %"
+            command = Command(command.number, Mode.STEADY, stamp_ns=command.stamp_ns)
+        self._command = command
+        pulse = (command.number, command.mode)
+        if command.mode in (Mode.PULSE_E, Mode.PULSE_F) and pulse != self._pulsed:
+            self._pulsed = pulse
+            length_s = command.pulse_s if math.isfinite(command.pulse_s) else 0.0
+            length_s = min(60.0, max(length_s, iec61851.time_s("step_ef")))
+            self._pulse_end_ns = now_ns + int(length_s * 1e9)
+            self._pulse_mode = Mode.OFF if command.mode is Mode.PULSE_E else Mode.F
+
+    def output(self, now_ns: int) -> Output:
+        """What belongs on the wire now."""
+        command = self._command
+        if command is None:
+            return Output(Mode.STEADY)
+        self.lapsed = (now_ns - command.stamp_ns) / 1e9 > self.timeout_s and command.mode is Mode.PWM
+        if self.lapsed:
+            return self._steady_duty(Output(Mode.F))
+        if command.mode in (Mode.OFF, Mode.F):  # these cut a pulse short
+            self._pulse_end_ns = 0
+            return self._steady_duty(Output(command.mode))
+        if now_ns < self._pulse_end_ns:
+            return self._steady_duty(Output(self._pulse_mode))
+        if command.mode is not Mode.PWM:
+            return self._steady_duty(Output(Mode.STEADY))
+        return Output(Mode.PWM, self._paced(command.duty, now_ns))
+
+    def _steady_duty(self, output: Output) -> Output:
+        self._duty = 0.0
+        return output
+
+    def _paced(self, duty: float, now_ns: int) -> float:
+        """Between two current-telling duties at least 5 s pass (table A.6 seq. 6)."""
+        if duty == self._duty:
+            return duty
+        analogue = not iec61851.is_digital(duty) and self._duty and not iec61851.is_digital(self._duty)
+        if analogue and (now_ns - self._duty_since_ns) / 1e9 < iec61851.time_s("duty_change"):
+            return self._duty
+        self._duty, self._duty_since_ns = duty, now_ns
+        return duty
+
+
+class PilotLogic:
+    """Levels to states, with hysteresis and filtering, diode check, and the faults that follow."""
+
+    def __init__(self, connector: str = "ccs2", diode_margin_v: float = 1.0) -> None:
+        """``connector``: a kind of proximity.KINDS; the negative peak may miss -12 V by ``diode_margin_v``."""
+        self.connector = connector
+        self.diode_margin_v = diode_margin_v
+        self.state = State.UNKNOWN
+        self.since_ns = 0
+        self._text = ""
+        self._differs_since_ns: int | None = None
+        self._code = Code.NONE
+        self._generator_since_ns: int | None = None
+        self._standing: dict[Code, FaultReport] = {}
+        self.reading = self._unmeasured(Output(Mode.OFF), "not measured yet")
+
+    def measure(self, levels: Levels, output: Output, now_ns: int) -> tuple[Reading, list[FaultReport]]:
+        """One measurement while ``output`` is on the wire: the reading, and the faults that changed."""
+        verdict = self._judge(levels, output)
+        if verdict.state == self.state and verdict.code == self._code:
+            self._differs_since_ns = None
+        else:
+            if self._differs_since_ns is None:
+                self._differs_since_ns = now_ns
+            if (now_ns - self._differs_since_ns) / 1e9 >= self._filter_s(verdict) - 1e-9:
+                self._take(verdict, now_ns)
+        pp = proximity.read(self.connector, levels.pp_ohm)
+        self.reading = Reading(
+            state=self.state,
+            since_ns=self.since_ns,
+            output=output,
+            high_v=levels.high_v,
+            low_v=levels.low_v,
+            diode_ok=output.mode is not Mode.PWM or self._negative_ok(levels),
+            proximity=pp,
+            text=self._text,
+        )
+        return self.reading, self._changes(self._faults(levels, output, pp, now_ns))
+
+    def lost(self, text: str, now_ns: int) -> tuple[Reading, list[FaultReport]]:
+        """The board or sensor does not answer: no level is known, so no state is."""
+        self._take(_Verdict(State.FAULT, Code.PILOT_DRIVER, text), now_ns)
+        self.reading = self._unmeasured(self.reading.output, text)
+        report = FaultReport(Code.PILOT_DRIVER, Severity.STOP, text)
+        return self.reading, self._changes([report])
+
+    def _unmeasured(self, output: Output, text: str) -> Reading:
+        nothing = ProximityReading(proximity.Proximity.UNKNOWN, 0.0, 0.0)
+        return Reading(self.state, self.since_ns, output, 0.0, 0.0, False, nothing, text)
+
+    def _take(self, verdict: _Verdict, now_ns: int) -> None:
+        if verdict.state != self.state:
+            self.since_ns = now_ns
+        self.state, self._code, self._text = verdict.state, verdict.code, verdict.text
+        self._differs_since_ns = None
+
+    def _filter_s(self, verdict: _Verdict) -> float:
+        if self.state is State.UNKNOWN:
+            return 0.0
+        if self.state in (State.C, State.D):
+            return iec61851.time_s("filter_leaving_c_d")
+        return iec61851.time_s("filter_fault" if verdict.state is State.FAULT else "filter_state")
+
+    def _judge(self, levels: Levels, output: Output) -> _Verdict:
+        if output.mode is Mode.OFF:
+            return _Verdict(State.E, text="generator off")
+        if output.mode is Mode.F:
+            if BAND_F.holds(levels.low_v, iec61851.HYSTERESIS_V):
+                return _Verdict(State.F, text="not available")
+            text = f"{levels.low_v:.1f} V on the pilot instead of -12 V"
+            return _Verdict(State.FAULT, Code.PILOT_GENERATOR, text)
+        state = self._band(levels.high_v)
+        if state is State.FAULT:
+            text = f"{levels.high_v:.1f} V on the pilot is no state: 12, 9, 6, 3 or 0 V +-1 V"
+            return _Verdict(State.FAULT, Code.PILOT_LEVEL, text)
+        if state is State.E:
+            return _Verdict(State.E, Code.PILOT_SHORT, "0 V on the pilot: shorted to earth")
+        if output.mode is Mode.PWM and not self._negative_ok(levels):
+            if state is State.A:
+                text = f"negative peak {levels.low_v:.1f} V with nothing plugged instead of -12 V"
+                return _Verdict(State.FAULT, Code.PILOT_GENERATOR, text)
+            text = f"negative peak {levels.low_v:.1f} V instead of -12 V: no diode in the vehicle"
+            return _Verdict(State.FAULT, Code.PILOT_DIODE, text)
+        return _Verdict(state)
+
+    def _band(self, level_v: float) -> State:
+        for band in BANDS:
+            if band.state is self.state and band.holds(level_v, iec61851.HYSTERESIS_V):
+                return band.state
+        for band in BANDS:
+            if band.holds(level_v):
+                return band.state
+        return State.FAULT
+
+    def _negative_ok(self, levels: Levels) -> bool:
+        return abs(levels.low_v + iec61851.GENERATOR_V) <= self.diode_margin_v
+
+    def _faults(self, levels: Levels, output: Output, pp: ProximityReading, now_ns: int) -> Iterable[FaultReport]:
+        if self._code is not Code.NONE:
+            yield FaultReport(self._code, Severity.STOP, self._text)
+        if pp.state is proximity.Proximity.FAULT:
+            text = f"{pp.ohm:.0f} ohm on the proximity wire is no plug of kind {self.connector}"
+            yield FaultReport(Code.PROXIMITY, Severity.WARNING, text)
+        wrong = self._tolerance(levels, output)
+        if not wrong:
+            self._generator_since_ns = None
+            return
+        if self._generator_since_ns is None:
+            self._generator_since_ns = now_ns
+        if (now_ns - self._generator_since_ns) / 1e9 >= 1.0 and self._code is not Code.PILOT_GENERATOR:
+            yield FaultReport(Code.PILOT_GENERATOR, Severity.WARNING, wrong)
+
+    def _tolerance(self, levels: Levels, output: Output) -> str:
+        """What table A.2 forbids although a state can still be read: told, not acted on."""
+        unloaded = self.state is State.A and output.mode in (Mode.STEADY, Mode.PWM)
+        if unloaded and abs(levels.high_v - iec61851.GENERATOR_V) > iec61851.GENERATOR_TOLERANCE_V:
+            return f"generator at {levels.high_v:.2f} V without load: 11.4 to 12.6 V"
+        if output.mode is not Mode.PWM:
+            return ""
+        frequency_hz = iec61851.FREQUENCY_HZ if levels.frequency_hz is None else levels.frequency_hz
+        if abs(frequency_hz - iec61851.FREQUENCY_HZ) > iec61851.FREQUENCY_TOLERANCE_HZ:
+            return f"oscillator at {frequency_hz:.0f} Hz: 980 to 1020 Hz"
+        if levels.duty is not None and abs(levels.duty - output.duty) > iec61851.DUTY_TOLERANCE:
+            return f"duty {levels.duty * 100:.1f} % on the wire instead of {output.duty * 100:.1f} %"
+        return ""
+
+    def _changes(self, faults: Iterable[FaultReport]) -> list[FaultReport]:
+        now = {fault.code: fault for fault in faults}
+        began = [fault for code, fault in now.items() if code not in self._standing]
+        ended = [
+            FaultReport(code, fault.severity, fault.text, active=False)
+            for code, fault in self._standing.items()
+            if code not in now
+        ]
+        self._standing = now
+        return ended + began

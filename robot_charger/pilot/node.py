@@ -1,0 +1,159 @@
+"""Node ``pilot`` of one EVSE, in namespace /evseN.
+
+Publishes:  pilot/state (PilotState, 50 Hz and at once on every change of state), fault, /diagnostics.
+Listens to: pilot/command (PilotCommand).
+Parameters: see PilotParameters.
+
+The wire while the node is not active is state F (-12 V, not available); from activation to the first command
+it is steady +12 V; an oscillator whose commands stop coming for ``command_timeout_s`` goes to F.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from robot_charger import msg
+from robot_charger.common.clock import SECOND, Ticker, now_ns
+from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run
+from robot_charger.common.parameters import parameter
+from robot_charger.common.topics import fill
+from robot_charger.pilot import proximity
+from robot_charger.pilot.drivers import DriverError, PilotDriver
+from robot_charger.pilot.drivers.simulated import SimulatedPilot
+from robot_charger.pilot.iec61851 import Mode, State
+from robot_charger.pilot.logic import Command, Generator, Output, PilotLogic, Reading
+
+REPORT_S = 0.02  # pilot/state at 50 Hz
+
+
+@dataclass(frozen=True)
+class PilotParameters:
+    driver: str = parameter("simulated", "pilot board", choices=("simulated",))
+    connector: str = parameter(
+        "ccs2", "kind of connector, for the proximity bands", choices=tuple(sorted(proximity.KINDS))
+    )
+    sample_ms: int = parameter(4, "period of measuring", unit="ms", low=1, high=10)
+    command_timeout_s: float = parameter(
+        2.0, "an oscillator without a command for so long goes to state F", unit="s", low=0.5, high=10.0
+    )
+    diode_margin_v: float = parameter(
+        1.0,
+        "the negative peak may miss -12 V by this much before the diode counts as missing",
+        unit="V",
+        low=0.6,
+        high=3.0,
+    )
+
+
+class PilotNode(StationNode):
+    def __init__(self) -> None:
+        super().__init__("pilot", PilotParameters)
+        self._driver: PilotDriver | None = None
+        self._lock = threading.Lock()  # of the generator: commands come in the executor's thread
+        self._generator = Generator()
+        self._logic = PilotLogic()
+        self._running = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._samples = self._lost = 0
+        self._late_s = 0.0
+        self._states = self.publisher("pilot/state", self.evse)
+        self.subscribe("pilot/command", self._on_command, self.evse)
+
+    def configure(self) -> None:
+        if not self.evse:
+            raise StartError("the pilot belongs to one EVSE: start it in a namespace /evseN, __ns:=/evse1")
+        self._logic = PilotLogic(self.parameters.connector, self.parameters.diode_margin_v)
+        self._generator = Generator(self.parameters.command_timeout_s)
+        self._driver = SimulatedPilot(self.evse)
+        self._driver.set_output(Output(Mode.F))
+        self._running.set()
+        self._thread = threading.Thread(target=self._loop, args=(self._driver,), name="pilot", daemon=True)
+        self._thread.start()
+
+    def activate(self) -> None:
+        with self._lock:
+            self._generator.reset()
+
+    def cleanup(self) -> None:
+        self._running.clear()
+        if self._thread:
+            self._thread.join(timeout=1.0)
+            self._thread = None
+        if self._driver:
+            self._driver.close()
+            self._driver = None
+
+    def make_safe(self) -> None:
+        self.cleanup()
+
+    def diagnose(self) -> Diagnosis:
+        reading = self._logic.reading
+        values = {
+            "state": reading.state.name,
+            "positive peak [V]": f"{reading.high_v:.2f}",
+            "negative peak [V]": f"{reading.low_v:.2f}",
+            "duty [%]": f"{reading.output.duty * 100:.1f}",
+            "samples": self._samples,
+            "samples lost": self._lost,
+            "latest sample was late by [ms]": f"{self._late_s * 1e3:.1f}",
+        }
+        level = ERROR if reading.state is State.FAULT else WARN if self._generator.refused else OK
+        return level, reading.text or self._generator.refused, values
+
+    def _on_command(self, command: msg.PilotCommand) -> None:
+        try:
+            mode = Mode(command.mode)
+        except ValueError:
+            self.get_logger().error(f"pilot/command.mode {command.mode} is unknown: 0 to 5", throttle_duration_sec=1.0)
+            return
+        plain = Command(command.number, mode, round(command.duty, 4), command.pulse_s, command.stamp_ns)
+        with self._lock:
+            self._generator.command(plain, now_ns())
+
+    def _loop(self, driver: PilotDriver) -> None:
+        ticker = Ticker(self.parameters.sample_ms / 1e3)
+        told_ns, told = 0, State.UNKNOWN
+        while self._running.is_set():
+            now = now_ns()
+            with self._lock:
+                output = self._generator.output(now) if self.active else Output(Mode.F)
+            try:
+                driver.set_output(output)
+                reading, faults = self._logic.measure(driver.measure(), output, now)
+                self._samples += 1
+            except DriverError as error:
+                reading, faults = self._logic.lost(str(error), now)
+                self._lost += 1
+            if reading.state != told or now - told_ns >= REPORT_S * SECOND:
+                self._states.publish(self._message(reading))
+                told_ns, told = now, reading.state
+            for fault in faults:
+                self.report(fault)
+            self._late_s = ticker.wait()
+
+    def _message(self, reading: Reading) -> msg.PilotState:
+        return fill(
+            msg.PilotState(),
+            stamp_ns=now_ns(),
+            state=reading.state,
+            pwm=reading.output.mode is Mode.PWM,
+            duty=reading.output.duty,
+            high_v=reading.high_v,
+            low_v=reading.low_v,
+            diode_ok=reading.diode_ok,
+            proximity=reading.proximity.state,
+            proximity_ohm=reading.proximity.ohm,
+            cable_current_a=reading.proximity.current_a,
+            max_current_a=reading.max_current_a,
+            state_stamp_ns=reading.since_ns,
+            text=reading.text or self._generator.refused,
+        )
+
+
+def main() -> None:
+    run(PilotNode)
+
+
+if __name__ == "__main__":
+    main()
