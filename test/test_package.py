@@ -194,7 +194,7 @@ from robot_charger.msg import PilotState
 from rclpy.serialization import deserialize_message, serialize_message
 assert deserialize_message(serialize_message(PilotState()), PilotState) == PilotState()
 print(len(names), "modules")
-sys.exit("\\n".join(failed))
+sys.exit("\\n".join(failed) or 0)
 """
 
 
