@@ -1,0 +1,1 @@
+"""The automated session: its flow as one table, the interlocks, the permits."""

@@ -1,0 +1,538 @@
+"""The session flow as one table: in this phase, when this holds, go there and remember that.
+
+``step`` applies the first rule that fits, again and again until none does; ``command`` derives from the result what
+the others are told. Both are pure functions: no clock (``now`` in seconds is an argument), no ROS. Permits follow
+the phase's wish only as far as the interlocks let them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from robot_charger.common.faults import Code, Severity
+from robot_charger.supervisor import interlocks
+from robot_charger.supervisor.model import (
+    Authorization,
+    Commands,
+    Goal,
+    Inputs,
+    Insulation,
+    Limits,
+    Link,
+    Phase,
+    PilotMode,
+    Purpose,
+    Session,
+    Shutdown,
+    Zone,
+)
+
+DIGITAL_DUTY = 0.05  # IEC 61851-1 table A.8: digital communication required
+
+# Connect.ERROR_* -> what the station reports.
+GOAL_FAULTS = {
+    4: Code.ROBOT_PERMIT,
+    5: Code.ROBOT_POSE,
+    6: Code.ROBOT_POSE,
+    7: Code.ROBOT_JAM,
+    8: Code.ROBOT_FORCE,
+    9: Code.ROBOT_NOT_MATED,
+    10: Code.ROBOT_SENSOR,
+    11: Code.ROBOT_VEHICLE_MOVED,
+    12: Code.FIELD_BREACHED,
+    13: Code.ROBOT_STUCK,
+    14: Code.ROBOT_ARM,
+    18: Code.EMERGENCY_STOP,
+}
+LINKED = (Phase.LINKING, Phase.CABLE_CHECK, Phase.PRECHARGE, Phase.CHARGING)
+PLUGGED = (Phase.MATED, Phase.RELEASED, *LINKED)
+LIVE = (Phase.POSITIONING, Phase.CONNECTING, *PLUGGED, Phase.STOPPING, Phase.GRASPED, Phase.DISCONNECTING)
+ENDED_LINKS = (Link.ENDED, Link.FAILED, Link.IDLE)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a rule looks at."""
+
+    s: Session
+    i: Inputs
+    now: float
+    limits: Limits
+
+    def lasted(self, seconds: float) -> bool:
+        """This phase is older than ``seconds``."""
+        return self.now - self.s.since > seconds
+
+
+@dataclass(frozen=True)
+class Rule:
+    """In one of ``sources``, when ``guard`` holds: remember ``effect`` and go to ``target`` (None = stay)."""
+
+    sources: tuple[Phase, ...]
+    event: str
+    guard: Callable[[Context], bool]
+    target: Phase | None
+    effect: Callable[[Context], Session] = lambda c: c.s
+
+
+# What a rule remembers.
+def _ask(c: Context, goal: Goal) -> Session:
+    return replace(c.s, goal=goal, goal_number=c.s.goal_number + 1)
+
+
+def _connect(c: Context) -> Session:
+    return replace(_ask(c, Goal.CONNECT), insulation_passed=False, mated=False)
+
+
+def _mated(c: Context) -> Session:
+    return replace(_ask(c, Goal.RELEASE), mated=True, insulation_passed=False, text="mated: pilot B seen")
+
+
+def _stop(c: Context, shutdown: Shutdown, reason: str, fault: Code = Code.NONE, text: str = "") -> Session:
+    """The first fault wins over a mere reason, the graver class over the milder; insulation is void."""
+    s = c.s
+    if fault and not s.fault:
+        s = replace(s, fault=fault, stop_reason=reason)
+    elif not s.stop_reason:
+        s = replace(s, stop_reason=reason)
+    return replace(s, shutdown=max(s.shutdown, shutdown), insulation_passed=False, goal=Goal.NONE, text=text or s.text)
+
+
+def _emergency(c: Context) -> Session:
+    fault = c.i.fault if c.i.severity == Severity.EMERGENCY and c.i.fault else Code.EMERGENCY_STOP
+    s = _stop(c, Shutdown.EMERGENCY, "EmergencyStop", fault, "emergency: everything off, the arm holds")
+    return replace(s, emergency_latched=True, replug=False)
+
+
+def _error(reason: str, fault: Code | None = None, text: str = "") -> Callable[[Context], Session]:
+    def effect(c: Context) -> Session:
+        return _stop(c, Shutdown.ERROR, reason, c.i.fault if fault is None else fault, text)
+
+    return effect
+
+
+def _normal(reason: str, text: str) -> Callable[[Context], Session]:
+    return lambda c: _stop(c, Shutdown.NORMAL, c.i.stop_asked or reason, text=text)
+
+
+def _goal_failed(c: Context) -> Session:
+    fault = GOAL_FAULTS.get(c.i.goal_error, Code.ROBOT_ARM)
+    return _stop(c, Shutdown.ERROR, "Other", fault, f"the robot gave up: {fault.name.lower()}")
+
+
+def _link_failed(c: Context) -> Session:
+    """Interlock 5: a failed match may be replugged a counted number of times; it says so."""
+    fault = Code(c.i.link_error) if c.i.link_error in set(Code) and c.i.link_error else Code.SLAC_FAILED
+    s = _stop(c, Shutdown.ERROR, "Other", fault, "no conversation with the vehicle")
+    return _maybe_replug(c, s)
+
+
+def _self_test_failed(c: Context) -> Session:
+    s = _stop(c, Shutdown.ERROR, "Other", Code.INSULATION_SELF_TEST, "the insulation monitor failed its self-test")
+    return _maybe_replug(c, s)
+
+
+def _maybe_replug(c: Context, s: Session) -> Session:
+    if s.replugs >= c.limits.max_replugs:
+        return replace(s, replug=False)
+    return replace(s, replug=True, replugs=s.replugs + 1, text=f"{s.text}: replug {s.replugs + 1}")
+
+
+def _replugged(c: Context) -> Session:
+    return replace(
+        _connect(c), replug=False, shutdown=Shutdown.NONE, stop_reason="", fault=Code.NONE, text="second try"
+    )
+
+
+def _test_begins(c: Context) -> Session:
+    return replace(c.s, test_permit=0, insulation_passed=False)
+
+
+def _passed(c: Context) -> Session:
+    return replace(c.s, insulation_passed=True, text="insulation valid")
+
+
+def _unmated(c: Context) -> Session:
+    return replace(c.s, mated=False, insulation_passed=False, goal=Goal.NONE)
+
+
+def _departed(c: Context) -> Session:
+    return Session(
+        phase=c.s.phase, goal_number=c.s.goal_number, emergency_latched=c.s.emergency_latched, text="bay empty"
+    )
+
+
+# What a rule waits for.
+def _goal_over(c: Context) -> bool:
+    return c.i.goal_done == c.s.goal_number
+
+
+def _goal_well(c: Context) -> bool:
+    return _goal_over(c) and c.i.goal_error == 0
+
+
+def _goal_bad(c: Context) -> bool:
+    return _goal_over(c) and c.i.goal_error != 0
+
+
+def _result_is_ours(c: Context) -> bool:
+    return c.s.test_permit > 0 and c.i.insulation_permit >= c.s.test_permit
+
+
+def _needed_node_lost(c: Context) -> bool:
+    return not (c.i.power_alive and c.i.pilot_alive and c.i.link_alive)
+
+
+def _emergency_stands(c: Context) -> bool:
+    return c.i.emergency_stop or (c.i.severity == Severity.EMERGENCY and c.i.fault != Code.NONE)
+
+
+def _stop_fault(c: Context) -> bool:
+    return c.i.fault != Code.NONE and c.i.severity >= Severity.STOP
+
+
+def _conversation_over(c: Context) -> bool:
+    return (
+        not c.i.link_alive
+        or c.i.link in ENDED_LINKS
+        or c.i.link_session != c.s.session_id
+        or c.lasted(c.limits.stopping_s)
+    )
+
+
+def _unlocked(c: Context) -> bool:
+    """CCS: inferred from the ended session and pilot A or B; the force-limited pull is the proof."""
+    return not c.i.pilot_alive or c.i.pilot in ("A", "B", "?", "E", "F") or c.lasted(c.limits.stopping_s)
+
+
+P = Phase
+RULES: tuple[Rule, ...] = (
+    # Emergencies, from anywhere.
+    Rule((*LIVE, P.DEPARTING), "emergency", _emergency_stands, P.FAULTED, _emergency),
+    Rule(
+        (P.IDLE, P.UNAVAILABLE),
+        "emergency",
+        lambda c: _emergency_stands(c) and not c.s.emergency_latched,
+        P.UNAVAILABLE,
+        lambda c: replace(c.s, emergency_latched=True, text="emergency stop: reset on site"),
+    ),
+    # Readiness.
+    Rule(
+        (P.UNAVAILABLE,),
+        "ready",
+        lambda c: c.i.nodes_ready and c.i.available and c.i.safety_alive and not c.s.emergency_latched,
+        P.IDLE,
+        lambda c: replace(c.s, text="waiting for a vehicle"),
+    ),
+    Rule(
+        (P.IDLE,),
+        "not ready",
+        lambda c: not (c.i.nodes_ready and c.i.available and c.i.safety_alive),
+        P.UNAVAILABLE,
+        lambda c: replace(c.s, text="not all nodes are up" if not c.i.nodes_ready else "switched off"),
+    ),
+    # Parking.
+    Rule((P.IDLE,), "vehicle arrives", lambda c: c.i.occupied, P.POSITIONING, lambda c: replace(c.s, text="parking")),
+    Rule((P.POSITIONING,), "vehicle leaves", lambda c: not c.i.occupied, P.IDLE, _departed),
+    Rule(
+        (P.POSITIONING,),
+        "parked",
+        lambda c: c.i.immobilised
+        and c.i.field_clear
+        and c.i.robot_alive
+        and c.i.supply_available
+        and c.i.store_ok
+        and not _stop_fault(c)
+        and not interlocks.forbids_contact_motion(c.s, c.i),
+        P.CONNECTING,
+        _connect,
+    ),
+    # Plugging in.
+    Rule((P.CONNECTING,), "cannot connect", _goal_bad, P.DEPARTING, _goal_failed),
+    Rule((P.CONNECTING,), "mated", lambda c: _goal_well(c) and c.i.pilot in ("B", "C", "D"), P.MATED, _mated),
+    Rule(
+        (P.CONNECTING,),
+        "pilot does not confirm",
+        lambda c: _goal_well(c) and c.now - c.i.goal_done_at > c.limits.pilot_confirm_s,
+        P.GRASPED,
+        lambda c: _ask(
+            replace(c, s=_error("Other", Code.ROBOT_NOT_MATED, "seated, but the pilot shows no vehicle")(c)),
+            Goal.DISCONNECT,
+        ),
+    ),
+    Rule((P.MATED,), "let go", lambda c: _goal_well(c) and (c.i.robot_clear or c.i.robot_following), P.RELEASED),
+    Rule((P.MATED,), "cannot let go", _goal_bad, P.STOPPING, _goal_failed),
+    Rule((P.RELEASED,), "stands clear", lambda c: c.i.robot_clear or c.i.robot_following, P.LINKING),
+    # Faults while plugged in.
+    Rule(PLUGGED, "fault", _stop_fault, P.STOPPING, _error("Other", text="stopped by a fault")),
+    Rule(
+        LINKED,
+        "node lost",
+        _needed_node_lost,
+        P.STOPPING,
+        _error("Other", Code.NODE_LOST, "a node that the session needs fell silent"),
+    ),
+    Rule(
+        (*PLUGGED,),
+        "vehicle gone",
+        lambda c: c.i.pilot_alive and c.i.pilot == "A",
+        P.STOPPING,
+        _error("EVDisconnected", Code.VEHICLE_GONE, "pilot A: the vehicle is gone"),
+    ),
+    Rule(
+        (P.CABLE_CHECK, P.PRECHARGE, P.CHARGING),
+        "vehicle silent",
+        lambda c: not c.i.target_live and c.i.link not in (*ENDED_LINKS, Link.STOPPING, Link.WELDING_CHECK),
+        P.STOPPING,
+        _error("Other", Code.V2G_SILENT, "the vehicle's last message is too old"),
+    ),
+    Rule(
+        (P.MATED, P.RELEASED, P.LINKING),
+        "refused",
+        lambda c: c.i.authorization == Authorization.REFUSED,
+        P.STOPPING,
+        lambda c: _stop(c, Shutdown.NORMAL, "DeAuthorized", text="not authorised: no transaction"),
+    ),
+    # The conversation.
+    Rule((P.LINKING,), "link failed", lambda c: c.i.link == Link.FAILED, P.STOPPING, _link_failed),
+    Rule((P.LINKING,), "link takes too long", lambda c: c.lasted(c.limits.linking_s), P.STOPPING, _link_failed),
+    Rule(
+        (P.LINKING,),
+        "vehicle or station stops early",
+        lambda c: c.i.link == Link.ENDED or bool(c.i.stop_asked),
+        P.STOPPING,
+        _normal("StoppedByEV", "stopped before charging"),
+    ),
+    Rule(
+        (P.LINKING,),
+        "cable check asked",
+        lambda c: c.i.target == Purpose.INSULATION_TEST
+        and c.i.authorization == Authorization.ACCEPTED
+        and not interlocks.forbids_purpose(c.s, c.i, Purpose.INSULATION_TEST)
+        and interlocks.output_is_safe(c.i),
+        P.CABLE_CHECK,
+        _test_begins,
+    ),
+    Rule(
+        (P.CABLE_CHECK,),
+        "insulation fault",
+        lambda c: _result_is_ours(c) and c.i.insulation == Insulation.FAULT,
+        P.STOPPING,
+        _error("Other", Code.INSULATION, "insulation below the limit: not retried on this vehicle"),
+    ),
+    Rule(
+        (P.CABLE_CHECK,),
+        "monitor fails its self-test",
+        lambda c: _result_is_ours(c) and c.i.insulation == Insulation.SELF_TEST_FAILED,
+        P.STOPPING,
+        _self_test_failed,
+    ),
+    Rule(
+        (P.CABLE_CHECK,),
+        "insulation valid",
+        lambda c: not c.s.insulation_passed
+        and _result_is_ours(c)
+        and c.i.insulation in (Insulation.VALID, Insulation.WARNING),
+        None,
+        _passed,
+    ),
+    Rule(
+        (P.CABLE_CHECK,),
+        "precharge asked",
+        lambda c: c.s.insulation_passed
+        and c.i.target == Purpose.PRECHARGE
+        and not interlocks.forbids_purpose(c.s, c.i, Purpose.PRECHARGE),
+        P.PRECHARGE,
+    ),
+    Rule(
+        (P.CABLE_CHECK,),
+        "cable check takes too long",
+        lambda c: c.lasted(c.limits.cable_check_s),
+        P.STOPPING,
+        _error("Timeout", Code.TIMEOUT, "the cable check took too long"),
+    ),
+    Rule(
+        (P.PRECHARGE,),
+        "transfer asked",
+        lambda c: c.i.target == Purpose.TRANSFER and not interlocks.forbids_purpose(c.s, c.i, Purpose.TRANSFER),
+        P.CHARGING,
+    ),
+    Rule(
+        (P.PRECHARGE,),
+        "precharge takes too long",
+        lambda c: c.lasted(c.limits.precharge_s),
+        P.STOPPING,
+        _error("Timeout", Code.PRECHARGE, "the vehicle's voltage was not reached"),
+    ),
+    # Stopping.
+    Rule(
+        (P.CABLE_CHECK, P.PRECHARGE, P.CHARGING),
+        "stop asked",
+        lambda c: bool(c.i.stop_asked) and c.s.stop_requested_at < 0,
+        None,
+        lambda c: replace(
+            c.s,
+            stop_requested_at=c.now,
+            shutdown=Shutdown.NORMAL,
+            stop_reason=c.i.stop_asked,
+            text="asking the vehicle to stop",
+        ),
+    ),
+    Rule(
+        (P.CABLE_CHECK, P.PRECHARGE, P.CHARGING),
+        "vehicle does not stop",
+        lambda c: 0 <= c.s.stop_requested_at < c.now - c.limits.vehicle_stop_s,
+        P.STOPPING,
+        _normal("Other", "the vehicle did not stop when asked: stopped by the station"),
+    ),
+    Rule(
+        (P.CABLE_CHECK, P.PRECHARGE, P.CHARGING),
+        "vehicle ends",
+        lambda c: c.i.link in (Link.STOPPING, Link.WELDING_CHECK, Link.ENDED),
+        P.STOPPING,
+        _normal("StoppedByEV", "the vehicle has what it wanted"),
+    ),
+    Rule(
+        (P.CABLE_CHECK, P.PRECHARGE, P.CHARGING),
+        "link failed",
+        lambda c: c.i.link in (Link.FAILED, Link.IDLE),
+        P.STOPPING,
+        lambda c: _stop(
+            c,
+            Shutdown.ERROR,
+            "Other",
+            Code(c.i.link_error) if c.i.link_error in set(Code) and c.i.link_error else Code.LINK_LOST,
+            "the conversation broke off",
+        ),
+    ),
+    Rule(
+        (P.STOPPING,),
+        "vehicle drove away",
+        lambda c: not c.i.occupied and interlocks.output_is_safe(c.i),
+        P.FAULTED,
+        _error("EVDisconnected", Code.VEHICLE_GONE, "the vehicle drove away while plugged in: a person must look"),
+    ),
+    Rule(
+        (P.STOPPING,),
+        "output safe, unlocked",
+        lambda c: interlocks.output_is_safe(c.i)
+        and _conversation_over(c)
+        and _unlocked(c)
+        and c.i.robot_alive
+        and not interlocks.forbids_contact_motion(c.s, c.i),
+        P.GRASPED,
+        lambda c: _ask(c, Goal.DISCONNECT),
+    ),
+    # Unplugging.
+    Rule((P.GRASPED,), "held", lambda c: c.i.goal_grasped or _goal_well(c), P.DISCONNECTING),
+    Rule((P.GRASPED, P.DISCONNECTING), "cannot unplug", _goal_bad, P.FAULTED, _goal_failed),
+    Rule(
+        (P.DISCONNECTING,),
+        "unplugged: try again",
+        lambda c: _goal_well(c) and c.s.replug and not interlocks.forbids_contact_motion(c.s, c.i),
+        P.CONNECTING,
+        _replugged,
+    ),
+    Rule((P.DISCONNECTING,), "unplugged", lambda c: _goal_well(c) and not c.s.replug, P.DEPARTING, _unmated),
+    Rule(
+        (P.CONNECTING, P.MATED, P.GRASPED, P.DISCONNECTING),
+        "robot lost",
+        lambda c: not c.i.robot_alive,
+        P.FAULTED,
+        _error("Other", Code.NODE_LOST, "the robot node fell silent while the arm was at work"),
+    ),
+    Rule(
+        (P.CONNECTING, P.MATED, P.GRASPED, P.DISCONNECTING),
+        "robot takes too long",
+        lambda c: c.lasted(c.limits.robot_s),
+        P.FAULTED,
+        _error("Other", Code.TIMEOUT, "the robot took too long: a person must look"),
+    ),
+    Rule((P.DEPARTING,), "bay empty", lambda c: not c.i.occupied, P.IDLE, _departed),
+)
+
+
+def step(s: Session, i: Inputs, now: float, limits: Limits) -> tuple[Session, list[str]]:
+    """Apply rules until none fits. Returns the new session and the events that fired, in order."""
+    events: list[str] = []
+    for _ in range(len(Phase)):  # a chain is never longer than the flow
+        context = Context(s, i, now, limits)
+        rule = next((r for r in RULES if s.phase in r.sources and r.guard(context)), None)
+        if rule is None:
+            break
+        s = rule.effect(context)
+        if rule.target is not None and rule.target != s.phase:
+            s = replace(s, phase=rule.target, since=now)
+        events.append(rule.event)
+    return s, events
+
+
+def reset(s: Session, i: Inputs, now: float) -> tuple[Session, str]:
+    """A person on site acknowledges (interlock 6). Returns the session and why it was refused, or ''.
+
+    It starts nothing: a plug still in the inlet is taken out, a free arm waits for the vehicle to leave.
+    """
+    if i.emergency_stop:
+        return s, "the emergency stop is still pressed"
+    if s.phase not in (Phase.FAULTED, Phase.UNAVAILABLE) and not s.emergency_latched:
+        return s, "nothing to reset"
+    s = replace(s, emergency_latched=False, text="reset on site")
+    if s.phase != Phase.FAULTED:
+        return s, ""
+    plugged = s.mated or i.plug_in_inlet
+    return replace(s, phase=Phase.STOPPING if plugged else Phase.DEPARTING, since=now, goal=Goal.NONE), ""
+
+
+def command(s: Session, i: Inputs, limits: Limits) -> Commands:
+    """What the others are told, from the phase and the interlocks alone."""
+    purpose, reason = _purpose(s, i)
+    zone, follow, hold = _zone(s, i, limits)
+    pilot, duty = _pilot(s)
+    return Commands(
+        purpose=purpose,
+        emergency=s.shutdown == Shutdown.EMERGENCY or s.emergency_latched,
+        zone=zone,
+        follow=follow,
+        pilot=pilot,
+        duty=duty,
+        goal=s.goal if s.phase in (P.CONNECTING, P.MATED, P.GRASPED, P.DISCONNECTING) else Goal.NONE,
+        goal_number=s.goal_number,
+        reason=reason or hold,
+    )
+
+
+def _purpose(s: Session, i: Inputs) -> tuple[Purpose, str]:
+    if s.phase == P.CABLE_CHECK:
+        wish = Purpose.PRECHARGE if s.insulation_passed else Purpose.INSULATION_TEST
+        if s.insulation_passed:
+            return Purpose.NONE, "insulation valid; waiting for precharge"
+    elif s.phase == P.PRECHARGE:
+        wish = Purpose.PRECHARGE
+    elif s.phase == P.CHARGING:
+        wish = Purpose.TRANSFER
+    else:
+        return Purpose.NONE, s.text
+    reason = interlocks.forbids_purpose(s, i, wish)
+    return (Purpose.NONE, reason) if reason else (wish, "")
+
+
+def _zone(s: Session, i: Inputs, limits: Limits) -> tuple[Zone, bool, str]:
+    if s.phase in (P.CONNECTING, P.MATED, P.GRASPED, P.DISCONNECTING):
+        reason = interlocks.forbids_contact_motion(s, i)
+        return (Zone.NONE, False, reason) if reason else (Zone.CONTACT, False, "")
+    if s.phase in (P.IDLE, P.POSITIONING, P.RELEASED, P.DEPARTING):
+        reason = interlocks.forbids_free_motion(s, i)
+        return (Zone.NONE, False, reason) if reason else (Zone.FREE, False, "")
+    follow = limits.follows and s.phase in (*LINKED, P.STOPPING)
+    return Zone.NONE, follow, ""
+
+
+def _pilot(s: Session) -> tuple[PilotMode, float]:
+    if s.emergency_latched or s.phase in (P.UNAVAILABLE, P.FAULTED):
+        return PilotMode.F, 0.0
+    if s.phase in LINKED:
+        return PilotMode.PWM, DIGITAL_DUTY
+    if s.phase == P.STOPPING and s.shutdown == Shutdown.NORMAL:
+        return PilotMode.PWM, DIGITAL_DUTY
+    return PilotMode.STEADY, 0.0

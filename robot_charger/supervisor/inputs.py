@@ -1,0 +1,172 @@
+"""What the supervisor heard, read as Inputs: the newest message of each topic, its age, the faults that stand.
+
+Messages are read by their fields only, so any object with those fields will do.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from robot_charger.common.faults import Code, Severity
+from robot_charger.supervisor.model import (
+    Authorization,
+    Inputs,
+    Insulation,
+    Link,
+    Lock,
+    Purpose,
+    Session,
+)
+from robot_charger.supervisor.permits import Ceilings
+
+NODE_AGE_NS = 300_000_000  # liveliness of pilot, power, protocol node
+ROBOT_AGE_NS = 1_000_000_000
+BAY_AGE_NS = 1_000_000_000
+PILOT_LETTERS = {1: "A", 2: "B", 3: "C", 4: "D", 5: "E", 6: "F"}
+RELEASED, FOLLOWING = 7, 8  # RobotState.MODE_*
+CONVERSATION_FAULTS = range(200, 400)  # belong to the session they name, never to the next
+
+
+@dataclass
+class Standing:
+    """A fault that stands."""
+
+    code: int
+    severity: int
+    session_id: str
+    text: str
+    source: str
+
+
+class Heard:
+    """The newest message of every topic and the results of requests.
+
+    Not thread-safe: the supervisor's one loop owns it, callbacks hand it messages under the loop's lock.
+    """
+
+    def __init__(self) -> None:
+        self.last: dict[str, Any] = {}
+        self.faults: dict[tuple[str, int, int], Standing] = {}
+        self.authorization = Authorization.NONE
+        self.stop_asked = ""
+        self.available = True
+        self.nodes_ready = False
+        self.goal_done = 0
+        self.goal_error = 0
+        self.goal_done_at = 0.0
+        self.goal_grasped = False
+        self.goal_text = ""
+        self.slow_node_grace_ns = 0  # a desk without real-time scheduling may widen the node's age
+
+    def message(self, name: str, message: Any) -> None:
+        """Keep a message, unless an older one overtook it."""
+        known = self.last.get(name)
+        if known is None or message.stamp_ns >= known.stamp_ns:
+            self.last[name] = message
+
+    def fault(self, fault: Any) -> None:
+        key = (fault.source, fault.code, fault.evse)
+        if fault.active:
+            self.faults[key] = Standing(fault.code, fault.severity, fault.session_id, fault.text, fault.source)
+        else:
+            self.faults.pop(key, None)
+
+    def forget_node(self, source: str) -> None:
+        """A node was restarted: what it reported before no longer stands."""
+        self.faults = {k: v for k, v in self.faults.items() if k[0] != source}
+
+    def young(self, name: str, now_ns: int, age_ns: int) -> Any:
+        """The newest message if it is young enough, else None."""
+        message = self.last.get(name)
+        return message if message is not None and now_ns - message.stamp_ns <= age_ns else None
+
+    def gravest(self, session_id: str) -> Standing | None:
+        standing = [
+            f
+            for f in self.faults.values()
+            if not (f.code in CONVERSATION_FAULTS and f.session_id != session_id)
+            and not (f.session_id and f.session_id != session_id and f.severity < Severity.EMERGENCY)
+        ]
+        return max(standing, key=lambda f: f.severity, default=None)
+
+    def inputs(self, s: Session, now_ns: int) -> Inputs:
+        node_age = NODE_AGE_NS + self.slow_node_grace_ns
+        safety = self.young("safety", now_ns, node_age)
+        bay = self.young("bay", now_ns, BAY_AGE_NS)
+        pilot = self.young("pilot", now_ns, node_age)
+        power = self.young("power", now_ns, node_age)
+        link = self.young("link", now_ns, node_age)
+        target = self.young("target", now_ns, node_age)
+        robot = self.young("robot", now_ns, ROBOT_AGE_NS)
+        robot_last = self.last.get("robot")
+        limits = self.last.get("limits")
+        backend = self.last.get("backend")
+        fault = self.gravest(s.session_id)
+        live = (
+            target is not None
+            and target.session_id == s.session_id
+            and now_ns - target.vehicle_stamp_ns <= target.vehicle_timeout_ms * 1_000_000
+        )
+        return Inputs(
+            nodes_ready=self.nodes_ready,
+            available=self.available,
+            safety_alive=bool(safety and safety.alive),
+            emergency_stop=bool(safety and safety.emergency_stop),
+            occupied=bool(bay and bay.occupied),
+            immobilised=bool(bay and bay.immobilised),
+            field_clear=bool(bay and bay.field_clear),
+            pilot_alive=pilot is not None,
+            pilot=PILOT_LETTERS.get(pilot.state, "?") if pilot else "?",
+            power_alive=power is not None,
+            supply_available=bool(power and limits and limits.available),
+            contactors_closed=power.contactors_closed if power else True,
+            voltage_v=power.voltage_v if power else math.inf,
+            current_a=power.current_a if power else math.inf,
+            insulation=Insulation(power.insulation) if power else Insulation.UNKNOWN,
+            insulation_permit=power.insulation_permit_number if power else 0,
+            link_alive=link is not None,
+            link=Link(link.phase) if link else Link.IDLE,
+            link_session=link.session_id if link else "",
+            link_error=link.error if link else 0,
+            target=Purpose(target.purpose) if target and live else Purpose.NONE,
+            target_live=live,
+            lock=Lock(link.lock) if link else Lock.UNKNOWN,
+            robot_alive=robot is not None,
+            # A dead robot node moves nothing: what it last said of the contact zone still holds.
+            robot_clear=bool(robot_last and not robot_last.in_contact_zone),
+            robot_following=bool(robot_last and robot_last.mode == FOLLOWING),
+            robot_holds_plug=bool(robot_last and robot_last.holding_plug),
+            plug_in_inlet=bool(robot_last and robot_last.plug_in_inlet),
+            goal_done=self.goal_done,
+            goal_error=self.goal_error,
+            goal_done_at=self.goal_done_at,
+            goal_grasped=self.goal_grasped,
+            store_ok=bool(backend is None or backend.store_ok),
+            authorization=self.authorization,
+            stop_asked=self.stop_asked,
+            fault=Code(fault.code) if fault and fault.code in set(Code) else Code.INTERNAL if fault else Code.NONE,
+            severity=Severity(fault.severity) if fault else Severity.WARNING,
+        )
+
+    def ceilings(self, cable_current_a: float) -> Ceilings:
+        """Everybody's ceilings from what they last said. Unknown supply permits nothing."""
+        limits, link, backend = self.last.get("limits"), self.last.get("link"), self.last.get("limit")
+        if limits is None:
+            return Ceilings()
+        vehicle = link.vehicle_max_voltage_v if link and link.vehicle_max_voltage_v > 0 else math.inf
+        return Ceilings(
+            supply_voltage_v=limits.max_voltage_v,
+            supply_current_a=limits.max_current_a,
+            supply_power_w=limits.max_power_w,
+            export_current_a=limits.max_export_current_a,
+            export_power_w=limits.max_export_power_w,
+            vehicle_voltage_v=vehicle,
+            backend_current_a=backend.max_current_a if backend else math.inf,
+            backend_power_w=backend.max_power_w if backend else math.inf,
+            backend_min_power_w=backend.min_power_w if backend else 0.0,
+            cable_current_a=cable_current_a,
+            discharge=bool(link and link.bidirectional),
+        )
+

@@ -1,0 +1,229 @@
+"""What the supervisor knows and what it commands, as plain values.
+
+``Inputs`` is everything the other nodes said, ``Session`` all that the supervisor itself remembers, ``Commands``
+all that it tells. Enumerations have the numbers of the messages; a test holds them against msg/*.msg.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from robot_charger.common.faults import Code, Severity
+
+
+class Phase(IntEnum):
+    """SessionState.PHASE_*."""
+
+    IDLE = 0
+    POSITIONING = 1
+    CONNECTING = 2
+    MATED = 3
+    RELEASED = 4
+    LINKING = 5
+    CABLE_CHECK = 6
+    PRECHARGE = 7
+    CHARGING = 8
+    STOPPING = 9
+    GRASPED = 10
+    DISCONNECTING = 11
+    DEPARTING = 12
+    FAULTED = 13
+    UNAVAILABLE = 14
+
+
+class Authorization(IntEnum):
+    """SessionState.AUTHORIZATION_*."""
+
+    NONE = 0
+    PENDING = 1
+    ACCEPTED = 2
+    REFUSED = 3
+
+
+class Shutdown(IntEnum):
+    """Class of a stop (IEC 61851-23): SessionState.SHUTDOWN_*."""
+
+    NONE = 0
+    NORMAL = 1
+    ERROR = 2
+    EMERGENCY = 3
+
+
+class Purpose(IntEnum):
+    """Of a target and of a permit: VehicleTarget.PURPOSE_*, ChargePermit.PURPOSE_*."""
+
+    NONE = 0
+    INSULATION_TEST = 1
+    PRECHARGE = 2
+    TRANSFER = 3
+
+
+class Zone(IntEnum):
+    """Where the arm may move: MotionPermit.ZONE_*."""
+
+    NONE = 0
+    FREE = 1
+    CONTACT = 2
+
+
+class Link(IntEnum):
+    """VehicleLink.PHASE_*."""
+
+    IDLE = 0
+    MATCHING = 1
+    LINKED = 2
+    SESSION = 3
+    PARAMETERS = 4
+    CABLE_CHECK = 5
+    PRECHARGE = 6
+    CHARGING = 7
+    STOPPING = 8
+    WELDING_CHECK = 9
+    ENDED = 10
+    FAILED = 11
+    PAUSED = 12
+
+
+class Lock(IntEnum):
+    """VehicleLink.LOCK_*."""
+
+    UNKNOWN = 0
+    UNLOCKED = 1
+    LOCKED = 2
+    FAULT = 3
+
+
+class Insulation(IntEnum):
+    """SupplyState.INSULATION_*."""
+
+    UNKNOWN = 0
+    TESTING = 1
+    VALID = 2
+    WARNING = 3
+    FAULT = 4
+    SELF_TEST_FAILED = 5
+
+
+class PilotMode(IntEnum):
+    """PilotCommand.MODE_*."""
+
+    OFF = 0
+    STEADY = 1
+    PWM = 2
+    F = 3
+    PULSE_E = 4
+    PULSE_F = 5
+
+
+class Goal(IntEnum):
+    """What the robot is asked to do."""
+
+    NONE = 0
+    CONNECT = 1
+    RELEASE = 2
+    DISCONNECT = 3
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything the other nodes said, newest first-hand values. The defaults are the safe reading of silence."""
+
+    # Nodes.
+    nodes_ready: bool = False  # all nodes this EVSE needs are active
+    available: bool = True  # switched on by the back end
+    # Bay and safety controller.
+    safety_alive: bool = False
+    emergency_stop: bool = False
+    occupied: bool = False
+    immobilised: bool = False
+    field_clear: bool = False
+    # Pilot.
+    pilot_alive: bool = False
+    pilot: str = "?"  # A to F, ? for unknown or fault
+    # Power.
+    power_alive: bool = False
+    supply_available: bool = False
+    contactors_closed: bool = True
+    voltage_v: float = 1000.0  # at the vehicle's side of the contactors
+    current_a: float = 1000.0
+    insulation: Insulation = Insulation.UNKNOWN
+    insulation_permit: int = 0  # number of the permit the result belongs to
+    # Vehicle.
+    link_alive: bool = False
+    link: Link = Link.IDLE
+    link_session: str = ""
+    link_error: int = 0
+    target: Purpose = Purpose.NONE
+    target_live: bool = False  # the vehicle's last message is young enough
+    lock: Lock = Lock.UNKNOWN
+    # Robot.
+    robot_alive: bool = False
+    robot_clear: bool = False  # no part in the contact zone, or it follows passively
+    robot_following: bool = False
+    robot_holds_plug: bool = False
+    plug_in_inlet: bool = False
+    goal_done: int = 0  # number of the goal that ended last
+    goal_error: int = 0  # Connect.ERROR_* of that goal, 0 = success
+    goal_done_at: float = 0.0  # when it ended [s]
+    goal_grasped: bool = False  # feedback of a running disconnect
+    # Back end and people.
+    store_ok: bool = True
+    authorization: Authorization = Authorization.NONE  # answer for this session's token
+    stop_asked: str = ""  # OCPP ReasonEnumType of a person or back end who wants it to stop
+    # Faults that stand, of this EVSE or of the station.
+    fault: Code = Code.NONE  # the gravest
+    severity: Severity = Severity.WARNING  # of that fault
+
+
+@dataclass(frozen=True)
+class Session:
+    """All that the supervisor remembers of one EVSE."""
+
+    phase: Phase = Phase.UNAVAILABLE
+    since: float = 0.0  # when this phase began [s]
+    session_id: str = ""
+    goal: Goal = Goal.NONE
+    goal_number: int = 0
+    mated: bool = False  # plug in the inlet, verified by the pilot
+    insulation_passed: bool = False  # since the last mating
+    test_permit: int = 0  # number of the first permit of the insulation test that runs
+    shutdown: Shutdown = Shutdown.NONE
+    stop_reason: str = ""  # OCPP 2.0.1 ReasonEnumType
+    stop_requested_at: float = -1.0  # when the vehicle was asked to stop [s], -1 = never
+    fault: Code = Code.NONE
+    replugs: int = 0
+    replug: bool = False  # after this unplugging, try again
+    emergency_latched: bool = False
+    text: str = "starting"
+
+
+@dataclass(frozen=True)
+class Commands:
+    """All that the supervisor tells the others now; derived from Session and Inputs, never remembered."""
+
+    purpose: Purpose = Purpose.NONE
+    emergency: bool = False
+    zone: Zone = Zone.NONE
+    follow: bool = False
+    pilot: PilotMode = PilotMode.STEADY
+    duty: float = 0.0
+    goal: Goal = Goal.NONE
+    goal_number: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Times of the flow [s]. Parameters of the supervisor node."""
+
+    pilot_confirm_s: float = 3.0  # from end of connect to pilot B
+    linking_s: float = 150.0  # SLAC, SDP, session and authorisation
+    cable_check_s: float = 40.0  # ISO 15118: EVCC gives up at 40 s
+    precharge_s: float = 15.0
+    vehicle_stop_s: float = 20.0  # from the wish to stop to the vehicle's own stop
+    stopping_s: float = 30.0  # from current off to the end of the conversation
+    robot_s: float = 180.0  # one goal of the robot
+    unlock_s: float = 5.0  # from the end of the conversation to pilot A or B
+    max_replugs: int = 1
+    follows: bool = False  # the arm cannot let go: it follows while mated

@@ -1,0 +1,555 @@
+"""The supervisor of one EVSE: the automated session and its permits.
+
+Publishes (in /evseN): ``power/permit`` and ``robot/permit`` (20 Hz and at once), ``pilot/command``,
+``session/state`` (5 Hz and at once), ``session/event``, ``fault``.
+Subscribes: every topic of its EVSE, ``/safety/state``, ``/robot/state``, ``/backend/state``, ``/fault``.
+Serves: action ``charge``, service ``reset``. Calls: ``/authorize``, ``/robot/connect``, ``/robot/release``,
+``/robot/disconnect`` and the life-cycle services of the nodes it manages.
+Parameters: see SupervisorParameters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import uuid
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.action import ActionClient, ActionServer, CancelResponse, GoalResponse
+from rclpy.task import Future
+
+from robot_charger import action, msg, srv
+from robot_charger.common.clock import now_ns
+from robot_charger.common.faults import Severity
+from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StationNode, run
+from robot_charger.common.parameters import parameter
+from robot_charger.common.topics import fill
+from robot_charger.supervisor import flow
+from robot_charger.supervisor.bringup import Bringup
+from robot_charger.supervisor.inputs import Heard
+from robot_charger.supervisor.model import Authorization, Commands, Goal, Limits, Phase, Purpose, Session, Shutdown
+from robot_charger.supervisor.permits import Numbered, permit
+
+LOOP_S = 0.05
+STATE_PERIOD_S = 0.2
+TRANSITIONS = {"configure": 1, "activate": 3}  # lifecycle_msgs/Transition
+CHARGE_RESULTS = {Shutdown.NONE: 1, Shutdown.NORMAL: 1, Shutdown.ERROR: 3, Shutdown.EMERGENCY: 3}
+
+
+@dataclass(frozen=True)
+class SupervisorParameters:
+    connector: str = parameter(
+        "ccs2", "connector the robot carries for this EVSE", choices=("ccs2", "ccs1", "nacs", "chademo", "acdp")
+    )
+    protocol: str = parameter("ccs", "family of the vehicle's protocol", choices=("ccs", "chademo"))
+    managed: list[str] = parameter(
+        ["/power", "pilot", "v2g", "chademo", "/robot", "/backend"], "nodes brought up in this order"
+    )
+    cable__max_current_a: float = parameter(400.0, "rating of cable and plug", unit="A", low=0.0, high=1000.0)
+    memory: str = parameter("", "file that keeps the emergency latch over restarts, empty = not kept", unsafe="")
+    free_vend: bool = parameter(False, "authorise every vehicle without asking the back end", unsafe=True)
+    limits__pilot_confirm_s: float = parameter(3.0, "from end of connecting to pilot B", unit="s", low=0.5, high=30.0)
+    limits__linking_s: float = parameter(150.0, "from pilot 5 % to the cable check", unit="s", low=10.0, high=3600.0)
+    limits__cable_check_s: float = parameter(40.0, "insulation test (ISO 15118: 40 s)", unit="s", low=5.0, high=60.0)
+    limits__precharge_s: float = parameter(15.0, "to the vehicle's voltage", unit="s", low=1.0, high=60.0)
+    limits__vehicle_stop_s: float = parameter(20.0, "the vehicle's own orderly stop", unit="s", low=1.0, high=120.0)
+    limits__stopping_s: float = parameter(30.0, "from current off to the session's end", unit="s", low=1.0, high=120.0)
+    limits__robot_s: float = parameter(180.0, "one action of the robot", unit="s", low=10.0, high=1800.0)
+    limits__max_replugs: int = parameter(1, "how often a failed link is plugged again", low=0, high=5)
+    arm_follows: bool = parameter(False, "the arm cannot let go and follows the mated plug passively")
+    node_age_grace_ms: int = parameter(
+        0, "added to the 300 ms of a node's liveliness, for a desk without real-time scheduling", unit="ms", low=0,
+        high=2000
+    )
+
+    def limits(self) -> Limits:
+        names = {f.name for f in dataclasses.fields(Limits)}
+        values = {n: getattr(self, f"limits__{n}") for n in names if hasattr(self, f"limits__{n}")}
+        return Limits(**values, follows=self.arm_follows)
+
+
+class Supervisor(StationNode):
+    """ROS shell of supervisor.flow."""
+
+    parameters: SupervisorParameters
+
+    def __init__(self) -> None:
+        super().__init__("supervisor", SupervisorParameters)
+        self._lock = threading.RLock()
+        self._wake = threading.Event()
+        self._ending = threading.Event()
+        self._heard = Heard()
+        self._session = Session(since=now_ns() / 1e9)
+        self._token = ("", "", False)  # id token, type, already authorised
+        self._charge: tuple[Any, Future] | None = None
+        self._goal_sent = 0
+        self._goal_handle: Any = None
+        start = now_ns() // 1_000_000
+        self._numbers = {name: Numbered(start) for name in ("permit", "motion", "pilot", "state")}
+        self._state_sent_at = 0.0
+        self._thread: threading.Thread | None = None
+        self._meter_start: tuple[float, float] | None = None
+
+    # Life cycle.
+    def configure(self) -> None:
+        p = self.parameters
+        self._limits = p.limits()
+        self._heard.slow_node_grace_ns = p.node_age_grace_ms * 1_000_000
+        self._load_latch()
+        evse = self.evse
+        self._permit = self.publisher("power/permit", evse)
+        self._motion = self.publisher("robot/permit", evse)
+        self._pilot = self.publisher("pilot/command", evse)
+        self._state = self.publisher("session/state", evse)
+        self._event = self.publisher("session/event", evse)
+        for name, key in {
+            "pilot/state": "pilot",
+            "power/state": "power",
+            "power/limits": "limits",
+            "power/meter": "meter",
+            "vehicle/link": "link",
+            "vehicle/target": "target",
+            "bay/state": "bay",
+            "backend/limit": "limit",
+        }.items():
+            self.subscribe(name, partial(self._hear, key), evse)
+        for name, key in {"/safety/state": "safety", "/robot/state": "robot", "/backend/state": "backend"}.items():
+            self.subscribe(name, partial(self._hear, key))
+        self.subscribe("fault", self._hear_fault, evse)
+        self.subscribe("/fault", self._hear_fault)
+        self.subscribe("backend/request", self._hear_request, evse)
+        self.create_service(srv.ResetFault, "reset", self._reset)
+        self._authorize = self.create_client(srv.Authorize, "/authorize")
+        self._robot = {
+            Goal.CONNECT: ActionClient(self, action.Connect, "/robot/connect"),
+            Goal.RELEASE: ActionClient(self, action.Release, "/robot/release"),
+            Goal.DISCONNECT: ActionClient(self, action.Disconnect, "/robot/disconnect"),
+        }
+        self._charge_server = ActionServer(
+            self,
+            action.Charge,
+            "charge",
+            execute_callback=self._execute_charge,
+            goal_callback=self._accept_charge,
+            cancel_callback=self._cancel_charge,
+        )
+        namespace = self.get_namespace().rstrip("/")
+        names = [n if n.startswith("/") else f"{namespace}/{n}" for n in p.managed]
+        self._bringup = Bringup(names)
+        self._get_state = {n: self.create_client(GetState, f"{n}/get_state") for n in names}
+        self._change_state = {n: self.create_client(ChangeState, f"{n}/change_state") for n in names}
+        self._asking: set[str] = set()
+        self.create_timer(0.2, self._watch_nodes)
+
+    def activate(self) -> None:
+        self._ending.clear()
+        self._thread = threading.Thread(target=self._loop, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def deactivate(self) -> None:
+        """Permits end; the others come to rest by themselves."""
+        self._ending.set()
+        self._wake.set()
+        if self._thread:
+            self._thread.join(timeout=1.0)
+            self._thread = None
+
+    def make_safe(self) -> None:
+        """Withdraw every permit before the process ends."""
+        if self._thread is None:
+            return
+        self.deactivate()
+        self._publish_permits(Commands(reason="the supervisor ends"))
+
+    # What is heard.
+    def _hear(self, key: str, message: Any) -> None:
+        with self._lock:
+            self._heard.message(key, message)
+        self._wake.set()
+
+    def _hear_fault(self, fault: msg.Fault) -> None:
+        if fault.evse in (0, self.evse) and fault.source != self.get_fully_qualified_name():
+            with self._lock:
+                self._heard.fault(fault)
+            self._wake.set()
+
+    def _hear_request(self, request: msg.BackendRequest) -> None:
+        kinds = msg.BackendRequest
+        with self._lock:
+            if request.kind == kinds.KIND_START:
+                self._token = (request.id_token, request.token_type, request.authorized)
+            elif request.kind == kinds.KIND_STOP and request.session_id in ("", self._session.session_id):
+                self._heard.stop_asked = "Remote"
+            elif request.kind in (kinds.KIND_AVAILABLE, kinds.KIND_UNAVAILABLE):
+                self._heard.available = request.kind == kinds.KIND_AVAILABLE
+        self._wake.set()
+
+    def _reset(self, request: Any, response: Any) -> Any:
+        with self._lock:
+            now = now_ns()
+            self._session, refusal = flow.reset(self._session, self._heard.inputs(self._session, now), now / 1e9)
+            if not refusal:
+                self._save_latch()
+                self._say("reset", f"by {request.acknowledged_by or 'a person on site'}")
+        response.accepted = not refusal
+        response.text = refusal or "reset; nothing was started"
+        self._wake.set()
+        return response
+
+    # The loop.
+    def _loop(self) -> None:
+        while not self._ending.is_set():
+            self._wake.wait(LOOP_S)
+            self._wake.clear()
+            with self._lock:
+                self._cycle()
+
+    def _cycle(self) -> None:
+        stamp = now_ns()
+        now = stamp / 1e9
+        before = self._session
+        inputs = self._heard.inputs(before, stamp)
+        session, events = flow.step(before, inputs, now, self._limits)
+        if session.phase == Phase.POSITIONING and not session.session_id:
+            session = replace(session, session_id=str(uuid.uuid4()))
+            self._new_session()
+        self._session = session
+        commands = flow.command(session, inputs, self._limits)
+        self._publish_permits(commands)
+        if session.emergency_latched != before.emergency_latched:
+            self._save_latch()
+        for event in events:
+            self._say(event, session.text)
+        if session.phase != before.phase:
+            self.get_logger().info(f"{before.phase.name} -> {session.phase.name}: {session.text}")
+            self._say(session.phase.name, session.text)
+        self._publish_state(commands, now)
+        self._drive_robot(commands)
+        self._drive_authorization(session)
+        self._drive_charge(before)
+
+    def _new_session(self) -> None:
+        h = self._heard
+        h.authorization, h.stop_asked, h.goal_grasped = Authorization.NONE, "", False
+        self._meter_start = None
+
+    def _publish_permits(self, commands: Commands) -> None:
+        session = self._session
+        content = permit(commands, self._heard.ceilings(self.parameters.cable__max_current_a))
+        number, _ = self._numbers["permit"].take((content, session.session_id))
+        if content.purpose == Purpose.INSULATION_TEST and session.test_permit == 0:
+            self._session = session = replace(session, test_permit=number)
+        self._permit.publish(
+            fill(
+                msg.ChargePermit(),
+                stamp_ns=now_ns(),
+                number=number,
+                session_id=session.session_id,
+                reason=commands.reason,
+                **dataclasses.asdict(content),
+            )
+        )
+        motion = (commands.zone, commands.follow, session.session_id)
+        self._motion.publish(
+            fill(
+                msg.MotionPermit(),
+                stamp_ns=now_ns(),
+                number=self._numbers["motion"].take(motion)[0],
+                session_id=session.session_id,
+                evse=self.evse,
+                zone=commands.zone,
+                passive_follow=commands.follow,
+                reason=commands.reason,
+            )
+        )
+        number, new = self._numbers["pilot"].take((commands.pilot, commands.duty))
+        now = now_ns() / 1e9
+        if new or now - self._state_sent_at >= STATE_PERIOD_S:
+            self._pilot.publish(
+                fill(msg.PilotCommand(), stamp_ns=now_ns(), number=number, mode=commands.pilot, duty=commands.duty)
+            )
+
+    def _publish_state(self, commands: Commands, now: float) -> None:
+        s, h = self._session, self._heard
+        link = h.last.get("link")
+        if link is not None and link.session_id != s.session_id:
+            link = None
+        protocol = link.protocol if link and link.protocol else self.parameters.protocol
+        soc = link.soc if link and s.session_id else -1.0
+        content = (s, h.authorization, protocol, int(soc), commands.purpose)
+        number, new = self._numbers["state"].take(content)
+        if not new and now - self._state_sent_at < STATE_PERIOD_S:
+            return
+        self._state_sent_at = now
+        self._state.publish(
+            fill(
+                msg.SessionState(),
+                stamp_ns=now_ns(),
+                time=self.get_clock().now().to_msg(),
+                number=number,
+                evse=self.evse,
+                session_id=s.session_id,
+                phase=s.phase,
+                phase_stamp_ns=int(s.since * 1e9),
+                authorization=h.authorization,
+                stop_requested=s.stop_requested_at >= 0,
+                shutdown=s.shutdown,
+                stop_reason=s.stop_reason,
+                protocol=protocol,
+                connector=self.parameters.connector,
+                mated=s.mated,
+                locked=bool(link and link.lock == msg.VehicleLink.LOCK_LOCKED),
+                insulation_passed=s.insulation_passed,
+                output_on=commands.purpose == Purpose.TRANSFER,
+                emergency_latched=s.emergency_latched,
+                fault=s.fault,
+                soc=soc,
+                text=s.text,
+            )
+        )
+
+    def _say(self, name: str, text: str) -> None:
+        self._event.publish(
+            fill(
+                msg.SessionEvent(),
+                stamp_ns=now_ns(),
+                time=self.get_clock().now().to_msg(),
+                evse=self.evse,
+                session_id=self._session.session_id,
+                name=name,
+                text=text,
+            )
+        )
+
+    # The robot.
+    def _drive_robot(self, commands: Commands) -> None:
+        if commands.goal == Goal.NONE:
+            if self._goal_handle is not None:
+                self._goal_handle.cancel_goal_async()
+                self._goal_handle = None
+            return
+        client = self._robot[commands.goal]
+        if commands.goal_number <= self._goal_sent or not client.server_is_ready():
+            return
+        self._goal_sent = number = commands.goal_number
+        self._heard.goal_grasped = False
+        goal = client._action_type.Goal(evse=self.evse, session_id=self._session.session_id)
+        if commands.goal == Goal.CONNECT:
+            goal.connector = self.parameters.connector
+        future = client.send_goal_async(goal, feedback_callback=lambda m: self._on_feedback(number, m.feedback))
+        future.add_done_callback(lambda f: self._on_goal_answer(number, f))
+
+    def _on_feedback(self, number: int, feedback: Any) -> None:
+        if number == self._goal_sent and getattr(feedback, "grasped", False):
+            with self._lock:
+                self._heard.goal_grasped = True
+            self._wake.set()
+
+    def _on_goal_answer(self, number: int, future: Future) -> None:
+        handle = future.result()
+        if handle is None or not handle.accepted:
+            self._on_goal_end(number, action.Connect.Result.ERROR_BUSY, "the robot refused the goal")
+            return
+        with self._lock:
+            self._goal_handle = handle
+        result = handle.get_result_async()
+        result.add_done_callback(lambda f: self._on_goal_end(number, f.result().result.error, f.result().result.text))
+
+    def _on_goal_end(self, number: int, error: int, text: str) -> None:
+        with self._lock:
+            if number != self._goal_sent:
+                return
+            self._goal_handle = None
+            self._heard.goal_done, self._heard.goal_error = number, error
+            self._heard.goal_done_at = now_ns() / 1e9
+            if error:
+                self._say("robot", text)
+        self._wake.set()
+
+    # Authorisation.
+    def _drive_authorization(self, session: Session) -> None:
+        h = self._heard
+        open_phase = Phase.POSITIONING <= session.phase <= Phase.LINKING
+        if not open_phase or h.authorization != Authorization.NONE:
+            return
+        token, kind, authorized = self._token
+        if self.parameters.free_vend:
+            token, kind = token or "free", kind or "NoAuthorization"
+        if not token:
+            return
+        if authorized and session.session_id:
+            h.authorization = Authorization.ACCEPTED
+            self._token = ("", "", False)
+            self._say("authorised", "by the back end")
+            return
+        if not self._authorize.service_is_ready():
+            return
+        h.authorization = Authorization.PENDING
+        self._token = ("", "", False)
+        request = srv.Authorize.Request(
+            evse=self.evse, session_id=session.session_id, id_token=token, token_type=kind or "Central"
+        )
+        future = self._authorize.call_async(request)
+        future.add_done_callback(lambda f: self._on_authorized(session.session_id, f))
+
+    def _on_authorized(self, session_id: str, future: Future) -> None:
+        with self._lock:
+            if session_id != self._session.session_id:
+                return
+            answer = future.result()
+            accepted = answer is not None and answer.status == srv.Authorize.Response.STATUS_ACCEPTED
+            self._heard.authorization = Authorization.ACCEPTED if accepted else Authorization.REFUSED
+            self._say("authorised" if accepted else "refused", answer.reason if answer else "no answer")
+        self._wake.set()
+
+    # The charge action.
+    def _accept_charge(self, goal: Any) -> GoalResponse:
+        with self._lock:
+            return GoalResponse.REJECT if self._charge else GoalResponse.ACCEPT
+
+    def _cancel_charge(self, handle: Any) -> CancelResponse:
+        with self._lock:
+            self._heard.stop_asked = "Local"
+        self._wake.set()
+        return CancelResponse.ACCEPT
+
+    async def _execute_charge(self, handle: Any) -> Any:
+        future: Future = Future(executor=self.executor)
+        with self._lock:
+            self._charge = (handle, future)
+            if handle.request.id_token:
+                self._token = (handle.request.id_token, handle.request.token_type, False)
+        self._wake.set()
+        result = await future
+        if handle.is_cancel_requested:
+            handle.canceled()
+        elif result.result == action.Charge.Result.RESULT_FAULTED:
+            handle.abort()
+        else:
+            handle.succeed()
+        return result
+
+    def _drive_charge(self, before: Session) -> None:
+        """Feedback while it goes, the result when the session ends."""
+        if self._charge is None:
+            return
+        handle, future = self._charge
+        s = self._session
+        meter = self._heard.last.get("meter")
+        if meter is not None and self._meter_start is None and s.phase >= Phase.LINKING:
+            self._meter_start = (meter.import_wh, meter.export_wh)
+        imported = meter.import_wh - self._meter_start[0] if meter and self._meter_start else 0.0
+        exported = meter.export_wh - self._meter_start[1] if meter and self._meter_start else 0.0
+        if s.phase != before.phase and s.phase in (Phase.DEPARTING, Phase.FAULTED):
+            self._charge = None
+            stopped = s.stop_reason in ("Remote", "Local", "DeAuthorized") and not s.fault
+            result = fill(
+                action.Charge.Result(),
+                result=action.Charge.Result.RESULT_STOPPED if stopped else CHARGE_RESULTS[s.shutdown],
+                session_id=s.session_id,
+                stop_reason=s.stop_reason,
+                fault=s.fault,
+                energy_wh=imported,
+                exported_wh=exported,
+                text=s.text,
+            )
+            future.set_result(result)
+        elif s.phase != before.phase:
+            power = self._heard.last.get("power")
+            handle.publish_feedback(
+                fill(
+                    action.Charge.Feedback(),
+                    phase=s.phase,
+                    soc=self._heard.last["link"].soc if "link" in self._heard.last else -1.0,
+                    power_w=power.power_w if power else 0.0,
+                    energy_wh=imported,
+                )
+            )
+
+    # Nodes.
+    def _watch_nodes(self) -> None:
+        for name, client in self._get_state.items():
+            if client.service_is_ready():
+                if name not in self._asking:
+                    self._asking.add(name)
+                    future = client.call_async(GetState.Request())
+                    future.add_done_callback(lambda f, name=name: self._on_node_state(name, f))
+            else:
+                self._asking.discard(name)
+                self._node_state(name, "")
+        for name, transition in self._bringup.next(now_ns() / 1e9):
+            request = ChangeState.Request()
+            request.transition.id = TRANSITIONS[transition]
+            future = self._change_state[name].call_async(request)
+            future.add_done_callback(lambda f, name=name: self._on_changed(name, f))
+
+    def _on_changed(self, name: str, future: Future) -> None:
+        answer = future.result()
+        self._bringup.done(name, bool(answer and answer.success))
+
+    def _on_node_state(self, name: str, future: Future) -> None:
+        self._asking.discard(name)
+        answer = future.result()
+        self._node_state(name, answer.current_state.label if answer else "")
+
+    def _node_state(self, name: str, state: str) -> None:
+        with self._lock:
+            if self._bringup.heard(name, state):
+                self.get_logger().warning(f"{name} is {state or 'gone'}")
+                self._heard.forget_node(name)
+            self._heard.nodes_ready = self._bringup.ready
+
+    # The latch that survives restarts.
+    def _load_latch(self) -> None:
+        path = self.parameters.memory
+        if path and Path(path).exists():
+            try:
+                latched = bool(json.loads(Path(path).read_text())["emergency_latched"])
+            except (ValueError, KeyError, OSError):
+                latched = True  # unreadable memory: assume the worst
+            self._session = replace(self._session, emergency_latched=latched)
+
+    def _save_latch(self) -> None:
+        if self.parameters.memory:
+            path = Path(self.parameters.memory)
+            temporary = path.with_suffix(".new")
+            temporary.write_text(json.dumps({"emergency_latched": self._session.emergency_latched}))
+            temporary.replace(path)
+
+    def diagnose(self) -> Diagnosis:
+        with self._lock:
+            s = self._session
+            values = {
+                "phase": s.phase.name,
+                "session": s.session_id or "none",
+                "emergency latched": s.emergency_latched,
+                "authorization": self._heard.authorization.name,
+            }
+            if s.phase == Phase.UNAVAILABLE and hasattr(self, "_bringup"):
+                values["waiting for"] = ", ".join(self._bringup.missing()) or "nothing"
+            standing = self._heard.gravest(s.session_id)
+            if standing:
+                values["gravest fault"] = f"{standing.code} from {standing.source}: {standing.text}"
+            level = ERROR if s.phase == Phase.FAULTED else WARN if s.phase == Phase.UNAVAILABLE else OK
+            if standing and standing.severity >= Severity.STOP:
+                level = ERROR
+            return level, s.text, values
+
+
+def main() -> None:
+    def factory() -> Supervisor:
+        node = Supervisor()
+        node.trigger_configure()
+        node.trigger_activate()
+        return node
+
+    run(factory)
+
+
+if __name__ == "__main__":
+    main()

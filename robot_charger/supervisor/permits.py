@@ -1,0 +1,84 @@
+"""The charge permit as an interval: what power may do at most, from the purpose and everybody's ceilings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from robot_charger.supervisor.model import Commands, Purpose
+
+TEST_CURRENT_A = 2.0  # IEC 61851-23:2023 CC.5.2 and cable check: no more than this
+PRECHARGE_CURRENT_A = 2.0
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What each party bears at most. Infinite = no limit, zero = nothing. Currents [A], powers [W], voltages [V]."""
+
+    supply_voltage_v: float = 0.0
+    supply_current_a: float = 0.0
+    supply_power_w: float = 0.0
+    export_current_a: float = 0.0
+    export_power_w: float = 0.0
+    vehicle_voltage_v: float = math.inf
+    backend_current_a: float = math.inf
+    backend_power_w: float = math.inf
+    backend_min_power_w: float = 0.0
+    cable_current_a: float = 0.0
+    discharge: bool = False  # negotiated with the vehicle and allowed by the grid side
+
+
+@dataclass(frozen=True)
+class Permit:
+    """Content of a ChargePermit, without its number and stamp."""
+
+    purpose: Purpose = Purpose.NONE
+    emergency: bool = False
+    max_voltage_v: float = 0.0
+    min_current_a: float = 0.0
+    max_current_a: float = 0.0
+    min_power_w: float = 0.0
+    max_power_w: float = 0.0
+
+
+def permit(commands: Commands, c: Ceilings) -> Permit:
+    """Compose the permit. A purpose of NONE permits nothing."""
+    if commands.purpose == Purpose.NONE:
+        return Permit(emergency=commands.emergency)
+    power = min(c.supply_power_w, c.backend_power_w)
+    if commands.purpose == Purpose.INSULATION_TEST:  # the test voltage lies above the vehicle's maximum
+        return Permit(
+            commands.purpose,
+            max_voltage_v=c.supply_voltage_v,
+            max_current_a=TEST_CURRENT_A,
+            max_power_w=TEST_CURRENT_A * c.supply_voltage_v,
+        )
+    voltage = min(c.supply_voltage_v, c.vehicle_voltage_v)
+    if commands.purpose == Purpose.PRECHARGE:
+        current = PRECHARGE_CURRENT_A
+        return Permit(commands.purpose, max_voltage_v=voltage, max_current_a=current, max_power_w=current * voltage)
+    export_power = min(c.export_power_w, max(0.0, -c.backend_min_power_w)) if c.discharge else 0.0
+    return Permit(
+        commands.purpose,
+        max_voltage_v=voltage,
+        min_current_a=-min(c.export_current_a, c.cable_current_a) if export_power > 0 else 0.0,
+        max_current_a=max(0.0, min(c.supply_current_a, c.backend_current_a, c.cable_current_a)),
+        min_power_w=-export_power,
+        max_power_w=max(0.0, power),
+    )
+
+
+class Numbered:
+    """Counts up with every change of content, never backwards over a restart."""
+
+    def __init__(self, start: int) -> None:
+        self.number = start
+        self._content: object = None
+
+    def take(self, content: object) -> tuple[int, bool]:
+        """Number of this content, and whether it is new."""
+        if content == self._content:
+            return self.number, False
+        self._content = content
+        self.number += 1
+        return self.number, True

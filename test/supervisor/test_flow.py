@@ -1,0 +1,322 @@
+"""The session flow read as a story: given these inputs, expect that phase and that permit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robot_charger import msg
+from robot_charger.common.faults import Code, Severity
+from robot_charger.supervisor import flow, interlocks, model
+from robot_charger.supervisor.model import (
+    Authorization,
+    Goal,
+    Inputs,
+    Insulation,
+    Limits,
+    Link,
+    Lock,
+    Phase,
+    PilotMode,
+    Purpose,
+    Session,
+    Shutdown,
+    Zone,
+)
+
+LIMITS = Limits()
+ID = "11111111-2222-3333-4444-555555555555"
+READY = Inputs(
+    nodes_ready=True,
+    safety_alive=True,
+    field_clear=True,
+    pilot_alive=True,
+    pilot="A",
+    power_alive=True,
+    supply_available=True,
+    contactors_closed=False,
+    voltage_v=0.0,
+    current_a=0.0,
+    link_alive=True,
+    robot_alive=True,
+    robot_clear=True,
+)
+
+
+class Station:
+    """Drives the flow: change some inputs, let time pass, look."""
+
+    def __init__(self) -> None:
+        self.s = Session()
+        self.i = READY
+        self.now = 0.0
+        self.events: list[str] = []
+
+    def __call__(self, after: float = 0.1, **changes) -> Phase:
+        self.i = replace(self.i, **changes)
+        self.now += after
+        self.s, events = flow.step(self.s, self.i, self.now, LIMITS)
+        self.events += events
+        if self.s.phase == Phase.POSITIONING and not self.s.session_id:
+            self.s = replace(self.s, session_id=ID)
+        command = self.command
+        if command.purpose == Purpose.INSULATION_TEST and not self.s.test_permit:
+            self.s = replace(self.s, test_permit=7)
+        return self.s.phase
+
+    @property
+    def command(self):
+        return flow.command(self.s, self.i, LIMITS)
+
+    def goal(self, error: int = 0, **changes) -> Phase:
+        return self(goal_done=self.s.goal_number, goal_error=error, goal_done_at=self.now, **changes)
+
+
+@pytest.fixture
+def station() -> Station:
+    station = Station()
+    assert station() == Phase.IDLE
+    return station
+
+
+def parked(s: Station) -> Station:
+    s(occupied=True)
+    assert s(immobilised=True) == Phase.CONNECTING
+    return s
+
+
+def linking(s: Station) -> Station:
+    parked(s).goal(pilot="B")
+    assert s.s.phase == Phase.MATED
+    s.goal()
+    assert s() == Phase.LINKING
+    return s
+
+
+def cable_check(s: Station) -> Station:
+    linking(s)
+    s(link=Link.SESSION, link_session=ID, authorization=Authorization.ACCEPTED)
+    phase = s(
+        pilot="C", link=Link.CABLE_CHECK, lock=Lock.LOCKED, target=Purpose.INSULATION_TEST, target_live=True
+    )
+    assert phase == Phase.CABLE_CHECK
+    return s
+
+
+def charging(s: Station) -> Station:
+    cable_check(s)
+    s(insulation=Insulation.VALID, insulation_permit=7)
+    assert s(link=Link.PRECHARGE, target=Purpose.PRECHARGE) == Phase.PRECHARGE
+    assert s(link=Link.CHARGING, target=Purpose.TRANSFER, contactors_closed=True, voltage_v=400.0) == Phase.CHARGING
+    s(current_a=100.0)
+    return s
+
+
+def test_enumerations_have_the_numbers_of_the_messages():
+    for enum, message, prefix in (
+        (Phase, msg.SessionState, "PHASE_"),
+        (Authorization, msg.SessionState, "AUTHORIZATION_"),
+        (Shutdown, msg.SessionState, "SHUTDOWN_"),
+        (Purpose, msg.VehicleTarget, "PURPOSE_"),
+        (Purpose, msg.ChargePermit, "PURPOSE_"),
+        (Zone, msg.MotionPermit, "ZONE_"),
+        (Link, msg.VehicleLink, "PHASE_"),
+        (Lock, msg.VehicleLink, "LOCK_"),
+        (Insulation, msg.SupplyState, "INSULATION_"),
+        (PilotMode, msg.PilotCommand, "MODE_"),
+        (Severity, msg.Fault, "SEVERITY_"),
+    ):
+        for member in enum:
+            assert getattr(message, prefix + member.name) == member
+    assert all(getattr(msg.Fault, code.name) == code for code in Code if code)
+
+
+def test_a_session_from_parking_to_an_empty_bay(station):
+    charging(station)
+    assert station.command.purpose == Purpose.TRANSFER
+    assert station.command.duty == pytest.approx(0.05)
+    assert station(link=Link.STOPPING, target=Purpose.NONE, current_a=0.0) == Phase.STOPPING
+    assert station.command.purpose == Purpose.NONE
+    station(contactors_closed=False, voltage_v=20.0, pilot="B")
+    assert station.s.phase == Phase.STOPPING, "the conversation is not over yet"
+    assert station(link=Link.ENDED) == Phase.GRASPED
+    assert station.command.zone == Zone.CONTACT
+    assert station(goal_grasped=True) == Phase.DISCONNECTING
+    assert station.goal(pilot="A") == Phase.DEPARTING
+    assert (station.s.shutdown, station.s.stop_reason, station.s.fault) == (Shutdown.NORMAL, "StoppedByEV", Code.NONE)
+    assert station(occupied=False, immobilised=False) == Phase.IDLE
+    assert station.s.session_id == ""
+
+
+def test_seated_without_a_pilot_is_not_mated(station):
+    parked(station).goal()
+    assert station.s.phase == Phase.CONNECTING
+    assert station(after=LIMITS.pilot_confirm_s + 0.1) == Phase.GRASPED
+    assert station.s.fault == Code.ROBOT_NOT_MATED
+
+
+def test_no_cable_check_without_authorisation(station):
+    linking(station)
+    phase = station(
+        pilot="C", link_session=ID, link=Link.CABLE_CHECK, lock=Lock.LOCKED, target=Purpose.INSULATION_TEST,
+        target_live=True
+    )  # fmt: skip
+    assert phase == Phase.LINKING
+    assert station.command.purpose == Purpose.NONE
+
+
+def test_refused_when_mated_is_unplugged(station):
+    linking(station)
+    station(authorization=Authorization.REFUSED, link=Link.IDLE)
+    assert station.s.phase == Phase.GRASPED
+    assert station.s.stop_reason == "DeAuthorized"
+
+
+def test_an_insulation_fault_is_never_retried(station):
+    cable_check(station)
+    assert station(insulation=Insulation.FAULT, insulation_permit=7) == Phase.STOPPING
+    assert station.s.fault == Code.INSULATION
+    assert not station.s.replug
+
+
+def test_an_old_insulation_result_counts_for_nothing(station):
+    cable_check(station)
+    station(insulation=Insulation.VALID, insulation_permit=6)
+    assert not station.s.insulation_passed
+
+
+def test_a_failed_self_test_is_replugged_once(station):
+    cable_check(station)
+    station(insulation=Insulation.SELF_TEST_FAILED, insulation_permit=7)
+    station(link=Link.ENDED, pilot="B", contactors_closed=False, target=Purpose.NONE, insulation=Insulation.UNKNOWN)
+    station(goal_grasped=True)
+    assert station.goal(pilot="A") == Phase.CONNECTING
+    assert station.s.replugs == 1
+    assert station.s.fault == Code.NONE
+
+
+@pytest.mark.parametrize(
+    "change, fault",
+    [
+        (dict(pilot="A"), Code.VEHICLE_GONE),
+        (dict(power_alive=False, contactors_closed=True), Code.NODE_LOST),
+        (dict(pilot_alive=False), Code.NODE_LOST),
+        (dict(link_alive=False, link=Link.IDLE), Code.NODE_LOST),
+        (dict(target_live=False), Code.V2G_SILENT),
+        (dict(link=Link.FAILED, link_error=int(Code.V2G_TIMEOUT)), Code.V2G_TIMEOUT),
+        (dict(fault=Code.INSULATION_CHARGING, severity=Severity.STOP), Code.INSULATION_CHARGING),
+    ],
+)
+def test_what_the_session_needs_and_loses_stops_it(station, change, fault):
+    charging(station)
+    assert station(**change) == Phase.STOPPING
+    assert station.command.purpose == Purpose.NONE
+    assert station.s.fault == fault
+    assert station.s.shutdown == Shutdown.ERROR
+
+
+def test_the_session_goes_on_without_the_arm_and_with_a_derating(station):
+    charging(station)
+    station(robot_alive=False, fault=Code.MODULE_LOST, severity=Severity.DERATE)
+    assert station.s.phase == Phase.CHARGING
+    assert station.command.purpose == Purpose.TRANSFER
+
+
+def test_emergency_latches_until_reset_and_reset_starts_nothing(station):
+    charging(station)
+    assert station(emergency_stop=True) == Phase.FAULTED
+    assert station.command.emergency and station.command.purpose == Purpose.NONE
+    assert station.command.zone == Zone.NONE
+    assert station.command.pilot == PilotMode.F
+    assert flow.reset(station.s, station.i, station.now)[1], "still pressed"
+    station(emergency_stop=False, contactors_closed=False, voltage_v=0.0, current_a=0.0)
+    assert station.s.phase == Phase.FAULTED
+    station.s, refusal = flow.reset(station.s, station.i, station.now)
+    assert not refusal
+    assert station.s.phase == Phase.STOPPING
+    assert station.command.purpose == Purpose.NONE
+
+
+def test_stop_asked_lets_the_vehicle_end_and_insists(station):
+    charging(station)
+    assert station(stop_asked="Remote") == Phase.CHARGING
+    assert station.s.stop_requested_at > 0
+    assert station.command.purpose == Purpose.TRANSFER
+    assert station(after=LIMITS.vehicle_stop_s + 1) == Phase.STOPPING
+    assert station.s.stop_reason == "Remote"
+
+
+inputs = st.builds(
+    Inputs,
+    nodes_ready=st.booleans(),
+    safety_alive=st.booleans(),
+    emergency_stop=st.booleans(),
+    occupied=st.booleans(),
+    immobilised=st.booleans(),
+    field_clear=st.booleans(),
+    pilot_alive=st.booleans(),
+    pilot=st.sampled_from("ABCDEF?"),
+    power_alive=st.booleans(),
+    supply_available=st.booleans(),
+    contactors_closed=st.booleans(),
+    voltage_v=st.sampled_from([0.0, 59.0, 61.0, 400.0]),
+    current_a=st.sampled_from([0.0, 4.0, 6.0, -6.0]),
+    insulation=st.sampled_from(Insulation),
+    insulation_permit=st.integers(0, 8),
+    link_alive=st.booleans(),
+    link=st.sampled_from(Link),
+    link_session=st.sampled_from(["", ID]),
+    target=st.sampled_from(Purpose),
+    target_live=st.booleans(),
+    lock=st.sampled_from(Lock),
+    robot_alive=st.booleans(),
+    robot_clear=st.booleans(),
+    goal_error=st.sampled_from([0, 0, 7, 13]),
+    authorization=st.sampled_from(Authorization),
+    stop_asked=st.sampled_from(["", "Remote"]),
+    fault=st.sampled_from([Code.NONE, Code.MODULE_LOST, Code.EMERGENCY_STOP]),
+    severity=st.sampled_from(Severity),
+)
+GOOD = dict(
+    nodes_ready=True, safety_alive=True, emergency_stop=False, field_clear=True, power_alive=True, fault=Code.NONE,
+    supply_available=True, robot_alive=True, pilot_alive=True, link_alive=True, stop_asked="", link_session=ID,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(inputs, st.booleans(), st.booleans(), st.sampled_from([0.1, 5.0, 200.0])), max_size=25))
+def test_interlocks_hold_over_any_history(history):
+    """Interlocks 1, 2, 3 and 6 over arbitrary inputs; half of them mostly well, so that deep phases are reached."""
+    s, now = Session(), 0.0
+    passed_since_mating = False
+    for i, well, goal_over, pause in history:
+        if well:
+            i = replace(i, **GOOD)
+        if goal_over:
+            i = replace(i, goal_done=s.goal_number)
+        now += pause
+        before = s
+        s, _ = flow.step(s, i, now, LIMITS)
+        if s.phase == Phase.POSITIONING and not s.session_id:
+            s = replace(s, session_id=ID)
+        command = flow.command(s, i, LIMITS)
+        if command.purpose == Purpose.INSULATION_TEST and not s.test_permit:
+            s = replace(s, test_permit=7)
+        if s.mated and not before.mated:
+            passed_since_mating = False
+        if s.phase == Phase.CABLE_CHECK and i.insulation in (Insulation.VALID, Insulation.WARNING):
+            passed_since_mating = passed_since_mating or i.insulation_permit >= s.test_permit > 0
+        if command.zone == Zone.CONTACT:
+            assert interlocks.output_is_safe(i) and i.field_clear and i.immobilised and not i.emergency_stop
+            assert command.purpose == Purpose.NONE
+        if command.purpose != Purpose.NONE:
+            assert s.mated and i.target_live and i.pilot in "CD" and i.safety_alive and not i.emergency_stop
+            assert command.zone == Zone.NONE
+        if command.purpose in (Purpose.PRECHARGE, Purpose.TRANSFER):
+            assert i.lock == Lock.LOCKED and passed_since_mating
+        if before.emergency_latched:
+            assert s.emergency_latched and command.purpose == Purpose.NONE and command.zone == Zone.NONE
+        assert (s.goal != Goal.NONE) <= (command.goal_number > 0)
