@@ -1,0 +1,176 @@
+"""Process of the simulated vehicle of one EVSE.
+
+``python -m robot_charger.sim.vehicle --evse N --protocol P --target-soc P|none --charge-seconds S --seed S``
+
+Wires (docs/architecture.md): from pilotN, rack, arm, cli and (CHAdeMO) chademoN; to pilotN, rack, safety, arm,
+cli and (CHAdeMO) chademoN. ``cli`` sends ``arrive`` (number of the visit, counts up), ``leave`` (true, or the
+number of the visit to end) and ``fault`` NAME with ``on``. The process is ready when vehicleN.wire exists.
+For a CCS protocol it waits for plcN.json and joins its user namespace before it starts a thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from robot_charger.common.clock import Ticker
+from robot_charger.common.plc_link import LinkError, PlcLink
+from robot_charger.common.process import StopSignal, end_with_parent, parent_gone, refuse
+from robot_charger.common.wires import WireEnd, WireError, run_directory
+from robot_charger.sim.vehicle.car import FAULTS, Car, CarOptions, Inputs, Outputs, Session
+
+PROTOCOLS = (
+    "din",
+    "iso15118-2",
+    "iso15118-20",
+    "iso15118-20-bpt",
+    "acdp",
+    "plain",
+    "chademo",
+    "chademo-v2x",
+)
+PERIOD_S = 0.01
+SILENT_S = 0.5  # a peer that has not spoken for so long is not there
+# Peer -> seconds after which unchanged signals are said again.
+REPEAT_S = {"pilot": 0.02, "rack": 0.02, "safety": 0.05, "arm": 0.05, "cli": 0.1}
+
+
+class Wires:
+    """All wires of one vehicle: inputs from the newest signals, outputs on change and again and again."""
+
+    def __init__(self, evse: int) -> None:
+        self.evse = evse
+        self.end = WireEnd(f"vehicle{evse}", on_signals=self._heard)
+        self.faults: set[str] = set()
+        self._sent: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    def inputs(self) -> Inputs:
+        cli, pilot, rack, arm = (self._fresh(p) for p in ("cli", f"pilot{self.evse}", "rack", "arm"))
+        here = rack.get(str(self.evse), rack)  # a rack of several EVSEs may tell them apart by number
+        station = self._fresh(f"chademo{self.evse}")
+        return Inputs(
+            arrive=int(cli.get("arrive") or 0),
+            leave=cli.get("leave") or False,
+            mated=bool(arm.get("mated")),
+            pilot_mode=str(pilot.get("mode", "off")),
+            pilot_duty=float(pilot.get("duty") or 0.0),
+            inlet_voltage_v=float(here.get("voltage_v") or 0.0),
+            inlet_current_a=float(here.get("current_a") or 0.0),
+            station_lock=bool(station["lock"]) if "lock" in station else None,
+        )
+
+    def send(self, outputs: Outputs, now_s: float) -> None:
+        for peer, signals in (
+            ("pilot", outputs.pilot),
+            ("rack", outputs.rack),
+            ("safety", outputs.safety),
+            ("arm", outputs.arm),
+            ("cli", outputs.truth),
+        ):
+            sent_s, last = self._sent.get(peer, (-1.0, {}))
+            # The truth has numbers that change at every step: it is told by the clock, and at once on a new state.
+            if peer == "cli":
+                changed = signals["state"] != last.get("state") or signals["result"] != last.get("result")
+            else:
+                changed = signals != last
+            if changed or now_s - sent_s >= REPEAT_S[peer]:
+                self.end.send(f"pilot{self.evse}" if peer == "pilot" else peer, signals)
+                self._sent[peer] = (now_s, signals)
+
+    def _fresh(self, peer: str) -> dict[str, Any]:
+        # What the command line said stays said: it is a hand on a lever, not a stream.
+        if peer != "cli" and self.end.age_s(peer) > SILENT_S:
+            return {}
+        return self.end.signals(peer)
+
+    def _heard(self, peer: str, signals: dict[str, Any]) -> None:
+        name = signals.get("fault")
+        if peer == "cli" and name in FAULTS:
+            self.faults = self.faults | {name} if signals.get("on", True) else self.faults - {name}
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="robot_charger.sim.vehicle", description=__doc__.splitlines()[0])
+    parser.add_argument("--evse", type=int, required=True)
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="iso15118-2")
+    parser.add_argument("--target-soc", default="none", help="per cent, or none: end after --charge-seconds")
+    parser.add_argument("--charge-seconds", type=float, default=15.0)
+    parser.add_argument("--soc", type=float, default=None, help="state of charge on arrival, else by the seed")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--max-current", type=float, default=None, help="the car's own ceiling [A]")
+    parser.add_argument("--interface", default="", help="network interface for V2G where the link is virtual")
+    parser.add_argument("--can", default="", help="CHAdeMO: the bus, e.g. udp:27600")
+    parser.add_argument("--chademo-version", type=int, choices=(1, 2, 3), default=2, help="102.0 of the vehicle")
+    parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="handed to the EVCC")
+    parser.add_argument("--fault", action="append", default=[], choices=FAULTS)
+    return parser.parse_args(words)
+
+
+def car_options(args: argparse.Namespace) -> CarOptions:
+    """Validated; refuses with one line."""
+    target = None
+    if str(args.target_soc).lower() != "none":
+        try:
+            target = float(args.target_soc)
+        except ValueError:
+            refuse(f"--target-soc {args.target_soc} is neither per cent nor none")
+        if not 1.0 <= target <= 100.0:
+            refuse(f"--target-soc {target:g} % is not between 1 and 100")
+    if not 0.0 < args.charge_seconds <= 86_400.0:
+        refuse(f"--charge-seconds {args.charge_seconds:g} is not between 0 and 86400")
+    if args.soc is not None and not 0.0 <= args.soc < 100.0:
+        refuse(f"--soc {args.soc:g} % is not between 0 and 100")
+    values: dict[str, Any] = {}
+    if args.protocol.startswith("chademo"):  # request at most 20 A/s, one byte of amperes
+        values |= {"ramp_a_per_s": 20.0, "max_current_a": 125.0, "capacity_wh": 40_000.0, "max_voltage_v": 435.0}
+        values |= {"max_discharge_current_a": 15.0}
+    if args.max_current is not None:
+        values["max_current_a"] = args.max_current
+    return CarOptions(args.protocol, target, args.charge_seconds, args.soc, args.seed, **values)
+
+
+def evcc_factory(link: PlcLink, args: argparse.Namespace) -> Callable[[Car], Session]:
+    from robot_charger.sim.evcc import Evcc
+
+    options = dict(word.partition("=")[::2] for word in args.option)
+    return lambda car: Evcc(car, link, args.protocol, options)
+
+
+def main(words: list[str] | None = None) -> int:
+    args = arguments(words)
+    options = car_options(args)
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
+    end_with_parent()
+    stop = StopSignal()
+    try:
+        directory = run_directory()
+        if options.is_chademo or args.protocol == "plain":
+            factory = None
+        else:
+            link = PlcLink.wait(directory, args.evse, "ev", args.interface)
+            link.join_user()  # while this process has one thread
+            factory = evcc_factory(link, args)
+        wires = Wires(args.evse)
+    except (WireError, LinkError) as error:
+        refuse(f"vehicle {args.evse}: {error}")
+    wires.faults |= set(args.fault)
+    car = Car(options, factory)
+    ticker = Ticker(PERIOD_S)
+    try:
+        while not stop.event.is_set() and not parent_gone():
+            now_s = time.monotonic()
+            car.faults = wires.faults
+            wires.send(car.step(now_s, wires.inputs()), now_s)
+            ticker.wait()
+    finally:
+        car.end()
+        wires.end.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

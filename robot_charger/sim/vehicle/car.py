@@ -1,0 +1,500 @@
+"""A car that visits the station: parking, plug, pilot resistors, contactor, battery management, faults.
+
+Plain Python: ``step`` takes the time and what the wires say and gives what the car puts on them. The protocol
+side (EVCC) runs in a thread of its own and uses the surface described at ``Car``.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from robot_charger.sim.vehicle.battery import Battery
+
+FAULTS = (
+    "vehicle-gone",  # the connection breaks in the middle of the charge
+    "isolation",  # the vehicle leaks to earth from the start
+    "isolation-charging",  # it begins to leak during the transfer
+    "no-diode",  # the diode of the control pilot is shorted
+    "asleep",  # the communication controller sleeps until state E or F on the pilot wakes it
+    "contactor-weld",  # the vehicle's contactor does not open
+    "stuck-lock",  # the connector lock does not open
+    "current-deviation",  # the vehicle measures another current than it asked for
+    "can-silence",  # CHAdeMO: the vehicle's frames stop during the transfer
+    "k-open",  # CHAdeMO: switch k opens during the transfer without a word on CAN
+    "vehicle-fault",  # CHAdeMO: fault bits of 0x102 during the transfer
+    "wrong-voltage",  # CHAdeMO: a target voltage above what the station offers
+)
+
+# Resistances to earth behind the diode [ohm], IEC 61851-1 table A.3 (nominal): B 2740, C 1300 in parallel.
+CP_B_OHM = 2740.0
+CP_C_OHM = 882.0
+PP_OHM = 1500.0  # CCS2 inlet
+HEALTHY_OHM = 2.0e6
+LEAKING_OHM = 20.0e3
+SAFE_V = 60.0
+CLOSE_WITHIN_V = 20.0  # the contactor closes only when inlet and battery differ by less
+OPEN_BELOW_A = 5.0
+OPEN_ANYWAY_S = 2.0
+NO_CURRENT_S = 60.0  # with closed contactor and no current the driver's patience ends
+ATTEMPTS = 3
+
+
+class Session(Protocol):
+    """The protocol side of one plug-in: robot_charger.sim.evcc.Evcc, or the CHAdeMO vehicle."""
+
+    finished: threading.Event
+    result: dict[str, Any]
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class State(str, Enum):
+    AWAY = "away"
+    ARRIVING = "arriving"
+    PARKED = "parked"
+    CONNECTED = "connected"
+    SESSION = "session"
+    CHARGING = "charging"
+    ENDED = "ended"
+    LEAVING = "leaving"
+
+
+@dataclass(frozen=True)
+class CarOptions:
+    """What a car is like. Currents and powers are the car's own ceilings."""
+
+    protocol: str = "iso15118-2"
+    target_soc: float | None = None  # [%], None = end by charge_seconds
+    charge_seconds: float = 15.0
+    soc: float | None = None  # at the start [%], None = by the seed
+    seed: int = 0
+    capacity_wh: float = 77_000.0
+    nominal_v: float = 360.0  # battery at half charge [V]
+    max_voltage_v: float = 420.0
+    min_voltage_v: float = 280.0
+    max_current_a: float = 300.0
+    max_power_w: float = 150_000.0
+    max_discharge_current_a: float = 60.0
+    ramp_a_per_s: float = 50.0
+
+    @property
+    def is_chademo(self) -> bool:
+        return self.protocol.startswith("chademo")
+
+    @property
+    def bidirectional(self) -> bool:
+        return self.protocol in ("iso15118-20-bpt", "chademo-v2x", "acdp-bpt")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the wires say to the car. A missing peer leaves the defaults."""
+
+    arrive: int = 0
+    leave: bool | int = False
+    mated: bool = False
+    pilot_mode: str = "off"
+    pilot_duty: float = 0.0
+    inlet_voltage_v: float = 0.0
+    inlet_current_a: float = 0.0
+    station_lock: bool | None = None  # CHAdeMO: the station's solenoid; None = the car locks by itself
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the car puts on the wires, by peer (docs/architecture.md)."""
+
+    pilot: dict[str, Any]
+    rack: dict[str, Any]
+    safety: dict[str, Any]
+    arm: dict[str, Any]
+    truth: dict[str, Any]
+
+
+@dataclass
+class _Visit:
+    number: int
+    since_s: float
+    moves_for_s: float
+    settles_for_s: float
+    attempts: int = 0
+    completed: bool = False
+    soc_start: float = 0.0
+    max_voltage_v: float = 0.0
+    max_current_a: float = 0.0
+    current_since_s: float | None = None
+    contactor_since_s: float | None = None
+    open_wanted_since_s: float | None = None
+    gone: bool = False
+    leaving_since_s: float | None = None
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Car:
+    """The car and, at once, the surface that the protocol side (``Session``) uses from its own thread.
+
+    Read: ``connected``, ``pilot_duty`` (0 to 1; 0.05 = digital, 0 = no oscillator), ``inlet_voltage_v``,
+    ``inlet_current_a`` (positive charges), ``battery_voltage_v``, ``soc``, ``target_soc``, ``max_voltage_v``,
+    ``min_voltage_v``, ``max_current_a``, ``max_power_w``, ``max_discharge_current_a`` (0 = cannot),
+    ``capacity_wh``, ``requested_current_a`` (negative when discharging), ``contactor``, ``locked``, ``faults``.
+    Do: ``set_ready(on)`` (switch S2: pilot C or B), ``lock()``, ``unlock()``, ``close_contactor()`` (closes as
+    soon as inlet and battery differ by less than 20 V), ``open_contactor()`` (opens below 5 A, at the latest after
+    2 s), ``announce(...)`` what the station offers, ``wants_to_stop()``.
+    """
+
+    def __init__(self, options: CarOptions, new_session: Callable[[Car], Session] | None = None) -> None:
+        self.options = options
+        self.faults: set[str] = set()
+        self.connected = False
+        self.pilot_duty = 0.0
+        self.inlet_voltage_v = 0.0
+        self.inlet_current_a = 0.0
+        self.requested_current_a = 0.0
+        self.contactor = False
+        self.locked = False
+        self.state = State.AWAY
+        self.total_in_wh = 0.0
+        self.total_out_wh = 0.0
+        self.result: dict[str, Any] = {}
+        self.stop_reason = ""
+        self.battery = self._new_battery(0)
+        self._new_session = new_session
+        self._session: Session | None = None
+        self._visit: _Visit | None = None
+        self._ready = False
+        self._contactor_wanted = False
+        self._station_a = self._station_w = float("inf")
+        self._lock = threading.RLock()
+        self._now_s = 0.0
+        self._stepped_s: float | None = None
+        self._pulse_seen = False
+
+    # What a session reads.
+    @property
+    def soc(self) -> float:
+        return self.battery.soc
+
+    @property
+    def target_soc(self) -> float:
+        """State of charge at which the car is content [%]."""
+        return 80.0 if self.options.target_soc is None else self.options.target_soc
+
+    @property
+    def battery_voltage_v(self) -> float:
+        return self.battery.emf_v
+
+    @property
+    def max_voltage_v(self) -> float:
+        return self.options.max_voltage_v
+
+    @property
+    def min_voltage_v(self) -> float:
+        return self.options.min_voltage_v
+
+    @property
+    def max_current_a(self) -> float:
+        return self.options.max_current_a
+
+    @property
+    def max_power_w(self) -> float:
+        return self.options.max_power_w
+
+    @property
+    def max_discharge_current_a(self) -> float:
+        return self.options.max_discharge_current_a if self.options.bidirectional else 0.0
+
+    @property
+    def capacity_wh(self) -> float:
+        return self.battery.capacity_wh
+
+    @property
+    def charge_seconds(self) -> float:
+        """Seconds of transfer so far, 0 before the first ampere."""
+        since = self._visit.current_since_s if self._visit else None
+        return 0.0 if since is None else self._now_s - since
+
+    def wants_to_stop(self) -> bool:
+        """The battery management ends the transfer: target reached, time over, or no current comes."""
+        visit = self._visit
+        if visit is None or visit.contactor_since_s is None:
+            return False
+        if self.options.target_soc is not None and self.soc >= self.options.target_soc:
+            self.stop_reason = "target state of charge reached"
+        elif self.options.target_soc is None and self.charge_seconds >= self.options.charge_seconds:
+            self.stop_reason = f"charged for {self.options.charge_seconds:g} s"
+        elif visit.current_since_s is None and self._now_s - visit.contactor_since_s > NO_CURRENT_S:
+            self.stop_reason = f"no current for {NO_CURRENT_S:g} s"
+        else:
+            return False
+        return True
+
+    # What a session does.
+    def set_ready(self, ready: bool) -> None:
+        """Switch S2: pilot C (ready) or B."""
+        self._ready = bool(ready)
+
+    def lock(self) -> None:
+        with self._lock:
+            self.locked = self.connected
+
+    def unlock(self) -> None:
+        with self._lock:
+            if "stuck-lock" not in self.faults:
+                self.locked = False
+
+    def close_contactor(self) -> bool:
+        """Ask for it. True once it is closed."""
+        with self._lock:
+            self._contactor_wanted = True
+            if self._visit:
+                self._visit.open_wanted_since_s = None
+            return self.contactor
+
+    def open_contactor(self) -> bool:
+        """Ask for it. True once it is open."""
+        with self._lock:
+            self._contactor_wanted = False
+            return not self.contactor
+
+    def announce(self, max_current_a: float, max_power_w: float = float("inf")) -> None:
+        """What the station offers: the request stays below it."""
+        self._station_a, self._station_w = max_current_a, max_power_w
+
+    # The car itself.
+    def step(self, now_s: float, inputs: Inputs) -> Outputs:
+        """One step of the car, at 100 Hz or more while it charges. ``now_s`` rises."""
+        with self._lock:
+            dt_s = 0.0 if self._stepped_s is None else now_s - self._stepped_s
+            self._now_s = self._stepped_s = now_s
+            self._come_and_go(now_s, inputs)
+            self._plug(inputs)
+            self._measure(inputs, dt_s)
+            self._run_session(inputs)
+            self._move_contactor()
+            self._request(dt_s)
+            return self._outputs()
+
+    def end(self) -> None:
+        """The process ends: nothing of the session stays behind."""
+        with self._lock:
+            self._drop_session()
+
+    def _new_battery(self, visit: int) -> Battery:
+        chance = random.Random(self.options.seed * 1000 + visit)
+        soc = self.options.soc
+        if soc is None:
+            soc = chance.uniform(30.0, 60.0)
+            if self.options.target_soc is not None:
+                soc = min(soc, max(5.0, self.options.target_soc - 1.0))
+        return Battery(soc, self.options.capacity_wh, self.options.nominal_v)
+
+    def _come_and_go(self, now_s: float, inputs: Inputs) -> None:
+        visit = self._visit
+        if (visit is None or visit.leaving_since_s is not None) and inputs.arrive > (visit.number if visit else 0):
+            if visit is None or now_s - (visit.leaving_since_s or 0.0) > 0.5:
+                self._arrive(now_s, inputs.arrive)
+            return
+        if visit is None:
+            return
+        if self.state is State.ARRIVING and now_s - visit.since_s > visit.moves_for_s:
+            self.state = State.PARKED
+        told = inputs.leave is True or (inputs.leave is not False and int(inputs.leave) >= visit.number)
+        if told and visit.leaving_since_s is None and not inputs.mated and not self.contactor:
+            visit.leaving_since_s = now_s
+            self.state = State.LEAVING
+        if visit.leaving_since_s is not None and now_s - visit.leaving_since_s > 0.5:
+            self.state = State.AWAY
+
+    def _arrive(self, now_s: float, number: int) -> None:
+        chance = random.Random(self.options.seed * 7919 + number)
+        self.total_in_wh += self.battery.energy_in_wh
+        self.total_out_wh += self.battery.energy_out_wh
+        self.battery = self._new_battery(number)
+        self._visit = _Visit(number, now_s, chance.uniform(0.3, 0.6), 0.3, soc_start=self.battery.soc)
+        self.state = State.ARRIVING
+        self.result, self.stop_reason = {}, ""
+        self._ready = self._contactor_wanted = False
+        self._station_a = self._station_w = float("inf")
+
+    def _plug(self, inputs: Inputs) -> None:
+        visit = self._visit
+        here = self.state not in (State.AWAY, State.ARRIVING, State.LEAVING)
+        connected = here and inputs.mated and visit is not None and not visit.gone
+        if connected and not self.connected:
+            self.connected, self.state = True, State.CONNECTED
+            if visit:
+                visit.attempts = 0
+            self._pulse_seen = False
+        elif self.connected and not connected:
+            self.connected = False
+            self._drop_session()
+            self._ready = self._contactor_wanted = False
+            self.contactor = self.contactor and "contactor-weld" in self.faults
+            if "stuck-lock" not in self.faults:
+                self.locked = False
+            if here:
+                self.state = State.ENDED if visit and visit.gone else State.PARKED
+
+    def _measure(self, inputs: Inputs, dt_s: float) -> None:
+        self.pilot_duty = inputs.pilot_duty if self.connected and inputs.pilot_mode == "pwm" else 0.0
+        if self.connected:
+            self.inlet_voltage_v, self.inlet_current_a = inputs.inlet_voltage_v, inputs.inlet_current_a
+        else:
+            self.inlet_voltage_v = self.battery.emf_v if self.contactor else 0.0
+            self.inlet_current_a = 0.0
+        visit = self._visit
+        if visit is None:
+            return
+        current_a = self.inlet_current_a if self.contactor else 0.0
+        voltage_v = self.inlet_voltage_v if self.contactor else self.battery.emf_v
+        self.battery.flow(voltage_v, current_a, dt_s)
+        visit.max_voltage_v = max(visit.max_voltage_v, self.inlet_voltage_v)
+        visit.max_current_a = max(visit.max_current_a, abs(current_a))
+        if abs(current_a) > 1.0 and visit.current_since_s is None:
+            visit.current_since_s = self._now_s
+        half = min(3.0, self.options.charge_seconds / 2)
+        if "vehicle-gone" in self.faults and visit.current_since_s is not None and self.charge_seconds > half:
+            visit.gone = True
+
+    def _run_session(self, inputs: Inputs) -> None:
+        visit = self._visit
+        if visit is None or not self.connected:
+            return
+        if inputs.pilot_mode in ("off", "f"):
+            self._pulse_seen = True
+        if inputs.station_lock is not None:
+            self.locked = inputs.station_lock
+        session = self._session
+        if session is None:
+            awake = "asleep" not in self.faults or (self._pulse_seen and inputs.pilot_mode in ("steady", "pwm"))
+            again = visit.attempts == 0 or (self._pulse_seen and self.pilot_duty > 0.0)
+            if awake and again and not visit.completed and visit.attempts < ATTEMPTS and self._new_session:
+                visit.attempts += 1
+                self._pulse_seen = False
+                self._session = self._new_session(self)
+                self._session.start()
+            self._let_go(inputs)
+            return
+        if self.state is State.CONNECTED and (self.pilot_duty > 0.0 or self.options.is_chademo):
+            self.state = State.SESSION
+            if inputs.station_lock is None and not self.options.is_chademo:
+                self.lock()
+        if self.state is State.SESSION and self.contactor:
+            self.state = State.CHARGING
+        if session.finished.is_set():
+            self.result = dict(session.result)
+            visit.results.append(self.result)
+            visit.completed = visit.current_since_s is not None or bool(self.result.get("ok"))
+            self._session = None
+            self._ready = False
+            self.open_contactor()
+            self.state = State.ENDED if visit.completed else State.CONNECTED
+
+    def _let_go(self, inputs: Inputs) -> None:
+        """After the session: the plug is unlocked once nothing is live at the inlet."""
+        if inputs.station_lock is None and not self.contactor and self.inlet_voltage_v < SAFE_V:
+            self.unlock()
+
+    def _move_contactor(self) -> None:
+        visit = self._visit
+        if visit is None:
+            return
+        if self._contactor_wanted and self.connected:
+            if not self.contactor and abs(self.inlet_voltage_v - self.battery.emf_v) < CLOSE_WITHIN_V:
+                self.contactor = True
+                visit.contactor_since_s = self._now_s
+            return
+        if not self.contactor:
+            visit.open_wanted_since_s = None
+            return
+        if visit.open_wanted_since_s is None:
+            visit.open_wanted_since_s = self._now_s
+        idle = abs(self.inlet_current_a) < OPEN_BELOW_A
+        if idle or self._now_s - visit.open_wanted_since_s > OPEN_ANYWAY_S:
+            self.contactor = "contactor-weld" in self.faults
+
+    def _request(self, dt_s: float) -> None:
+        if not (self.contactor and self._contactor_wanted) or self.wants_to_stop():
+            self.requested_current_a = 0.0
+            return
+        volts = max(self.inlet_voltage_v, 1.0)
+        most_a = min(self.max_current_a, self._station_a, min(self.max_power_w, self._station_w) / volts)
+        room_v = self.max_voltage_v - self.battery.emf_v  # the request never lifts the terminals above the maximum
+        most_a = min(most_a, max(0.0, room_v / self.battery.resistance_ohm))
+        if self.options.target_soc is not None:
+            to_go = max(0.0, self.options.target_soc - self.soc)
+            most_a = min(most_a, max(20.0, self.max_current_a * to_go / 0.2))
+        if self.options.bidirectional and self.charge_seconds > self.options.charge_seconds / 2:
+            most_a = -self.max_discharge_current_a
+        step_a = self.options.ramp_a_per_s * dt_s
+        change_a = most_a - self.requested_current_a
+        self.requested_current_a += min(step_a, max(-step_a, change_a))
+
+    def _drop_session(self) -> None:
+        session, self._session = self._session, None
+        if session is None:
+            return
+        if not session.finished.is_set():
+            session.stop()
+        self.result = {"ok": False, "text": "connection lost", **session.result}
+        if self._visit:
+            self._visit.results.append(self.result)
+
+    def _insulation(self) -> float:
+        leaks = "isolation" in self.faults
+        if "isolation-charging" in self.faults:
+            leaks = leaks or self.charge_seconds > min(3.0, self.options.charge_seconds / 2)
+        return LEAKING_OHM if leaks else HEALTHY_OHM
+
+    def _outputs(self) -> Outputs:
+        visit, on_pilot = self._visit, self.connected and not self.options.is_chademo
+        standing = self.state not in (State.AWAY, State.ARRIVING, State.LEAVING)
+        still = standing and visit is not None
+        if still and visit and self.state is State.PARKED:
+            still = self._now_s - visit.since_s > visit.moves_for_s + visit.settles_for_s
+        return Outputs(
+            pilot={
+                "cp_ohm": (CP_C_OHM if self._ready else CP_B_OHM) if on_pilot else None,
+                "diode": "no-diode" not in self.faults,
+                "pp_ohm": PP_OHM if on_pilot else None,
+            },
+            rack={
+                "connected": self.connected,
+                "contactor": self.contactor,
+                "emf_v": round(self.battery.emf_v, 3),
+                "resistance_ohm": self.battery.resistance_ohm,
+            },
+            safety={
+                "occupied": self.state is not State.AWAY,
+                "immobilised": still,
+                "insulation_ohm": self._insulation() if self.connected else None,
+            },
+            arm={"present": standing, "locked": self.locked},
+            truth={
+                "state": self.state.value,
+                "visit": visit.number if visit else 0,
+                "soc": round(self.soc, 4),
+                "soc_start": round(visit.soc_start, 4) if visit else 0.0,
+                "energy_in_wh": round(self.battery.energy_in_wh, 4),
+                "energy_out_wh": round(self.battery.energy_out_wh, 4),
+                "total_in_wh": round(self.total_in_wh + self.battery.energy_in_wh, 4),
+                "total_out_wh": round(self.total_out_wh + self.battery.energy_out_wh, 4),
+                "contactor": self.contactor,
+                "locked": self.locked,
+                "connected": self.connected,
+                "charge_seconds": round(self.charge_seconds, 3) if self.contactor else 0.0,
+                "requested_current_a": round(self.requested_current_a, 2),
+                "max_voltage_v": round(visit.max_voltage_v, 2) if visit else 0.0,
+                "max_current_a": round(visit.max_current_a, 2) if visit else 0.0,
+                "stop_reason": self.stop_reason,
+                "result": self.result,
+                "faults": sorted(self.faults),
+            },
+        )
