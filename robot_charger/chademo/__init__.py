@@ -1,0 +1,1 @@
+"""EVSE side of CHAdeMO: frames, hard wires and the sequence between them."""
