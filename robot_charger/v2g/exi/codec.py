@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import Any
 
 from .errors import ExiDecodeError, ExiEncodeError, ExiError
-from .values import coding
+from .values import as_text, coding
 
 Tree = dict[str, Any]
 
@@ -69,9 +69,11 @@ SIGNED = {
     "xmldsig": {"SignedInfo"},
 }
 
-# A production is (name, content, value, many, next state): content is the first state of a complex
-# type, value the (write, read) pair of a simple one.  name is None for the end of the element and
-# unsupported for what the schema leaves open.
+# A production that is read is (name, content, read, many, next state): content is the first state of a
+# complex type, read the reader of a value; many is None for an attribute or text, else whether the
+# element may repeat; name is None for the end of the element.  The next state is None where the value
+# takes the element's end with it.  A production that is written is (name, event code, content, write,
+# many, next state).
 
 
 def _width(choices: int) -> int:
@@ -84,7 +86,9 @@ class Grammar:
     def __init__(self, name: str) -> None:
         table = json.loads(import_module(f".grammars.{name}", __package__).TABLE)
         self.name = name
+        self._values = table["values"]
         self._codings = [coding(description) for description in table["values"]]
+        self._texts = [as_text(*both, 0) for both in zip(self._values, self._codings, strict=True)]
         self._types = [[_State() for _ in states] for states in table["types"]]
         for states, raw_states in zip(self._types, table["types"], strict=True):
             for state, productions in zip(states, raw_states, strict=True):
@@ -101,21 +105,29 @@ class Grammar:
                 state.reads[bits] = (None, None, None, False, None)
                 state.end = bits
             elif event == "S":
-                target, pair = self.content(content)
-                state.reads[bits] = (name, target, pair and pair[1], bool(many), states[after])
-                prefix = bits + "0" if pair else bits
-                write = pair and pair[0]
-                state.writes.append((name, prefix, target, write, bool(many), states[after]))
-            elif event in ("A", "V"):
+                target, (write, read) = self.content(content)
+                state.reads[bits] = (name, target, read, bool(many), states[after])
+                state.writes.append((name, bits, target, write, bool(many), states[after]))
+            elif event == "V":
+                write, read = as_text(self._values[content], self._codings[content], code)
+                both = (name, None, _rewound(read, width), None, None)
+                state.reads[bits] = state.reads[format(code + 1, f"0{width}b")] = both
+                state.writes.append((name, "", None, write, None, None))
+            elif event in ("A", "T"):
                 write, read = self._codings[content]
                 state.reads[bits] = (name, None, read, None, states[after])
                 state.writes.append((name, bits, None, write, None, states[after]))
 
-    def content(self, number: int) -> tuple[Any, Any]:
-        """(first state, None) of a complex type or (None, (write, read)) of a simple one."""
+    def content(self, number: int) -> tuple[_State | None, tuple[Any, Any]]:
+        """What an element holds: the first state of a complex type, or else (write, read) of a value."""
         if number < 0:
-            return None, self._codings[-1 - number]
-        return self._types[number][0], None
+            return None, self._texts[-1 - number]
+        return self._types[number][0], (None, None)
+
+
+def _rewound(read: Any, width: int) -> Any:
+    """A reader that starts before the event code which led to it."""
+    return lambda bits, position: read(bits, position - width)
 
 
 class _State:
@@ -141,11 +153,12 @@ class _Roots:
         self.writes: dict[str, tuple] = {}
         for code, (name, namespace, number) in enumerate(elements):
             bits = format(code, f"0{self.width}b")
-            content, pair = grammar.content(number)
-            self.reads[bits] = (name, content, pair and pair[1])
+            content, (write, read) = grammar.content(number)
+            self.reads[bits] = (name, content, read)
             # The messages' own namespace wins where two schemas declare one name.
             if name not in self.writes or namespace == NAMESPACES[grammar.name]:
-                self.writes[name] = (bits, content, pair and pair[0])
+                self.writes[name] = (bits, content, write)
+            self.writes[f"{{{namespace}}}{name}"] = (bits, content, write)
 
 
 @cache
@@ -172,16 +185,8 @@ def _read(bits: str, position: int, state: _State) -> tuple[Tree, int]:
         try:
             if read is None:
                 value, position = _read(bits, position, content)
-            elif many is None:  # an attribute, or text beside attributes
-                tree[name], position = read(bits, position)
-                continue
             else:
-                if bits[position : position + 1] != "0":
-                    raise ExiDecodeError("value not as the schema has it", position)
-                value, position = read(bits, position + 1)
-                if bits[position : position + 1] != "0":
-                    raise ExiDecodeError("more than a value", position)
-                position += 1
+                value, position = read(bits, position)
         except ExiError as error:
             error.within(name)
             raise
@@ -192,6 +197,8 @@ def _read(bits: str, position: int, state: _State) -> tuple[Tree, int]:
                 tree[name] = [value]
         else:
             tree[name] = value
+            if state is None:
+                return tree, position
 
 
 def _expected(state: _State) -> str:
@@ -233,18 +240,18 @@ def _write(out: list[str], state: _State, tree: Any) -> None:
                     _write(out, content, value)
                 else:
                     out.append(write(value))
-                    if many is not None:
-                        out.append("0")
             except ExiError as error:
                 error.within(name)
                 raise
-            state = after
             break
         else:
+            if state.end is None:
+                raise ExiEncodeError(f"lacks {_expected(state)}")
+            out.append(state.end)
             break
-    if state.end is None:
-        raise ExiEncodeError(f"lacks {_expected(state)}")
-    out.append(state.end)
+        if after is None:
+            break
+        state = after
     if len(done) != len(tree) or max(done.values(), default=1) > 1:
         _refuse_leftovers(tree, done)
 
@@ -259,7 +266,7 @@ def _refuse_leftovers(tree: Tree, done: dict[str, int]) -> None:
 
 
 def encode(tree: Tree, schema: str, fragment: bool | None = None) -> bytes:
-    """Encode ``{message: content}``.
+    """Encode ``{message: content}``; the message is named ``Name`` or, if need be, ``{namespace}Name``.
 
     ``schema`` is the name or the namespace of a schema set.  Without ``fragment``, an element that is
     signed is coded as a fragment and all others as documents.  Raises :class:`ExiEncodeError`.
@@ -280,7 +287,7 @@ def encode(tree: Tree, schema: str, fragment: bool | None = None) -> bytes:
         if write is None:
             _write(out, content, value)
         else:
-            out += ("0", write(value), "0")
+            out.append(write(value))
     except ExiError as error:
         error.within(name)
         raise
@@ -306,12 +313,7 @@ def decode_bits(data: bytes, schema: str, fragment: bool = False) -> tuple[Tree,
         if read is None:
             value, position = _read(bits, position, content)
         else:
-            if bits[position : position + 1] != "0":
-                raise ExiDecodeError("value not as the schema has it", position)
-            value, position = read(bits, position + 1)
-            if bits[position : position + 1] != "0":
-                raise ExiDecodeError("more than a value", position)
-            position += 1
+            value, position = read(bits, position)
     except ExiError as error:
         error.within(name)
         raise

@@ -407,7 +407,8 @@ class Compiler:
         """The states of a complex type; each a list of productions [event, name, content, next, many].
 
         Events: "A" attribute, "S" start of element, "*" wildcard element, "E" end of element,
-        "V" the typed value of simple content, "C" untyped characters.
+        "V" the typed value of simple content up to the element's end, "T" text in a relaxed grammar, "C"
+        untyped characters.
         """
         attributes, particles, value, mixed = self.schema.complex(reference)
         positions = Positions()
@@ -426,7 +427,7 @@ class Compiler:
         def body(key: Any) -> list[list]:
             """Productions of the content after the start (key "first") or after some positions."""
             if value is not None:
-                return [["V", "value", self.value(value), state("value")]]
+                return [["V", "value", self.value(value), None]]
             following = first if key == "first" else set().union(*(positions.follow[p] for p in key))
             ends = nullable if key == "first" else any(p in last for p in key)
             grouped: dict[Any, list[int]] = {}
@@ -453,9 +454,7 @@ class Compiler:
         while pending:
             key = pending.pop(0)
             productions: list[list[Any]]
-            if key == "value":
-                productions = [["E", None, None, None]]
-            elif key == ("text",):
+            if key == ("text",):
                 productions = body("first")
             elif isinstance(key, tuple):
                 productions = []
@@ -553,7 +552,7 @@ class Compiler:
                 index = chain[step]
                 attributes[index] = ["A", names[index][0], string, step + 1]
             elements: list[list] = [["*"] for _ in range(width + 1)]
-            states.append([*attributes, *elements, ["E"], ["V", "value", string, content]])
+            states.append([*attributes, *elements, ["E"], ["T", "value", string, content]])
         states.append([["*"] for _ in range(width + 1)] + [["E"], ["*"]])
         return states
 

@@ -130,7 +130,7 @@ TABLE = r"""{
 [[["A","Id",12,1],["S","SignedInfo",92,2]],[["S","SignedInfo",92,2]],[["S","SignatureValue",94,3]],[["S","KeyInfo",48,4],["S","Object",62,4,1],["E"]],[["S","Object",62,4,1],["E"]]],
 [[["A","Id",12,1],["S","CanonicalizationMethod",9,2]],[["S","CanonicalizationMethod",9,2]],[["S","SignatureMethod",93,3]],[["S","Reference",59,4,1]],[["S","Reference",59,4,1],["E"]]],
 [[["A","Algorithm",12,1]],[["S","HMACOutputLength",-20,2],["*",null,null,3],["E"],["C",null,null,1]],[["*",null,null,3],["E"],["C",null,null,2]],[["*",null,null,3],["E"],["C",null,null,3]]],
-[[["A","Id",12,1],["V","value",13,2]],[["V","value",13,2]],[["E"]]],
+[[["A","Id",12,1],["V","value",13]],[["V","value",13]]],
 [[["A","Id",12,1],["S","SignatureProperty",96,2,1]],[["S","SignatureProperty",96,2,1]],[["S","SignatureProperty",96,2,1],["E"]]],
 [[["A","Id",12,1],["A","Target",12,2]],[["A","Target",12,2]],[["*",null,null,3],["C",null,null,2]],[["*",null,null,4],["E"],["C",null,null,3]],[["*",null,null,4],["E"],["C",null,null,4]]],
 [[["S","Header",98,1]],[["S","Body",100,2]],[["E"]]],

@@ -30,7 +30,7 @@ TABLE = r"""{
 [[["A","Id",0,1],["S","SignedInfo",17,2]],[["S","SignedInfo",17,2]],[["S","SignatureValue",19,3]],[["S","KeyInfo",3,4],["S","Object",15,4,1],["E"]],[["S","Object",15,4,1],["E"]]],
 [[["A","Id",0,1],["S","CanonicalizationMethod",0,2]],[["S","CanonicalizationMethod",0,2]],[["S","SignatureMethod",18,3]],[["S","Reference",14,4,1]],[["S","Reference",14,4,1],["E"]]],
 [[["A","Algorithm",0,1]],[["S","HMACOutputLength",-3,2],["*",null,null,3],["E"],["C",null,null,1]],[["*",null,null,3],["E"],["C",null,null,2]],[["*",null,null,3],["E"],["C",null,null,3]]],
-[[["A","Id",0,1],["V","value",1,2]],[["V","value",1,2]],[["E"]]],
+[[["A","Id",0,1],["V","value",1]],[["V","value",1]]],
 [[["A","Id",0,1],["S","SignatureProperty",21,2,1]],[["S","SignatureProperty",21,2,1]],[["S","SignatureProperty",21,2,1],["E"]]],
 [[["A","Id",0,1],["A","Target",0,2]],[["A","Target",0,2]],[["*",null,null,3],["C",null,null,2]],[["*",null,null,4],["E"],["C",null,null,3]],[["*",null,null,4],["E"],["C",null,null,4]]]
 ],
