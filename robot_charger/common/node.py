@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import os
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -28,7 +30,7 @@ from robot_charger.common import parameters as parameters_module
 from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import FaultReport, Severity
 from robot_charger.common.parameters import ParameterError
-from robot_charger.common.process import StopSignal, end_with_parent, refuse
+from robot_charger.common.process import PARENT, StopSignal, end_with_parent, refuse
 from robot_charger.common.topics import EVENTS, fill, topic
 
 Diagnosis = tuple[int, str, dict[str, Any]]
@@ -51,6 +53,7 @@ class StationNode(LifecycleNode):
         super().__init__(name)
         self._parameters_class = parameters_class
         self.active = False
+        self.refusal = ""  # why this node cannot be configured: a child of the command line tool ends with it
         self._faults: dict[tuple[int, int], FaultReport] = {}
         self._fault_lock = threading.Lock()
         self.parameters = self._declare()
@@ -168,6 +171,8 @@ class StationNode(LifecycleNode):
             return TransitionCallbackReturn.SUCCESS
         except (StartError, ParameterError, OSError) as error:
             self.get_logger().error(f"cannot {name}: {error}")
+            if name == "configure" and PARENT in os.environ:
+                self.refusal = str(error)
         except Exception:
             self.get_logger().error(f"cannot {name}: {traceback.format_exc()}")
         return TransitionCallbackReturn.FAILURE
@@ -269,13 +274,13 @@ def run(factory: Callable[[], StationNode], before: Callable[[], None] | None = 
         node = factory()
     except (ParameterError, StartError) as error:
         rclpy.try_shutdown()
-        refuse(f"{sys.argv[0].rsplit('/', 2)[-2] if '/' in sys.argv[0] else sys.argv[0]}: {error}")
+        refuse(f"{Path(sys.argv[0]).parent.name}: {error}")
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     gc.collect()
     gc.freeze()  # start-up objects never again cost a collection pause
     try:
-        while rclpy.ok() and not stop.event.is_set():
+        while rclpy.ok() and not stop.event.is_set() and not node.refusal:
             executor.spin_once(timeout_sec=0.1)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
@@ -285,3 +290,5 @@ def run(factory: Callable[[], StationNode], before: Callable[[], None] | None = 
         executor.remove_node(node)
         node.destroy_node()
         rclpy.try_shutdown()
+    if node.refusal:
+        refuse(f"{node.get_name()}: {node.refusal}")

@@ -1,0 +1,38 @@
+"""The nodes of a charging station, on a station computer with ROS 2 Jazzy.
+
+ros2 launch robot_charger station.launch.py evses:=1,2 config:=/etc/robot_charger
+"""
+
+from pathlib import Path
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode
+
+from robot_charger import station
+
+
+def start(context):
+    evses = [int(n) for n in LaunchConfiguration("evses").perform(context).split(",")]
+    config = LaunchConfiguration("config").perform(context)
+    return [
+        LifecycleNode(
+            package="robot_charger",
+            executable=node.executable,
+            name=node.executable,
+            namespace=node.namespace,
+            parameters=[*map(str, node.files), dict(node.overrides)],
+            output="screen",
+            respawn=True,
+        )
+        for node in station.nodes(evses, Path(config) if config else None)
+    ]
+
+
+def generate_launch_description():
+    return LaunchDescription([
+        DeclareLaunchArgument("evses", default_value="1", description="numbers of the EVSEs, comma-separated"),
+        DeclareLaunchArgument("config", default_value="", description="directory of parameter files, or the package's"),
+        OpaqueFunction(function=start),
+    ])  # fmt: skip

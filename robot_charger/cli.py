@@ -1,0 +1,81 @@
+"""``robot-charger``: the demo, the station's processes, and the tools."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from robot_charger import __version__
+
+PROTOCOLS = ("iso15118-2",)
+OCPP_VERSIONS = ("2.0.1",)
+FAULTS = (
+    "vehicle-gone",
+    "isolation",
+    "isolation-charging",
+    "csms-gone",
+    "emergency-stop",
+    "module-dead",
+    "robot-jam",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="robot-charger")
+def main() -> None:
+    """A DC fast-charging station whose robot plugs the vehicle in."""
+
+
+@main.command()
+@click.option("--protocol", type=click.Choice(PROTOCOLS), default="iso15118-2", show_default=True)
+@click.option("--ocpp", type=click.Choice(OCPP_VERSIONS), default="2.0.1", show_default=True)
+@click.option("--interface", default="", help="Network interface for V2G where namespaces are refused.")
+@click.option("--evses", type=click.IntRange(1, 3), default=1, show_default=True, help="Bays.")
+@click.option("--sessions", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Of the whole station.")
+@click.option("--modules", type=click.IntRange(1, 909), default=46, show_default=True, help="3.3 kW each.")
+@click.option("--target-soc", type=click.FloatRange(1, 100), help="Per cent; otherwise 15 s of charging.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--fault", type=click.Choice(FAULTS), default=None, help="Something goes wrong on purpose.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result here.")
+@click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="Keep every process's output here.")
+def demo(
+    protocol: str,
+    ocpp: str,
+    interface: str,
+    evses: int,
+    sessions: int,
+    modules: int,
+    target_soc: float | None,
+    seed: int,
+    fault: str | None,
+    json_file: Path | None,
+    logs: Path | None,
+) -> None:
+    """One automated charging session on this machine, every edge a real protocol.
+
+    Exit status: 0 when every session completed and the books agree, 1 when not, 2 for bad usage.
+    """
+    from robot_charger.desk import demo as desk
+    from robot_charger.desk.simulation import SimulationOptions
+
+    if json_file and not json_file.resolve().parent.is_dir():
+        raise click.BadParameter(f"{json_file.parent} is no directory", param_hint="--json")
+    if evses > sessions:
+        sessions = evses
+    simulation = SimulationOptions(
+        evses=tuple(range(1, evses + 1)),
+        protocol=protocol,
+        ocpp=ocpp,
+        interface=interface,
+        modules=modules,
+        target_soc=target_soc,
+        seed=seed,
+    )
+    options = desk.DemoOptions(simulation, sessions=sessions, fault=fault or "", json=json_file, logs=logs)
+    sys.exit(desk.run(options))
+
+
+if __name__ == "__main__":
+    main()

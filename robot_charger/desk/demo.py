@@ -1,0 +1,158 @@
+"""``robot-charger demo``: a whole station on a desk, one automated session after another, then the books."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from robot_charger.desk.rehearsal import FAULTS, Rehearsal
+from robot_charger.desk.simulation import Simulation, SimulationOptions, StationFailed
+from robot_charger.desk.view import View, summary
+from robot_charger.sim.csms import books
+
+START_S = 40.0
+SESSION_S = 300.0  # no session of the demo takes longer
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    simulation: SimulationOptions
+    sessions: int = 1
+    fault: str = ""
+    json: Path | None = None
+    logs: Path | None = None
+
+
+class Interrupts:
+    """Counts Ctrl-C (and SIGTERM); the demo ends at the first, in a hurry at the second."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        self.count += 1
+
+
+def run(options: DemoOptions, console: Console | None = None) -> int:
+    """Run the demo; its exit status."""
+    console = console or Console()
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("the demo handles signals: run it in the main thread")
+    interrupts = Interrupts()
+    simulation = Simulation(options.simulation, options.logs)
+    simulation.hurry = lambda: interrupts.count > 1
+    try:
+        with simulation:
+            return _sessions(options, simulation, interrupts, console)
+    except StationFailed as failure:
+        console.print(str(failure), style="red", highlight=False, markup=False)
+        return 2 if failure.bad_usage else 1
+
+
+def _sessions(options: DemoOptions, simulation: Simulation, interrupts: Interrupts, console: Console) -> int:
+    evses = options.simulation.evses
+    console.print(
+        "to look inside:  export ROS_DOMAIN_ID="
+        f"{simulation.domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST FASTDDS_BUILTIN_TRANSPORTS=UDPv4",
+        highlight=False,
+        soft_wrap=True,
+    )
+    shares = [options.sessions // len(evses) + (k < options.sessions % len(evses)) for k in range(len(evses))]
+    rehearsals = [
+        Rehearsal(simulation, evse, share, lambda: books(simulation.csms_store), options.fault)
+        for evse, share in zip(evses, shares, strict=True)
+    ]
+    startup_s = 0.0
+    rss_mb = 0.0
+    deadline = time.monotonic() + START_S
+    complaint = ""
+    title = f"{options.simulation.protocol}  OCPP {options.simulation.ocpp}"
+    with View(console, simulation.observer, title) as view:
+        while not all(r.done for r in rehearsals):
+            if interrupts.count:
+                complaint = "interrupted: power off first, then everything else"
+                break
+            simulation.tick()
+            if not startup_s and _all_up(simulation):
+                startup_s = time.monotonic() - simulation.started_at
+                deadline = time.monotonic() + SESSION_S * max(1, options.sessions)
+            for rehearsal in rehearsals:
+                rehearsal.tick()
+            if not rss_mb and _any_charging(simulation):
+                rss_mb = simulation.processes.rss_mb()
+            if time.monotonic() > deadline:
+                complaint = _why_late(simulation, startup_s)
+                break
+            view.tick()
+            time.sleep(0.1)
+        view.tick()
+    results = sorted((r for x in rehearsals for r in x.results), key=lambda r: r.evse)
+    if complaint:
+        console.print(complaint, style="red", highlight=False, markup=False)
+    summary(console, results, startup_s, rss_mb)
+    if options.json:
+        _write(options.json, results, startup_s, rss_mb, simulation)
+    if interrupts.count:
+        return INTERRUPTED
+    well = len(results) == options.sessions and all(r.well for r in results)
+    return 0 if well else 1
+
+
+def _all_up(simulation: Simulation) -> bool:
+    with simulation.observer.lock:
+        seen = simulation.observer.seen.values()
+        return all(s.phases and s.phases[-1][0] != "unavailable" for s in seen)
+
+
+def _any_charging(simulation: Simulation) -> bool:
+    with simulation.observer.lock:
+        return any(s.phases and s.phases[-1][0] == "charging" for s in simulation.observer.seen.values())
+
+
+def _why_late(simulation: Simulation, startup_s: float) -> str:
+    """One sentence: who is missing, or where the session stands."""
+    with simulation.observer.lock:
+        if startup_s:
+            stands = {n: s.phases[-1][0] for n, s in simulation.observer.seen.items() if s.phases}
+            return "took too long; now: " + ", ".join(f"evse{n} {phase}" for n, phase in stands.items())
+        waiting = {
+            value.value
+            for name, status in simulation.observer.diagnostics.items()
+            if name.endswith("/supervisor")
+            for value in status.values
+            if value.key == "waiting for"
+        }
+    return f"not all nodes came up within {START_S:.0f} s; waiting for {', '.join(sorted(waiting)) or 'the supervisor'}"
+
+
+def _write(path: Path, results: Sequence[Any], startup_s: float, rss_mb: float, simulation: Simulation) -> None:
+    grades = {"completed": 0, "stopped": 1, "faulted": 2}
+    result = max((r.result for r in results), key=grades.__getitem__, default="faulted")
+    with simulation.observer.lock:
+        power = [s.last["power/state"] for s in simulation.observer.seen.values() if "power/state" in s.last]
+    document = {
+        "result": result,
+        "sessions": [dataclasses.asdict(r) for r in results],
+        "startup_s": round(startup_s, 2),
+        "rss_mb": round(rss_mb, 1),
+        "cycles": {
+            "total": max((p.cycles for p in power), default=0),
+            "missed": max((p.missed_cycles for p in power), default=0),
+        },
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+__all__ = ["FAULTS", "DemoOptions", "run"]

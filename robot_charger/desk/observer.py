@@ -1,0 +1,176 @@
+"""The command line tool as a listener: one ROS participant that keeps what the nodes say."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from robot_charger import msg
+from robot_charger.common.clock import now_ns
+from robot_charger.common.topics import topic
+
+
+def _names(message: type, prefix: str) -> dict[int, str]:
+    """Constants of a message by value, in lower case: {0: "idle", ...}."""
+    constants = {n: getattr(message, n) for n in dir(message) if n.startswith(prefix)}
+    return {value: name[len(prefix) :].lower() for name, value in constants.items()}
+
+
+PHASES = _names(msg.SessionState, "PHASE_")
+LINKS = _names(msg.VehicleLink, "PHASE_")
+ROBOT_MODES = _names(msg.RobotState, "MODE_")
+PILOTS = {0: "?", 1: "A", 2: "B", 3: "C", 4: "D", 5: "E", 6: "F", 7: "fault"}
+SEVERITIES = _names(msg.Fault, "SEVERITY_")
+FAULT_NAMES = {
+    value: name.lower() for name in dir(msg.Fault) if name.isupper() and not name.startswith("SEVERITY_")
+    if isinstance(value := getattr(msg.Fault, name), int)
+}  # fmt: skip
+
+
+@dataclass
+class Seen:
+    """What was seen of one EVSE since its present session began."""
+
+    last: dict[str, Any] = field(default_factory=dict)
+    session_id: str = ""
+    phases: list[tuple[str, float]] = field(default_factory=list)  # name, when it began [s]
+    attempts: int = 0
+    soc_start: float = -1.0
+    peak_current_a: float = 0.0
+    max_voltage_v: float = 0.0
+    end: Any = None  # SessionState that ended it
+    link_best: Any = None  # VehicleLink with the match
+
+
+@dataclass
+class SeenFault:
+    name: str
+    code: int
+    severity: str
+    source: str
+    evse: int
+    session_id: str
+    text: str
+
+
+class Observer:
+    """Listens in its own thread. All reads go through ``lock``."""
+
+    EVSE_TOPICS = (
+        "session/state",
+        "power/state",
+        "power/limits",
+        "power/meter",
+        "pilot/state",
+        "vehicle/link",
+        "vehicle/target",
+        "fault",
+    )
+    STATION_TOPICS = ("/robot/state", "/backend/state", "/power/modules", "/safety/state", "/fault", "/diagnostics")
+
+    def __init__(self, evses: list[int], name: str = "desk") -> None:
+        self.lock = threading.RLock()
+        self.seen = {evse: Seen() for evse in evses}
+        self.station: dict[str, Any] = {}
+        self.diagnostics: dict[str, Any] = {}
+        self.faults: list[SeenFault] = []
+        self.events: list[tuple[int, str]] = []
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        self.node = rclpy.create_node(f"{name}_observer")
+        for evse in evses:
+            for key in self.EVSE_TOPICS:
+                full, kind, qos = topic(key, evse)
+                self.node.create_subscription(kind, full, partial(self._evse_message, evse, key), qos)
+        for key in self.STATION_TOPICS:
+            full, kind, qos = topic(key)
+            self.node.create_subscription(kind, full, partial(self._station_message, key), qos)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, name="observer", daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        with contextlib.suppress(ExternalShutdownException, KeyboardInterrupt):
+            self._executor.spin()
+
+    def close(self) -> None:
+        self._executor.shutdown(timeout_sec=1.0)
+        self._thread.join(timeout=2.0)
+        self.node.destroy_node()
+        rclpy.try_shutdown()
+
+    def output_is_safe(self) -> bool:
+        """Every EVSE was seen within the last 300 ms with open contactors and less than 5 A."""
+        with self.lock:
+            states = [seen.last.get("power/state") for seen in self.seen.values()]
+        return all(
+            s is not None
+            and now_ns() - s.stamp_ns < 300_000_000
+            and not s.contactors_closed
+            and abs(s.current_a) < 5.0
+            for s in states
+        )
+
+    def _station_message(self, key: str, message: Any) -> None:
+        with self.lock:
+            if key == "/fault":
+                self._fault(message)
+            elif key == "/diagnostics":
+                for status in message.status:
+                    self.diagnostics[status.name] = status
+            else:
+                self.station[key] = message
+                if key == "/robot/state" and message.evse in self.seen:
+                    seen = self.seen[message.evse]
+                    if seen.phases and seen.phases[-1][0] == "connecting":
+                        seen.attempts = max(seen.attempts, message.attempt)
+
+    def _evse_message(self, evse: int, key: str, message: Any) -> None:
+        with self.lock:
+            if key == "fault":
+                self._fault(message)
+                return
+            seen = self.seen[evse]
+            if key == "session/state":
+                self._session(evse, seen, message)
+                seen = self.seen[evse]
+            elif key == "power/state":
+                seen.peak_current_a = max(seen.peak_current_a, abs(message.current_a))
+                seen.max_voltage_v = max(seen.max_voltage_v, message.voltage_v)
+            elif key == "vehicle/link" and message.session_id and message.session_id == seen.session_id:
+                if message.matched:
+                    seen.link_best = message
+                if message.soc >= 0 and seen.soc_start < 0:
+                    seen.soc_start = message.soc
+            seen.last[key] = message
+
+    def _session(self, evse: int, seen: Seen, state: msg.SessionState) -> None:
+        name = PHASES[state.phase]
+        if state.session_id and state.session_id != seen.session_id:
+            seen = self.seen[evse] = Seen(last=seen.last, session_id=state.session_id)
+        if not seen.phases or seen.phases[-1][0] != name:
+            seen.phases.append((name, state.phase_stamp_ns / 1e9))
+            self.events.append((evse, name))
+            if name in ("departing", "faulted"):
+                seen.end = state
+
+    def _fault(self, fault: msg.Fault) -> None:
+        if fault.active:
+            self.faults.append(
+                SeenFault(
+                    FAULT_NAMES.get(fault.code, str(fault.code)),
+                    fault.code,
+                    SEVERITIES.get(fault.severity, "?"),
+                    fault.source,
+                    fault.evse,
+                    fault.session_id,
+                    fault.text,
+                )
+            )

@@ -1,0 +1,293 @@
+"""One EVSE of the demo: let a vehicle come, have the session authorised, misbehave on request, take the books.
+
+Plain decisions over what the observer saw; ``tick`` is called about ten times a second.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from robot_charger.desk.observer import FAULT_NAMES, Observer, Seen, SeenFault
+from robot_charger.desk.simulation import Simulation
+
+ARRIVAL, CHARGING = "arrival", "charging"
+FAULT_AFTER_S = 4.0  # of charging
+BOOKS_S = 30.0  # for the back end's last message to arrive
+TOLERANCE = 0.01  # between meter, modules and battery
+ROUNDING_WH = 2.0  # registers and messages are rounded to whole watt-hours
+
+
+@dataclass(frozen=True)
+class FaultPlan:
+    """A fault on request: who misbehaves, when, and whether the session rightly goes on."""
+
+    simulator: str  # {n} stands for the EVSE
+    name: str
+    when: str
+    goes_on: bool = False
+
+
+FAULTS = {
+    "vehicle-gone": FaultPlan("vehicle{n}", "vehicle-gone", CHARGING),
+    "isolation": FaultPlan("vehicle{n}", "isolation", ARRIVAL),
+    "isolation-charging": FaultPlan("vehicle{n}", "isolation-charging", CHARGING),
+    "csms-gone": FaultPlan("csms", "csms-gone", CHARGING, goes_on=True),
+    "emergency-stop": FaultPlan("safety", "emergency-stop", CHARGING),
+    "module-dead": FaultPlan("rack", "module-dead", CHARGING, goes_on=True),
+    "robot-jam": FaultPlan("arm", "robot-jam", ARRIVAL),
+}
+
+
+@dataclass
+class SessionResult:
+    """One session as it is written to JSON."""
+
+    evse: int
+    session_id: str
+    protocol: str
+    result: str
+    stop_reason: str
+    energy_wh: float
+    exported_wh: float
+    soc_start: float
+    soc_end: float
+    phases: list[dict[str, Any]]
+    robot: dict[str, Any]
+    slac: dict[str, Any]
+    power: dict[str, Any]
+    ocpp: dict[str, Any]
+    faults: list[dict[str, Any]]
+    books: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def well(self) -> bool:
+        return self.result == "completed" and self.books.get("agree", False)
+
+
+class Rehearsal:
+    """Sessions of one EVSE, one after another."""
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        evse: int,
+        sessions: int,
+        books: Callable[[], dict[str, dict[str, Any]]],
+        fault: str = "",
+        token: str = "ROBOT-CHARGER-DEMO",
+    ) -> None:
+        self.simulation = simulation
+        self.evse = evse
+        self.remaining = sessions
+        self.results: list[SessionResult] = []
+        self._books = books
+        self._plan = FAULTS[fault] if fault else None
+        self._token = token
+        self._visit = 0
+        self._step: Callable[[], None] = self._await_idle
+        self._since = time.monotonic()
+        self._start: dict[str, float] = {}
+        self._fault_sent = False
+        self._fault_mark = 0
+        self._energy: dict[str, float] = {}
+
+    @property
+    def done(self) -> bool:
+        return self.remaining == 0 and self._step == self._await_idle
+
+    @property
+    def observer(self) -> Observer:
+        return self.simulation.observer
+
+    def tick(self) -> None:
+        self._step()
+
+    def _seen(self) -> Seen:
+        return self.observer.seen[self.evse]
+
+    def _phase(self) -> str:
+        seen = self._seen()
+        return seen.phases[-1][0] if seen.phases else ""
+
+    def _next(self, step: Callable[[], None]) -> None:
+        self._step, self._since = step, time.monotonic()
+
+    def _integrals(self) -> dict[str, float]:
+        """What the simulated modules, the battery and the meter have counted so far [Wh]."""
+        vehicle = self.simulation.truth(f"vehicle{self.evse}")
+        rack = self.simulation.truth("rack")
+        modules = rack.get("module_energy_wh", {})
+        with self.observer.lock:
+            meter = self._seen().last.get("power/meter")
+        return {
+            "battery_in": float(vehicle.get("energy_in_wh") or 0.0),
+            "battery_out": float(vehicle.get("energy_out_wh") or 0.0),
+            "modules": float(modules.get(str(self.evse), 0.0)),
+            "meter_in": meter.import_wh if meter else 0.0,
+            "meter_out": meter.export_wh if meter else 0.0,
+        }
+
+    def _await_idle(self) -> None:
+        if self.remaining == 0 or self._phase() != "idle":
+            return
+        self._visit += 1
+        self._fault_sent = False
+        with self.observer.lock:
+            self._fault_mark = len(self.observer.faults)
+        self.simulation.tell(f"vehicle{self.evse}", arrive=self._visit, leave=False)
+        if self._plan and self._plan.when == ARRIVAL:
+            self._misbehave()
+        self._next(self._await_parking)
+
+    def _await_parking(self) -> None:
+        if self._phase() in ("", "idle"):
+            return
+        self._start = self._integrals()
+        command = {"number": self.evse * 1000 + self._visit, "name": "remote_start", "evse": self.evse}
+        command["id_token"] = self._token
+        self.simulation.tell("csms", command=command)
+        self._next(self._await_end)
+
+    def _misbehave(self) -> None:
+        assert self._plan
+        self.simulation.tell(self._plan.simulator.format(n=self.evse), fault=self._plan.name, on=True)
+        self._fault_sent = True
+
+    def _await_end(self) -> None:
+        seen = self._seen()
+        if self._plan and not self._fault_sent and self._phase() == "charging":
+            began = seen.phases[-1][1]
+            if time.monotonic() - began > FAULT_AFTER_S:
+                self._misbehave()
+        if self._phase() in ("departing", "faulted") and self.observer.output_is_safe():
+            self._next(self._await_books)
+
+    def _await_books(self) -> None:
+        """The back end's record is complete, or will not come."""
+        waited = time.monotonic() - self._since
+        if self._plan and self._fault_sent and self._plan.simulator == "csms":
+            self.simulation.tell("csms", fault=self._plan.name, on=False)
+        entry = self._books().get(self._seen().session_id, {})
+        started = bool(entry)
+        ended = entry.get("meter_stop_wh") is not None
+        if not (ended or waited > BOOKS_S or (not started and waited > 3.0)) or waited < 1.0:
+            return
+        self._energy = self._integrals()
+        self.results.append(self._result(entry))
+        self.remaining -= 1
+        if self._phase() == "faulted":
+            self.remaining = 0  # a person must reset it: the demo ends here
+            self._next(self._await_idle)
+            return
+        self.simulation.tell(f"vehicle{self.evse}", leave=self._visit)
+        self._next(self._await_departure)
+
+    def _await_departure(self) -> None:
+        if self._phase() == "idle":
+            self._next(self._await_idle)
+
+    def _result(self, entry: dict[str, Any]) -> SessionResult:
+        with self.observer.lock:
+            seen = self._seen()
+            faults = [f for f in self.observer.faults[self._fault_mark :] if f.evse in (0, self.evse)]
+            modules = self.observer.station.get("/power/modules")
+        end = seen.end
+        vehicle = self.simulation.truth(f"vehicle{self.evse}")
+        arm = self.simulation.truth("arm")
+        phases = _durations(seen.phases)
+        seconds = {p["name"]: p["seconds"] for p in phases}
+        delta = {k: max(0.0, self._energy[k] - self._start.get(k, 0.0)) for k in self._energy}
+        if end is not None and end.fault and not any(f.code == end.fault for f in faults):
+            faults.append(_fault_of(end))
+        if end is None or end.fault:
+            result = "faulted"
+        elif end.stop_reason in ("Remote", "Local", "DeAuthorized"):
+            result = "stopped"
+        else:
+            result = "completed"
+        link = seen.link_best
+        return SessionResult(
+            evse=self.evse,
+            session_id=seen.session_id,
+            protocol=self.simulation.options.protocol,
+            result=result,
+            stop_reason=end.stop_reason if end else "",
+            energy_wh=round(delta["meter_in"], 3),
+            exported_wh=round(delta["meter_out"], 3),
+            soc_start=round(seen.soc_start, 2),
+            soc_end=round(float(vehicle.get("soc") or -1.0), 2),
+            phases=phases,
+            robot={
+                "attempts": seen.attempts,
+                "connect_s": seconds.get("connecting", 0.0),
+                "disconnect_s": round(seconds.get("grasped", 0.0) + seconds.get("disconnecting", 0.0), 3),
+                "max_force_n": round(float(arm.get("max_force_n") or 0.0), 1),
+                "depth_mm": round(1000.0 * float(arm.get("depth_m") or 0.0), 2),
+            },
+            slac={
+                "transport": link.transport if link else "",
+                "matched": bool(link and link.matched),
+                "seconds": round(link.match_seconds, 3) if link else 0.0,
+            },
+            power={
+                "modules": len(modules.modules) if modules else 0,
+                "peak_current_a": round(seen.peak_current_a, 2),
+                "max_voltage_v": round(seen.max_voltage_v, 2),
+            },
+            ocpp={
+                "version": self.simulation.options.ocpp,
+                "transaction_id": entry.get("transaction_id", ""),
+                "meter_start_wh": entry.get("meter_start_wh"),
+                "meter_stop_wh": entry.get("meter_stop_wh"),
+                "meter_export_start_wh": entry.get("meter_export_start_wh") or 0.0,
+                "meter_export_stop_wh": entry.get("meter_export_stop_wh") or 0.0,
+            },
+            faults=[
+                {"code": f.code, "name": f.name, "severity": f.severity, "source": f.source, "text": f.text}
+                for f in faults
+            ],
+            books=compare(delta, entry),
+        )
+
+
+def compare(delta: dict[str, float], entry: dict[str, Any]) -> dict[str, Any]:
+    """Do meter, modules, battery and back end tell the same energy, within 1 %?"""
+    meter = delta["meter_in"] - delta["meter_out"]
+    billed = None
+    if entry.get("meter_stop_wh") is not None and entry.get("meter_start_wh") is not None:
+        billed = entry["meter_stop_wh"] - entry["meter_start_wh"]
+        billed -= (entry.get("meter_export_stop_wh") or 0.0) - (entry.get("meter_export_start_wh") or 0.0)
+    battery = delta["battery_in"] - delta["battery_out"]
+    throughput = delta["meter_in"] + delta["meter_out"]
+
+    def near(value: float) -> bool:
+        return math.isclose(value, meter, abs_tol=TOLERANCE * throughput + ROUNDING_WH)
+
+    agree = near(battery) and near(delta["modules"])
+    agree = agree and (near(billed) if billed is not None else throughput < ROUNDING_WH)
+    return {
+        "agree": agree,
+        "meter_wh": round(meter, 3),
+        "modules_wh": round(delta["modules"], 3),
+        "battery_wh": round(battery, 3),
+        "billed_wh": None if billed is None else round(billed, 3),
+    }
+
+
+def _durations(phases: list[tuple[str, float]]) -> list[dict[str, Any]]:
+    ends = [began for _, began in phases[1:]] + [time.monotonic()]
+    return [
+        {"name": name, "seconds": round(end - began, 3)}
+        for (name, began), end in zip(phases, ends, strict=True)
+        if name not in ("idle", "unavailable")
+    ]
+
+
+def _fault_of(end: Any) -> SeenFault:
+    return SeenFault(
+        FAULT_NAMES.get(end.fault, str(end.fault)), end.fault, "stop", "supervisor", end.evse, end.session_id, end.text
+    )
