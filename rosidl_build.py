@@ -82,12 +82,15 @@ C_GENERATORS = (
 CPP_GENERATORS = (
     Generator("rosidl_generator_cpp", "generate_cpp"),
     Generator("rosidl_typesupport_fastrtps_cpp", "generate_cpp",
-              links=("rosidl_typesupport_fastrtps_cpp", "fastcdr", "rmw", "rosidl_runtime_c", "rcutils")),
+              links=("rosidl_typesupport_fastrtps_cpp", "fastcdr", "rmw", "rosidl_runtime_c", "rcutils"),
+              uses=("rosidl_generator_c",)),
     Generator("rosidl_typesupport_introspection_cpp", "generate_cpp",
-              links=("rosidl_typesupport_introspection_cpp", "rosidl_runtime_c", "rcutils")),
+              links=("rosidl_typesupport_introspection_cpp", "rosidl_runtime_c", "rcutils"),
+              uses=("rosidl_generator_c",)),
     Generator("rosidl_typesupport_cpp", "generate_cpp",
               dispatches_to=("rosidl_typesupport_fastrtps_cpp", "rosidl_typesupport_introspection_cpp"),
-              links=("rosidl_typesupport_cpp", "rosidl_runtime_c", "rcutils")),
+              links=("rosidl_typesupport_cpp", "rosidl_runtime_c", "rcutils"),
+              uses=("rosidl_generator_c",)),
 )
 
 
@@ -267,8 +270,7 @@ class _Build:
             generated = {}
             for name, (future, out) in futures.items():
                 generated[name] = [Path(f) for f in future.result()]
-                template = _resources(name) / f"{name}__visibility_control.h.in"
-                if template.is_file():
+                for template in _resources(name).glob(f"{name}__visibility_control.*.in"):
                     header = out / "msg" / template.name.removesuffix(".in")
                     text = template.read_text().replace("@PROJECT_NAME@", self.package)
                     _write(header, text.replace("@PROJECT_NAME_UPPER@", self.package.upper()))
@@ -278,7 +280,7 @@ class _Build:
     # --- compilation ----------------------------------------------------------------------------------
 
     def _compile(self, generated: dict[str, list[Path]], hashes: Path) -> Interfaces:
-        """Compile five libraries (nine with C++) and the Python extension."""
+        """Compile five libraries (eight with C++) and the Python extension."""
         sources = {name: [f for f in files if f.suffix in self.compilers]
                    for name, files in generated.items()}
         entry = f"_{self.package}_s.ep.rosidl_typesupport_c.c"
