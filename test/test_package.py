@@ -97,8 +97,15 @@ def test_every_message_round_trips(kind, name, part):
         assert message != cls()
 
 
+def installed_prefix():
+    """The ament prefix with the package's files: a colcon workspace's, or the virtual environment."""
+    prefixes = [Path(p) for p in (*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix) if p]
+    [first, *_] = [p for p in prefixes if (p / "share/robot_charger/package.xml").is_file()]
+    return first
+
+
 def test_interfaces_are_where_ros2_looks():
-    prefix = Path(distribution("robot_charger").locate_file("")).parents[2]
+    prefix = installed_prefix()
     index = prefix / "share/ament_index/resource_index"
     assert (index / "packages/robot_charger").is_file()
     listed = set((index / "rosidl_interfaces/robot_charger").read_text().split())
@@ -110,7 +117,7 @@ def test_interfaces_are_where_ros2_looks():
 
 
 def test_executables_are_where_ros2_run_looks():
-    prefix = Path(distribution("robot_charger").locate_file("")).parents[2]
+    prefix = installed_prefix()
     folder = prefix / "lib/robot_charger"
     for name in ("pilot", "v2g", "chademo", "power", "robot", "backend", "supervisor", "robot-charger"):
         assert os.access(folder / name, os.X_OK), name
