@@ -5,11 +5,11 @@ ros2 launch robot_charger station.launch.py evses:=1,2 config:=/etc/robot_charge
 
 from pathlib import Path
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 
+from launch import LaunchDescription
 from robot_charger import station
 
 

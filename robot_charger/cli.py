@@ -58,13 +58,13 @@ def demo(
     Exit status: 0 when every session completed and the books agree, 1 when not, 2 for bad usage.
     """
     from robot_charger.desk import demo as desk
-    from robot_charger.desk.simulation import SimulationOptions
+    from robot_charger.station import DeskOptions
 
     if json_file and not json_file.resolve().parent.is_dir():
         raise click.BadParameter(f"{json_file.parent} is no directory", param_hint="--json")
     if evses > sessions:
         sessions = evses
-    simulation = SimulationOptions(
+    simulation = DeskOptions(
         evses=tuple(range(1, evses + 1)),
         protocol=protocol,
         ocpp=ocpp,

@@ -1,12 +1,14 @@
-"""Which nodes a station consists of: one description, read by the command line tool and by the launch files."""
+"""Which processes a station consists of: one description, read by the command line tool and by the launch files."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from robot_charger.common.can_udp import SLOTS
 
 STATION_NODES = ("power", "robot", "backend")  # one of each, at the root
 EVSE_NODES = ("pilot", "v2g", "chademo", "supervisor")  # one of each per EVSE, in /evseN
@@ -71,3 +73,106 @@ def nodes(
     station = [spec(name, "/", {"evses": list(evses)}) for name in STATION_NODES]
     per_evse = [spec(name, f"/evse{evse}", {}) for evse in evses for name in EVSE_NODES]
     return station + per_evse
+
+
+CSMS_STORE = "csms.sqlite"
+DEMO_TOKEN = "ROBOT-CHARGER-DEMO"  # an id token that the desk's CSMS knows
+CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", "acdp")
+CHADEMO = ("chademo", "chademo-v2x")
+
+
+@dataclass(frozen=True)
+class SimulatorSpec:
+    """One simulator: a process of its own, ``python -m robot_charger.sim.MODULE ARGUMENTS``."""
+
+    name: str  # of its wire
+    module: str
+    arguments: tuple[str, ...]
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", f"robot_charger.sim.{self.module}", *self.arguments]
+
+
+@dataclass(frozen=True)
+class DeskOptions:
+    """What a simulated station consists of and which vehicles come to it."""
+
+    evses: tuple[int, ...] = (1,)
+    protocol: str = "iso15118-2"
+    ocpp: str = "2.0.1"
+    interface: str = ""  # for V2G where namespaces are refused
+    modules: int = 46
+    target_soc: float | None = None  # per cent; None: after charge_seconds
+    charge_seconds: float = 15.0
+    seed: int = 0
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parameters, as in nodes()
+
+    @property
+    def chademo(self) -> bool:
+        return self.protocol in CHADEMO
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A simulated station: its nodes and simulators with this run's directory and ports.
+
+    ``can_port`` begins a block of UDP ports: the modules' bus, then one bus per EVSE (common.can_udp.SLOTS each).
+    """
+
+    options: DeskOptions
+    directory: Path
+    can_port: int
+    csms_port: int
+
+    @property
+    def bus(self) -> str:
+        return f"udp:{self.can_port}"
+
+    def vehicle_bus(self, evse: int) -> str:
+        return f"udp:{self.can_port + SLOTS * (1 + self.options.evses.index(evse))}"
+
+    def simulators(self) -> Iterator[SimulatorSpec]:
+        o = self.options
+        evses = ("--evses", *(str(n) for n in o.evses))
+        seed = ("--seed", str(o.seed))
+        yield SimulatorSpec("safety", "safety", ("--bus", self.bus, *evses))
+        yield SimulatorSpec("rack", "rack", ("--bus", self.bus, "--modules", str(o.modules), *evses, *seed))
+        store = str(self.directory / CSMS_STORE)
+        token = f"{DEMO_TOKEN}=Accepted"
+        yield SimulatorSpec("csms", "csms", ("--port", str(self.csms_port), "--store", store, "--token", token))
+        yield SimulatorSpec("arm", "arm", (*evses, *seed))
+        for n in o.evses:
+            if not o.chademo:
+                yield SimulatorSpec(f"plc{n}", "plc", ("--evse", str(n)))
+            yield SimulatorSpec(f"vehicle{n}", "vehicle", self._vehicle(n))
+
+    def _vehicle(self, n: int) -> tuple[str, ...]:
+        o = self.options
+        arguments = ["--evse", str(n), "--protocol", o.protocol, "--seed", str(o.seed + n)]
+        arguments += ["--target-soc", "none" if o.target_soc is None else str(o.target_soc)]
+        arguments += ["--charge-seconds", str(o.charge_seconds)]
+        if o.interface:
+            arguments += ["--interface", o.interface]
+        if o.chademo:
+            arguments += ["--can", self.vehicle_bus(n)]
+        return tuple(arguments)
+
+    def nodes(self) -> list[NodeSpec]:
+        """The station's nodes under config/simulation.yaml, with this run's ports and files."""
+        o = self.options
+        overrides: dict[str, dict[str, Any]] = {
+            "power": {"bus": self.bus, "modules": o.modules},
+            "backend": {
+                "url": f"ws://127.0.0.1:{self.csms_port}",
+                "version": o.ocpp,
+                "store": str(self.directory / "backend.sqlite"),
+            },
+            "v2g": {"interface": o.interface},
+            "supervisor": {"protocol": "chademo", "connector": "chademo"} if o.chademo else {},
+        }
+        for n in o.evses:
+            overrides[f"/evse{n}/supervisor"] = {"memory": str(self.directory / f"supervisor{n}.json")}
+            overrides[f"/evse{n}/chademo"] = {"bus": self.vehicle_bus(n)}
+        for name, values in o.overrides.items():
+            overrides.setdefault(name, {}).update(values)
+        return nodes(o.evses, overrides=overrides, simulation=True)

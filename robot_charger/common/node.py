@@ -19,6 +19,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.exceptions import InvalidParameterTypeException, ParameterUninitializedException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -281,7 +282,10 @@ def run(factory: Callable[[], StationNode], before: Callable[[], None] | None = 
     gc.freeze()  # start-up objects never again cost a collection pause
     try:
         while rclpy.ok() and not stop.event.is_set() and not node.refusal:
-            executor.spin_once(timeout_sec=0.1)
+            try:
+                executor.spin_once(timeout_sec=0.1)
+            except RCLError as error:  # e.g. a life-cycle transition that this state does not have
+                node.get_logger().warning(f"a request was refused: {error}")
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:

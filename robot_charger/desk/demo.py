@@ -15,9 +15,10 @@ from typing import Any
 from rich.console import Console
 
 from robot_charger.desk.rehearsal import FAULTS, Rehearsal
-from robot_charger.desk.simulation import Simulation, SimulationOptions, StationFailed
+from robot_charger.desk.simulation import Simulation, StationFailed
 from robot_charger.desk.view import View, summary
-from robot_charger.sim.csms import books
+from robot_charger.sim.csms.books import books
+from robot_charger.station import DeskOptions
 
 START_S = 40.0
 SESSION_S = 300.0  # no session of the demo takes longer
@@ -26,7 +27,7 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class DemoOptions:
-    simulation: SimulationOptions
+    simulation: DeskOptions
     sessions: int = 1
     fault: str = ""
     json: Path | None = None

@@ -13,10 +13,13 @@ from typing import Any
 
 from robot_charger.desk.observer import FAULT_NAMES, Observer, Seen, SeenFault
 from robot_charger.desk.simulation import Simulation
+from robot_charger.sim.csms.books import Entry
+from robot_charger.station import DEMO_TOKEN
 
 ARRIVAL, CHARGING = "arrival", "charging"
 FAULT_AFTER_S = 4.0  # of charging
 BOOKS_S = 30.0  # for the back end's last message to arrive
+NO_BOOKS_S = 5.0  # for its first
 TOLERANCE = 0.01  # between meter, modules and battery
 ROUNDING_WH = 2.0  # registers and messages are rounded to whole watt-hours
 
@@ -76,9 +79,8 @@ class Rehearsal:
         simulation: Simulation,
         evse: int,
         sessions: int,
-        books: Callable[[], dict[str, dict[str, Any]]],
+        books: Callable[[], list[Entry]],
         fault: str = "",
-        token: str = "ROBOT-CHARGER-DEMO",
     ) -> None:
         self.simulation = simulation
         self.evse = evse
@@ -86,7 +88,6 @@ class Rehearsal:
         self.results: list[SessionResult] = []
         self._books = books
         self._plan = FAULTS[fault] if fault else None
-        self._token = token
         self._visit = 0
         self._step: Callable[[], None] = self._await_idle
         self._since = time.monotonic()
@@ -147,9 +148,7 @@ class Rehearsal:
         if self._phase() in ("", "idle"):
             return
         self._start = self._integrals()
-        command = {"number": self.evse * 1000 + self._visit, "name": "remote_start", "evse": self.evse}
-        command["id_token"] = self._token
-        self.simulation.tell("csms", command=command)
+        self.simulation.ask_csms("remote_start", evse=self.evse, id_token=DEMO_TOKEN)
         self._next(self._await_end)
 
     def _misbehave(self) -> None:
@@ -171,10 +170,10 @@ class Rehearsal:
         waited = time.monotonic() - self._since
         if self._plan and self._fault_sent and self._plan.simulator == "csms":
             self.simulation.tell("csms", fault=self._plan.name, on=False)
-        entry = self._books().get(self._seen().session_id, {})
-        started = bool(entry)
-        ended = entry.get("meter_stop_wh") is not None
-        if not (ended or waited > BOOKS_S or (not started and waited > 3.0)) or waited < 1.0:
+        session_id = self._seen().session_id
+        entry = next((e for e in self._books() if e.session_id == session_id), None)
+        patience = BOOKS_S if entry else NO_BOOKS_S
+        if not (entry and entry.ended and waited > 1.0) and waited < patience:
             return
         self._energy = self._integrals()
         self.results.append(self._result(entry))
@@ -190,7 +189,7 @@ class Rehearsal:
         if self._phase() == "idle":
             self._next(self._await_idle)
 
-    def _result(self, entry: dict[str, Any]) -> SessionResult:
+    def _result(self, entry: Entry | None) -> SessionResult:
         with self.observer.lock:
             seen = self._seen()
             faults = [f for f in self.observer.faults[self._fault_mark :] if f.evse in (0, self.evse)]
@@ -240,11 +239,11 @@ class Rehearsal:
             },
             ocpp={
                 "version": self.simulation.options.ocpp,
-                "transaction_id": entry.get("transaction_id", ""),
-                "meter_start_wh": entry.get("meter_start_wh"),
-                "meter_stop_wh": entry.get("meter_stop_wh"),
-                "meter_export_start_wh": entry.get("meter_export_start_wh") or 0.0,
-                "meter_export_stop_wh": entry.get("meter_export_stop_wh") or 0.0,
+                "transaction_id": entry.transaction_id if entry else "",
+                "meter_start_wh": entry.meter_start_wh if entry else None,
+                "meter_stop_wh": entry.meter_stop_wh if entry else None,
+                "meter_export_start_wh": entry.meter_export_start_wh if entry else 0.0,
+                "meter_export_stop_wh": entry.meter_export_stop_wh if entry else 0.0,
             },
             faults=[
                 {"code": f.code, "name": f.name, "severity": f.severity, "source": f.source, "text": f.text}
@@ -254,13 +253,12 @@ class Rehearsal:
         )
 
 
-def compare(delta: dict[str, float], entry: dict[str, Any]) -> dict[str, Any]:
+def compare(delta: dict[str, float], entry: Entry | None) -> dict[str, Any]:
     """Do meter, modules, battery and back end tell the same energy, within 1 %?"""
     meter = delta["meter_in"] - delta["meter_out"]
     billed = None
-    if entry.get("meter_stop_wh") is not None and entry.get("meter_start_wh") is not None:
-        billed = entry["meter_stop_wh"] - entry["meter_start_wh"]
-        billed -= (entry.get("meter_export_stop_wh") or 0.0) - (entry.get("meter_export_start_wh") or 0.0)
+    if entry and entry.energy_wh is not None:
+        billed = entry.energy_wh - (entry.meter_export_stop_wh - entry.meter_export_start_wh)
     battery = delta["battery_in"] - delta["battery_out"]
     throughput = delta["meter_in"] + delta["meter_out"]
 

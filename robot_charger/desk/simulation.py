@@ -6,25 +6,21 @@ import contextlib
 import os
 import shutil
 import socket
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from robot_charger import station
-from robot_charger.common.can_udp import SLOTS, free_block
+from robot_charger.common.can_udp import free_block
 from robot_charger.common.domain import free_domain
 from robot_charger.common.wires import RUN_DIRECTORY, WireEnd
 from robot_charger.desk.observer import Observer
 from robot_charger.desk.processes import Child, Processes
 
-CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", "acdp")
-CHADEMO = ("chademo", "chademo-v2x")
 SETTLE_S = 3.0  # from the wish to end to zero current and open contactors
 
 
@@ -36,26 +32,8 @@ class StationFailed(RuntimeError):
         self.bad_usage = bad_usage
 
 
-@dataclass(frozen=True)
-class SimulationOptions:
-    """What a desk station consists of."""
-
-    evses: tuple[int, ...] = (1,)
-    protocol: str = "iso15118-2"
-    ocpp: str = "2.0.1"
-    interface: str = ""
-    modules: int = 46
-    target_soc: float | None = None
-    charge_seconds: float = 15.0
-    seed: int = 0
-    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    @property
-    def chademo(self) -> bool:
-        return self.protocol in CHADEMO
-
-
 def free_tcp_port() -> int:
+    """A TCP port that is free on loopback now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -68,18 +46,19 @@ class Simulation:
     (which withdraws every permit), then the other nodes once the output is safe, then the simulators.
     """
 
-    def __init__(self, options: SimulationOptions, directory: Path | None = None) -> None:
+    def __init__(self, options: station.DeskOptions, directory: Path | None = None) -> None:
         self.options = options
         self.started_at = time.monotonic()
         self.directory = directory or Path(tempfile.mkdtemp(prefix="rc-", dir="/tmp"))
         self.keep = directory is not None
         self._signals: dict[str, dict[str, Any]] = {}
+        self._commands: list[dict[str, Any]] = []  # to the CSMS, one at a time
         self._stack = contextlib.ExitStack()
         self.hurry: Callable[[], bool] = lambda: False
 
     @property
     def csms_store(self) -> Path:
-        return self.directory / "csms.sqlite"
+        return self.directory / station.CSMS_STORE
 
     def __enter__(self) -> Simulation:
         try:
@@ -105,56 +84,14 @@ class Simulation:
         environment = {RUN_DIRECTORY: str(self.directory), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.processes = Processes(self.directory, environment)
         base = free_block(1 + len(self.options.evses))
-        self.bus = f"udp:{base}"
-        self.vehicle_buses = {n: f"udp:{base + SLOTS * k}" for k, n in enumerate(self.options.evses, 1)}
-        self.csms_port = free_tcp_port()
+        desk = station.Desk(self.options, self.directory, base, free_tcp_port())
         self.wires = WireEnd("cli", self.directory)
         self._stack.callback(self.wires.close)
-        for name, (module, *arguments) in self._simulators():
-            command = [sys.executable, "-m", f"robot_charger.sim.{module}", *arguments]
-            self.processes.start(f"sim_{name}", command)
-        for node in self.nodes():
+        for simulator in desk.simulators():
+            self.processes.start(f"sim_{simulator.name}", simulator.command())
+        for node in desk.nodes():
             self.processes.start(node.name, node.command(self._override_file(node)))
         self.observer = Observer(list(self.options.evses))
-
-    def _simulators(self) -> Iterator[tuple[str, list[str]]]:
-        o = self.options
-        evses = [str(n) for n in o.evses]
-        seed = ["--seed", str(o.seed)]
-        yield "safety", ["safety", "--bus", self.bus, "--evses", *evses]
-        yield "rack", ["rack", "--bus", self.bus, "--modules", str(o.modules), "--evses", *evses, *seed]
-        yield "csms", ["csms", "--port", str(self.csms_port), "--store", str(self.csms_store), "--version", o.ocpp]
-        yield "arm", ["arm", "--evses", *evses, *seed]
-        for n in o.evses:
-            if not o.chademo:
-                yield f"plc{n}", ["plc", "--evse", str(n)]
-            target = "none" if o.target_soc is None else str(o.target_soc)
-            vehicle = ["vehicle", "--evse", str(n), "--protocol", o.protocol, "--target-soc", target]
-            vehicle += ["--charge-seconds", str(o.charge_seconds), "--seed", str(o.seed + n)]
-            if o.interface:
-                vehicle += ["--interface", o.interface]
-            if o.chademo:
-                vehicle += ["--can", self.vehicle_buses[n]]
-            yield f"vehicle{n}", vehicle
-
-    def nodes(self) -> list[station.NodeSpec]:
-        """The station's nodes with the desk's parameters: config/simulation.yaml and this run's ports."""
-        o = self.options
-        url = f"ws://127.0.0.1:{self.csms_port}"
-        overrides: dict[str, dict[str, Any]] = {
-            "power": {"bus": self.bus, "modules": o.modules},
-            "backend": {"url": url, "version": o.ocpp, "store": str(self.directory / "backend.sqlite")},
-            "v2g": {"interface": o.interface},
-            "supervisor": {"protocol": "chademo" if o.chademo else "ccs"},
-        }
-        if o.chademo:
-            overrides["supervisor"]["connector"] = "chademo"
-        for n in o.evses:
-            overrides[f"/evse{n}/supervisor"] = {"memory": str(self.directory / f"supervisor{n}.json")}
-            overrides[f"/evse{n}/chademo"] = {"bus": self.vehicle_buses[n]}
-        for name, values in o.overrides.items():
-            overrides.setdefault(name, {}).update(values)
-        return station.nodes(o.evses, overrides=overrides, simulation=True)
 
     def _override_file(self, node: station.NodeSpec) -> Path:
         path = self.directory / f"{node.name.strip('/').replace('/', '_')}.yaml"
@@ -167,12 +104,19 @@ class Simulation:
         self._signals.setdefault(simulator, {}).update(signals)
         self.wires.send(simulator, self._signals[simulator])
 
+    def ask_csms(self, name: str, **words: Any) -> None:
+        """Have a person at the CSMS do something, after what was asked before."""
+        self._commands.append({"number": len(self._commands) + 1, "name": name, **words})
+
     def truth(self, simulator: str) -> dict[str, Any]:
         """What a simulator says of itself."""
         return self.wires.signals(simulator)
 
     def tick(self) -> None:
         """Repeat the signals; raise StationFailed when a process died."""
+        done = int(self.truth("csms").get("command") or 0)
+        if done < len(self._commands):
+            self._signals.setdefault("csms", {})["command"] = self._commands[done]
         for simulator, signals in self._signals.items():
             self.wires.send(simulator, signals)
         for child in self.processes.dead():

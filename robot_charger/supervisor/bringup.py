@@ -19,11 +19,14 @@ class Bringup:
     names: list[str]
     state: dict[str, str] = field(default_factory=dict)
     tried: dict[str, float] = field(default_factory=dict)
+    asked: dict[str, str] = field(default_factory=dict)  # transition not answered yet
 
     def heard(self, name: str, state: str) -> bool:
         """Note a node's state. True when it was active before and is not now: it was restarted or fell."""
         fell = self.state.get(name) == "active" and state != "active"
         self.state[name] = state
+        if not state:
+            self.asked.pop(name, None)  # whoever was asked is gone
         return fell
 
     def next(self, now: float) -> list[tuple[str, str]]:
@@ -36,15 +39,18 @@ class Bringup:
             if state == "inactive" and before_active:
                 transition = ACTIVATE
             before_active = before_active and state == "active"
-            if transition and now - self.tried.get(name, -RETRY_S) >= RETRY_S:
+            if transition and name not in self.asked and now - self.tried.get(name, -RETRY_S) >= RETRY_S:
                 wanted.append((name, transition))
                 self.tried[name] = now
+                self.asked[name] = transition
         return wanted
 
     def done(self, name: str, ok: bool) -> None:
         """The transition was answered; after a success the next may follow at once."""
-        if ok:
+        transition = self.asked.pop(name, "")
+        if ok and transition:
             self.tried.pop(name, None)
+            self.state[name] = {CONFIGURE: "inactive", ACTIVATE: "active"}[transition]
 
     @property
     def ready(self) -> bool:

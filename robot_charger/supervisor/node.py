@@ -26,7 +26,7 @@ from rclpy.task import Future
 from robot_charger import action, msg, srv
 from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Severity
-from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StationNode, run
+from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.parameters import parameter
 from robot_charger.common.topics import fill
 from robot_charger.supervisor import flow
@@ -51,7 +51,9 @@ class SupervisorParameters:
         ["/power", "pilot", "v2g", "chademo", "/robot", "/backend"], "nodes brought up in this order"
     )
     cable__max_current_a: float = parameter(400.0, "rating of cable and plug", unit="A", low=0.0, high=1000.0)
-    memory: str = parameter("", "file that keeps the emergency latch over restarts, empty = not kept", unsafe="")
+    memory: str = parameter(
+        "", "file that keeps the emergency latch over restarts ({evse} = its number), empty = not kept", unsafe=""
+    )
     free_vend: bool = parameter(False, "authorise every vehicle without asking the back end", unsafe=True)
     limits__pilot_confirm_s: float = parameter(3.0, "from end of connecting to pilot B", unit="s", low=0.5, high=30.0)
     limits__linking_s: float = parameter(150.0, "from pilot 5 % to the cable check", unit="s", low=10.0, high=3600.0)
@@ -491,11 +493,14 @@ class Supervisor(StationNode):
     def _on_changed(self, name: str, future: Future) -> None:
         answer = future.result()
         self._bringup.done(name, bool(answer and answer.success))
+        with self._lock:
+            self._heard.nodes_ready = self._bringup.ready
 
     def _on_node_state(self, name: str, future: Future) -> None:
         self._asking.discard(name)
         answer = future.result()
-        self._node_state(name, answer.current_state.label if answer else "")
+        if name not in self._bringup.asked:  # else the answer may be older than the transition
+            self._node_state(name, answer.current_state.label if answer else "")
 
     def _node_state(self, name: str, state: str) -> None:
         with self._lock:
@@ -506,17 +511,26 @@ class Supervisor(StationNode):
 
     # The latch that survives restarts.
     def _load_latch(self) -> None:
-        path = self.parameters.memory
-        if path and Path(path).exists():
+        path = self._memory
+        if path is None:
+            return
+        if not path.parent.is_dir():
+            raise StartError(f"parameter memory = {path}: {path.parent} is no directory")
+        if path.exists():
             try:
-                latched = bool(json.loads(Path(path).read_text())["emergency_latched"])
+                latched = bool(json.loads(path.read_text())["emergency_latched"])
             except (ValueError, KeyError, OSError):
                 latched = True  # unreadable memory: assume the worst
             self._session = replace(self._session, emergency_latched=latched)
 
+    @property
+    def _memory(self) -> Path | None:
+        name = self.parameters.memory.replace("{evse}", str(self.evse))
+        return Path(name) if name else None
+
     def _save_latch(self) -> None:
-        if self.parameters.memory:
-            path = Path(self.parameters.memory)
+        path = self._memory
+        if path is not None:
             temporary = path.with_suffix(".new")
             temporary.write_text(json.dumps({"emergency_latched": self._session.emergency_latched}))
             temporary.replace(path)
