@@ -1,0 +1,236 @@
+"""The back end node.
+
+Namespace: / (one per station).
+Service: ``/authorize`` (srv/Authorize).
+Publishes: ``/backend/state`` (2 Hz and on change); per EVSE ``backend/limit`` (1 Hz and on change),
+``backend/request``.
+Listens to: per EVSE ``session/state``, ``power/meter``, ``power/limits``, ``vehicle/link``.
+Parameters: see BackendParameters.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Generator
+from datetime import datetime, timezone
+from functools import partial
+from typing import Any
+
+from robot_charger import msg, srv
+from robot_charger.backend.parameters import BackendParameters, plan
+from robot_charger.backend.records import (
+    Authorization,
+    Limit,
+    Phase,
+    Reading,
+    SessionView,
+    Token,
+    TokenInfo,
+    ToVehicleSide,
+)
+from robot_charger.backend.records import iso as to_iso
+from robot_charger.backend.service import Callbacks, Service, clock
+from robot_charger.backend.store import StoreError
+from robot_charger.common.clock import now_ns
+from robot_charger.common.faults import Code, FaultReport, Severity
+from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNode, run
+from robot_charger.common.topics import fill
+
+_REGISTRATION = {"Accepted": 1, "Pending": 2, "Rejected": 3}
+
+
+class _Answer:
+    """An answer that another thread gives; awaited in an rclpy service callback.
+
+    The executor polls a waiting callback: it blocks at most 5 ms at a time, so other callbacks run meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.info = TokenInfo("Unknown")
+
+    def give(self, info: TokenInfo) -> None:
+        self.info = info
+        self._event.set()
+
+    def __await__(self) -> Generator[None, None, TokenInfo]:
+        while not self._event.wait(0.005):
+            yield
+        return self.info
+
+
+class _RosLog(logging.Handler):
+    """The back end's log lines, in the node's log."""
+
+    def __init__(self, logger: Any) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        write = {logging.ERROR: self._logger.error, logging.WARNING: self._logger.warning}
+        write.get(record.levelno, self._logger.info)(self.format(record))
+
+
+class BackendNode(StationNode):
+    def __init__(self) -> None:
+        super().__init__("backend", BackendParameters)
+        plan(self.parameters)  # impossible parameters end the process with one line
+        self.service: Service | None = None
+        self._state = self.publisher("/backend/state")
+        evses = range(1, self.parameters.evses + 1)
+        self._limits = {n: self.publisher("backend/limit", n) for n in evses}
+        self._requests = {n: self.publisher("backend/request", n) for n in evses}
+        self._limit_numbers = dict.fromkeys(evses, 0)
+        for n in evses:
+            self.subscribe("session/state", self._on_session, n)
+            self.subscribe("power/meter", partial(self._on_meter, n), n)
+            self.subscribe("vehicle/link", partial(self._on_link, n), n)
+            self.subscribe("power/limits", partial(self._on_supply, n), n)
+        self.create_service(srv.Authorize, "/authorize", self._authorize)
+        self.create_timer(0.5, self._publish_state)
+        self.create_timer(1.0, self._publish_limits)
+        log = logging.getLogger("robot_charger.backend")
+        log.setLevel(logging.INFO)
+        log.addHandler(_RosLog(self.get_logger()))
+
+    # Life cycle.
+    def configure(self) -> None:
+        try:
+            self.service = Service(
+                plan(self.parameters),
+                Callbacks(self._request, self._limit, self.report, self._publish_state),
+            )
+        except StoreError as error:
+            self.report(FaultReport(Code.BACKEND_STORE, Severity.STOP, str(error)))
+            raise StartError(f"parameter store: {error}") from error
+
+    def activate(self) -> None:
+        assert self.service
+        self.service.start()
+
+    def deactivate(self) -> None:
+        """The store stays; the connection ends. Configure again to come back."""
+        if self.service:
+            self.service.stop()
+            self.configure()
+
+    def cleanup(self) -> None:
+        self.make_safe()
+
+    def make_safe(self) -> None:
+        service, self.service = self.service, None
+        if service:
+            service.stop()
+
+    # In.
+    def _on_session(self, m: Any) -> None:
+        view = SessionView(
+            evse=m.evse, session_id=m.session_id, phase=Phase(m.phase), phase_stamp_ns=m.phase_stamp_ns,
+            authorization=Authorization(m.authorization), output_on=m.output_on, mated=m.mated,
+            stop_reason=m.stop_reason, stop_requested=m.stop_requested, fault=m.fault,
+            emergency_latched=m.emergency_latched, text=m.text,
+        )
+        self._post("session", view)
+
+    def _on_meter(self, evse: int, m: Any) -> None:
+        reading = Reading(
+            time=_iso(m.time), stamp_ns=m.stamp_ns, import_wh=m.import_wh, export_wh=m.export_wh,
+            voltage_v=m.voltage_v, current_a=m.current_a, power_w=m.power_w, signed_data=m.signed_data,
+            valid=m.valid,
+        )
+        self._post("meter", evse, reading)
+
+    def _on_link(self, evse: int, m: Any) -> None:
+        service = self.service
+        if service:
+            service.post(service.station.state_of_charge, evse, m.soc if m.soc >= 0 else None)
+
+    def _on_supply(self, evse: int, m: Any) -> None:
+        service = self.service
+        if service:
+            service.post(service.station.supply.__setitem__, evse, (m.rated_current_a, m.rated_power_w))
+
+    def _post(self, name: str, *arguments: Any) -> None:
+        service = self.service
+        if service:
+            service.post(lambda: getattr(service.station, name)(*arguments, clock()))
+
+    async def _authorize(self, request: Any, response: Any) -> Any:
+        service = self.service
+        if not self.active or service is None:
+            return fill(response, status=srv.Authorize.Response.STATUS_UNAVAILABLE, reason="Unknown")
+        answer = _Answer()
+        token = Token(request.id_token, request.token_type or "ISO14443")
+        service.authorize(request.evse, request.session_id, token, request.contract_certificate, answer.give)
+        info = await answer
+        kind = srv.Authorize.Response
+        status = kind.STATUS_ACCEPTED if info.accepted else kind.STATUS_REFUSED
+        if info.status == "Unknown" and not service.station.online:
+            status = kind.STATUS_UNAVAILABLE
+        return fill(response, status=status, reason=info.status, group_id=info.group_id)
+
+    # Out.
+    def _request(self, request: ToVehicleSide) -> None:
+        token = request.token or Token("", "")
+        self._requests[request.evse].publish(
+            fill(
+                msg.BackendRequest(), stamp_ns=now_ns(), kind=request.kind, session_id=request.session_id,
+                id_token=token.id, token_type=token.type, authorized=request.authorized, text=request.text,
+            )
+        )
+
+    def _limit(self, evse: int, limit: Limit) -> None:
+        self._limit_numbers[evse] += 1
+        self._publish_limit(evse, limit)
+
+    def _publish_limit(self, evse: int, limit: Limit) -> None:
+        self._limits[evse].publish(
+            fill(
+                msg.ChargingLimit(), stamp_ns=now_ns(), number=self._limit_numbers[evse],
+                max_current_a=limit.max_current_a, max_power_w=limit.max_power_w,
+                min_power_w=limit.min_power_w, source=limit.source,
+            )
+        )
+
+    def _publish_limits(self) -> None:
+        for evse in self._limits:
+            self._publish_limit(evse, self.service.station.limit_of(evse) if self.service else Limit())
+
+    def _publish_state(self) -> None:
+        service = self.service
+        message = fill(msg.BackendState(), stamp_ns=now_ns(), version=self.parameters.version)
+        if service:
+            state = service.state()
+            fill(
+                message, connected=state.connected, queued=state.queued, sent=state.sent, refused=state.refused,
+                registration=_REGISTRATION.get(state.registration, 0), store_ok=state.store_ok,
+                transactions=state.transactions, text=state.text,
+            )
+        self._state.publish(message)
+
+    def diagnose(self) -> Diagnosis:
+        service = self.service
+        if not service:
+            return OK, "not configured", {}
+        state = service.state()
+        values = {
+            "OCPP": state.version, "connected": state.connected, "registration": state.registration,
+            "queued messages": state.queued, "sent": state.sent, "refused": state.refused,
+            "unreadable from the CSMS": service.client.bad_messages, "store": str(service.store.path),
+        }
+        if not self.parameters.url:
+            return OK, "no back end", values
+        return (OK, "connected", values) if state.connected else (WARN, state.text or "not connected", values)
+
+
+def _iso(time: Any) -> str:
+    return to_iso(datetime.fromtimestamp(time.sec + time.nanosec / 1e9, timezone.utc))
+
+
+def main() -> None:
+    run(BackendNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Parameters of the back end node, and the settings, networks and identity they become."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from robot_charger.backend.client import Network
+from robot_charger.backend.records import Identity
+from robot_charger.backend.transactions import POINTS
+from robot_charger.common.parameters import ParameterError, parameter
+
+VERSIONS = ("1.6", "2.0.1", "2.1")
+
+
+@dataclass
+class BackendParameters:
+    version: str = parameter("2.0.1", "OCPP version spoken to the CSMS", choices=VERSIONS)
+    url: str = parameter("", "WebSocket address of the CSMS without the station's id; empty: no back end")
+    fallback_urls: list = parameter([], "further addresses, tried in this order when the first fails")
+    station_id: str = parameter("station1", "identity of this station at the CSMS, last part of the address")
+    security_profile: int = parameter(
+        2, "0 none, 1 password, 2 TLS and password, 3 TLS with a client certificate", low=0, high=3, unsafe=0
+    )
+    allow_plain: bool = parameter(
+        False, "allow a connection without TLS (security profiles 0 and 1)", unsafe=True
+    )
+    password_file: str = parameter("", "file that holds the password of profiles 1 and 2, mode 0600")
+    tls__ca_file: str = parameter("", "PEM file of the CSMS's root certificates; empty: the system's")
+    tls__certificate_file: str = parameter("", "PEM file of the station's certificate chain (profile 3)")
+    tls__key_file: str = parameter("", "PEM file of the station's key (profile 3)")
+    tls__pin_sha256: str = parameter("", "SHA-256 of the CSMS's certificate, hex; empty: not pinned")
+    store: str = parameter("~/.local/state/robot_charger/backend.sqlite", "the durable store (an SQLite file)")
+    queue__limit: int = parameter(
+        100_000, "queued messages beyond which the oldest periodic meter values are thinned", low=100, high=10_000_000
+    )
+    evses: int = parameter(1, "EVSEs of this station, /evse1 and on", low=1, high=32)
+    connectors: list = parameter(["cCCS2"], "OCPP connector type of each EVSE; the last counts for the rest")
+    vendor: str = parameter("robot_charger", "vendor name in BootNotification")
+    model: str = parameter("robot_charger", "model in BootNotification")
+    serial: str = parameter("", "serial number in BootNotification")
+    firmware: str = parameter("0.1.0", "firmware version in BootNotification")
+    authorize__timeout_s: float = parameter(
+        5.0, "how long an authorisation may take before the offline policy answers", unit="s", low=0.1, high=60.0
+    )
+    authorize__offline: str = parameter(
+        "known", "who may charge while the CSMS is away: nobody, known (list and cache) or all",
+        choices=("nobody", "known", "all"), unsafe="all",
+    )
+    authorize__remote_start: bool = parameter(
+        False, "ask the CSMS again for a token that it itself starts with"
+    )
+    call_timeout_s: int = parameter(30, "how long the CSMS may take to answer", unit="s", low=1, high=600)
+    ping_s: int = parameter(20, "WebSocket ping interval, and time-out of its pong; 0: none", unit="s", low=0, high=600)
+    backoff__minimum_s: int = parameter(2, "first wait before a reconnect", unit="s", low=0, high=3600)
+    backoff__random_s: int = parameter(5, "random part of that wait", unit="s", low=0, high=3600)
+    backoff__repeats: int = parameter(5, "how often the wait doubles", low=0, high=20)
+    sample_s: int = parameter(10, "interval of meter values during a transaction; 0: none", unit="s", low=0, high=3600)
+    final_meter_s: float = parameter(
+        3.0, "how long to wait for the final register after the output is off", unit="s", low=0.1, high=60.0
+    )
+    recovery_s: float = parameter(
+        30.0, "how long a transaction found after a restart waits for its session", unit="s", low=0.1, high=600.0
+    )
+    tx_start_points: list = parameter(["PowerPathClosed"], "what starts a transaction", choices=POINTS)
+    tx_stop_points: list = parameter(["PowerPathClosed"], "what ends it when it no longer holds", choices=POINTS)
+
+
+@dataclass
+class Plan:
+    """Parameters, checked against each other and turned into what the back end uses."""
+
+    parameters: BackendParameters
+    password: str = field(default="", repr=False)
+
+    @property
+    def store_path(self) -> Path:
+        return Path(self.parameters.store).expanduser()
+
+    @property
+    def identity(self) -> Identity:
+        p = self.parameters
+        return Identity(p.station_id, p.vendor, p.model, p.serial, p.firmware, tuple(p.connectors))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        p = self.parameters
+        return {
+            "ping_s": p.ping_s, "message_timeout_s": p.call_timeout_s, "backoff_min_s": p.backoff__minimum_s,
+            "backoff_random_s": p.backoff__random_s, "backoff_repeats": p.backoff__repeats,
+            "sample_s": p.sample_s, "start_points": list(p.tx_start_points),
+            "stop_points": list(p.tx_stop_points), "authorize_remote_start": p.authorize__remote_start,
+            "local_authorize_offline": p.authorize__offline != "nobody",
+            "offline_unknown": p.authorize__offline == "all", "security_profile": p.security_profile,
+            "identity": p.station_id, "connectors": p.evses,
+        }
+
+    def networks(self, password: str | None = None) -> list[Network]:
+        """The ways to the CSMS, in order. Raises ParameterError or OSError."""
+        p = self.parameters
+        urls = [u for u in [p.url, *p.fallback_urls] if u]
+        tls = tls_context(p) if any(u.startswith("wss:") for u in urls) else None
+        return [
+            Network(
+                url, p.security_profile, tls if url.startswith("wss:") else None, p.station_id,
+                self.password if password is None else password, str(number),
+            )
+            for number, url in enumerate(urls, 1)
+        ]
+
+
+def plan(p: BackendParameters) -> Plan:
+    """Check the parameters against each other. Raises ParameterError or OSError, naming the parameter."""
+    for url in [p.url, *p.fallback_urls]:
+        if not url:
+            continue
+        parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            raise ParameterError(f"parameter url = {url!r} is no WebSocket address: wss://host/path")
+        if parts.username or parts.password:
+            raise ParameterError("parameter url holds a password: put it into the file named by password_file")
+        plain = parts.scheme == "ws"
+        if plain and p.security_profile >= 2:
+            raise ParameterError(f"parameter security_profile = {p.security_profile} needs a wss:// address, not {url}")
+        if not plain and p.security_profile < 2:
+            raise ParameterError(f"parameter security_profile = {p.security_profile} goes with ws://: 2 or 3 for {url}")
+        if plain and not p.allow_plain:
+            raise ParameterError(
+                f"parameter allow_plain = False refuses {url} without TLS: use wss://, or set it to true on a desk"
+            )
+    if not p.station_id or len(p.station_id) > 48 or ":" in p.station_id:
+        raise ParameterError(f"parameter station_id = {p.station_id!r} must have 1 to 48 characters, no colon")
+    password = ""
+    if p.url and p.security_profile in (1, 2):
+        if not p.password_file:
+            raise ParameterError(f"parameter password_file is empty: security profile {p.security_profile} needs one")
+        password = Path(p.password_file).expanduser().read_text(encoding="utf-8").strip()
+        if not 1 <= len(password) <= 64:
+            raise ParameterError(f"parameter password_file: {p.password_file} holds no password of 1 to 64 characters")
+    if p.url and p.security_profile == 3 and not (p.tls__certificate_file and p.tls__key_file):
+        raise ParameterError("parameter tls.certificate_file and tls.key_file are needed by security profile 3")
+    result = Plan(p, password)
+    result.networks()
+    return result
+
+
+def tls_context(p: BackendParameters) -> ssl.SSLContext:
+    """TLS 1.2 or newer, the CSMS's certificate and name checked. Raises ParameterError or OSError."""
+    try:
+        context = ssl.create_default_context(cafile=p.tls__ca_file or None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if p.security_profile == 3:
+            context.load_cert_chain(p.tls__certificate_file, p.tls__key_file)
+    except ssl.SSLError as error:
+        raise ParameterError(f"parameter tls.ca_file, tls.certificate_file or tls.key_file: {error}") from error
+    return context

@@ -1,0 +1,238 @@
+"""The back end as one thread: event loop, store, station and client together. No ROS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from robot_charger.backend.client import Client, Network, NotAnsweredError, RefusedError
+from robot_charger.backend.parameters import Plan
+from robot_charger.backend.records import Call, Limit, Now, Token, TokenInfo, ToVehicleSide
+from robot_charger.backend.settings import Settings
+from robot_charger.backend.station import Outside, Station
+from robot_charger.backend.store import Store
+from robot_charger.backend.transactions import TransactionSettings
+from robot_charger.backend.v201 import Version201
+from robot_charger.common.faults import Code, FaultReport, Severity
+
+log = logging.getLogger("robot_charger.backend")
+TICK_S = 0.1
+DIALECTS: dict[str, Any] = {"2.0.1": Version201}
+
+
+def clock() -> Now:
+    return Now(time.monotonic_ns(), datetime.now(timezone.utc))
+
+
+def boot_id() -> str:
+    """Changes with every start of the computer, not with one of the process."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+@dataclass
+class State:
+    """For backend/state."""
+
+    connected: bool
+    registration: str
+    version: str
+    queued: int
+    sent: int
+    refused: int
+    store_ok: bool
+    transactions: list[str]
+    text: str
+
+
+@dataclass
+class Callbacks:
+    """Called in the back end's thread."""
+
+    request: Callable[[ToVehicleSide], None] = lambda request: None
+    limit: Callable[[int, Limit], None] = lambda evse, limit: None
+    fault: Callable[[FaultReport], None] = lambda report: None
+    changed: Callable[[], None] = lambda: None
+
+
+class _Outside(Outside):
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def request(self, request: ToVehicleSide) -> None:
+        self._service.callbacks.request(request)
+
+    def limit(self, evse: int, limit: Limit) -> None:
+        self._service.callbacks.limit(evse, limit)
+
+    def fault(self, report: FaultReport) -> None:
+        self._service.callbacks.fault(report)
+
+    def send(self, call: Call, answer: Callable[[dict[str, Any] | None], None] | None = None) -> None:
+        self._service.client.send(call, answer)
+
+    def queued(self) -> None:
+        self._service.client.wake()
+        self._service.callbacks.changed()
+
+    def status_changed(self, evse: int) -> None:
+        self._service.client.wake()
+        self._service.callbacks.changed()
+
+    def restart(self, reason: str) -> None:
+        self._service.spawn(self._service.client.reconnect(reason))
+
+
+class Service:
+    """Opens the store at once (raises StoreError); ``start`` runs the thread, ``stop`` ends it."""
+
+    def __init__(self, plan: Plan, callbacks: Callbacks) -> None:
+        self.plan = plan
+        self.callbacks = callbacks
+        p = plan.parameters
+        self.store = Store(plan.store_path, p.queue__limit)
+        self.settings = Settings(
+            plan.settings, self.store.get("variables", {}), lambda values: self.store.put("variables", values)
+        )
+        this_boot = boot_id()
+        reason = "ApplicationReset" if self.store.get("boot_id") == this_boot else "PowerUp"
+        self.store.put("boot_id", this_boot)
+        self.station = Station(
+            plan.identity, p.evses, self.store, self.settings, _Outside(self),
+            TransactionSettings(final_meter_s=p.final_meter_s, recovery_s=p.recovery_s), this_boot,
+        )
+        self.dialect = DIALECTS[p.version](self.station, clock)
+        self.client = Client(
+            self.station, self.dialect, self._networks, clock, callbacks.changed, boot_reason=reason
+        )
+        self.dialect.client = self.client
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._end: asyncio.Event | None = None
+        self._asking = 0
+        self._peak_lag = 0.0
+
+    def _networks(self) -> list[Network]:
+        return self.plan.networks()
+
+    # The thread.
+    def start(self) -> None:
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(ready,), name="ocpp", daemon=True)
+        self._thread.start()
+        ready.wait()
+
+    def _run(self, ready: threading.Event) -> None:
+        asyncio.run(self._main(ready))
+
+    async def _main(self, ready: threading.Event) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._end = asyncio.Event()
+        self.station.recover(clock())
+        jobs = [asyncio.ensure_future(self._tick())]
+        if self.plan.parameters.url:
+            jobs.append(asyncio.ensure_future(self.client.run()))
+        ready.set()
+        await self._end.wait()
+        await self.client.stop()
+        for job in [*jobs, *self._tasks]:
+            job.cancel()
+        await asyncio.gather(*jobs, *self._tasks, return_exceptions=True)
+
+    async def _tick(self) -> None:
+        while True:
+            try:
+                self.station.tick(clock())
+            except Exception as error:
+                log.exception("tick failed")
+                self.callbacks.fault(FaultReport(Code.INTERNAL, Severity.WARNING, f"back end: {error!r}"))
+            await asyncio.sleep(TICK_S)
+
+    def stop(self) -> None:
+        """End the thread and close the store. Idempotent."""
+        if self._loop and self._end and self._thread:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._end.set)
+            self._thread.join(timeout=5.0)
+            self._thread = None
+        self._loop = None
+        self.store.close()
+
+    def spawn(self, work: Any) -> None:
+        """Run a coroutine in the back end's loop; called in its thread."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def post(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Run a function in the back end's thread; nothing while it does not run. From any thread."""
+        if self._loop:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._guarded, function, arguments)
+
+    @staticmethod
+    def _guarded(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        try:
+            function(*arguments)
+        except Exception:
+            log.exception("%s failed", getattr(function, "__name__", function))
+
+    # Authorisation.
+    def authorize(
+        self, evse: int, session_id: str, token: Token, contract: str, answer: Callable[[TokenInfo], None]
+    ) -> None:
+        """May this token charge? ``answer`` is called in the back end's thread. From any thread."""
+        self.post(lambda: self.spawn(self._authorize(evse, session_id, token, contract, answer)))
+
+    async def _authorize(
+        self, evse: int, session_id: str, token: Token, contract: str, answer: Callable[[TokenInfo], None]
+    ) -> None:
+        info = TokenInfo("Unknown")
+        try:
+            info = await self._judge(evse, token, contract)
+            info = self.station.answered(evse, session_id, token, info, clock())
+        finally:
+            answer(info)
+
+    async def _judge(self, evse: int, token: Token, contract: str) -> TokenInfo:
+        local = self.station.local_answer(token, evse, clock())
+        if local:
+            return local
+        try:
+            payload = await self.client.call(
+                self.dialect.authorize(token, contract), timeout_s=self.plan.parameters.authorize__timeout_s
+            )
+        except RefusedError as error:
+            log.warning("Authorize refused: %s", error)
+            return TokenInfo("Invalid")
+        except NotAnsweredError:
+            return self.station.tokens.offline(token, evse, clock().wall)
+        info: TokenInfo = self.dialect.read_authorize(payload)
+        self.station.tokens.learn(token, info, clock())
+        return info
+
+    # What the node tells of it.
+    def state(self) -> State:
+        """Snapshot; from any thread."""
+        station, client = self.station, self.client
+        return State(
+            connected=client.connected,
+            registration=client.registration,
+            version=self.dialect.version,
+            queued=station.queued,
+            sent=client.sent,
+            refused=client.refused,
+            store_ok=station.store_ok,
+            transactions=[t.transaction_id for t in station.evses.values()],
+            text=client.text,
+        )

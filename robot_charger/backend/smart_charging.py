@@ -1,0 +1,254 @@
+"""Charging profiles: which limit holds now, and the composite schedule (OCPP 1.6 part 2 3.13, 2.0.1 K).
+
+A profile is kept in one neutral form: the 2.x ChargingProfileType as it came, with ``evseId`` beside it.
+Limits of several purposes combine to the smallest; of one purpose the highest valid stackLevel rules, and of a
+transaction a TxProfile replaces the TxDefaultProfile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from robot_charger.backend.records import Limit, Now, OpenTransaction, Payload, parse_time
+
+STATION_MAX = "ChargingStationMaxProfile"
+EXTERNAL = "ChargingStationExternalConstraints"
+TX_DEFAULT, TX = "TxDefaultProfile", "TxProfile"
+NOMINAL_V = 400.0  # turns amperes into watts where the supply has not told its ratings
+
+
+class ProfileError(ValueError):
+    """A profile cannot be taken; ``reason`` is a short reasonCode."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class SmartCharging:
+    def __init__(self, kept: list[Payload], keep: Callable[[list[Payload]], None] = lambda profiles: None) -> None:
+        self.profiles: list[Payload] = kept
+        self._keep = keep
+
+    # Setting and clearing.
+    def set(self, evse: int, profile: Payload, open_transaction: str, number_of_evses: int) -> None:
+        """Install a profile. Raises ProfileError."""
+        purpose = profile["chargingProfilePurpose"]
+        if evse < 0 or evse > number_of_evses:
+            raise ProfileError("UnknownEvse", f"there is no EVSE {evse}")
+        if purpose == EXTERNAL:
+            raise ProfileError("InvalidProfile", "external constraints are not set by a CSMS")
+        if purpose == STATION_MAX and evse != 0:
+            raise ProfileError("InvalidProfile", "a station maximum belongs to EVSE 0")
+        if purpose == STATION_MAX and profile["chargingProfileKind"] == "Relative":
+            raise ProfileError("InvalidProfile", "a station maximum cannot be relative")
+        if purpose == TX:
+            if evse == 0:
+                raise ProfileError("InvalidProfile", "a TxProfile belongs to an EVSE")
+            if not open_transaction:
+                raise ProfileError("TxNotFound", "no transaction runs")
+            if profile.get("transactionId", open_transaction) != open_transaction:
+                raise ProfileError("TxNotFound", "another transaction runs")
+            profile = {**profile, "transactionId": open_transaction}
+        if profile["chargingProfileKind"] == "Recurring" and "recurrencyKind" not in profile:
+            raise ProfileError("InvalidProfile", "a recurring profile needs recurrencyKind")
+        for schedule in profile["chargingSchedule"]:
+            periods = schedule.get("chargingSchedulePeriod") or []
+            starts = [p["startPeriod"] for p in periods]
+            if not starts or starts[0] != 0 or starts != sorted(set(starts)):
+                raise ProfileError("InvalidSchedule", "periods must rise from 0")
+            if profile["chargingProfileKind"] == "Absolute" and "startSchedule" not in schedule and purpose != TX:
+                raise ProfileError("InvalidSchedule", "an absolute schedule needs startSchedule")
+        rest = [p for p in self.profiles if not self._replaced(p, evse, profile)]
+        self._store(rest + [{**profile, "evseId": evse}])
+
+    @staticmethod
+    def _replaced(old: Payload, evse: int, new: Payload) -> bool:
+        if old["id"] == new["id"]:
+            return True
+        same_place = old["evseId"] == evse and old["chargingProfilePurpose"] == new["chargingProfilePurpose"]
+        return bool(same_place and old["stackLevel"] == new["stackLevel"])
+
+    def clear(
+        self, id: int | None = None, evse: int | None = None, purpose: str | None = None, level: int | None = None
+    ) -> list[Payload]:
+        """Remove what matches; what went."""
+
+        def matches(profile: Payload) -> bool:
+            if id is not None:
+                return bool(profile["id"] == id)
+            return (
+                (evse is None or profile["evseId"] == evse)
+                and (purpose is None or profile["chargingProfilePurpose"] == purpose)
+                and (level is None or profile["stackLevel"] == level)
+            )
+
+        gone = [p for p in self.profiles if matches(p)]
+        if gone:
+            self._store([p for p in self.profiles if not matches(p)])
+        return gone
+
+    def ended(self, transaction_id: str) -> None:
+        """Profiles of a transaction go with it."""
+        rest = [p for p in self.profiles if p.get("transactionId") != transaction_id]
+        if len(rest) != len(self.profiles):
+            self._store(rest)
+
+    def _store(self, profiles: list[Payload]) -> None:
+        self._keep(profiles)
+        self.profiles = profiles
+
+    # What holds.
+    def limit(
+        self, evse: int, transaction: OpenTransaction | None, now: Now, rating: tuple[float, float] | None = None
+    ) -> Limit:
+        """What this EVSE may draw at this moment."""
+        found = Limit()
+        source = ""
+        current, power, minimum = found.max_current_a, found.max_power_w, found.min_power_w
+        for profile, schedule, period, _ in self._binding(evse, transaction, now.wall):
+            value = float(period.get("limit", float("inf")))
+            if schedule["chargingRateUnit"] == "A":
+                if value < current:
+                    current, source = value, self._name(profile)
+            elif value < power:
+                power, source = value, self._name(profile)
+            minimum = min(minimum, float(period.get("dischargeLimit", 0.0)))
+            setpoint = period.get("setpoint")
+            if setpoint is not None and schedule["chargingRateUnit"] == "W":
+                power = min(power, float(setpoint)) if setpoint >= 0 else power
+                minimum = min(minimum, float(setpoint))
+                source = self._name(profile)
+        return Limit(current, power, minimum, source)
+
+    @staticmethod
+    def _name(profile: Payload) -> str:
+        return f"{profile['chargingProfilePurpose']} {profile['id']}"
+
+    def _binding(
+        self, evse: int, transaction: OpenTransaction | None, moment: datetime
+    ) -> list[tuple[Payload, Payload, Payload, datetime]]:
+        """Profile, schedule, period and end of the period that rule, one per purpose."""
+        found = []
+        for purposes, places in (
+            ((EXTERNAL,), (0, evse)),
+            ((STATION_MAX,), (0,)),
+            ((TX, TX_DEFAULT), (evse, 0)),
+        ):
+            best = None
+            for purpose in purposes:
+                if purpose in (TX, TX_DEFAULT) and transaction is None:
+                    continue
+                for place in places:
+                    best = best or self._highest(purpose, place, transaction, moment)
+            if best:
+                found.append(best)
+        return found
+
+    def _highest(
+        self, purpose: str, place: int, transaction: OpenTransaction | None, moment: datetime
+    ) -> tuple[Payload, Payload, Payload, datetime] | None:
+        candidates = [
+            p
+            for p in self.profiles
+            if p["chargingProfilePurpose"] == purpose
+            and p["evseId"] == place
+            and (purpose != TX or (transaction and p.get("transactionId") == transaction.transaction_id))
+        ]
+        for profile in sorted(candidates, key=lambda p: -p["stackLevel"]):
+            active = self._active(profile, transaction, moment)
+            if active:
+                return (profile, *active)
+        return None
+
+    @staticmethod
+    def _active(
+        profile: Payload, transaction: OpenTransaction | None, moment: datetime
+    ) -> tuple[Payload, Payload, datetime] | None:
+        """Schedule and period of a profile at a moment, and when the period ends."""
+        forever = moment + timedelta(days=3650)
+        end = forever
+        if "validFrom" in profile and moment < parse_time(profile["validFrom"]):
+            return None
+        if "validTo" in profile:
+            end = parse_time(profile["validTo"])
+            if moment >= end:
+                return None
+        schedule = profile["chargingSchedule"][0]
+        kind = profile["chargingProfileKind"]
+        if kind == "Relative" or "startSchedule" not in schedule:
+            if transaction is None:
+                return None
+            start = parse_time(transaction.started)
+        else:
+            start = parse_time(schedule["startSchedule"])
+        if kind == "Recurring":
+            cycle = timedelta(days=7 if profile["recurrencyKind"] == "Weekly" else 1)
+            if moment >= start:
+                start += (moment - start) // cycle * cycle
+            end = min(end, start + cycle)
+        if moment < start:
+            return None
+        elapsed = (moment - start).total_seconds()
+        if "duration" in schedule:
+            if elapsed >= schedule["duration"]:
+                return None
+            end = min(end, start + timedelta(seconds=schedule["duration"]))
+        periods = schedule["chargingSchedulePeriod"]
+        current = periods[0]
+        for period in periods:
+            if period["startPeriod"] <= elapsed:
+                current = period
+            else:
+                end = min(end, start + timedelta(seconds=period["startPeriod"]))
+                break
+        return schedule, current, end
+
+    def composite(
+        self,
+        evse: int,
+        transaction: OpenTransaction | None,
+        start: datetime,
+        duration_s: int,
+        unit: str,
+        rating: tuple[float, float] | None = None,
+    ) -> list[Payload]:
+        """Periods {startPeriod, limit} over a duration in one unit, at most the rating."""
+        rated_a, rated_w = rating or (0.0, 0.0)
+        volts = rated_w / rated_a if rated_a and rated_w else NOMINAL_V
+        periods: list[Payload] = []
+        offset = 0.0
+        while offset < duration_s and len(periods) < 1024:
+            moment = start + timedelta(seconds=offset)
+            ends = [float(duration_s)]
+            value = (rated_a if unit == "A" else rated_w) or float("inf")
+            for _, schedule, period, end in self._binding(evse, transaction, moment):
+                limit = float(period.get("limit", float("inf")))
+                own = schedule["chargingRateUnit"]
+                value = min(value, limit if own == unit else limit / volts if unit == "A" else limit * volts)
+                ends.append((end - start).total_seconds())
+            ends += self._starts(evse, start, offset)
+            if value == float("inf"):
+                value = 0.0 if not rating else value
+            if not periods or periods[-1]["limit"] != round(value, 1):
+                periods.append({"startPeriod": int(offset), "limit": round(value, 1)})
+            offset = max(offset + 1.0, min(e for e in ends if e > offset))
+        return periods
+
+    def _starts(self, evse: int, start: datetime, offset: float) -> list[float]:
+        """Moments at which a profile that does not hold yet begins."""
+        found = []
+        for profile in self.profiles:
+            if profile["evseId"] not in (0, evse):
+                continue
+            for text in (profile.get("validFrom"), profile["chargingSchedule"][0].get("startSchedule")):
+                with contextlib.suppress(ValueError, TypeError):
+                    moment = parse_time(text)  # type: ignore[arg-type]
+                    if profile["chargingProfileKind"] == "Recurring":
+                        cycle = timedelta(days=7 if profile.get("recurrencyKind") == "Weekly" else 1)
+                        now = start + timedelta(seconds=offset)
+                        moment += ((now - moment) // cycle + 1) * cycle if moment <= now else timedelta()
+                    found.append((moment - start).total_seconds())
+        return [f for f in found if f > offset]

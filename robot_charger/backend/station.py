@@ -1,0 +1,506 @@
+"""The charging station as a CSMS sees it, whatever the OCPP version: plain logic, one thread, time injected."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from robot_charger.backend.records import (
+    Authorization,
+    Call,
+    Identity,
+    Limit,
+    Now,
+    OpenTransaction,
+    Outcome,
+    Phase,
+    Reading,
+    Record,
+    Request,
+    SessionView,
+    Token,
+    TokenInfo,
+    ToVehicleSide,
+    parse_time,
+)
+from robot_charger.backend.settings import Settings
+from robot_charger.backend.smart_charging import SmartCharging
+from robot_charger.backend.store import Store, StoreError
+from robot_charger.backend.tokens import Tokens
+from robot_charger.backend.transactions import Transactions, TransactionSettings
+from robot_charger.common.faults import Code, FaultReport, Severity
+
+Answer = Callable[[dict[str, Any] | None], None]
+
+
+@dataclass
+class Reservation:
+    id: int
+    evse: int
+    token: Token
+    group_id: str
+    expires: str
+
+
+@dataclass
+class RemoteStart:
+    """A start the CSMS asked for, until its session takes it or it lapses."""
+
+    token: Token
+    group_id: str
+    remote_start_id: int | None
+    since_ns: int
+
+
+class Outside:
+    """What the station needs of the world; the node and the client fill it in, tests record it."""
+
+    def request(self, request: ToVehicleSide) -> None:
+        """Publish on backend/request."""
+
+    def limit(self, evse: int, limit: Limit) -> None:
+        """Publish on backend/limit."""
+
+    def fault(self, report: FaultReport) -> None:
+        """Begin or end of a fault of the station."""
+
+    def send(self, call: Call, answer: Answer | None = None) -> None:
+        """Send a message that is not queued: dropped while offline."""
+
+    def queued(self) -> None:
+        """The queue has something new."""
+
+    def status_changed(self, evse: int) -> None:
+        """The connector of this EVSE has another status."""
+
+    def restart(self, reason: str) -> None:
+        """Boot the OCPP side anew; ``reason`` is a 2.x BootReasonEnumType."""
+
+
+class Station:
+    def __init__(
+        self,
+        identity: Identity,
+        evses: int,
+        store: Store,
+        settings: Settings,
+        outside: Outside,
+        transaction_settings: TransactionSettings | None = None,
+        boot_id: str = "",
+    ) -> None:
+        self.identity = identity
+        self.store = store
+        self.settings = settings
+        self.outside = outside
+        self.online = False
+        self.store_ok = True
+        self.transaction_settings = transaction_settings or TransactionSettings()
+        self.tokens = Tokens(settings, store.get, self._keep)
+        self.smart = SmartCharging(store.get("profiles", []), lambda p: self._keep("profiles", p))
+        self.evses = {
+            number: Transactions(
+                number, self.transaction_settings, self._emit, lambda: not self.online, boot_id=boot_id
+            )
+            for number in range(1, evses + 1)
+        }
+        self.status = {number: "Available" for number in self.evses}
+        self.reservations: dict[int, Reservation] = {
+            r["id"]: Reservation(**{**r, "token": Token(**r["token"])}) for r in store.get("reservations", [])
+        }
+        self._backlog: list[tuple[Record, OpenTransaction | None]] = []
+        self._remote: dict[int, RemoteStart] = {}
+        self._inoperative: set[int] = set(store.get("inoperative", []))  # 0 = the whole station
+        self._scheduled: dict[int, bool] = {}
+        self._told_operative: dict[int, bool] = {}
+        self._reset_pending: str = ""
+        self._limits: dict[int, Limit] = {}
+        self._aligned = 0
+        self._counter = itertools.count(1)
+        self.supply: dict[int, tuple[float, float]] = {}  # rated current, power of each EVSE
+        self._apply_settings()
+        settings.watchers.append(lambda name, value: self._apply_settings())
+
+    def _apply_settings(self) -> None:
+        self.transaction_settings.start_points = tuple(self.settings["start_points"])
+        self.transaction_settings.stop_points = tuple(self.settings["stop_points"])
+        self.transaction_settings.sample_interval_s = float(self.settings["sample_s"])
+
+    def recover(self, now: Now) -> None:
+        """Take up what a previous process left in the store."""
+        for transaction in self.store.open_transactions():
+            evse = self.evses.get(transaction.evse)
+            if evse and not evse.busy:
+                evse.recover(transaction, now)
+
+    # The store.
+    def _keep(self, key: str, value: Any) -> None:
+        try:
+            self.store.put(key, value)
+        except StoreError as error:
+            self._store_failed(error)
+            raise
+
+    def _store_failed(self, error: StoreError) -> None:
+        self.store_ok = False
+        self.outside.fault(
+            FaultReport(Code.BACKEND_STORE, Severity.STOP, f"{error}: free disk space or repair the store")
+        )
+
+    def _emit(self, record: Record, transaction: OpenTransaction | None) -> None:
+        self._backlog.append((record, transaction))
+        self._flush()
+
+    def _flush(self) -> None:
+        """Put into the store what has not been taken yet, in order."""
+        try:
+            while self._backlog:
+                self.store.record(*self._backlog[0])
+                self._backlog.pop(0)
+                self.outside.queued()
+        except StoreError as error:
+            self._store_failed(error)
+            return
+        if not self.store_ok:
+            try:
+                self.store.put("opened", True)
+            except StoreError:
+                return
+            self.store_ok = True
+            self.outside.fault(FaultReport(Code.BACKEND_STORE, Severity.STOP, "", active=False))
+
+    @property
+    def queued(self) -> int:
+        return self.store.queued + len(self._backlog)
+
+    # The vehicle's side.
+    def session(self, view: SessionView, now: Now) -> None:
+        transactions = self.evses.get(view.evse)
+        if not transactions:
+            return
+        remote = self._remote.get(view.evse)
+        if remote and view.session_id and view.authorization == Authorization.ACCEPTED:
+            del self._remote[view.evse]
+            if transactions.token is None or transactions.token.key == remote.token.key:
+                transactions.authorized(
+                    view.session_id, remote.token, remote.group_id, remote.remote_start_id,
+                    self._take_reservation(view.evse, remote.token, remote.group_id),
+                )
+        before = transactions.view
+        transactions.session(view, now)
+        if view.phase == Phase.IDLE and (before is None or before.phase != Phase.IDLE):
+            self._told_operative.pop(view.evse, None)  # a supervisor that restarted learns it again
+            self.tell_availability()
+        self._after(now)
+
+    def meter(self, evse: int, reading: Reading, now: Now) -> None:
+        if evse in self.evses:
+            self.evses[evse].meter(reading, now)
+
+    def state_of_charge(self, evse: int, soc: float | None) -> None:
+        if evse in self.evses:
+            self.evses[evse].state_of_charge(soc)
+
+    def tick(self, now: Now) -> None:
+        """Do what is due; a few times a second."""
+        if self._backlog or not self.store_ok:
+            self._flush()
+        for transactions in self.evses.values():
+            transactions.tick(now)
+        timeout = self.settings["connection_timeout_s"]
+        for evse, remote in list(self._remote.items()):
+            busy = self.evses[evse].view and self.evses[evse].view.session_id  # type: ignore[union-attr]
+            if timeout and not busy and now.since(remote.since_ns) > timeout:
+                del self._remote[evse]
+        for reservation in list(self.reservations.values()):
+            if parse_time(reservation.expires) <= now.wall:
+                self._drop_reservation(reservation.id)
+                self.on_reservation_ended(reservation.id, "Expired")
+        self._clock_aligned(now)
+        self._after(now)
+
+    def _clock_aligned(self, now: Now) -> None:
+        interval = self.settings["aligned_s"]
+        slot = int(now.wall.timestamp() // interval) if interval else 0
+        if self._aligned and slot > self._aligned:
+            for transactions in self.evses.values():
+                transactions.sample("MeterValueClock", "Sample.Clock", now)
+        self._aligned = slot
+
+    def _after(self, now: Now) -> None:
+        """What follows from a new state: availability that waited, statuses, limits, a reset that waited."""
+        for evse, operative in list(self._scheduled.items()):
+            targets = self.evses if evse == 0 else {evse: self.evses[evse]}
+            if not any(self._in_use(t) for t in targets):
+                del self._scheduled[evse]
+                self._set_operative(evse, operative)
+        for evse in self.evses:
+            status = self._status_of(evse, now)
+            if status != self.status[evse]:
+                self.status[evse] = status
+                self.outside.status_changed(evse)
+            limit = self.smart.limit(evse, self.evses[evse].open, now, self.supply.get(evse))
+            if limit != self._limits.get(evse):
+                self._limits[evse] = limit
+                self.outside.limit(evse, limit)
+        if self._reset_pending and not any(t.busy for t in self.evses.values()):
+            reason, self._reset_pending = self._reset_pending, ""
+            for evse in self.evses:
+                self.outside.request(ToVehicleSide(evse, Request.RESET, text=reason))
+            self.outside.restart(reason)
+
+    def limit_of(self, evse: int) -> Limit:
+        return self._limits.get(evse, Limit())
+
+    def refresh(self, now: Now) -> None:
+        """Limits and statuses at once, after a change from the CSMS."""
+        self._after(now)
+
+    def _in_use(self, evse: int) -> bool:
+        view = self.evses[evse].view
+        return self.evses[evse].busy or bool(view and Phase.POSITIONING <= view.phase <= Phase.DEPARTING)
+
+    def _status_of(self, evse: int, now: Now) -> str:
+        """Connector status in the nine words of OCPP 1.6; 2.x has five, its module maps them."""
+        transactions = self.evses[evse]
+        view = transactions.view
+        if view is None:
+            return "Unavailable"
+        if view.phase == Phase.FAULTED or view.emergency_latched:
+            return "Faulted"
+        if view.phase == Phase.CHARGING:
+            if view.output_on:
+                return "Charging"
+            return "SuspendedEVSE" if view.stop_requested else "SuspendedEV"
+        if Phase.STOPPING <= view.phase <= Phase.DEPARTING:
+            return "Finishing"
+        if Phase.POSITIONING <= view.phase <= Phase.PRECHARGE:
+            return "Preparing"
+        if not self.operative(evse):
+            return "Unavailable"
+        if view.phase == Phase.UNAVAILABLE:
+            return "Faulted" if view.fault else "Unavailable"
+        if any(r.evse == evse for r in self.reservations.values()):
+            return "Reserved"
+        return "Available"
+
+    # Authorisation. The asking itself is the client's.
+    def local_answer(self, token: Token, evse: int, now: Now) -> TokenInfo | None:
+        """The answer that needs no CSMS, None when it has to be asked."""
+        remote = self._remote.get(evse)
+        if remote and remote.token.key == token.key and not self.settings["authorize_remote_start"]:
+            return TokenInfo("Accepted", remote.group_id)
+        if self.online and not self.settings["local_pre_authorize"]:
+            return None
+        known = self.tokens.known(token, evse, now.wall)
+        if self.online:
+            return known if known and known.accepted else None
+        return self.tokens.offline(token, evse, now.wall)
+
+    def answered(self, evse: int, session_id: str, token: Token, info: TokenInfo, now: Now) -> TokenInfo:
+        """A token was judged; reservations and the session learn of it."""
+        for reservation in self.reservations.values():
+            ours = reservation.token.key == token.key or (
+                info.group_id and info.group_id.casefold() == reservation.group_id.casefold()
+            )
+            if info.accepted and reservation.evse == evse and not ours:
+                info = TokenInfo("NotAtThisTime", info.group_id)
+                break
+        transactions = self.evses.get(evse)
+        if info.accepted and transactions:
+            remote = self._remote.pop(evse, None)
+            transactions.authorized(
+                session_id, token, info.group_id,
+                remote.remote_start_id if remote and remote.token.key == token.key else None,
+                self._take_reservation(evse, token, info.group_id),
+            )
+            transactions.tick(now)
+        return info
+
+    def delivered(self, record: Record, outcome: Outcome, now: Now) -> None:
+        """The CSMS answered a record."""
+        if outcome.token and record.token:
+            self.tokens.learn(record.token, outcome.token, now)
+            transactions = self.evses.get(record.evse)
+            if (
+                not outcome.token.accepted
+                and record.event != "Ended"
+                and transactions
+                and transactions.transaction_id == record.transaction_id
+                and self.settings["stop_on_invalid"]
+            ):
+                self.stop(record.evse, "DeAuthorized", f"token {outcome.token.status.lower()} by the back end")
+
+    # What a CSMS asks for.
+    def request_start(
+        self, token: Token, evse: int | None, remote_start_id: int | None, group_id: str, now: Now
+    ) -> tuple[bool, str, str]:
+        """Accepted, reason when not, transaction id when one already runs."""
+        candidates = [evse] if evse is not None else [e for e in self.evses if self._startable(e, token, group_id)]
+        if not candidates or candidates[0] not in self.evses:
+            return False, "UnknownEvse" if evse is not None else "NoEvse", ""
+        number = candidates[0]
+        if not self.store_ok:
+            return False, "StoreFailed", ""
+        if not self._startable(number, token, group_id):
+            return False, "NotReady", ""
+        self._remote[number] = RemoteStart(token, group_id, remote_start_id, now.mono_ns)
+        trusted = not self.settings["authorize_remote_start"]
+        view = self.evses[number].view
+        session_id = view.session_id if view else ""
+        self.outside.request(
+            ToVehicleSide(number, Request.START, session_id, token, authorized=trusted, text="remote start")
+        )
+        transaction = self.evses[number].open
+        if transaction and transaction.token is None:
+            self.evses[number].authorized(transaction.session_id, token, group_id, remote_start_id)
+        return True, "", transaction.transaction_id if transaction else ""
+
+    def _startable(self, evse: int, token: Token, group_id: str) -> bool:
+        view = self.evses[evse].view
+        if view is None or not self.operative(evse) or self._scheduled.get(evse) is False:
+            return False
+        if view.phase >= Phase.STOPPING or view.authorization == Authorization.ACCEPTED or evse in self._remote:
+            return False
+        transaction = self.evses[evse].open
+        if transaction and transaction.token is not None:
+            return False
+        for reservation in self.reservations.values():
+            ours = reservation.token.key == token.key or (group_id and group_id == reservation.group_id)
+            if reservation.evse == evse and not ours:
+                return False
+        return True
+
+    def request_stop(self, transaction_id: str) -> bool:
+        for evse, transactions in self.evses.items():
+            if transactions.open and transactions.open.transaction_id == transaction_id:
+                self.stop(evse, "Remote", "remote stop")
+                return True
+        return False
+
+    def stop(self, evse: int, reason: str, text: str) -> None:
+        """Ask for the end of what runs; ``reason`` is a 2.x ReasonEnumType."""
+        transaction = self.evses[evse].open
+        self.evses[evse].stop_asked(reason)
+        session_id = transaction.session_id if transaction else ""
+        self.outside.request(ToVehicleSide(evse, Request.STOP, session_id, text=text))
+
+    def operative(self, evse: int) -> bool:
+        return not self._inoperative & {0, evse}
+
+    def change_availability(self, evse: int, operative: bool, now: Now) -> str:
+        """OCPP 2.x ChangeAvailabilityStatusEnumType; EVSE 0 is the whole station."""
+        if evse and evse not in self.evses:
+            return "Rejected"
+        targets = list(self.evses) if evse == 0 else [evse]
+        if not operative and any(self._in_use(t) for t in targets):
+            self._scheduled[evse] = operative
+            return "Scheduled"
+        self._scheduled.pop(evse, None)
+        self._set_operative(evse, operative)
+        self._after(now)
+        return "Accepted"
+
+    def _set_operative(self, evse: int, operative: bool) -> None:
+        (self._inoperative.discard if operative else self._inoperative.add)(evse)
+        try:
+            self._keep("inoperative", sorted(self._inoperative))
+        finally:
+            self.tell_availability()
+
+    def tell_availability(self) -> None:
+        """Tell the EVSEs what the CSMS made of them; also after a restart."""
+        for evse in self.evses:
+            operative = self.operative(evse)
+            if operative != self._told_operative.get(evse, True):
+                self._told_operative[evse] = operative
+                kind = Request.AVAILABLE if operative else Request.UNAVAILABLE
+                self.outside.request(ToVehicleSide(evse, kind, text="changed by the back end"))
+
+    def reset(self, immediate: bool, now: Now) -> str:
+        """OCPP 2.x ResetStatusEnumType."""
+        busy = any(t.busy for t in self.evses.values())
+        self._reset_pending = "RemoteReset" if immediate or not busy else "ScheduledReset"
+        if immediate:
+            for evse, transactions in self.evses.items():
+                if transactions.open:
+                    self.stop(evse, "ImmediateReset", "reset by the back end")
+        return "Scheduled" if busy and not immediate else "Accepted"
+
+    def unlock(self, evse: int) -> str:
+        """OCPP 2.x UnlockStatusEnumType."""
+        if evse not in self.evses:
+            return "UnknownConnector"
+        if self.evses[evse].open:
+            return "OngoingAuthorizedTransaction"
+        self.outside.request(ToVehicleSide(evse, Request.UNLOCK, text="unlock by the back end"))
+        return "Unlocked"
+
+    # Reservations.
+    def reserve(self, id: int, evse: int | None, token: Token, group_id: str, expires: str, now: Now) -> str:
+        """OCPP ReserveNowStatusEnumType."""
+        free = [
+            e
+            for e in ([evse] if evse else self.evses)
+            if e in self.evses and all(r.evse != e or r.id == id for r in self.reservations.values())
+        ]
+        if evse and evse not in self.evses:
+            return "Rejected"
+        if parse_time(expires) <= now.wall:
+            return "Rejected"
+        if not free:
+            return "Occupied"
+        states = {e: self._status_of(e, now) for e in free}
+        usable = [e for e, s in states.items() if s in ("Available", "Reserved")]
+        if not usable:
+            worst = set(states.values())
+            return "Faulted" if worst == {"Faulted"} else "Unavailable" if worst == {"Unavailable"} else "Occupied"
+        self.reservations[id] = Reservation(id, usable[0], token, group_id, expires)
+        self._keep_reservations()
+        self._after(now)
+        return "Accepted"
+
+    def cancel_reservation(self, id: int, now: Now) -> bool:
+        if id not in self.reservations:
+            return False
+        self._drop_reservation(id)
+        self._after(now)
+        return True
+
+    def _take_reservation(self, evse: int, token: Token, group_id: str) -> int | None:
+        for reservation in list(self.reservations.values()):
+            same_group = group_id and group_id.casefold() == reservation.group_id.casefold()
+            if reservation.evse == evse and (reservation.token.key == token.key or same_group):
+                self._drop_reservation(reservation.id)
+                return reservation.id
+        return None
+
+    def _drop_reservation(self, id: int) -> None:
+        del self.reservations[id]
+        self._keep_reservations()
+
+    def _keep_reservations(self) -> None:
+        self._keep("reservations", [
+            {"id": r.id, "evse": r.evse, "token": {"id": r.token.id, "type": r.token.type},
+             "group_id": r.group_id, "expires": r.expires}
+            for r in self.reservations.values()
+        ])
+
+    def on_reservation_ended(self, id: int, status: str) -> None:
+        """Set by the OCPP version's module."""
+
+    def next_id(self) -> int:
+        """Ids for reports and events, unique in this process."""
+        return next(self._counter)
+
+    def connected(self, now: Now) -> None:
+        self.online = True
+
+    def disconnected(self, now: Now) -> None:
+        self.online = False
+
+    @staticmethod
+    def lapse(now: Now, seconds: float) -> str:
+        return (now.wall + timedelta(seconds=seconds)).isoformat()

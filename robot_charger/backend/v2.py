@@ -1,0 +1,425 @@
+"""What OCPP 2.0.1 and 2.1 share: payloads out of records, answers and requests into the station."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from robot_charger.backend.client import Client, Reply
+from robot_charger.backend.records import (
+    Call,
+    Now,
+    Outcome,
+    Payload,
+    Reading,
+    Record,
+    Token,
+    TokenInfo,
+)
+from robot_charger.backend.settings import RO, WO
+from robot_charger.backend.smart_charging import ProfileError
+from robot_charger.backend.station import Station
+
+CONNECTOR_STATUS = {
+    "Available": "Available", "Preparing": "Occupied", "Charging": "Occupied", "SuspendedEV": "Occupied",
+    "SuspendedEVSE": "Occupied", "Finishing": "Occupied", "Reserved": "Reserved", "Unavailable": "Unavailable",
+    "Faulted": "Faulted",
+}
+
+
+def sampled(reading: Reading, measurands: list[str] | None = None, contract: str = "number") -> list[Payload]:
+    """SampledValueType items of one reading. Export values appear where they are not zero."""
+    charging = reading.current_a >= 0
+    values: list[tuple[str, float, str | None]] = [
+        ("Energy.Active.Import.Register", reading.import_wh, "Wh"),
+        ("Energy.Active.Export.Register", reading.export_wh, "Wh"),
+        ("Power.Active.Import" if charging else "Power.Active.Export", abs(reading.power_w), "W"),
+        ("Current.Import" if charging else "Current.Export", abs(reading.current_a), "A"),
+        ("Voltage", reading.voltage_v, "V"),
+    ]
+    if reading.soc is not None and reading.soc >= 0:
+        values.append(("SoC", reading.soc, "Percent"))
+    boundary = reading.context in ("Transaction.Begin", "Transaction.End")
+    items = []
+    for measurand, value, unit in values:
+        if measurand == "Energy.Active.Export.Register" and value == 0.0 and not boundary:
+            continue
+        if measurands is not None and measurand not in measurands:
+            continue
+        item: Payload = {"value": round(value, 3), "context": reading.context, "measurand": measurand}
+        item["unitOfMeasure"] = {"unit": unit}
+        if reading.signed_data and measurand == "Energy.Active.Import.Register":
+            item["signedMeterValue"] = {
+                "signedMeterData": reading.signed_data[:2500], "signingMethod": "", "encodingMethod": "OCMF",
+                "publicKey": "",
+            }
+        items.append(item)
+    return items
+
+
+class Version2:
+    """Common part of the 2.x dialects; subclasses name the version."""
+
+    version = "2.0.1"
+    subprotocol = "ocpp2.0.1"
+    token_length = 36
+
+    def __init__(self, station: Station, clock: Callable[[], Now]) -> None:
+        self.station = station
+        self.clock = clock
+        self.client: Client | None = None  # set by the service
+        station.on_reservation_ended = self._reservation_ended  # type: ignore[method-assign]
+
+    # Out.
+    def boot(self, reason: str) -> Call:
+        identity = self.station.identity
+        station = {
+            "model": identity.model[:20], "vendorName": identity.vendor[:50],
+            "firmwareVersion": identity.firmware[:50],
+        }
+        if identity.serial:
+            station["serialNumber"] = identity.serial[:25]
+        return "BootNotification", {"reason": reason, "chargingStation": station}
+
+    def read_boot(self, answer: Payload) -> tuple[str, int]:
+        return str(answer["status"]), int(answer["interval"])
+
+    def after_boot(self) -> None:
+        """The CSMS accepted the station."""
+
+    def heartbeat(self) -> Call:
+        return "Heartbeat", {}
+
+    def connector_status(self, evse: int) -> str:
+        return CONNECTOR_STATUS[self.station.status[evse]]
+
+    def status(self, evse: int) -> Call:
+        return "StatusNotification", {
+            "timestamp": self.clock().iso,
+            "connectorStatus": self.connector_status(evse),
+            "evseId": evse,
+            "connectorId": 1,
+        }
+
+    def authorize(self, token: Token, contract: str = "") -> Call:
+        payload: Payload = {"idToken": self.id_token(token)}
+        if contract:
+            payload["certificate"] = contract[:5500]
+        return "Authorize", payload
+
+    def read_authorize(self, answer: Payload) -> TokenInfo:
+        return self.token_info(answer["idTokenInfo"])
+
+    def id_token(self, token: Token) -> Payload:
+        return {"idToken": token.id[: self.token_length], "type": token.type}
+
+    @staticmethod
+    def token_info(info: Payload) -> TokenInfo:
+        return TokenInfo(
+            info["status"],
+            info.get("groupIdToken", {}).get("idToken", ""),
+            info.get("cacheExpiryDateTime", ""),
+            tuple(info.get("evseId", ())),
+        )
+
+    def record(self, record: Record) -> Call | None:
+        info: Payload = {"transactionId": record.transaction_id}
+        if record.charging_state:
+            info["chargingState"] = record.charging_state
+        if record.seconds_charging:
+            info["timeSpentCharging"] = record.seconds_charging
+        if record.stopped_reason:
+            info["stoppedReason"] = record.stopped_reason
+        if record.remote_start_id is not None:
+            info["remoteStartId"] = record.remote_start_id
+        payload: Payload = {
+            "eventType": record.event,
+            "timestamp": record.time,
+            "triggerReason": record.trigger,
+            "seqNo": record.seq_no,
+            "transactionInfo": info,
+            "evse": {"id": record.evse, "connectorId": 1},
+        }
+        if record.offline:
+            payload["offline"] = True
+        if record.reservation_id is not None:
+            payload["reservationId"] = record.reservation_id
+        tells_token = record.event == "Started" or record.trigger in ("Authorized", "RemoteStart", "StopAuthorized")
+        if tells_token:
+            token = record.token
+            payload["idToken"] = self.id_token(token) if token else {"idToken": "", "type": "NoAuthorization"}
+        readings = [r for r in record.readings if record.event != "Ended" or r.context == "Transaction.End"]
+        measurands = self._measurands(record.event)
+        values = [{"timestamp": r.time, "sampledValue": s} for r in readings if (s := sampled(r, measurands))]
+        if values:
+            payload["meterValue"] = values
+        return "TransactionEvent", payload
+
+    def _measurands(self, event: str) -> list[str]:
+        name = {"Started": "started_measurands", "Ended": "ended_measurands"}.get(event, "measurands")
+        found: list[str] = self.station.settings[name]
+        return found
+
+    def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any]]:
+        info = answer.get("idTokenInfo")
+        message = answer.get("updatedPersonalMessage", {}).get("content", "")
+        return Outcome(self.token_info(info) if info else None, None, answer.get("totalCost"), message), {}
+
+    def _reservation_ended(self, id: int, status: str) -> None:
+        self.station.outside.send(
+            ("ReservationStatusUpdate", {"reservationId": id, "reservationUpdateStatus": status})
+        )
+
+    # In.
+    @property
+    def handlers(self) -> dict[str, Callable[[Payload], Payload | Reply]]:
+        return {
+            "RequestStartTransaction": self._request_start,
+            "RequestStopTransaction": self._request_stop,
+            "GetTransactionStatus": self._transaction_status,
+            "ChangeAvailability": self._change_availability,
+            "UnlockConnector": self._unlock,
+            "Reset": self._reset,
+            "TriggerMessage": self._trigger,
+            "GetVariables": self._get_variables,
+            "SetVariables": self._set_variables,
+            "ClearCache": self._clear_cache,
+            "SendLocalList": self._send_local_list,
+            "GetLocalListVersion": lambda p: {"versionNumber": self.station.tokens.version},
+            "ReserveNow": self._reserve,
+            "CancelReservation": self._cancel_reservation,
+            "SetChargingProfile": self._set_profile,
+            "ClearChargingProfile": self._clear_profile,
+            "GetCompositeSchedule": self._composite,
+            "GetChargingProfiles": self._get_profiles,
+            "DataTransfer": lambda p: {"status": "UnknownVendorId"},
+        }
+
+    @staticmethod
+    def _token(payload: Payload) -> Token:
+        return Token(payload["idToken"], payload["type"])
+
+    def _request_start(self, payload: Payload) -> Payload:
+        group = payload.get("groupIdToken", {}).get("idToken", "")
+        evse = payload.get("evseId")
+        profile = payload.get("chargingProfile")
+        if profile and profile["chargingProfilePurpose"] != "TxProfile":
+            return {"status": "Rejected", "statusInfo": {"reasonCode": "InvalidProfile"}}
+        accepted, reason, transaction_id = self.station.request_start(
+            self._token(payload["idToken"]), evse, payload["remoteStartId"], group, self.clock()
+        )
+        if not accepted:
+            return {"status": "Rejected", "statusInfo": {"reasonCode": reason}}
+        answer: Payload = {"status": "Accepted"}
+        if transaction_id:
+            answer["transactionId"] = transaction_id
+        return answer
+
+    def _request_stop(self, payload: Payload) -> Payload:
+        return {"status": "Accepted" if self.station.request_stop(payload["transactionId"]) else "Rejected"}
+
+    def _transaction_status(self, payload: Payload) -> Payload:
+        transaction_id = payload.get("transactionId")
+        if transaction_id is None:
+            return {"messagesInQueue": self.station.queued > 0}
+        ongoing = any(t.transaction_id == transaction_id for t in self.station.evses.values())
+        return {
+            "ongoingIndicator": ongoing,
+            "messagesInQueue": self.station.store.waiting(transaction_id) > 0,
+        }
+
+    def _change_availability(self, payload: Payload) -> Payload:
+        evse = payload.get("evse", {}).get("id", 0)
+        operative = payload["operationalStatus"] == "Operative"
+        return {"status": self.station.change_availability(evse, operative, self.clock())}
+
+    def _unlock(self, payload: Payload) -> Payload:
+        if payload["connectorId"] != 1:
+            return {"status": "UnknownConnector"}
+        return {"status": self.station.unlock(payload["evseId"])}
+
+    def _reset(self, payload: Payload) -> Payload | Reply:
+        if "evseId" in payload:
+            return {"status": "Rejected", "statusInfo": {"reasonCode": "UnsupportedRequest"}}
+        status = self.station.reset(payload["type"] != "OnIdle", self.clock())
+        return Reply({"status": status}, lambda: self.station.refresh(self.clock()))
+
+    def _trigger(self, payload: Payload) -> Payload | Reply:
+        wanted = payload["requestedMessage"]
+        evse = payload.get("evse", {}).get("id")
+        evses = [evse] if evse else list(self.station.evses)
+        if evse and evse not in self.station.evses:
+            return {"status": "Rejected"}
+        action = self.triggers().get(wanted)
+        if action is None:
+            return {"status": "NotImplemented"}
+        return Reply({"status": "Accepted"}, lambda: action(evses))
+
+    def triggers(self) -> dict[str, Callable[[list[int]], None]]:
+        send = self.station.outside.send
+        assert self.client
+        client = self.client
+        return {
+            "BootNotification": lambda evses: client.boot_again(),
+            "Heartbeat": lambda evses: send(self.heartbeat()),
+            "StatusNotification": self._trigger_status,
+            "TransactionEvent": self._trigger_transactions,
+            "MeterValues": self._trigger_meter,
+        }
+
+    def _trigger_status(self, evses: list[int]) -> None:
+        for evse in evses:
+            self.station.outside.send(self.status(evse))
+
+    def _trigger_transactions(self, evses: list[int]) -> None:
+        for evse in evses:
+            self.station.evses[evse].sample("Trigger", "Trigger", self.clock())
+
+    def _trigger_meter(self, evses: list[int]) -> None:
+        for evse in evses:
+            reading = self.station.evses[evse].reading
+            if reading:
+                values = [{**v, "context": "Trigger"} for v in sampled(reading, self._measurands("Updated"))]
+                self.station.outside.send(
+                    ("MeterValues", {"evseId": evse, "meterValue": [
+                        {"timestamp": reading.time, "sampledValue": values}]})
+                )
+
+    # Variables.
+    def _find(self, item: Payload) -> tuple[Any, str]:
+        component, variable = item["component"], item["variable"]
+        settings = self.station.settings
+        wanted = (component["name"].casefold(), variable["name"].casefold())
+        instance = variable.get("instance", component.get("instance", "")).casefold()
+        setting = settings.by_variable.get((*wanted, instance))
+        if setting:
+            return setting, ""
+        known = {c for c, _, _ in settings.by_variable}
+        return None, "UnknownVariable" if wanted[0] in known else "UnknownComponent"
+
+    def _get_variables(self, payload: Payload) -> Payload:
+        results = []
+        for item in payload["getVariableData"]:
+            kind = item.get("attributeType", "Actual")
+            result: Payload = {"attributeType": kind, "component": item["component"], "variable": item["variable"]}
+            setting, status = self._find(item)
+            if setting is None:
+                result["attributeStatus"] = status
+            elif kind != "Actual":
+                result["attributeStatus"] = "NotSupportedAttributeType"
+            elif setting.mutability == WO:
+                result["attributeStatus"] = "Rejected"
+            else:
+                if setting.name == "date_time":
+                    self.station.settings.note("date_time", self.clock().iso)
+                result["attributeStatus"] = "Accepted"
+                result["attributeValue"] = self.station.settings.text(setting)
+            results.append(result)
+        return {"getVariableResult": results}
+
+    def _set_variables(self, payload: Payload) -> Payload:
+        results = []
+        for item in payload["setVariableData"]:
+            kind = item.get("attributeType", "Actual")
+            result: Payload = {"attributeType": kind, "component": item["component"], "variable": item["variable"]}
+            setting, status = self._find(item)
+            if setting is None:
+                result["attributeStatus"] = status
+            elif kind != "Actual":
+                result["attributeStatus"] = "NotSupportedAttributeType"
+            elif setting.mutability == RO:
+                result["attributeStatus"] = "Rejected"
+                result["attributeStatusInfo"] = {"reasonCode": "ReadOnly"}
+            else:
+                result["attributeStatus"] = self.station.settings.change(setting, item["attributeValue"])
+            results.append(result)
+        return {"setVariableResult": results}
+
+    # Lists and reservations.
+    def _clear_cache(self, payload: Payload) -> Payload:
+        return {"status": "Accepted" if self.station.tokens.clear_cache() else "Rejected"}
+
+    def _send_local_list(self, payload: Payload) -> Payload:
+        entries = [
+            (self._token(e["idToken"]), self.token_info(e["idTokenInfo"]) if "idTokenInfo" in e else None)
+            for e in payload.get("localAuthorizationList", [])
+        ]
+        full = payload["updateType"] == "Full"
+        return {"status": self.station.tokens.update_list(payload["versionNumber"], entries, full)}
+
+    def _reserve(self, payload: Payload) -> Payload:
+        group = payload.get("groupIdToken", {}).get("idToken", "")
+        status = self.station.reserve(
+            payload["id"], payload.get("evseId"), self._token(payload["idToken"]), group,
+            payload["expiryDateTime"], self.clock(),
+        )
+        return {"status": status}
+
+    def _cancel_reservation(self, payload: Payload) -> Payload:
+        done = self.station.cancel_reservation(payload["reservationId"], self.clock())
+        return {"status": "Accepted" if done else "Rejected"}
+
+    # Smart charging.
+    def _set_profile(self, payload: Payload) -> Payload:
+        evse = payload["evseId"]
+        transactions = self.station.evses.get(evse)
+        running = transactions.transaction_id if transactions else ""
+        try:
+            self.station.smart.set(evse, payload["chargingProfile"], running, len(self.station.evses))
+        except ProfileError as error:
+            return {"status": "Rejected",
+                    "statusInfo": {"reasonCode": error.reason, "additionalInfo": str(error)}}
+        self.station.refresh(self.clock())
+        return {"status": "Accepted"}
+
+    def _clear_profile(self, payload: Payload) -> Payload:
+        criteria = payload.get("chargingProfileCriteria", {})
+        gone = self.station.smart.clear(
+            payload.get("chargingProfileId"), criteria.get("evseId"),
+            criteria.get("chargingProfilePurpose"), criteria.get("stackLevel"),
+        )
+        self.station.refresh(self.clock())
+        return {"status": "Accepted" if gone else "Unknown"}
+
+    def _composite(self, payload: Payload) -> Payload:
+        evse, unit = payload["evseId"], payload.get("chargingRateUnit", "W")
+        if evse not in self.station.evses:
+            return {"status": "Rejected", "statusInfo": {"reasonCode": "UnknownEvse"}}
+        now = self.clock()
+        start = now.wall.replace(microsecond=0)
+        periods = self.station.smart.composite(
+            evse, self.station.evses[evse].open, start, payload["duration"], unit, self.station.supply.get(evse)
+        )
+        schedule = {
+            "evseId": evse, "duration": payload["duration"], "scheduleStart": Now(0, start).iso,
+            "chargingRateUnit": unit, "chargingSchedulePeriod": periods,
+        }
+        return {"status": "Accepted", "schedule": schedule}
+
+    def _get_profiles(self, payload: Payload) -> Payload | Reply:
+        criteria = payload["chargingProfile"]
+        evse = payload.get("evseId")
+        found = [
+            p
+            for p in self.station.smart.profiles
+            if (evse is None or p["evseId"] == evse)
+            and ("chargingProfileId" not in criteria or p["id"] in criteria["chargingProfileId"])
+            and criteria.get("chargingProfilePurpose", p["chargingProfilePurpose"]) == p["chargingProfilePurpose"]
+            and criteria.get("stackLevel", p["stackLevel"]) == p["stackLevel"]
+        ]
+        if not found:
+            return {"status": "NoProfiles"}
+
+        def report() -> None:
+            places = sorted({p["evseId"] for p in found})
+            for place in places:
+                profiles = [{k: v for k, v in p.items() if k != "evseId"} for p in found if p["evseId"] == place]
+                message: Payload = {
+                    "requestId": payload["requestId"], "chargingLimitSource": "CSO", "evseId": place,
+                    "chargingProfile": profiles,
+                }
+                if place != places[-1]:
+                    message["tbc"] = True
+                self.station.outside.send(("ReportChargingProfiles", message))
+
+        return Reply({"status": "Accepted"}, report)

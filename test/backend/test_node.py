@@ -1,0 +1,224 @@
+"""The node alone, through its topics, against the CSMS of the desk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rclpy
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from robot_charger import msg, srv
+from robot_charger.backend.records import Phase
+from robot_charger.common.clock import now_ns
+from robot_charger.common.topics import fill, topic
+from robot_charger.sim.csms import books
+from robot_charger.sim.csms.server import CsmsThread
+
+from .conftest import SESSION, wait_for
+
+CONFIGURE, ACTIVATE = 1, 3
+
+
+class Rest:
+    """The rest of the station: it says session/state and power/meter, and hears the back end."""
+
+    def __init__(self) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = Node("rest", context=self.context)
+        self.heard: dict[str, list[Any]] = {}
+        self.said = {name: self._publisher(name) for name in ("session/state", "power/meter", "vehicle/link")}
+        for name, evse in (("backend/limit", 1), ("backend/request", 1), ("/backend/state", None), ("/fault", None)):
+            full, kind, qos = topic(name, evse)
+            self.heard[name] = []
+            self.node.create_subscription(kind, full, self.heard[name].append, qos)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.thread = threading.Thread(target=self.executor.spin, daemon=True)
+        self.thread.start()
+        self.number = 0
+
+    def _publisher(self, name: str) -> Any:
+        full, kind, qos = topic(name, 1)
+        return self.node.create_publisher(kind, full, qos)
+
+    def transition(self, number: int) -> bool:
+        """Drive the life cycle. A process killed by -9 lingers in discovery: ask until a living one answers."""
+        asking = self.node.create_client(GetState, "/backend/get_state")
+        wait_for(lambda: asking.wait_for_service(1.0) and asking.call(GetState.Request(), 1.0), what="the node")
+        client = self.node.create_client(ChangeState, "/backend/change_state")
+        assert client.wait_for_service(20.0)
+        request = ChangeState.Request()
+        request.transition.id = number
+        return bool(client.call(request, 20.0).success)
+
+    def authorize(self, token: str) -> Any:
+        client = self.node.create_client(srv.Authorize, "/authorize")
+        assert client.wait_for_service(10.0)
+        request = srv.Authorize.Request(evse=1, session_id=SESSION, id_token=token, token_type="ISO14443")
+        return client.call(request, 20.0)
+
+    def session(self, phase: Phase, accepted: bool = True, stop_reason: str = "") -> None:
+        self.number += 1
+        idle = phase == Phase.IDLE
+        self.said["session/state"].publish(fill(
+            msg.SessionState(), stamp_ns=now_ns(), number=self.number, evse=1, phase=phase,
+            session_id="" if idle else SESSION, phase_stamp_ns=now_ns(), stop_reason=stop_reason,
+            authorization=0 if idle else 2 if accepted else 1, output_on=phase == Phase.CHARGING))
+
+    def meter(self, import_wh: float, current_a: float = 0.0) -> None:
+        self.said["power/meter"].publish(fill(
+            msg.MeterReading(), stamp_ns=now_ns(), time=self.node.get_clock().now().to_msg(), valid=True,
+            import_wh=import_wh, current_a=current_a, voltage_v=400.0, power_w=400.0 * current_a))
+
+    @property
+    def state(self) -> Any:
+        return self.heard["/backend/state"][-1] if self.heard["/backend/state"] else None
+
+    def until_open(self) -> None:
+        wait_for(lambda: self.state and self.state.transactions[0] == SESSION, what="an open transaction")
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        rclpy.shutdown(context=self.context)
+        self.thread.join(5.0)
+
+
+class Process:
+    def __init__(self, folder: Path, url: str, *parameters: str) -> None:
+        self.log = folder / "node.log"
+        arguments = [f"url:={url}", "security_profile:=0", "allow_plain:=true", f"store:={folder}/station.sqlite",
+                     "backoff.minimum_s:=0", "backoff.random_s:=0", "sample_s:=0", *parameters]
+        with self.log.open("ab") as log:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "robot_charger.backend.node", "--ros-args",
+                 *[part for a in arguments for part in ("-p", a)]], stdout=log, stderr=log)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        if self.popen.poll() is None:
+            os.kill(self.popen.pid, number)
+        return self.popen.wait(10.0)
+
+
+@pytest.fixture
+def csms(tmp_path: Path) -> Iterator[CsmsThread]:
+    with CsmsThread(tmp_path / "csms.sqlite") as thread:
+        yield thread
+        assert not thread.csms.violations
+
+
+@pytest.fixture
+def rest() -> Iterator[Rest]:
+    one = Rest()
+    yield one
+    one.close()
+
+
+def test_a_session_through_the_topics(tmp_path: Path, csms: CsmsThread, rest: Rest) -> None:
+    process = Process(tmp_path, csms.csms.url)
+    try:
+        assert rest.transition(CONFIGURE) and rest.transition(ACTIVATE)
+        wait_for(lambda: rest.state and rest.state.registration == msg.BackendState.REGISTRATION_ACCEPTED)
+        accepted, refused = rest.authorize("DEADBEEF"), rest.authorize("NOBODY")
+        assert (accepted.status, accepted.reason) == (srv.Authorize.Response.STATUS_ACCEPTED, "Accepted")
+        assert (refused.status, refused.reason) == (srv.Authorize.Response.STATUS_REFUSED, "Invalid")
+        rest.authorize("DEADBEEF")
+        rest.meter(1000.0)
+        rest.session(Phase.POSITIONING)
+        rest.session(Phase.LINKING)
+        rest.until_open()
+        rest.session(Phase.CHARGING)
+        rest.meter(1500.0, 100.0)
+        answer = csms.do(csms.csms.command("remote_stop", {"evse": 1}))
+        assert answer == {"status": "Accepted"}
+        wait_for(lambda: rest.heard["backend/request"], what="backend/request")
+        request = rest.heard["backend/request"][0]
+        assert (request.kind, request.session_id) == (msg.BackendRequest.KIND_STOP, SESSION)
+        rest.session(Phase.GRASPED, stop_reason="Remote")
+
+        def closed() -> bool:
+            rest.meter(1600.0)
+            return any(e.ended for e in books(tmp_path / "csms.sqlite"))
+
+        wait_for(closed)
+        [entry] = books(tmp_path / "csms.sqlite")
+        assert (entry.session_id, entry.meter_start_wh, entry.meter_stop_wh) == (SESSION, 1000.0, 1600.0)
+        assert (entry.id_token, entry.stop_reason, entry.missing) == ("DEADBEEF", "Remote", 0)
+        wait_for(lambda: rest.state.transactions[0] == "" and rest.state.queued == 0)
+        assert rest.heard["backend/limit"][-1].max_power_w == float("inf")
+        assert process.stop() == 0
+        assert "DEADBEEF" not in process.log.read_text()
+    finally:
+        process.stop(signal.SIGKILL)
+
+
+def test_killed_while_charging_the_transaction_ends_after_the_restart(
+    tmp_path: Path, csms: CsmsThread, rest: Rest
+) -> None:
+    """EVerest 1364: an open transaction was never ended after a restart."""
+    process = Process(tmp_path, csms.csms.url)
+    try:
+        assert rest.transition(CONFIGURE) and rest.transition(ACTIVATE)
+        rest.meter(1000.0)
+        rest.session(Phase.LINKING)
+        rest.until_open()
+        rest.session(Phase.CHARGING)
+        process.stop(signal.SIGKILL)
+        rest.session(Phase.GRASPED, stop_reason="StoppedByEV")
+        process = Process(tmp_path, csms.csms.url)
+        assert rest.transition(CONFIGURE) and rest.transition(ACTIVATE)
+
+        def closed() -> bool:
+            rest.session(Phase.GRASPED, stop_reason="StoppedByEV")
+            rest.meter(1800.0)
+            return any(e.ended for e in books(tmp_path / "csms.sqlite"))
+
+        wait_for(closed)
+        [entry] = books(tmp_path / "csms.sqlite")
+        assert (entry.meter_start_wh, entry.meter_stop_wh, entry.stop_reason) == (1000.0, 1800.0, "StoppedByEV")
+        assert (entry.missing, entry.doubled) == (0, 0)
+        assert process.stop() == 0
+    finally:
+        process.stop(signal.SIGKILL)
+
+
+def test_without_a_csms_the_node_runs_and_says_so(tmp_path: Path, rest: Rest) -> None:
+    process = Process(tmp_path, "ws://127.0.0.1:9/ocpp", "authorize.offline:=all")
+    try:
+        assert rest.transition(CONFIGURE) and rest.transition(ACTIVATE)
+        wait_for(lambda: [f for f in rest.heard["/fault"] if f.code == msg.Fault.BACKEND_OFFLINE and f.active])
+        answer = rest.authorize("ANYBODY")
+        assert answer.status == srv.Authorize.Response.STATUS_ACCEPTED
+        assert rest.state.store_ok and not rest.state.connected
+        assert process.stop() == 0
+    finally:
+        process.stop(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("parameters,word", [
+    (("security_profile:=2",), "security_profile"),
+    (("allow_plain:=false",), "allow_plain"),
+    (("url:=http://x",), "url"),
+    (("version:=3.0",), "version"),
+    (("station_id:='a:b'",), "station_id"),
+    (("nonsense:=1",), "nonsense"),
+    (("security_profile:=1",), "password_file"),
+])
+def test_bad_parameters_are_one_line_and_exit_status_2(tmp_path: Path, parameters: tuple[str, ...], word: str) -> None:
+    process = Process(tmp_path, "ws://127.0.0.1:9/ocpp", *parameters)
+    try:
+        assert process.popen.wait(20.0) == 2
+        [line] = [text for text in process.log.read_text().splitlines() if text.strip()]
+        assert word in line
+    finally:
+        process.stop(signal.SIGKILL)
