@@ -10,7 +10,6 @@ from typing import Any
 
 from robot_charger.common.can_udp import SLOTS
 
-STATION_NODES = ("power", "robot", "backend")  # one of each, at the root
 EVSE_NODES = ("pilot", "v2g", "chademo", "supervisor")  # one of each per EVSE, in /evseN
 
 
@@ -70,7 +69,11 @@ def nodes(
         files = [config / f"{executable}.yaml", *([config / "simulation.yaml"] if simulation else [])]
         return NodeSpec(executable, namespace, tuple(files), values)
 
-    station = [spec(name, "/", {"evses": list(evses)}) for name in STATION_NODES]
+    station = [
+        spec("power", "/", {"evses": list(evses)}),
+        spec("robot", "/", {"evses": list(evses)}),
+        spec("backend", "/", {"evses": max(evses)}),
+    ]
     per_evse = [spec(name, f"/evse{evse}", {}) for evse in evses for name in EVSE_NODES]
     return station + per_evse
 

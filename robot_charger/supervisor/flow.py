@@ -454,17 +454,20 @@ RULES: tuple[Rule, ...] = (
 
 
 def step(s: Session, i: Inputs, now: float, limits: Limits) -> tuple[Session, list[str]]:
-    """Apply rules until none fits. Returns the new session and the events that fired, in order."""
+    """Apply rules until the phase changes or none fits, so that every phase is told to the others.
+
+    Returns the new session and the events that fired, in order.
+    """
     events: list[str] = []
-    for _ in range(len(Phase)):  # a chain is never longer than the flow
+    for _ in RULES:  # rules that stay in their phase fire once each
         context = Context(s, i, now, limits)
         rule = next((r for r in RULES if s.phase in r.sources and r.guard(context)), None)
         if rule is None:
             break
         s = rule.effect(context)
-        if rule.target is not None and rule.target != s.phase:
-            s = replace(s, phase=rule.target, since=now)
         events.append(rule.event)
+        if rule.target is not None and rule.target != s.phase:
+            return replace(s, phase=rule.target, since=now), events
     return s, events
 
 

@@ -230,6 +230,7 @@ class Supervisor(StationNode):
         if session.phase != before.phase:
             self.get_logger().info(f"{before.phase.name} -> {session.phase.name}: {session.text}")
             self._say(session.phase.name, session.text)
+            self._wake.set()  # the next phase may follow at once
         self._publish_state(commands, now)
         self._drive_robot(commands)
         self._drive_authorization(session)

@@ -58,10 +58,15 @@ class Station:
     def __call__(self, after: float = 0.1, **changes) -> Phase:
         self.i = replace(self.i, **changes)
         self.now += after
-        self.s, events = flow.step(self.s, self.i, self.now, LIMITS)
-        self.events += events
-        if self.s.phase == Phase.POSITIONING and not self.s.session_id:
-            self.s = replace(self.s, session_id=ID)
+        events = ["begin"]
+        while events:  # as the node does: the next phase may follow at once
+            before = self.s.phase
+            self.s, events = flow.step(self.s, self.i, self.now, LIMITS)
+            self.events += events
+            if self.s.phase == Phase.POSITIONING and not self.s.session_id:
+                self.s = replace(self.s, session_id=ID)
+            if self.s.phase == before:
+                break
         command = self.command
         if command.purpose == Purpose.INSULATION_TEST and not self.s.test_permit:
             self.s = replace(self.s, test_permit=7)

@@ -1,0 +1,248 @@
+"""Explores every session the flow table can reach, under every input and clock, and asserts the interlocks.
+
+The environment is free: any input may have any value of its domain at any step. So the reachable sessions are a
+fixed point of ``step`` over all inputs. Inputs are enumerated lazily: an input is branched on only when the table or
+an interlock reads it, which makes the enumeration exhaustive without walking the whole product.
+
+``python -m robot_charger.supervisor.checker`` prints what was explored and each violation with its inputs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from robot_charger.common.faults import Code, Severity
+from robot_charger.supervisor import flow
+from robot_charger.supervisor.model import (
+    Authorization,
+    Commands,
+    Goal,
+    Inputs,
+    Insulation,
+    Limits,
+    Link,
+    Lock,
+    Phase,
+    Purpose,
+    Session,
+    Shutdown,
+    Zone,
+)
+
+SESSION = "this"
+LIMITS = Limits()
+TEST_PERMIT = 7
+# Representative values: one on each side of every threshold that the table or an interlock has.
+DOMAINS: dict[str, tuple[Any, ...]] = {
+    "pilot": ("A", "B", "C", "F"),
+    "voltage_v": (0.0, 400.0),
+    "current_a": (0.0, 100.0),
+    "insulation": (Insulation.UNKNOWN, Insulation.VALID, Insulation.FAULT, Insulation.SELF_TEST_FAILED),
+    "insulation_permit": (TEST_PERMIT - 1, TEST_PERMIT),
+    "link": (Link.IDLE, Link.SESSION, Link.CHARGING, Link.STOPPING, Link.ENDED, Link.FAILED),
+    "link_session": (SESSION, "another"),
+    "link_error": (0,),
+    "target": tuple(Purpose),
+    "lock": tuple(Lock),
+    "goal_error": (0, 7),
+    "goal_done_at": (0.0,),
+    "authorization": (Authorization.NONE, Authorization.ACCEPTED, Authorization.REFUSED),
+    "stop_asked": ("", "Remote"),
+    "fault": (Code.NONE, Code.MODULE_LOST),
+    "severity": (Severity.DERATE, Severity.STOP, Severity.EMERGENCY),
+}
+for _field in fields(Inputs):
+    DOMAINS.setdefault(_field.name, (False, True))
+
+
+class LazyInputs:
+    """Looks like Inputs; every attribute read for the first time is a choice of its domain."""
+
+    def __init__(self, choices: list[list[int]], goal_number: int) -> None:
+        object.__setattr__(self, "_choices", choices)
+        object.__setattr__(self, "_taken", 0)
+        object.__setattr__(self, "values", {})
+        object.__setattr__(self, "_goal", goal_number)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.values:
+            return self.values[name]
+        domain = (self._goal - 1, self._goal) if name == "goal_done" else DOMAINS[name]
+        if self._taken == len(self._choices):
+            self._choices.append([0, len(domain)])
+        value = domain[self._choices[self._taken][0]]
+        object.__setattr__(self, "_taken", self._taken + 1)
+        self.values[name] = value
+        return value
+
+
+def every_input(goal_number: int, run: Callable[[LazyInputs], Any]) -> Iterator[tuple[LazyInputs, Any]]:
+    """Run with every combination of the inputs that the run reads."""
+    choices: list[list[int]] = []
+    while True:
+        lazy = LazyInputs(choices, goal_number)
+        yield lazy, run(lazy)
+        while choices and choices[-1][0] + 1 == choices[-1][1]:
+            choices.pop()
+        if not choices:
+            return
+        choices[-1][0] += 1
+
+
+@dataclass(frozen=True)
+class Violation:
+    interlock: str
+    before: Session
+    after: Session
+    inputs: tuple[tuple[str, Any], ...]
+    commands: Commands
+
+    def __str__(self) -> str:
+        inputs = ", ".join(f"{k}={v}" for k, v in self.inputs)
+        return f"{self.interlock}: {self.before.phase.name} -> {self.after.phase.name} with {inputs}"
+
+
+# Interlocks as assertions over one step: (before, after, inputs, commands) -> holds. They state the demand anew,
+# in terms of what was measured, and call nothing of flow or interlocks.
+def _dead_output(i: Any) -> bool:
+    return i.power_alive and not i.contactors_closed and i.voltage_v < 60 and abs(i.current_a) < 5
+
+
+ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
+    "1: contact only with a dead output": lambda b, s, i, c: c.zone != Zone.CONTACT or _dead_output(i),
+    "1: contact only unlocked": lambda b, s, i, c: (
+        c.zone != Zone.CONTACT or not s.mated or i.link in flow.ENDED_LINKS or i.lock in (Lock.UNKNOWN, Lock.UNLOCKED)
+    ),
+    "2: any output only mated, ready, of this session": lambda b, s, i, c: (
+        c.purpose == Purpose.NONE or (s.mated and i.pilot in ("C", "D") and i.link_session == SESSION)
+    ),
+    "2: precharge and transfer only locked and isolated": lambda b, s, i, c: (
+        c.purpose not in (Purpose.PRECHARGE, Purpose.TRANSFER) or (s.insulation_passed and i.lock == Lock.LOCKED)
+    ),
+    "2: isolation passes only by a result of this test": lambda b, s, i, c: (
+        b.insulation_passed
+        or not s.insulation_passed
+        or (i.insulation_permit >= s.test_permit > 0 and i.insulation in (Insulation.VALID, Insulation.WARNING))
+    ),
+    "2: a new mating voids the result": lambda b, s, i, c: (
+        b.phase != Phase.CONNECTING or s.phase == Phase.CONNECTING or not s.insulation_passed
+    ),
+    "3: output only with live target, pilot, safety": lambda b, s, i, c: (
+        c.purpose == Purpose.NONE or (i.target_live and i.pilot_alive and i.safety_alive and not i.emergency_stop)
+    ),
+    "4: output only while power, link and store live": lambda b, s, i, c: (
+        c.purpose == Purpose.NONE or (i.power_alive and i.link_alive and i.store_ok)
+    ),
+    "5: an insulation fault is never replugged": lambda b, s, i, c: not (s.replug and s.fault == Code.INSULATION),
+    "5: replugs are counted": lambda b, s, i, c: s.replugs <= LIMITS.max_replugs,
+    "6: an emergency stays latched": lambda b, s, i, c: not b.emergency_latched or s.emergency_latched,
+    "6: latched means off and still": lambda b, s, i, c: (
+        not s.emergency_latched or (c.purpose == Purpose.NONE and c.zone == Zone.NONE and c.goal == Goal.NONE)
+    ),
+    "7: motion only in a clear bay with a live safety controller": lambda b, s, i, c: (
+        c.zone == Zone.NONE or (i.field_clear and i.safety_alive and not i.emergency_stop)
+    ),
+    "7: contact only with an immobilised vehicle": lambda b, s, i, c: c.zone != Zone.CONTACT or i.immobilised,
+    "output and motion exclude each other": lambda b, s, i, c: c.purpose == Purpose.NONE or c.zone == Zone.NONE,
+    "no transfer after a stop": lambda b, s, i, c: s.shutdown < Shutdown.ERROR or c.purpose == Purpose.NONE,
+    "no output without authorisation": lambda b, s, i, c: (
+        b.phase != Phase.LINKING or s.phase != Phase.CABLE_CHECK or i.authorization == Authorization.ACCEPTED
+    ),
+}
+
+
+def clocks(s: Session) -> Iterator[float]:
+    """Seconds since the phase began: one value in each interval between the limits that this phase knows."""
+    limits = {
+        Phase.LINKING: (LIMITS.linking_s,),
+        Phase.CABLE_CHECK: (LIMITS.vehicle_stop_s, LIMITS.cable_check_s),
+        Phase.PRECHARGE: (LIMITS.precharge_s, LIMITS.vehicle_stop_s),
+        Phase.CHARGING: (LIMITS.vehicle_stop_s,),
+        Phase.STOPPING: (LIMITS.stopping_s,),
+        Phase.CONNECTING: (LIMITS.pilot_confirm_s, LIMITS.robot_s),
+        Phase.MATED: (LIMITS.robot_s,),
+        Phase.GRASPED: (LIMITS.robot_s,),
+        Phase.DISCONNECTING: (LIMITS.robot_s,),
+    }.get(s.phase, ())
+    yield 0.1
+    for limit in limits:
+        yield limit + 0.1
+
+
+def canonical(s: Session, now: float) -> Session:
+    """Sessions that behave alike are one: times become 'now', numbers and words become constants."""
+    return replace(
+        s,
+        since=0.0,
+        session_id=SESSION if s.session_id else "",
+        goal_number=1 if s.goal_number else 0,
+        stop_reason="x" if s.stop_reason else "",
+        stop_requested_at=0.0 if s.stop_requested_at >= 0 else -1.0,
+        fault=s.fault if s.fault in (Code.NONE, Code.INSULATION) else Code.INTERNAL,
+        text="",
+    )
+
+
+@dataclass
+class Exploration:
+    sessions: int = 0
+    steps: int = 0
+    complete: bool = False
+    violations: tuple[Violation, ...] = ()
+    phases: frozenset[Phase] = frozenset()
+
+
+def explore(max_steps: int = 20_000_000) -> Exploration:
+    """Explore to the fixed point, or to ``max_steps``."""
+    first = canonical(Session(), 0.0)
+    known = {first}
+    frontier = [first]
+    steps = 0
+    violations: list[Violation] = []
+    while frontier and steps < max_steps:
+        before = frontier.pop()
+        for now in clocks(before):
+
+            def run(i: Any, before: Session = before, now: float = now) -> tuple[Session, Commands, list[str]]:
+                after, _ = flow.step(before, i, now, LIMITS)
+                if after.phase == Phase.POSITIONING and not after.session_id:
+                    after = replace(after, session_id=SESSION)
+                commands = flow.command(after, i, LIMITS)
+                if commands.purpose == Purpose.INSULATION_TEST and not after.test_permit:
+                    after = replace(after, test_permit=TEST_PERMIT)
+                return after, commands, [n for n, holds in ASSERTIONS.items() if not holds(before, after, i, commands)]
+
+            for lazy, (after, commands, broken) in every_input(before.goal_number, run):
+                steps += 1
+                for name in broken:
+                    violations.append(Violation(name, before, after, tuple(lazy.values.items()), commands))
+                successors = [after]
+                if after.emergency_latched or after.phase == Phase.FAULTED:
+                    for pressed in (False, True):
+                        for plugged in (False, True):
+                            i = replace(Inputs(), emergency_stop=pressed, plug_in_inlet=plugged)
+                            successors.append(flow.reset(after, i, now)[0])
+                for successor in successors:
+                    successor = canonical(successor, now)
+                    if successor not in known:
+                        known.add(successor)
+                        frontier.append(successor)
+    return Exploration(len(known), steps, not frontier, tuple(violations), frozenset(s.phase for s in known))
+
+
+def main() -> int:
+    result = explore()
+    print(
+        f"{result.sessions} sessions, {result.steps} steps, {len(result.phases)} phases,"
+        f" {'complete' if result.complete else 'NOT complete'}, {len(result.violations)} violations"
+    )
+    for violation in result.violations[:20]:
+        print(violation)
+    return 1 if result.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
