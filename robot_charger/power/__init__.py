@@ -1,0 +1,1 @@
+"""Power modules, contactors, insulation monitor and meter of one bank."""

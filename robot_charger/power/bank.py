@@ -1,0 +1,206 @@
+"""The modules of a bank: what each one reports, which are healthy, and how a current is shared over them.
+
+State is kept as arrays over all modules, index 0 to n - 1 (a module's ``id`` is its index + 1), so that a cycle
+costs the same handful of numpy calls for one module or nine hundred.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from robot_charger.common.clock import MILLISECOND, SECOND
+from robot_charger.power import codec
+from robot_charger.power.parameters import PowerParameters
+
+BLOCKING = int(
+    codec.ModuleFault.OVERVOLTAGE
+    | codec.ModuleFault.OVERCURRENT
+    | codec.ModuleFault.OVERTEMPERATURE
+    | codec.ModuleFault.INPUT
+    | codec.ModuleFault.HARDWARE
+    | codec.ModuleFault.ADDRESS_CLASH
+)
+SUSPECT_NS = 200 * MILLISECOND  # a wrong value must last so long
+RETRY_NS = 10 * SECOND  # a module that was put aside for wrong values may try again
+CLASHES = 4  # changes of serial number within a second that two modules with one address show
+
+
+def place(modules: int, buses: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bus index and address (from 1) of every module: spread evenly, first bus first."""
+    per_bus = -(-modules // buses)
+    index = np.arange(modules)
+    return index // per_bus, index % per_bus + 1
+
+
+class Bank:
+    """Modules on one or several buses, feeding one or several EVSEs."""
+
+    def __init__(self, parameters: PowerParameters, buses: int = 1) -> None:
+        n = parameters.modules
+        self.parameters = parameters
+        self.count = n
+        self.buses = buses
+        self.bus, self.address = place(n, buses)
+        if int(self.address.max()) > codec.MAX_ADDRESS:
+            raise ValueError(
+                f"{n} modules on {buses} bus(es) are {int(self.address.max())} on one: at most {codec.MAX_ADDRESS}"
+            )
+        self.first = np.array([int(np.searchsorted(self.bus, b)) for b in range(buses + 1)])
+        self.voltage = np.zeros(n)
+        self.current = np.zeros(n)
+        self.echo = np.zeros(n)
+        self.available = np.full(n, parameters.module__max_current_a)
+        self.temperature = np.zeros(n)
+        self.ambient = np.zeros(n)
+        self.hours = np.zeros(n)
+        self.faults = np.zeros(n, np.int64)
+        self.state = np.zeros(n, np.uint8)
+        self.counter = np.zeros(n, np.uint8)
+        self.tag = np.zeros(n, np.int64)
+        self.heard = np.zeros(n, np.int64)
+        self.bus_heard = np.zeros(buses, np.int64)
+        self.bad = 0
+
+        self.evse = np.zeros(n, np.int64)
+        shares = np.array_split(np.arange(n), len(parameters.evses))
+        for evse, share in zip(parameters.evses, shares, strict=True):
+            self.evse[share] = evse
+
+        self.command_v = np.zeros(n)
+        self.command_a = np.zeros(n)
+        self.enable = np.zeros(n, bool)
+        self.healthy = np.zeros(n, bool)
+        self.silent = np.ones(n, bool)
+        self.clash = np.zeros(n, bool)
+        self.aside_ns = np.zeros(n, np.int64)  # put aside for wrong values at this time, 0 = not
+        self._wrong_since = np.zeros(n, np.int64)
+        self._changes = np.zeros(n, np.int64)
+        self._changes_ns = 0
+        self._echo_ns = np.zeros(n, np.int64)  # when the echoed set-point last changed
+
+    def take_status(self, bus: int, ids: np.ndarray, data: np.ndarray, now_ns: int) -> None:
+        """Status frames of one bus: ids 0x100 + address, rows of 16 bytes."""
+        index = self.first[bus] + ids.astype(np.int64) - (codec.STATUS_ID + 1)
+        known = (index >= self.first[bus]) & (index < self.first[bus + 1])
+        if not known.all():
+            self.bad += int(len(ids) - known.sum())
+            index, data = index[known], data[known]
+        if not len(index):
+            return
+        frames = codec.decode_status(data)
+        tags = frames["serial_tag"].astype(np.int64)
+        changed = (self.tag[index] != tags) & (self.heard[index] > 0)
+        if changed.any():
+            np.add.at(self._changes, index[changed], 1)
+        self.tag[index] = tags
+        self.voltage[index] = frames["voltage"] * codec.VOLT
+        self.current[index] = frames["current"] * codec.AMPERE
+        echo = frames["setpoint"] * codec.AMPERE
+        self._echo_ns[index[echo != self.echo[index]]] = now_ns
+        self.echo[index] = echo
+        self.available[index] = frames["available"] * codec.AMPERE
+        self.temperature[index] = frames["temperature"] + codec.CELSIUS_OFFSET
+        self.ambient[index] = frames["ambient"] + codec.CELSIUS_OFFSET
+        self.faults[index] = frames["faults"]
+        self.state[index] = frames["state"]
+        fresh = (self.counter[index] != frames["counter"]) | (self.heard[index] == 0)
+        self.counter[index] = frames["counter"]
+        self.heard[index[fresh]] = now_ns
+        self.bus_heard[bus] = now_ns
+
+    def take_sensor(self, bus: int, ids: np.ndarray, data: np.ndarray) -> None:
+        """Sensor frames of one bus: ids 0x300 + address, rows of 16 bytes."""
+        index = self.first[bus] + ids.astype(np.int64) - (codec.SENSOR_ID + 1)
+        known = (index >= self.first[bus]) & (index < self.first[bus + 1])
+        self.bad += int(len(ids) - known.sum())
+        self.hours[index[known]] = codec.decode_sensor(data[known])["hours"] * codec.HOUR
+
+    def judge(self, now_ns: int, bank_voltage_v: dict[int, float]) -> None:
+        """Which modules are healthy now. ``bank_voltage_v``: measured, per EVSE.
+
+        A module's silence is measured against the newest frame of its bus, so that a pause of the whole bus (or of
+        this process) does not look like the death of every module; the bus has a longer time-out of its own.
+        """
+        bus_lost = now_ns - self.bus_heard > self.parameters.bus_timeout_ms * MILLISECOND
+        age = self.bus_heard[self.bus] - self.heard
+        self.silent = (self.heard == 0) | (age > self.parameters.module__timeout_ms * MILLISECOND) | bus_lost[self.bus]
+        if now_ns - self._changes_ns > SECOND:
+            self.clash = self._changes >= CLASHES
+            self._changes[:] = 0
+            self._changes_ns = now_ns
+        elif self._changes.any():
+            self.clash |= self._changes >= CLASHES
+        self._judge_values(now_ns, bank_voltage_v)
+        self.healthy = (
+            ~self.silent
+            & ~self.clash
+            & (self.aside_ns == 0)
+            & (self.state != codec.State.FAULT)
+            & (self.state != codec.State.INIT)
+            & (self.faults & BLOCKING == 0)
+        )
+
+    def _judge_values(self, now_ns: int, bank_voltage_v: dict[int, float]) -> None:
+        measured = np.zeros(codec.MAX_EVSES + 1)
+        for evse, voltage in bank_voltage_v.items():
+            measured[evse] = voltage
+        bank = measured[self.evse]
+        deaf = (np.abs(self.echo - self.command_a) > 0.05) & (now_ns - self._echo_ns > SUSPECT_NS)
+        over = np.abs(self.current) > np.abs(self.echo) * 1.1 + 1.0
+        off = self.enable & (bank > 60.0) & (np.abs(self.voltage - bank) > np.maximum(10.0, 0.05 * bank))
+        wrong = (deaf | over | off) & ~self.silent
+        self._wrong_since = np.where(wrong, np.where(self._wrong_since == 0, now_ns, self._wrong_since), 0)
+        lasting = wrong & (now_ns - self._wrong_since > SUSPECT_NS)
+        self.aside_ns = np.where(lasting, now_ns, self.aside_ns)
+        self.aside_ns = np.where(now_ns - self.aside_ns > RETRY_NS, 0, self.aside_ns)
+
+    def bus_alive(self, now_ns: int) -> np.ndarray:
+        """Per bus: whether any module was heard in time."""
+        return (self.bus_heard > 0) & (now_ns - self.bus_heard <= self.parameters.bus_timeout_ms * MILLISECOND)
+
+    def serving(self, evse: int) -> np.ndarray:
+        """Mask of the healthy modules that feed this EVSE."""
+        return self.healthy & (self.evse == evse)
+
+    def capability(self, voltage_v: float) -> np.ndarray:
+        """Current each module may give at this voltage [A]."""
+        p = self.parameters
+        by_power = p.module__power_w / max(voltage_v, p.min_voltage_v, 1.0)
+        return np.minimum(self.available, min(p.module__max_current_a, by_power))
+
+    def capable_a(self, evse: int, voltage_v: float) -> float:
+        """Current of all healthy modules of this EVSE together at this voltage [A]."""
+        return float(self.capability(voltage_v)[self.serving(evse)].sum())
+
+    def share(self, evse: int, voltage_v: float, current_a: float, enable: bool, measured_v: float) -> None:
+        """Divide an output's set-point over its healthy modules; the others get zero."""
+        mine = self.evse == evse
+        serving = mine & self.healthy
+        self.command_a[mine] = 0.0
+        self.command_v[mine] = 0.0
+        self.enable[mine] = False
+        if enable and serving.any():
+            self.command_v[serving] = voltage_v
+            self.enable[serving] = True
+            self.command_a[serving] = divide(current_a, self.capability(measured_v)[serving])
+
+
+def divide(current_a: float, limits_a: np.ndarray) -> np.ndarray:
+    """Equal shares of ``current_a`` [A], none above its limit; what one cannot give the others take.
+
+    The sum is the smaller of |current| and the sum of the limits, with the sign of ``current_a``.
+    """
+    n = len(limits_a)
+    if n == 0:
+        return np.zeros(0)
+    wanted = abs(current_a)
+    level = wanted / n
+    if level <= limits_a.min():
+        return np.full(n, np.copysign(level, current_a))
+    if wanted >= limits_a.sum():
+        return np.copysign(limits_a, current_a)
+    ordered = np.sort(limits_a)
+    before = np.concatenate([[0.0], np.cumsum(ordered)[:-1]])
+    levels = (wanted - before) / np.arange(n, 0, -1)  # level if all smaller limits are used up
+    level = levels[np.argmax(levels <= ordered)]
+    return np.copysign(np.minimum(limits_a, level), current_a)

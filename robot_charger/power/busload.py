@@ -1,0 +1,58 @@
+"""Worst-case load of the EK3 bus, computed: 1 Mbit/s arbitration, 5 Mbit/s data, bit-rate switch, 11-bit ids.
+
+A frame of n payload bytes takes 35 us at the slow rate and 28 + 10 n bits (5 more above 16 bytes, for the longer
+CRC) at the fast one, with every possible stuff bit and the gap to the next frame.
+"""
+
+from __future__ import annotations
+
+from robot_charger.common.parameters import ParameterError
+from robot_charger.power import codec
+from robot_charger.power.bank import place
+from robot_charger.power.parameters import PowerParameters
+
+CYCLE_US = 10_000.0
+SENSOR_CYCLE_US = 100_000.0
+WARN = 0.70
+REFUSE = 0.80
+
+
+def frame_us(payload: int) -> float:
+    """Worst-case time of one CAN-FD frame on the wire [us]; ``payload`` in bytes, 0 to 64."""
+    return 35.0 + (28 + 5 * (payload > 16) + 10 * payload) / 5.0
+
+
+def load(modules: int, groups: bool, evses: int = 0) -> float:
+    """Share of one bus, 0 to 1, used by ``modules`` and (on the first bus) the safety frames of ``evses``."""
+    status = modules * frame_us(codec.STATUS.itemsize) / CYCLE_US
+    sensors = modules * frame_us(codec.SENSOR.itemsize) / SENSOR_CYCLE_US
+    if groups:
+        setpoints = -(-modules // codec.GROUP_SIZE) * frame_us(codec.GROUP.itemsize) / CYCLE_US
+    else:
+        setpoints = modules * frame_us(codec.SETPOINT.itemsize) / CYCLE_US
+    safety = 0.0
+    if evses:
+        sizes = codec.LENGTHS
+        station = frame_us(sizes["power"]) + frame_us(sizes["safety"])
+        safety = (station + evses * (frame_us(sizes["output"]) + frame_us(sizes["evse"]))) / CYCLE_US
+    return status + sensors + setpoints + safety
+
+
+def worst(parameters: PowerParameters, buses: int, groups: bool) -> float:
+    """Load of the fullest bus, which is the first: it also carries the safety frames."""
+    bus, _ = place(parameters.modules, buses)
+    return load(int((bus == 0).sum()), groups, len(parameters.evses))
+
+
+def choose(parameters: PowerParameters, buses: int) -> bool:
+    """Whether set-points go out in frames of 15. Raises ParameterError above 80 % load."""
+    wanted = parameters.setpoint_frames
+    groups = wanted == "group" or (wanted == "auto" and worst(parameters, buses, False) > WARN)
+    share = worst(parameters, buses, groups)
+    if share > REFUSE:
+        need = next((b for b in range(buses + 1, 256) if worst(parameters, b, wanted != "individual") <= WARN), 0)
+        raise ParameterError(
+            f"parameter modules = {parameters.modules} loads {buses} bus(es) to {share:.0%}: "
+            f"at most {REFUSE:.0%}; parameter bus must name {need} buses"
+        )
+    return groups

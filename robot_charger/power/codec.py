@@ -1,0 +1,367 @@
+"""The frames of the EK3 bus, bytes and units. config/ek3.dbc is their documented truth; a test holds the two
+against each other.
+
+All values are little-endian. Set-point and safety frames end with an alive counter (u8, advances with every frame)
+and a CRC-16 (CCITT polynomial 0x1021, started with the frame's id, over all bytes before it), so that a repeated,
+damaged or misplaced frame is told from a live one.
+
+Ids, by range: 0x100 + address module status (10 ms), 0x200 + address module set-point (10 ms), 0x2E0 + group
+set-points of 15 modules in one frame (10 ms, instead of the former), 0x300 + address module sensors (100 ms),
+0x400 power's command to the safety controller, 0x408 its answer, 0x410 + EVSE output measurement, 0x430 + EVSE
+contactors, insulation and bay (all 10 ms).
+"""
+
+from __future__ import annotations
+
+import struct
+from binascii import crc_hqx
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+import numpy as np
+
+STATUS_ID = 0x100
+SETPOINT_ID = 0x200
+GROUP_ID = 0x2E0
+SENSOR_ID = 0x300
+POWER_ID = 0x400
+SAFETY_ID = 0x408
+OUTPUT_ID = 0x410
+EVSE_ID = 0x430
+
+MAX_ADDRESS = 0xDF  # 0x200 + address stays below GROUP_ID
+MAX_EVSES = 16
+GROUP_SIZE = 15
+
+VOLT = 0.05  # [V] per bit
+AMPERE = 0.01  # [A] per bit, of one module
+OUTPUT_AMPERE = 0.1  # [A] per bit, of an output
+OHM = 100.0  # [ohm] per bit
+CELSIUS_OFFSET = -50.0  # [deg C] of a byte's zero
+HOUR = 0.1  # [h] per bit
+MAX_OHM = 65535 * OHM
+
+
+class State(IntEnum):
+    """What a module says it does."""
+
+    INIT = 1
+    STANDBY = 2
+    RUNNING = 3
+    DERATED = 4
+    FAULT = 5
+
+
+class ModuleFault(IntFlag):
+    OVERVOLTAGE = 1
+    OVERCURRENT = 2
+    OVERTEMPERATURE = 4
+    INPUT = 8
+    FAN = 16
+    SETPOINT_LOST = 32
+    HARDWARE = 64
+    ADDRESS_CLASH = 128
+
+
+class Control(IntFlag):
+    """Control bits of a set-point frame."""
+
+    ENABLE = 1
+    CLEAR_FAULTS = 4
+
+
+class Safety(IntFlag):
+    """Bits of the safety controller's status."""
+
+    EMERGENCY_STOP = 1  # the chain is open now
+    EMERGENCY_LATCHED = 2  # until reset on site
+    DOOR_OPEN = 4
+    OVER_TEMPERATURE = 8
+    POWER_LOST = 16  # power's heartbeat was not heard: contactors open
+    MONITOR_FAULT = 32
+    INTERNAL = 64
+
+
+class Monitor(IntEnum):
+    """State of an insulation monitor."""
+
+    OFF = 0
+    SELF_TEST = 1
+    MEASURING = 2  # self test passed
+    FAULT = 3  # self test failed
+
+
+class Bay(IntFlag):
+    """Bits of the per-EVSE safety frame."""
+
+    POSITIVE_CLOSED = 1
+    NEGATIVE_CLOSED = 2
+    COIL = 4  # the controller drives the contactors
+    OCCUPIED = 8
+    IMMOBILISED = 16
+    FIELD_CLEAR = 32
+
+
+STATUS = np.dtype(
+    [
+        ("voltage", "<u2"),
+        ("current", "<i2"),
+        ("setpoint", "<i2"),
+        ("available", "<u2"),
+        ("faults", "<u2"),
+        ("temperature", "u1"),
+        ("ambient", "u1"),
+        ("state", "u1"),
+        ("counter", "u1"),
+        ("serial_tag", "<u2"),
+    ]
+)
+"""Module status, 16 bytes: measured V and A, the set-point it obeys, the current it could give now, fault bits,
+hottest and ambient temperature, state, counter, low half of the serial number (two modules with one address show
+two tags)."""
+
+SENSOR = np.dtype(
+    [
+        ("hours", "<u4"),
+        ("input_voltage", "<u2"),
+        ("input_current", "<u2"),
+        ("efficiency", "<u2"),
+        ("serial", "<u4"),
+        ("firmware", "<u2"),
+    ]
+)
+"""Module sensors, 16 bytes: operating hours, DC input, efficiency in 0.01 %, serial number, firmware version."""
+
+SETPOINT = np.dtype([("voltage", "<u2"), ("current", "<i2"), ("control", "u1"), ("counter", "u1"), ("crc", "<u2")])
+"""Set-point of one module, 8 bytes."""
+
+GROUP = np.dtype(
+    [
+        ("modules", [("voltage", "<u2"), ("current", "<i2")], (GROUP_SIZE,)),
+        ("control", "u1"),
+        ("counter", "u1"),
+        ("crc", "<u2"),
+    ]
+)
+"""Set-points of 15 neighbours, 64 bytes; the top bit of each voltage is its enable."""
+
+_POWER = struct.Struct("<HHHHBBH")
+_SAFETY = struct.Struct("<HHBBH")
+_OUTPUT = struct.Struct("<HHhBBBBH")
+_EVSE = struct.Struct("<HBBBBH")
+LENGTHS = {"power": _POWER.size, "safety": _SAFETY.size, "output": _OUTPUT.size, "evse": _EVSE.size}
+
+
+def crc(identifier: int, payload: bytes) -> int:
+    """CRC of a frame's bytes before the CRC itself."""
+    return crc_hqx(payload, identifier)
+
+
+def _sealed(identifier: int, data: bytes) -> bytes:
+    return data[:-2] + crc(identifier, data[:-2]).to_bytes(2, "little")
+
+
+def intact(identifier: int, data: bytes) -> bool:
+    """Whether a sealed frame's CRC is right."""
+    return len(data) > 2 and crc(identifier, data[:-2]) == data[-2] | data[-1] << 8
+
+
+class Alive:
+    """Says of each counter value whether it advanced: a repeated frame is not a live one."""
+
+    def __init__(self) -> None:
+        self._last: int | None = None
+
+    def advanced(self, counter: int) -> bool:
+        fresh = counter != self._last
+        self._last = counter
+        return fresh
+
+
+def volts(raw: np.ndarray) -> np.ndarray:
+    return raw * VOLT
+
+
+def raw_volts(voltage_v: np.ndarray, top: int = 0xFFFF) -> np.ndarray:
+    return np.clip(np.rint(np.asarray(voltage_v) / VOLT), 0, top).astype(np.uint16)
+
+
+def raw_amperes(current_a: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(np.asarray(current_a) / AMPERE), -32768, 32767).astype(np.int16)
+
+
+def raw_celsius(temperature_c: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(np.asarray(temperature_c) - CELSIUS_OFFSET), 0, 255).astype(np.uint8)
+
+
+def encode_setpoints(
+    addresses: np.ndarray,
+    voltage_v: np.ndarray,
+    current_a: np.ndarray,
+    enable: np.ndarray,
+    counter: int,
+    control: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """One frame per module: ids (n) and data u8 (n, 8)."""
+    ids = SETPOINT_ID + np.asarray(addresses)
+    frames = np.zeros(len(ids), SETPOINT)
+    frames["voltage"] = raw_volts(voltage_v)
+    frames["current"] = raw_amperes(current_a)
+    frames["control"] = control | (np.asarray(enable) * int(Control.ENABLE)).astype(np.uint8)
+    frames["counter"] = counter & 0xFF
+    data = frames.view(np.uint8).reshape(len(ids), SETPOINT.itemsize)
+    raw = data.tobytes()
+    frames["crc"] = [crc_hqx(raw[8 * i : 8 * i + 6], identifier) for i, identifier in enumerate(ids.tolist())]
+    return ids, data
+
+
+def encode_groups(
+    addresses: np.ndarray,
+    voltage_v: np.ndarray,
+    current_a: np.ndarray,
+    enable: np.ndarray,
+    counter: int,
+    control: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """One frame per 15 addresses (1 to 15 are group 0): ids (n) and data u8 (n, 64)."""
+    slots = np.asarray(addresses) - 1
+    groups = int(slots.max()) // GROUP_SIZE + 1
+    frames = np.zeros(groups, GROUP)
+    row, column = slots // GROUP_SIZE, slots % GROUP_SIZE
+    modules = frames["modules"]
+    modules["voltage"][row, column] = raw_volts(voltage_v, 0x7FFF) | (np.asarray(enable) << 15).astype(np.uint16)
+    modules["current"][row, column] = raw_amperes(current_a)
+    frames["control"] = control
+    frames["counter"] = counter & 0xFF
+    ids = GROUP_ID + np.arange(groups)
+    data = frames.view(np.uint8).reshape(groups, GROUP.itemsize)
+    raw = data.tobytes()
+    frames["crc"] = [crc_hqx(raw[64 * i : 64 * i + 62], GROUP_ID + i) for i in range(groups)]
+    return ids, data
+
+
+def decode_status(data: np.ndarray) -> np.ndarray:
+    """Rows of 16 bytes as STATUS records."""
+    return np.ascontiguousarray(data[:, : STATUS.itemsize]).view(STATUS)[:, 0]
+
+
+def decode_sensor(data: np.ndarray) -> np.ndarray:
+    """Rows of 16 bytes as SENSOR records."""
+    return np.ascontiguousarray(data[:, : SENSOR.itemsize]).view(SENSOR)[:, 0]
+
+
+@dataclass(frozen=True)
+class PowerCommand:
+    """Power's heartbeat and its requests. Bit 0 of each mask is EVSE 1."""
+
+    contactors: int = 0
+    monitors: int = 0  # insulation monitor on
+    self_tests: int = 0  # insulation monitor shall test itself
+    links: int = 0  # matrix and series contactors
+    state: int = 0  # 0 idle, 1 serving, 2 stopping
+    counter: int = 0
+
+    def encode(self) -> bytes:
+        return _sealed(
+            POWER_ID,
+            _POWER.pack(
+                self.contactors, self.monitors, self.self_tests, self.links, self.state, self.counter & 0xFF, 0
+            ),
+        )
+
+    @staticmethod
+    def decode(data: bytes) -> PowerCommand | None:
+        """None when the length or the CRC is wrong."""
+        if len(data) != _POWER.size or not intact(POWER_ID, data):
+            return None
+        return PowerCommand(*_POWER.unpack(data)[:-1])
+
+
+@dataclass(frozen=True)
+class SafetyStatus:
+    """What the safety controller says of the station."""
+
+    bits: int = 0
+    contactors: int = 0  # feedback of both poles, bit 0 is EVSE 1
+    cabinet_c: float = 25.0
+    counter: int = 0
+
+    def encode(self) -> bytes:
+        cabinet = int(raw_celsius(np.asarray(self.cabinet_c)))
+        return _sealed(SAFETY_ID, _SAFETY.pack(self.bits, self.contactors, cabinet, self.counter & 0xFF, 0))
+
+    @staticmethod
+    def decode(data: bytes) -> SafetyStatus | None:
+        if len(data) != _SAFETY.size or not intact(SAFETY_ID, data):
+            return None
+        bits, contactors, cabinet, counter, _ = _SAFETY.unpack(data)
+        return SafetyStatus(bits, contactors, cabinet + CELSIUS_OFFSET, counter)
+
+
+@dataclass(frozen=True)
+class OutputMeasurement:
+    """What the measuring board of one output sees; the current is positive into the vehicle."""
+
+    voltage_v: float = 0.0  # vehicle's side of the contactors
+    bank_voltage_v: float = 0.0
+    current_a: float = 0.0
+    positive_c: float = 25.0  # contact pins
+    negative_c: float = 25.0
+    cable_c: float = 25.0
+    counter: int = 0
+
+    def encode(self, evse: int) -> bytes:
+        temperatures = raw_celsius(np.array([self.positive_c, self.negative_c, self.cable_c])).tolist()
+        current = max(-32768, min(32767, round(self.current_a / OUTPUT_AMPERE)))
+        voltage, bank = raw_volts(np.array([self.voltage_v, self.bank_voltage_v])).tolist()
+        data = _OUTPUT.pack(voltage, bank, current, *temperatures, self.counter & 0xFF, 0)
+        return _sealed(OUTPUT_ID + evse, data)
+
+    @staticmethod
+    def decode(evse: int, data: bytes) -> OutputMeasurement | None:
+        if len(data) != _OUTPUT.size or not intact(OUTPUT_ID + evse, data):
+            return None
+        voltage, bank, current, positive, negative, cable, counter, _ = _OUTPUT.unpack(data)
+        return OutputMeasurement(
+            voltage * VOLT,
+            bank * VOLT,
+            current * OUTPUT_AMPERE,
+            positive + CELSIUS_OFFSET,
+            negative + CELSIUS_OFFSET,
+            cable + CELSIUS_OFFSET,
+            counter,
+        )
+
+
+@dataclass(frozen=True)
+class EvseStatus:
+    """Contactors, insulation monitor and bay of one EVSE, from the safety controller."""
+
+    insulation_ohm: float = 0.0
+    monitor: int = Monitor.OFF
+    sequence: int = 0  # finished measurements since the monitor was switched on
+    bits: int = 0
+    counter: int = 0
+
+    def encode(self, evse: int) -> bytes:
+        ohm = max(0, min(65535, round(self.insulation_ohm / OHM)))
+        data = _EVSE.pack(ohm, self.monitor, self.sequence & 0xFF, self.bits, self.counter & 0xFF, 0)
+        return _sealed(EVSE_ID + evse, data)
+
+    @staticmethod
+    def decode(evse: int, data: bytes) -> EvseStatus | None:
+        if len(data) != _EVSE.size or not intact(EVSE_ID + evse, data):
+            return None
+        ohm, monitor, sequence, bits, counter, _ = _EVSE.unpack(data)
+        return EvseStatus(ohm * OHM, monitor, sequence, bits, counter)
+
+    @property
+    def closed(self) -> bool:
+        """Both poles report closed."""
+        both = Bay.POSITIVE_CLOSED | Bay.NEGATIVE_CLOSED
+        return self.bits & both == both
+
+    @property
+    def open(self) -> bool:
+        """Both poles report open."""
+        return not self.bits & (Bay.POSITIVE_CLOSED | Bay.NEGATIVE_CLOSED)

@@ -1,0 +1,389 @@
+"""One bank under control: frames in, gates and outputs judged, set-points shared, frames out.
+
+Plain Python; the node owns the buses and the clock. ``take`` is given what arrived, ``step`` is called every cycle
+(and at once when ``take`` says that it is urgent) and returns the frames to send.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from robot_charger.common.can_udp import Batch
+from robot_charger.common.clock import MILLISECOND, SECOND
+from robot_charger.common.faults import Code, FaultReport, Severity
+from robot_charger.power import busload, codec
+from robot_charger.power.bank import Bank
+from robot_charger.power.gate import PAUSE_NS, Demand, Gate, Permit, Target
+from robot_charger.power.output import SMALL_A, Inputs, Insulation, Output
+from robot_charger.power.parameters import PowerParameters
+
+EvseFault = tuple[int, FaultReport]  # EVSE (0 = the station) and what began or ended
+Frames = tuple[int, np.ndarray, np.ndarray]  # bus, ids (n), data u8 (n, length)
+START_NS = 2 * SECOND  # modules may need so long to speak after activation
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One EVSE after one cycle, for SupplyState."""
+
+    evse: int = 0
+    stamp_ns: int = 0
+    session_id: str = ""
+    permit_number: int = 0
+    target_number: int = 0
+    mode: int = 0
+    voltage_v: float = 0.0
+    bank_voltage_v: float = 0.0
+    current_a: float = 0.0
+    setpoint_v: float = 0.0
+    setpoint_a: float = 0.0
+    contactors_requested: bool = False
+    contactors_closed: bool = False
+    contactor_welded: bool = False
+    insulation: int = Insulation.UNKNOWN
+    insulation_ohm: float = 0.0
+    insulation_permit_number: int = 0
+    voltage_limited: bool = False
+    current_limited: bool = False
+    power_limited: bool = False
+    modules_active: int = 0
+    cycles: int = 0
+    text: str = ""
+    bay: int = 0
+
+
+@dataclass
+class Channel:
+    """All that belongs to one EVSE."""
+
+    evse: int
+    gate: Gate
+    output: Output
+    inbox: deque[tuple[str, object]] = field(default_factory=lambda: deque(maxlen=64))
+    measured: codec.OutputMeasurement = field(default_factory=codec.OutputMeasurement)
+    measured_ns: int = 0
+    status: codec.EvseStatus = field(default_factory=codec.EvseStatus)
+    status_ns: int = 0
+    measured_alive: codec.Alive = field(default_factory=codec.Alive)
+    status_alive: codec.Alive = field(default_factory=codec.Alive)
+    snapshot: Snapshot = field(default_factory=Snapshot)
+
+
+class Control:
+    """The bank's control cycle."""
+
+    def __init__(self, parameters: PowerParameters, buses: int = 1) -> None:
+        self.parameters = parameters
+        self.bank = Bank(parameters, buses)
+        self.groups = busload.choose(parameters, buses)
+        pilotless = set(parameters.pilotless)
+        self.channels: dict[int, Channel] = {}
+        for evse in parameters.evses:
+            gate = Gate(pilot_needed=evse not in pilotless)
+            self.channels[evse] = Channel(evse, gate, Output(evse, parameters, gate))
+        self.safety = codec.SafetyStatus()
+        self.safety_ns = 0
+        self.safety_alive = False
+        self._safety_counter = codec.Alive()
+        self.bad = 0
+        self.cycles = 0
+        self.pauses = 0
+        self.stopping = False
+        self.faults: deque[EvseFault] = deque(maxlen=1000)
+        self._standing: dict[tuple[int, Code], FaultReport] = {}
+        self._counter = 0
+        self._last_ns = 0
+        self._first_ns = 0
+        self._wire_us = [0.0] * buses
+        self._wire_ns = 0
+        self._addresses = [
+            (b, slice(self.bank.first[b], self.bank.first[b + 1]))
+            for b in range(buses)
+            if self.bank.first[b + 1] > self.bank.first[b]
+        ]
+
+    # What others say; from any thread.
+
+    def permit(self, evse: int, permit: Permit) -> None:
+        self.channels[evse].inbox.append(("permit", permit))
+
+    def target(self, evse: int, target: Target) -> None:
+        self.channels[evse].inbox.append(("target", target))
+
+    def pilot(self, evse: int, state: int, stamp_ns: int) -> None:
+        self.channels[evse].inbox.append(("pilot", (state, stamp_ns)))
+
+    # The control thread.
+
+    def take(self, bus: int, batch: Batch, now_ns: int) -> bool:
+        """Frames that arrived on one bus. True when they call for a cycle at once."""
+        ids, data = batch.ids, batch.data
+        self._on_wire(bus, batch.lengths)
+        if batch.flags.any() and (batch.flags & ~np.uint8(0x18)).any():  # neither extended, remote nor error
+            keep = batch.flags & ~np.uint8(0x18) == 0
+            self.bad += int(len(ids) - keep.sum())
+            ids, data, lengths = ids[keep], data[keep], batch.lengths[keep]
+        else:
+            lengths = batch.lengths
+        kind = ids >> 8
+        status = (kind == 1) & (lengths == codec.STATUS.itemsize)
+        count = int(status.sum())
+        if count == len(ids):
+            self.bank.take_status(bus, ids, data, now_ns)
+            return False
+        if count:
+            self.bank.take_status(bus, ids[status], data[status], now_ns)
+        sensor = (kind == 3) & (lengths == codec.SENSOR.itemsize)
+        if sensor.any():
+            self.bank.take_sensor(bus, ids[sensor], data[sensor])
+            status |= sensor
+        urgent = False
+        for i in np.flatnonzero(~status).tolist():
+            urgent |= self._take_station(int(ids[i]), data[i, : lengths[i]].tobytes(), now_ns)
+        return urgent
+
+    def _take_station(self, identifier: int, data: bytes, now_ns: int) -> bool:
+        if identifier == codec.SAFETY_ID:
+            safety = codec.SafetyStatus.decode(data)
+            if safety is not None and self._safety_counter.advanced(safety.counter):
+                urgent = bool(safety.bits & ~self.safety.bits)
+                self.safety, self.safety_ns = safety, now_ns
+                return urgent
+        elif codec.OUTPUT_ID < identifier <= codec.OUTPUT_ID + codec.MAX_EVSES:
+            evse = identifier - codec.OUTPUT_ID
+            channel = self.channels.get(evse)
+            measured = codec.OutputMeasurement.decode(evse, data)
+            if channel is None and measured is not None:
+                return False  # an output of another bank
+            if channel and measured and channel.measured_alive.advanced(measured.counter):
+                channel.measured, channel.measured_ns = measured, now_ns
+                return False
+        elif codec.EVSE_ID < identifier <= codec.EVSE_ID + codec.MAX_EVSES:
+            evse = identifier - codec.EVSE_ID
+            channel = self.channels.get(evse)
+            status = codec.EvseStatus.decode(evse, data)
+            if channel is None and status is not None:
+                return False
+            if channel and status and channel.status_alive.advanced(status.counter):
+                channel.status, channel.status_ns = status, now_ns
+                return False
+        self.bad += 1
+        return False
+
+    def step(self, now_ns: int) -> list[Frames]:
+        """One cycle: judge everything, return the frames to send now."""
+        self._first_ns = self._first_ns or now_ns
+        paused = bool(self._last_ns) and now_ns - self._last_ns > PAUSE_NS
+        self._last_ns = now_ns
+        self.pauses += paused
+        self.bank.judge(now_ns, {c.evse: c.measured.bank_voltage_v for c in self.channels.values()})
+        blocked = self._station_block(now_ns)
+        contactors = monitors = self_tests = 0
+        for channel in self.channels.values():
+            output = channel.output
+            demand = self._demand(channel, now_ns, paused)
+            inputs = self._inputs(channel, now_ns, blocked)
+            output.step(now_ns, demand, inputs)
+            self.bank.share(
+                channel.evse, output.setpoint_v, output.setpoint_a, output.enable, channel.measured.voltage_v
+            )
+            bit = 1 << (channel.evse - 1)
+            contactors |= bit * output.contactors
+            monitors |= bit * output.monitor
+            self_tests |= bit * output.self_test
+            for report in output.changes:
+                self.faults.append((channel.evse, report))
+            output.changes.clear()
+            channel.snapshot = self._snapshot(channel, demand, now_ns)
+        self._tell_modules(now_ns)
+        self.cycles += 1
+        self._counter = (self._counter + 1) & 0xFF
+        command = codec.PowerCommand(
+            contactors, monitors, self_tests, 0, 2 if self.stopping else 1, self._counter
+        ).encode()
+        frames: list[Frames] = [(0, np.array([codec.POWER_ID]), np.frombuffer(command, np.uint8)[None])]
+        encode = codec.encode_groups if self.groups else codec.encode_setpoints
+        bank = self.bank
+        for bus, part in self._addresses:
+            ids, data = encode(
+                bank.address[part], bank.command_v[part], bank.command_a[part], bank.enable[part], self._counter
+            )
+            frames.append((bus, ids, data))
+        for bus, ids, data in frames:
+            self._wire_us[bus] += len(ids) * busload.frame_us(data.shape[1])
+        return frames
+
+    def measured_load(self, now_ns: int) -> float:
+        """Share of the fullest bus that frames used since the last call, 0 to 1, by their worst-case lengths."""
+        elapsed_us = (now_ns - self._wire_ns) / 1e3
+        share = max(self._wire_us) / elapsed_us if self._wire_ns else 0.0
+        self._wire_us = [0.0] * len(self._wire_us)
+        self._wire_ns = now_ns
+        return min(share, 1.0)
+
+    def _on_wire(self, bus: int, lengths: np.ndarray) -> None:
+        extra = 1.0 * (lengths > 16).sum() + 2.0 * int(lengths.sum())
+        self._wire_us[bus] += len(lengths) * busload.frame_us(0) + float(extra)
+
+    @property
+    def safe(self) -> bool:
+        """Nothing energised: set-points zero, current small, contactors open."""
+        return all(
+            c.output.idle and not c.output.enable and abs(c.measured.current_a) < SMALL_A and c.status.open
+            for c in self.channels.values()
+        )
+
+    def _demand(self, channel: Channel, now_ns: int, paused: bool) -> Demand:
+        gate = channel.gate
+        while channel.inbox:
+            kind, content = channel.inbox.popleft()
+            if paused:
+                # What came in while this loop slept is as old as the sleep; only its number counts, as a floor.
+                if isinstance(content, Permit):
+                    gate.take_permit(content, now_ns)
+            elif isinstance(content, Permit):
+                gate.take_permit(content, now_ns)
+            elif isinstance(content, Target):
+                gate.take_target(content, now_ns)
+            elif kind == "pilot" and isinstance(content, tuple):
+                gate.take_pilot(*content)
+        if paused:
+            gate.discard()
+        if self.stopping:
+            return Demand(abrupt=True, reason="the power node stops")
+        return gate.judge(now_ns)
+
+    def _inputs(self, channel: Channel, now_ns: int, blocked: FaultReport | None) -> Inputs:
+        p = self.parameters
+        if blocked is None and now_ns - channel.status_ns > p.safety_timeout_ms * MILLISECOND:
+            blocked = FaultReport(
+                Code.SAFETY_LOST, Severity.STOP, f"no valid contactor and insulation frame of EVSE {channel.evse}"
+            )
+        if blocked is None and now_ns - channel.measured_ns > p.measurement_timeout_ms * MILLISECOND:
+            blocked = FaultReport(Code.POWER_BUS, Severity.STOP, f"no valid output measurement of EVSE {channel.evse}")
+        voltage = channel.measured.voltage_v
+        return Inputs(
+            measured=channel.measured,
+            evse=channel.status,
+            capable_a=self.bank.capable_a(channel.evse, voltage),
+            modules=int(self.bank.serving(channel.evse).sum()),
+            blocked=blocked,
+            pilot=channel.gate.pilot,
+        )
+
+    def _snapshot(self, channel: Channel, demand: Demand, now_ns: int) -> Snapshot:
+        output, measured = channel.output, channel.measured
+        return Snapshot(
+            evse=channel.evse,
+            stamp_ns=now_ns,
+            session_id=demand.permit.session_id if demand.permit else output.session_id,
+            permit_number=demand.permit_number,
+            target_number=demand.target_number,
+            mode=output.mode,
+            voltage_v=measured.voltage_v,
+            bank_voltage_v=measured.bank_voltage_v,
+            current_a=measured.current_a,
+            setpoint_v=output.setpoint_v,
+            setpoint_a=output.setpoint_a,
+            contactors_requested=output.contactors,
+            contactors_closed=channel.status.closed,
+            contactor_welded=output.welded,
+            insulation=output.insulation,
+            insulation_ohm=output.insulation_ohm,
+            insulation_permit_number=output.insulation_permit,
+            voltage_limited=output.voltage_limited,
+            current_limited=output.current_limited,
+            power_limited=output.power_limited,
+            modules_active=int((self.bank.enable & (self.bank.evse == channel.evse)).sum()),
+            cycles=self.cycles,
+            text=output.text,
+            bay=channel.status.bits,
+        )
+
+    # Station-wide faults.
+
+    def _station_block(self, now_ns: int) -> FaultReport | None:
+        """Why nothing at all may be energised, or None. Tells the station's faults as they come and go."""
+        self.safety_alive = now_ns - self.safety_ns <= self.parameters.safety_timeout_ms * MILLISECOND
+        started = self.safety_ns > 0 or now_ns - self._first_ns > START_NS
+        bits = self.safety.bits if self.safety_alive else 0
+        emergency = bits & (codec.Safety.EMERGENCY_STOP | codec.Safety.EMERGENCY_LATCHED)
+        alive = self.bank.bus_alive(now_ns)
+        grace = now_ns - self._first_ns <= START_NS
+        dead = [b for b, _ in self._addresses if not alive[b] and not (grace and not self.bank.bus_heard[b])]
+        checks = [
+            (
+                Code.EMERGENCY_STOP,
+                Severity.EMERGENCY,
+                bool(emergency),
+                "the E-stop chain is open" if bits & codec.Safety.EMERGENCY_STOP else "E-stop latched: reset on site",
+            ),
+            (
+                Code.SAFETY_LOST,
+                Severity.STOP,
+                started and not self.safety_alive,
+                f"no valid frame of the safety controller for {self.parameters.safety_timeout_ms:.0f} ms",
+            ),
+            (Code.DOOR, Severity.STOP, bool(bits & codec.Safety.DOOR_OPEN), "a cabinet door is open"),
+            self._overtemperature(bits),
+            (
+                Code.POWER_BUS,
+                Severity.STOP if len(dead) == len(self._addresses) else Severity.DERATE,
+                bool(dead),
+                f"no module speaks on bus {', '.join(str(b) for b in dead)}",
+            ),
+        ]
+        block = None
+        for code, severity, active, text in checks:
+            report = FaultReport(code, severity, text, active)
+            self._tell(0, report)
+            if active and severity >= Severity.STOP and block is None:
+                block = report
+        if block is None and not self.safety_alive:
+            block = FaultReport(Code.SAFETY_LOST, Severity.STOP, "the safety controller has not spoken yet")
+        if block is None and bits & codec.Safety.POWER_LOST:
+            block = FaultReport(
+                Code.SAFETY_LOST, Severity.STOP, "the safety controller has not heard power's heartbeat"
+            )
+        return block
+
+    def _overtemperature(self, bits: int) -> tuple[Code, Severity, bool, str]:
+        if bits & codec.Safety.OVER_TEMPERATURE:
+            return Code.OVERTEMPERATURE, Severity.STOP, True, f"cabinet at {self.safety.cabinet_c:.0f} deg C"
+        hot = ~self.bank.silent & (self.bank.faults & int(codec.ModuleFault.OVERTEMPERATURE) != 0)
+        report = _modules(Code.OVERTEMPERATURE, Severity.DERATE, hot, "too hot")
+        return report.code, report.severity, report.active, report.text
+
+    def _tell(self, evse: int, report: FaultReport) -> None:
+        key = (evse, report.code)
+        if report.active == (key in self._standing):
+            return
+        if report.active:
+            self._standing[key] = report
+        else:
+            del self._standing[key]
+        self.faults.append((evse, report))
+
+    def _tell_modules(self, now_ns: int) -> None:
+        bank = self.bank
+        if now_ns - self._first_ns <= START_NS:
+            return
+        healthy = int(bank.healthy.sum())
+        if healthy == bank.count and not self._standing:
+            return
+        lost = bank.silent
+        faulty = ~lost & ~bank.healthy & ~bank.clash
+        self._tell(0, _modules(Code.NO_MODULES, Severity.STOP, bank.healthy == 0, "none healthy", healthy == 0))
+        self._tell(0, _modules(Code.MODULE_LOST, Severity.DERATE, lost, "silent"))
+        self._tell(0, _modules(Code.MODULE_FAULT, Severity.DERATE, faulty, "out of order"))
+        self._tell(0, _modules(Code.ADDRESS_CLASH, Severity.DERATE, bank.clash, "share an address"))
+
+
+def _modules(code: Code, severity: Severity, mask: np.ndarray, what: str, active: bool | None = None) -> FaultReport:
+    numbers = (np.flatnonzero(mask) + 1).tolist()
+    names = ", ".join(str(n) for n in numbers[:12]) + (", ..." if len(numbers) > 12 else "")
+    text = f"{len(numbers)} module(s) {what}: {names}"
+    return FaultReport(code, severity, text, bool(numbers) if active is None else active)

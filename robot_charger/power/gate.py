@@ -1,0 +1,234 @@
+"""What one EVSE may do now: permit, target and pilot, each with its own age.
+
+The gate is asked before every set-point frame. Times are CLOCK_MONOTONIC in nanoseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+from robot_charger.common.clock import MILLISECOND
+from robot_charger.common.faults import Code, FaultReport, Severity
+
+PERMIT_NS = 300 * MILLISECOND  # a permit ends by itself
+ALIVE_NS = 300 * MILLISECOND  # a node that is silent for so long is dead
+PAUSE_NS = 100 * MILLISECOND  # who slept for so long trusts nothing that it holds
+FUTURE_NS = 50 * MILLISECOND  # a stamp further ahead is of another clock
+LONGEST_VEHICLE_TIMEOUT_MS = 60_000
+
+
+class Purpose(IntEnum):
+    """As in VehicleTarget and ChargePermit."""
+
+    NONE = 0
+    INSULATION_TEST = 1
+    PRECHARGE = 2
+    TRANSFER = 3
+
+
+class Pilot(IntEnum):
+    """As in PilotState, as far as power looks at it."""
+
+    UNKNOWN = 0
+    A = 1
+    B = 2
+    C = 3
+    D = 4
+
+
+@dataclass(frozen=True)
+class Permit:
+    """msg/ChargePermit."""
+
+    stamp_ns: int
+    number: int
+    session_id: str = ""
+    purpose: int = Purpose.NONE
+    emergency: bool = False
+    max_voltage_v: float = 0.0
+    min_current_a: float = 0.0
+    max_current_a: float = 0.0
+    min_power_w: float = 0.0
+    max_power_w: float = 0.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """msg/VehicleTarget."""
+
+    stamp_ns: int
+    number: int
+    session_id: str = ""
+    protocol: str = ""
+    purpose: int = Purpose.NONE
+    voltage_v: float = 0.0
+    current_a: float = 0.0
+    max_voltage_v: float = 0.0
+    max_current_a: float = 0.0
+    max_power_w: float = 0.0
+    vehicle_stamp_ns: int = 0
+    vehicle_timeout_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What is both asked for and permitted in this cycle."""
+
+    purpose: Purpose = Purpose.NONE
+    abrupt: bool = False  # zero at once instead of by ramp
+    reason: str = ""
+    fault: FaultReport | None = None
+    permit: Permit | None = None
+    target: Target | None = None
+
+    @property
+    def permit_number(self) -> int:
+        return self.permit.number if self.permit else 0
+
+    @property
+    def target_number(self) -> int:
+        return self.target.number if self.target else 0
+
+
+def _stop(code: Code, text: str) -> FaultReport:
+    return FaultReport(code, Severity.STOP, text)
+
+
+def _numbers(message: Permit | Target) -> bool:
+    """Whether no value is NaN: NaN passes every comparison unseen."""
+    return not any(isinstance(v, float) and math.isnan(v) for v in vars(message).values())
+
+
+@dataclass
+class Gate:
+    """Permit, target and pilot of one EVSE.
+
+    A permit is refused unless its number is above ``floor``: the number of a permit that lapsed, was discarded
+    after a pause or ended in a fault. A permit of NONE is always taken and lowers the floor to its own number:
+    the supervisor has said that it knows.
+    """
+
+    pilot_needed: bool = True
+    floor: int = 0
+    permit: Permit | None = None
+    target: Target | None = None
+    pilot: int = Pilot.UNKNOWN
+    pilot_ns: int = 0
+    refused: int = 0
+    lapsed: bool = False
+
+    def take_permit(self, permit: Permit, now_ns: int) -> None:
+        old = self.permit is not None and permit.stamp_ns < self.permit.stamp_ns
+        if old or permit.stamp_ns > now_ns + FUTURE_NS or not _numbers(permit):
+            self.refused += 1
+        elif permit.purpose == Purpose.NONE:
+            self.floor = min(self.floor, permit.number)
+            self.permit = permit
+            self.lapsed = False
+        elif permit.number > self.floor:
+            self.permit = permit
+            self.lapsed = False
+        else:
+            self.refused += 1
+
+    def take_target(self, target: Target, now_ns: int) -> None:
+        old = self.target is not None and target.stamp_ns < self.target.stamp_ns
+        newest = max(target.stamp_ns, target.vehicle_stamp_ns)
+        if old or newest > now_ns + FUTURE_NS or not _numbers(target):
+            self.refused += 1
+        else:
+            self.target = target
+
+    def take_pilot(self, state: int, stamp_ns: int) -> None:
+        self.pilot, self.pilot_ns = state, stamp_ns
+
+    def discard(self) -> None:
+        """The receiver slept: nothing it holds counts, and only a higher number will."""
+        self.refuse_present()
+        self.permit = None
+        self.target = None
+
+    def refuse_present(self) -> None:
+        """The permit in hand is used up: only a higher number, or a word of NONE, opens again."""
+        if self.permit and self.permit.purpose != Purpose.NONE:
+            self.floor = max(self.floor, self.permit.number)
+
+    @property
+    def renewed(self) -> bool:
+        """The supervisor has spoken since the floor was set."""
+        return self.permit is not None and (self.permit.purpose == Purpose.NONE or self.permit.number > self.floor)
+
+    def judge(self, now_ns: int) -> Demand:
+        """What may be done now. Checked before every frame."""
+        permit, target = self.permit, self.target
+        if permit is not None and now_ns - permit.stamp_ns > PERMIT_NS:
+            self.refuse_present()
+            self.permit = None
+            self.lapsed = permit.purpose != Purpose.NONE
+            permit = None
+        if permit is None or (permit.number <= self.floor and permit.purpose != Purpose.NONE):
+            fault = _stop(Code.PERMIT_LAPSED, "the permit was not renewed for 300 ms") if self.lapsed else None
+            return Demand(abrupt=True, reason="no valid permit", fault=fault)
+        if permit.purpose == Purpose.NONE:
+            return Demand(abrupt=permit.emergency, reason="not permitted", permit=permit)
+        reason, fault = self._target_refused(permit, now_ns)
+        if target is None or reason:
+            return Demand(abrupt=True, reason=reason, fault=fault, permit=permit)
+        if target.purpose == Purpose.NONE:
+            return Demand(reason="the vehicle asks for nothing", permit=permit, target=target)
+        if self.pilot_needed and target.protocol != "chademo":
+            if now_ns - self.pilot_ns > ALIVE_NS:
+                fault = _stop(Code.PILOT_LOST, "the pilot node is silent")
+                return Demand(abrupt=True, reason=fault.text, fault=fault, permit=permit)
+            if self.pilot not in (Pilot.C, Pilot.D):
+                fault = _stop(Code.PILOT_LOST, "the control pilot is not in state C or D")
+                return Demand(abrupt=True, reason=fault.text, fault=fault, permit=permit)
+        asked, allowed = Purpose(target.purpose), Purpose(permit.purpose)
+        if asked == allowed or Purpose.INSULATION_TEST not in (asked, allowed):
+            # Precharge and transfer follow each other: while one side still says precharge, that holds.
+            return Demand(min(asked, allowed), permit=permit, target=target)
+        reason = f"asked for {asked.name.lower()}, permitted {allowed.name.lower()}"
+        return Demand(abrupt=True, reason=reason, permit=permit)
+
+    def _target_refused(self, permit: Permit, now_ns: int) -> tuple[str, FaultReport | None]:
+        target = self.target
+        if target is None:
+            return "no target", None
+        if now_ns - target.stamp_ns > ALIVE_NS:
+            fault = _stop(Code.NODE_LOST, "the vehicle's target was not renewed for 300 ms")
+            return fault.text, fault
+        if target.session_id != permit.session_id:
+            return "target and permit are of different sessions", None
+        age_ms = (now_ns - target.vehicle_stamp_ns) / MILLISECOND
+        if target.purpose != Purpose.NONE and age_ms > min(target.vehicle_timeout_ms, LONGEST_VEHICLE_TIMEOUT_MS):
+            fault = _stop(Code.V2G_SILENT, f"the vehicle's last message is {age_ms:.0f} ms old")
+            return fault.text, fault
+        return "", None
+
+
+def clamp_current(
+    demand: Demand, voltage_v: float, supply_max_a: float, export_max_a: float
+) -> tuple[float, bool, bool]:
+    """The target's current inside every limit: (current [A], limited by current, limited by power).
+
+    ``voltage_v`` is the measured output voltage; powers become currents by it. An empty interval gives zero.
+    """
+    permit, target = demand.permit, demand.target
+    if permit is None or target is None:
+        return 0.0, False, False
+    high = min(permit.max_current_a, supply_max_a)
+    low = max(permit.min_current_a, -export_max_a)
+    if target.max_current_a > 0.0:
+        high = min(high, target.max_current_a)
+    volts = max(voltage_v, 1.0)
+    power_high = permit.max_power_w if target.max_power_w <= 0.0 else min(permit.max_power_w, target.max_power_w)
+    by_power_high, by_power_low = power_high / volts, permit.min_power_w / volts
+    top, bottom = min(high, by_power_high), max(low, by_power_low)
+    if bottom > top:
+        return 0.0, True, True
+    current = min(max(target.current_a, bottom), top)
+    limited = current != target.current_a
+    by_power = limited and current in (by_power_high, by_power_low)
+    return current, limited and not by_power, by_power

@@ -1,0 +1,110 @@
+"""The control thread: reads the buses as frames arrive, runs the cycle at absolute deadlines, sends.
+
+One thread does all of it, so that no frame waits for another thread's turn. It never touches ROS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import threading
+import time
+
+import can
+
+from robot_charger.common.can_bus import FramePort
+from robot_charger.common.clock import now_ns
+from robot_charger.power.control import Control
+
+PERIOD_S = 0.010
+LATE_S = 0.010  # a cycle whose frames leave later than this is a missed one
+FIFO_PRIORITY = 50
+
+
+class ControlLoop:
+    """Runs a Control on its buses. ``missed`` counts cycles whose frames left more than 10 ms late."""
+
+    def __init__(self, control: Control, ports: list[FramePort], realtime: bool = True) -> None:
+        self.control = control
+        self.ports = ports
+        self.missed = 0
+        self.latest_s = 0.0
+        self.realtime = False
+        self.error = ""
+        self._want_realtime = realtime
+        self._stop = threading.Event()
+        self._stopping_at: float | None = None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="power-control", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self, timeout_s: float = 1.5) -> bool:
+        """Zero set-points, contactors open, then end. False when the outside was not seen safe in time."""
+        if not self._thread.is_alive():
+            return self.control.safe
+        self._stopping_at = time.monotonic() + timeout_s
+        self.control.stopping = True
+        self._thread.join(timeout_s + 0.5)
+        self._stop.set()
+        return self.control.safe
+
+    def _run(self) -> None:
+        if self._want_realtime:
+            with contextlib.suppress(OSError, AttributeError):
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(FIFO_PRIORITY))
+                self.realtime = True
+        with selectors.DefaultSelector() as selector:
+            polled = []
+            for bus, port in enumerate(self.ports):
+                if port.socket is not None:
+                    selector.register(port.socket, selectors.EVENT_READ, bus)
+                else:
+                    polled.append(bus)
+            deadline = time.monotonic() + PERIOD_S
+            while not self._stop.is_set():
+                urgent = self._listen(selector, polled, deadline)
+                now = time.monotonic()
+                if now < deadline and not urgent:
+                    continue
+                self._cycle()
+                if now >= deadline:
+                    late = time.monotonic() - deadline
+                    self.latest_s = max(self.latest_s, late)
+                    behind = int(late / PERIOD_S) if late > LATE_S else 0
+                    self.missed += behind
+                    deadline += (behind + 1) * PERIOD_S
+                if self._stopping_at is not None and self._stopped():
+                    return
+
+    def _listen(self, selector: selectors.BaseSelector, polled: list[int], deadline: float) -> bool:
+        """Take what arrives until the deadline; True at once when something is urgent."""
+        timeout = max(0.0, deadline - time.monotonic())
+        if polled:
+            timeout = min(timeout, 0.001)
+        ready = [key.data for key, _ in selector.select(timeout)]
+        if time.monotonic() >= deadline:
+            ready = list(range(len(self.ports)))  # the cycle sees all that is there
+        urgent = False
+        for bus in {*ready, *polled}:
+            try:
+                for batch in self.ports[bus].read():
+                    urgent |= self.control.take(bus, batch, now_ns())
+            except (can.CanError, OSError) as error:
+                self.error = str(error)
+        return urgent
+
+    def _cycle(self) -> None:
+        for bus, ids, data in self.control.step(now_ns()):
+            self.ports[bus].write(ids, data)
+
+    def _stopped(self) -> bool:
+        """Whether the loop may end: it has seen all safe, or its time is up."""
+        assert self._stopping_at is not None
+        return self.control.safe or time.monotonic() > self._stopping_at

@@ -1,0 +1,243 @@
+"""The power node: one bank of EK3 modules, its outputs, safety controller and meters.
+
+Subscribes, per EVSE: ``power/permit``, ``vehicle/target``, ``pilot/state``.
+Publishes, per EVSE: ``power/state`` 50 Hz, ``power/limits`` 2 Hz and on change, ``power/meter`` 5 Hz,
+``bay/state`` 10 Hz and on change, ``fault``; for the station ``/power/modules`` 2 Hz, ``/safety/state`` 20 Hz and
+on change.
+Parameters: ``power.parameters.PowerParameters``.
+
+The control cycle is a plain thread (power.loop); a second one publishes what it did.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from robot_charger import msg
+from robot_charger.common.can_bus import BusError, expand, frame_port, open_bus
+from robot_charger.common.clock import Ticker
+from robot_charger.common.faults import Code, FaultReport, Severity
+from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run
+from robot_charger.common.topics import fill
+from robot_charger.power import busload
+from robot_charger.power.control import Control
+from robot_charger.power.gate import Permit, Target
+from robot_charger.power.loop import ControlLoop
+from robot_charger.power.messages import Reporter
+from robot_charger.power.meter import MeterReader, Reading, open_meter
+from robot_charger.power.parameters import PowerParameters
+
+REPORT_S = 0.020
+
+
+class PowerNode(StationNode):
+    """See the module's docstring."""
+
+    parameters: PowerParameters
+
+    def __init__(self) -> None:
+        super().__init__("power", PowerParameters)
+        self.parameters.check()
+        self._buses = expand(self.parameters.bus)
+        busload.choose(self.parameters, len(self._buses))
+        self._control: Control | None = None
+        self._loop: ControlLoop | None = None
+        self._meters: MeterReader | None = None
+        self._ports: list[Any] = []
+        self._reporting = threading.Event()
+        self._reporter: threading.Thread | None = None
+        self._meter_failures: dict[int, int] = {}
+        self._topics = Publishers(self)
+        for evse in self.parameters.evses:
+            self._listen(evse)
+
+    def _listen(self, evse: int) -> None:
+        def permit(m: msg.ChargePermit) -> None:
+            if self._control:
+                self._control.permit(evse, Permit(**_fields(m, Permit)))
+
+        def target(m: msg.VehicleTarget) -> None:
+            if self._control:
+                self._control.target(evse, Target(**_fields(m, Target)))
+
+        def pilot(m: msg.PilotState) -> None:
+            if self._control:
+                self._control.pilot(evse, m.state, m.stamp_ns)
+
+        self.subscribe("power/permit", permit, evse)
+        self.subscribe("vehicle/target", target, evse)
+        self.subscribe("pilot/state", pilot, evse)
+
+    def configure(self) -> None:
+        self.parameters.check()
+        self._buses = expand(self.parameters.bus)
+        try:
+            self._ports = [frame_port(open_bus(name)) for name in self._buses]
+            meters = {
+                evse: open_meter(self.parameters.meter__kind, self.parameters.meter__address, evse)
+                for evse in self.parameters.evses
+            }
+        except (BusError, ValueError) as error:
+            self.cleanup()
+            raise StartError(str(error)) from error
+        self._open_meters = {evse: meter for evse, meter in meters.items() if meter is not None}
+        share = busload.worst(self.parameters, len(self._buses), busload.choose(self.parameters, len(self._buses)))
+        if share > busload.WARN:
+            text = f"worst-case load {share:.0%} of a bus, {busload.WARN:.0%} advised"
+            self.report(FaultReport(Code.POWER_BUS_LOAD, Severity.WARNING, text))
+
+    def activate(self) -> None:
+        sys.setswitchinterval(0.0005)  # the control thread must not wait 5 ms for the interpreter
+        self._control = Control(self.parameters, len(self._ports))
+        self._loop = ControlLoop(self._control, self._ports, self.parameters.realtime)
+        self._meters = MeterReader(self._open_meters, self._on_reading)
+        self._reporter = threading.Thread(target=self._report_loop, name="power-report", daemon=True)
+        self._reporting.set()
+        self._loop.start()
+        self._meters.start()
+        self._reporter.start()
+
+    def deactivate(self) -> None:
+        """Zero, contactors open, then the threads end."""
+        if self._loop is not None and not self._loop.stop():
+            self.get_logger().error("power was switched off, but the output was not seen safe in time")
+        self._reporting.clear()
+        if self._reporter is not None:
+            self._reporter.join(timeout=1.0)
+        if self._meters is not None:
+            self._meters.close()
+        self._loop = self._control = self._meters = self._reporter = None
+
+    def cleanup(self) -> None:
+        for port in self._ports:
+            port.close()
+        self._ports = []
+
+    def make_safe(self) -> None:
+        self.deactivate()
+        self.cleanup()
+
+    def diagnose(self) -> Diagnosis:
+        control, loop = self._control, self._loop
+        if control is None or loop is None:
+            return OK, "", {}
+        healthy = int(control.bank.healthy.sum())
+        level = ERROR if not healthy else WARN if healthy < control.bank.count else OK
+        return (
+            level,
+            f"{healthy} of {control.bank.count} modules healthy",
+            {
+                "cycles": control.cycles,
+                "missed cycles": loop.missed,
+                "latest cycle [ms]": round(loop.latest_s * 1e3, 1),
+                "pauses over 100 ms": control.pauses,
+                "realtime": loop.realtime,
+                "frames in": sum(p.frames_in for p in self._ports),
+                "frames out": sum(p.frames_out for p in self._ports),
+                "frames bad": self._frames_bad(),
+                "bus errors": sum(p.errors for p in self._ports),
+            },
+        )
+
+    # Threads.
+
+    def _report_loop(self) -> None:
+        control, loop = self._control, self._loop
+        assert control is not None and loop is not None
+        reporter = Reporter(self.parameters, control, len(self._ports))
+        ticker = Ticker(REPORT_S)
+        tick = 0
+        while self._reporting.is_set():
+            ticker.wait()
+            tick += 1
+            try:
+                self._report_once(reporter, control, loop, tick)
+            except Exception as error:  # a publisher dies with its context while the process ends
+                if not self._reporting.is_set() or not self.context.ok():
+                    return
+                self.get_logger().error(f"report: {error!r}", throttle_duration_sec=1.0)
+
+    def _report_once(self, reporter: Reporter, control: Control, loop: ControlLoop, tick: int) -> None:
+        topics = self._topics
+        while control.faults:
+            evse, report = control.faults.popleft()
+            self.report(report, evse, control.channels[evse].output.session_id if evse else "")
+        for evse, channel in control.channels.items():
+            snapshot = channel.snapshot
+            if snapshot.stamp_ns:
+                topics.state[evse].publish(reporter.state(snapshot, loop.missed))
+            limits = reporter.limits(evse)
+            if limits is not None:
+                topics.limits[evse].publish(limits)
+            bay = reporter.bay(evse, tick % 5 == 0)
+            if bay is not None:
+                topics.bay[evse].publish(bay)
+        safety = reporter.safety(tick % 3 == 0)
+        if safety is not None:
+            topics.safety.publish(safety)
+        if tick % 25 == 0:
+            counts = (sum(p.frames_in for p in self._ports), sum(p.frames_out for p in self._ports))
+            topics.modules.publish(reporter.modules(*counts, self._frames_bad()))
+
+    def _frames_bad(self) -> int:
+        control = self._control
+        own = control.bad + control.bank.bad if control else 0
+        return own + sum(p.bad for p in self._ports)
+
+    def _on_reading(self, evse: int, reading: Reading | None, error: str) -> None:
+        if reading is None:
+            failures = self._meter_failures[evse] = self._meter_failures.get(evse, 0) + 1
+            if failures == 10:
+                self.report(FaultReport(Code.METER, Severity.STOP, error), evse)
+        else:
+            if self._meter_failures.get(evse, 0) >= 10:
+                self.report(FaultReport(Code.METER, Severity.STOP, "", active=False), evse)
+            self._meter_failures[evse] = 0
+        last = reading or self._topics.last_reading.get(evse)
+        if last is None:
+            return
+        self._topics.last_reading[evse] = last
+        if not self.context.ok():
+            return
+        self._topics.meter[evse].publish(
+            fill(
+                msg.MeterReading(),
+                stamp_ns=last.stamp_ns,
+                time=self.get_clock().now().to_msg(),
+                valid=reading is not None,
+                serial=last.serial,
+                import_wh=last.import_wh,
+                export_wh=last.export_wh,
+                voltage_v=last.voltage_v,
+                current_a=last.current_a,
+                power_w=last.power_w,
+            )
+        )
+
+
+class Publishers:
+    """All of the node's publishers."""
+
+    def __init__(self, node: PowerNode) -> None:
+        evses = node.parameters.evses
+        self.state = {e: node.publisher("power/state", e) for e in evses}
+        self.limits = {e: node.publisher("power/limits", e) for e in evses}
+        self.meter = {e: node.publisher("power/meter", e) for e in evses}
+        self.bay = {e: node.publisher("bay/state", e) for e in evses}
+        self.modules = node.publisher("/power/modules")
+        self.safety = node.publisher("/safety/state")
+        self.last_reading: dict[int, Reading] = {}
+
+
+def _fields(message: Any, kind: type) -> dict[str, Any]:
+    return {name: getattr(message, name) for name in kind.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+def main() -> None:
+    run(PowerNode)
+
+
+if __name__ == "__main__":
+    main()

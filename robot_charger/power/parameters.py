@@ -1,0 +1,102 @@
+"""Parameters of the power node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robot_charger.common.parameters import ParameterError, parameter
+from robot_charger.power import codec
+
+EDITIONS = ("2014", "2023")
+
+
+@dataclass
+class PowerParameters:
+    """What one bank is made of, what it may do, and how soon it must react."""
+
+    evses: list[int] = parameter([1], "EVSEs this bank feeds", low=1, high=codec.MAX_EVSES)
+    bus: str = parameter("udp:42000", "CAN-FD bus or buses: socketcan:can0, udp:PORT, udp:PORT*COUNT, a,b,c")
+    modules: int = parameter(46, "modules of the bank, spread evenly over its buses", low=1, high=1024)
+    setpoint_frames: str = parameter(
+        "auto",
+        "one set-point frame per module, or one per 15 modules; auto: per module while the load allows",
+        choices=("auto", "individual", "group"),
+    )
+    realtime: bool = parameter(True, "run the control thread under SCHED_FIFO where the system allows")
+
+    max_voltage_v: float = parameter(500.0, "highest output voltage of the bank", unit="V", low=50.0, high=1000.0)
+    min_voltage_v: float = parameter(50.0, "lowest regulated output voltage", unit="V", low=0.0, high=1000.0)
+    module__power_w: float = parameter(3300.0, "continuous rating of a module", unit="W", low=1.0, high=1e5)
+    module__max_current_a: float = parameter(20.0, "current limit of a module", unit="A", low=0.1, high=320.0)
+    module__min_current_a: float = parameter(0.1, "smallest regulated current", unit="A", low=0.0, high=100.0)
+    module__timeout_ms: float = parameter(
+        50.0, "a module silent for so long is replaced by the others", unit="ms", low=20.0, high=1000.0
+    )
+    cable_max_current_a: list[float] = parameter(
+        [400.0], "rating of the cable: one for all EVSEs, or one each", unit="A", low=1.0, high=3000.0
+    )
+    pilotless: list[int] = parameter([0], "EVSEs without a control pilot, 0 for none", low=0, high=16)
+    bidirectional: bool = parameter(False, "the modules can feed the grid")
+
+    ramp__up_a_s: float = parameter(100.0, "rise of the current", unit="A/s", low=1.0, high=1e5)
+    ramp__down_a_s: float = parameter(200.0, "fall at a normal stop", unit="A/s", low=100.0, high=1e5)
+    precharge__current_a: float = parameter(
+        2.0, "largest current at precharge and cable check (61851-23 CC.5.2)", unit="A", low=0.1, high=5.0
+    )
+    precharge__window_v: float = parameter(20.0, "match of precharge", unit="V", low=1.0, high=50.0)
+    precharge__timeout_s: float = parameter(5.0, "time to reach the voltage", unit="s", low=0.5, high=30.0)
+    insulation__edition: str = parameter(
+        "2023", "edition of IEC 61851-23 that sets the insulation limit", choices=EDITIONS
+    )
+    insulation__limit_ohm: float = parameter(
+        0.0, "insulation fault below this, 0 = as the edition says", unit="ohm", low=0.0, high=1e7
+    )
+    insulation__self_test_s: float = parameter(
+        30.0, "time allowed for the monitor's self test", unit="s", low=1.0, high=60.0
+    )
+    insulation__measure_s: float = parameter(15.0, "time allowed for two measurements", unit="s", low=1.0, high=60.0)
+    insulation__required: bool = parameter(
+        True, "no precharge before a passed insulation test of this session", unsafe=False
+    )
+    contactor_time_s: float = parameter(0.5, "contactor feedback must follow the request", unit="s", low=0.02, high=2.0)
+    discharge_s: float = parameter(2.0, "time to come below 60 V", unit="s", low=0.1, high=10.0)
+    overcurrent_a: float = parameter(
+        10.0, "measured current above the set-point that counts as over-current", unit="A", low=1.0, high=100.0
+    )
+    safety_timeout_ms: float = parameter(
+        100.0, "the safety controller is lost after so long without a valid frame", unit="ms", low=30, high=500
+    )
+    measurement_timeout_ms: float = parameter(
+        200.0, "the output measurement is lost after so long", unit="ms", low=30.0, high=1000.0
+    )
+    bus_timeout_ms: float = parameter(
+        300.0, "a bus without any module's frame for so long is lost", unit="ms", low=50.0, high=5000.0
+    )
+
+    meter__kind: str = parameter("modbus-tcp", "the DC meter", choices=("modbus-tcp", "simulated", "none"))
+    meter__address: str = parameter(
+        "", "HOST:PORT of a modbus-tcp meter; empty: the simulation's, from rack.json in its run directory"
+    )
+
+    def check(self) -> None:
+        """What no single range can say. Raises ParameterError."""
+        if len(set(self.evses)) != len(self.evses):
+            raise ParameterError(f"parameter evses = {self.evses} names an EVSE twice")
+        if len(self.cable_max_current_a) not in (1, len(self.evses)):
+            raise ParameterError(
+                f"parameter cable_max_current_a has {len(self.cable_max_current_a)} values: one, or one per EVSE"
+            )
+        if self.modules < len(self.evses):
+            raise ParameterError(f"parameter modules = {self.modules} is less than one per EVSE")
+        if self.min_voltage_v >= self.max_voltage_v:
+            raise ParameterError("parameter min_voltage_v must be below max_voltage_v")
+
+    def cable_current_a(self, evse: int) -> float:
+        ratings = self.cable_max_current_a
+        return ratings[0] if len(ratings) == 1 else ratings[self.evses.index(evse)]
+
+    def insulation_limits_ohm(self, voltage_v: float) -> tuple[float, float]:
+        """(fault below, warning below) [ohm] at the vehicle's maximum voltage."""
+        fault, warning = (100e3, 0.0) if self.insulation__edition == "2023" else (100 * voltage_v, 500 * voltage_v)
+        fault = self.insulation__limit_ohm or fault
+        return fault, max(fault, warning)

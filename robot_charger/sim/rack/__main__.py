@@ -1,0 +1,250 @@
+"""python -m robot_charger.sim.rack --bus udp:PORT --modules N --evses 1,2 --seed S
+
+Up to 909 EK3 modules, the DC network, measuring boards and meters of a rack, in one process with a 10 ms cycle.
+It is ready when its wire ``rack`` exists. ``rack.json`` in the run directory tells the port of its Modbus meters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import struct
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from robot_charger.common.can_bus import BusError, FramePort, expand, frame_port, open_bus
+from robot_charger.common.can_udp import Batch
+from robot_charger.common.clock import Ticker, now_ns
+from robot_charger.common.process import StopSignal, parent_gone, refuse
+from robot_charger.common.wires import WireEnd, WireError, run_directory
+from robot_charger.power import codec
+from robot_charger.power.bank import place
+from robot_charger.power.meter import Reading, encode_registers
+from robot_charger.sim.rack.meter import MeterServer
+from robot_charger.sim.rack.model import FAULTS, Rack
+
+PERIOD_S = 0.010
+_SETPOINT = struct.Struct("<HhBBH")
+GRACE_S = 2.0
+
+
+class RackProcess:
+    """The model with its buses, wires and meters."""
+
+    def __init__(self, ports: list[FramePort], modules: int, evses: list[int], seed: int) -> None:
+        self.ports = ports
+        self.rack = Rack(modules, evses, seed)
+        self.bus, self.address = place(modules, len(ports))
+        self.first = [int(np.searchsorted(self.bus, b)) for b in range(len(ports) + 1)]
+        self.counters = np.full(modules, -1)
+        self.cycle = 0
+        self.bad = 0
+        self.meters = MeterServer()
+        self.wires = WireEnd("rack", on_signals=self._on_signals)
+        self._write("rack.json", {"modbus": {"host": "127.0.0.1", "port": self.meters.port}, "modules": modules})
+
+    def _on_signals(self, sender: str, signals: dict[str, Any]) -> None:
+        if sender == "cli" and "fault" in signals:
+            name = str(signals["fault"])
+            if not self.rack.fault(name, bool(signals.get("on", True)), int(signals.get("module", 0))):
+                print(f"rack: no fault {name}: one of {', '.join(FAULTS)}", flush=True)
+
+    def _read_wires(self) -> None:
+        contactors = self.wires.signals("safety").get("contactors", {})
+        alive = self.wires.age_s("safety") < 0.5  # without its controller a contactor's spring opens it
+        for evse, network in self.rack.networks.items():
+            network.contactors = alive and bool(contactors.get(str(evse)))
+            signals = self.wires.signals(f"vehicle{evse}")
+            car = network.vehicle
+            car.connected = bool(signals.get("connected"))
+            car.contactor = bool(signals.get("contactor"))
+            car.emf_v = float(signals.get("emf_v") or 0.0)
+            car.resistance_ohm = float(signals.get("resistance_ohm") or 0.05)
+
+    def _read_bus(self, bus: int, port: FramePort, now_s: float) -> None:
+        for batch in port.read():
+            if self.rack.bus_off:
+                continue
+            index, voltage, current, enable = self._setpoints(bus, batch)
+            if len(index):
+                self.rack.command(index, voltage, current, enable, now_s)
+
+    def _setpoints(self, bus: int, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        index: list[int] = []
+        voltage: list[float] = []
+        current: list[float] = []
+        enable: list[bool] = []
+        for identifier, length, row in zip(batch.ids.tolist(), batch.lengths.tolist(), batch.data, strict=True):
+            if identifier >> 8 != 2:
+                continue
+            data = row[:length].tobytes()
+            if not codec.intact(identifier, data):
+                self.bad += 1
+                continue
+            for at, volts, amperes, on, counter in _modules_of(identifier, data):
+                module = self.first[bus] + at - 1
+                if module >= self.first[bus + 1] or self.counters[module] == counter:
+                    continue
+                self.counters[module] = counter
+                index.append(module)
+                voltage.append(volts)
+                current.append(amperes)
+                enable.append(on)
+        return np.array(index, int), np.array(voltage), np.array(current), np.array(enable, bool)
+
+    def step(self, dt_s: float) -> None:
+        now_s = time.monotonic()
+        self.cycle += 1
+        for bus, port in enumerate(self.ports):
+            self._read_bus(bus, port, now_s)
+        self._read_wires()
+        self.rack.step(now_s, dt_s)
+        self._send(now_s)
+        self._send_wires()
+
+    def _send(self, now_s: float) -> None:
+        index, status = self.rack.status(now_s)
+        sensors = self.rack.sensors() if self.cycle % 10 == 0 else None
+        if self.rack.bus_off:
+            return
+        data = status.view(np.uint8).reshape(len(index), codec.STATUS.itemsize)
+        for bus, port in enumerate(self.ports):
+            mine = self.bus[index] == bus if len(self.ports) > 1 else slice(None)
+            if len(index[mine]):
+                port.write(codec.STATUS_ID + self.address[index[mine]], data[mine])
+            if sensors is not None:
+                part = slice(self.first[bus], self.first[bus + 1])
+                rows = sensors[part].view(np.uint8).reshape(-1, codec.SENSOR.itemsize)
+                port.write(codec.SENSOR_ID + self.address[part], rows)
+        for evse, network in self.rack.networks.items():
+            frame = codec.OutputMeasurement(
+                network.output_v, network.bank_v, network.current_a, counter=self.cycle
+            ).encode(evse)
+            self.ports[0].write(np.array([codec.OUTPUT_ID + evse]), np.frombuffer(frame, np.uint8)[None])
+
+    def _send_wires(self) -> None:
+        networks = self.rack.networks
+        for evse, n in networks.items():
+            self.wires.send(
+                f"vehicle{evse}",
+                {
+                    "voltage_v": n.output_v,
+                    "current_a": n.current_a,
+                    "energy_in_wh": n.import_wh,
+                    "energy_out_wh": n.export_wh,
+                },
+            )
+        self.wires.send(
+            "safety",
+            {
+                "voltage_v": {str(e): n.output_v for e, n in networks.items()},
+                "current_a": {str(e): n.current_a for e, n in networks.items()},
+            },
+        )
+        if self.cycle % 10 == 0:
+            self._meter()
+            self.wires.send(
+                "cli",
+                {
+                    "module_energy_wh": {str(e): n.module_wh for e, n in networks.items()},
+                    "energy_in_wh": {str(e): n.import_wh for e, n in networks.items()},
+                    "energy_out_wh": {str(e): n.export_wh for e, n in networks.items()},
+                    "peak_current_a": max(n.peak_a for n in networks.values()),
+                    "max_voltage_v": max(n.max_v for n in networks.values()),
+                    "current_a": {str(e): n.current_a for e, n in networks.items()},
+                    "voltage_v": {str(e): n.output_v for e, n in networks.items()},
+                    "contactors": {str(e): n.contactors for e, n in networks.items()},
+                },
+            )
+
+    def _meter(self) -> None:
+        registers = {}
+        for evse, n in self.rack.networks.items():
+            power = n.output_v * n.current_a
+            serial = str(77_000_000 + evse)
+            reading = Reading(now_ns(), serial, n.import_wh, n.export_wh, n.output_v, n.current_a, power)
+            registers[evse] = encode_registers(reading)
+        self.meters.registers = registers
+        if self.cycle % 20 == 0:
+            self._write("meter.json", {str(e): r for e, r in registers.items()})
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        path = run_directory() / name
+        temporary = path.with_suffix(".new")
+        temporary.write_text(json.dumps(content))
+        temporary.replace(path)
+
+    @property
+    def at_rest(self) -> bool:
+        return all(abs(n.current_a) < 1.0 for n in self.rack.networks.values())
+
+    def close(self) -> None:
+        self.wires.close()
+        self.meters.close()
+        for port in self.ports:
+            port.close()
+
+
+def _modules_of(identifier: int, data: bytes) -> Iterable[tuple[int, float, float, bool, int]]:
+    """(address, voltage, current, enable, counter) of every module that a set-point frame speaks to."""
+    if identifier < codec.GROUP_ID:
+        if len(data) == codec.SETPOINT.itemsize:
+            volts, amperes, control, counter, _ = _SETPOINT.unpack(data)
+            enable = bool(control & codec.Control.ENABLE)
+            yield identifier - codec.SETPOINT_ID, volts * codec.VOLT, amperes * codec.AMPERE, enable, counter
+    elif len(data) == codec.GROUP.itemsize:
+        frame = np.frombuffer(data, codec.GROUP)[0]
+        modules = frame["modules"]
+        first = (identifier - codec.GROUP_ID) * codec.GROUP_SIZE + 1
+        voltages, currents = modules["voltage"].tolist(), modules["current"].tolist()
+        for i, (voltage, current) in enumerate(zip(voltages, currents, strict=True)):
+            volts = (voltage & 0x7FFF) * codec.VOLT
+            yield first + i, volts, current * codec.AMPERE, bool(voltage >> 15), int(frame["counter"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="robot_charger.sim.rack", description="Simulated EK3 rack.")
+    parser.add_argument("--bus", default="udp:42000", help="bus or buses, e.g. udp:42000*5")
+    parser.add_argument("--modules", type=int, default=46)
+    parser.add_argument("--evses", default="1", help="numbers of the EVSEs, comma-separated")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    stop = StopSignal()
+    try:
+        evses = [int(e) for e in arguments.evses.split(",")]
+        if not 1 <= arguments.modules <= 1024 or arguments.modules < len(evses):
+            refuse(f"rack: --modules {arguments.modules} must be 1 to 1024, at least one per EVSE")
+        ports = [frame_port(open_bus(name)) for name in expand(arguments.bus)]
+        process = RackProcess(ports, arguments.modules, evses, arguments.seed)
+    except ValueError:
+        refuse(f"rack: --evses {arguments.evses!r} must be numbers separated by commas")
+    except (BusError, WireError) as error:
+        refuse(f"rack: {error}")
+    gc.collect()
+    gc.freeze()
+    run(process, stop)
+    process.close()
+
+
+def run(process: RackProcess, stop: StopSignal) -> None:
+    """The 10 ms cycle, until asked to stop, or until the parent is gone and no current flows any more."""
+    ticker = Ticker(PERIOD_S)
+    last = time.monotonic()
+    deadline = None
+    while not stop.event.is_set():
+        ticker.wait()
+        now = time.monotonic()
+        process.step(min(now - last, 0.1))
+        last = now
+        if deadline is None and process.cycle % 10 == 0 and parent_gone():
+            deadline = now + GRACE_S
+        if deadline is not None and (process.at_rest or now > deadline):
+            return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""The physics of a rack, without I/O: modules, the DC network of each output, energies and faults.
+
+Each output has a bank side (the modules' capacitors) and a vehicle side (cable and inlet), joined by contactors.
+Behind a closed vehicle contactor stands a battery (EMF and resistance) whose time constant against the
+capacitors is microseconds: it is solved as an equilibrium, everything else as exponentials, so 10 ms steps are
+exact enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from robot_charger.power import codec
+
+HOLD_S = 0.050  # a module goes to zero so long after its last valid set-point
+LAG_S = 0.005  # of a module's current behind its set-point
+BANK_FARAD = 20e-6  # per module
+BANK_BLEED_OHM = 1000.0  # per module, when it is off
+CABLE_FARAD = 5e-6
+CABLE_BLEED_OHM = 20_000.0
+THERMAL_S = 120.0
+THERMAL_K_PER_W = 0.2
+EFFICIENCY = 0.95
+RATED_W = 3300.0
+MAX_CURRENT_A = 66.0
+DERATING_C = np.array([35.0, 40.0, 45.0, 50.0, 55.0, 60.0])
+DERATING_W = np.array([3300.0, 3000.0, 2700.0, 2300.0, 1800.0, 0.0])
+LATE_S = 0.2
+FAULTS = (
+    "module-dead",
+    "silent",
+    "stuck",
+    "over-temperature",
+    "wrong-value",
+    "duplicate-id",
+    "bus-off",
+    "late-frames",
+)
+
+
+@dataclass
+class Vehicle:
+    """What the wire of one vehicle says."""
+
+    connected: bool = False
+    contactor: bool = False
+    emf_v: float = 0.0
+    resistance_ohm: float = 0.05
+
+
+@dataclass
+class Network:
+    """One output: voltages and current now, energies since the start."""
+
+    vehicle: Vehicle = field(default_factory=Vehicle)
+    contactors: bool = False
+    bank_v: float = 0.0
+    output_v: float = 0.0
+    current_a: float = 0.0
+    import_wh: float = 0.0
+    export_wh: float = 0.0
+    module_wh: float = 0.0
+    peak_a: float = 0.0
+    max_v: float = 0.0
+
+
+class Rack:
+    """``modules`` modules, shared evenly over ``evses`` outputs."""
+
+    def __init__(self, modules: int, evses: list[int], seed: int = 1) -> None:
+        random = np.random.default_rng(seed)
+        n = modules
+        self.count = n
+        self.networks = {evse: Network() for evse in evses}
+        self.evse = np.zeros(n, np.int64)
+        for evse, part in zip(evses, np.array_split(np.arange(n), len(evses)), strict=True):
+            self.evse[part] = evse
+        self._masks = {evse: self.evse == evse for evse in evses}
+        self.current = np.zeros(n)
+        self.setpoint_a = np.zeros(n)
+        self.setpoint_v = np.zeros(n)
+        self.enable = np.zeros(n, bool)
+        self.valid_at = np.full(n, -math.inf)  # last valid set-point [s]
+        self.ambient = np.full(n, 25.0) + random.uniform(-1.0, 1.0, n)
+        self.temperature = self.ambient + 5.0
+        self.hours = random.uniform(0.0, 5000.0, n)
+        self.serial = random.permutation(n) + 100_001
+        self._gain = 1.0 + random.normal(0.0, 0.001, n)
+        self._random = random
+        self.counter = 0
+        self.dead = np.zeros(n, bool)
+        self.silent = np.zeros(n, bool)
+        self.stuck = np.zeros(n, bool)
+        self.hot = np.zeros(n, bool)
+        self.wrong = np.zeros(n, bool)
+        self.double = np.zeros(n, bool)
+        self.late = np.zeros(n, bool)
+        self.bus_off = False
+        self._delayed: deque[tuple[float, np.ndarray]] = deque()
+
+    def fault(self, name: str, on: bool, module: int = 0) -> bool:
+        """Switch a fault of one module (from 1; 0 = module 1). False when there is none of this name."""
+        masks = {
+            "module-dead": self.dead,
+            "silent": self.silent,
+            "stuck": self.stuck,
+            "over-temperature": self.hot,
+            "wrong-value": self.wrong,
+            "duplicate-id": self.double,
+            "late-frames": self.late,
+        }
+        if name == "bus-off":
+            self.bus_off = on
+            return True
+        if name not in masks or not 0 <= module <= self.count:
+            return False
+        masks[name][max(module, 1) - 1] = on
+        return True
+
+    def command(
+        self, index: np.ndarray, voltage_v: np.ndarray, current_a: np.ndarray, enable: np.ndarray, now_s: float
+    ) -> None:
+        """Valid set-points for the modules at ``index``."""
+        self.setpoint_v[index] = voltage_v
+        self.setpoint_a[index] = current_a
+        self.enable[index] = enable
+        self.valid_at[index] = now_s
+
+    def step(self, now_s: float, dt_s: float) -> None:
+        """Advance by ``dt_s`` [s]."""
+        self.counter = (self.counter + 1) & 0xFF
+        ambient = np.where(self.hot, 65.0, self.ambient)
+        limit_w = np.interp(ambient, DERATING_C, DERATING_W)
+        failed = self.dead | (limit_w <= 0.0)
+        self.state = np.where(limit_w < RATED_W, codec.State.DERATED, codec.State.RUNNING)
+        fresh = now_s - self.valid_at <= HOLD_S
+        running = self.enable & fresh & ~failed
+        self.state = np.where(running, self.state, codec.State.STANDBY)
+        self.state = np.where(limit_w <= 0.0, codec.State.FAULT, self.state)
+        self.module_faults = np.where(limit_w <= 0.0, int(codec.ModuleFault.OVERTEMPERATURE), 0)
+        self.module_faults |= np.where(fresh, 0, int(codec.ModuleFault.SETPOINT_LOST))
+        volts = np.zeros(self.count)
+        for evse, network in self.networks.items():
+            volts[self._masks[evse]] = network.bank_v
+        self.available = np.minimum(MAX_CURRENT_A, limit_w / np.maximum(volts, 50.0))
+        self.obeyed = np.where(running, np.clip(self.setpoint_a, -self.available, self.available), 0.0)
+        wanted = np.where(self.stuck, self.current, self.obeyed)
+        share = 1.0 - math.exp(-dt_s / LAG_S)
+        self.current = np.where(failed, 0.0, self.current + (wanted - self.current) * share)
+        if self.stuck.any():
+            self.obeyed = np.where(self.stuck, self.current, self.obeyed)
+        for evse, network in self.networks.items():
+            self._network(network, self._masks[evse], running | self.stuck, dt_s)
+        loss = np.abs(self.current) * volts * (1.0 - EFFICIENCY)
+        self.temperature += (ambient + 5.0 + loss * THERMAL_K_PER_W - self.temperature) * dt_s / THERMAL_S
+        self.hours += running * dt_s / 3600.0
+
+    def _network(self, n: Network, mask: np.ndarray, running: np.ndarray, dt_s: float) -> None:
+        on = mask & running
+        count = max(int(mask.sum()), 1)
+        pushed = float(self.current[on].sum())
+        ceiling = float(self.setpoint_v[on].max()) if on.any() else 0.0
+        farad = BANK_FARAD * count
+        car = n.vehicle
+        held = car.connected and car.contactor
+        used = 0.0
+        if n.contactors and held:
+            flow = pushed
+            if pushed > 0.0:
+                flow = min(pushed, max(0.0, (ceiling - car.emf_v) / max(car.resistance_ohm, 1e-3)))
+            n.output_v = n.bank_v = car.emf_v + car.resistance_ohm * flow
+            n.current_a = used = flow
+        else:
+            bleed = BANK_BLEED_OHM / count
+            if n.contactors:  # one node; the vehicle is not on it
+                joint = farad + CABLE_FARAD
+                start = (n.bank_v * farad + n.output_v * CABLE_FARAD) / joint
+                n.bank_v, used = _charge(start, pushed, ceiling, joint, bleed, bool(on.any()), dt_s)
+                n.output_v = n.bank_v
+                n.current_a = max(0.0, (n.bank_v - start) * CABLE_FARAD / dt_s) + n.bank_v / CABLE_BLEED_OHM
+            else:
+                n.bank_v, used = _charge(n.bank_v, pushed, ceiling, farad, bleed, bool(on.any()), dt_s)
+                n.output_v *= math.exp(-dt_s / (CABLE_BLEED_OHM * CABLE_FARAD))
+                if held:
+                    n.output_v = car.emf_v
+                n.current_a = 0.0
+        if pushed:
+            self.current[on] *= used / pushed
+        power = n.output_v * n.current_a
+        n.import_wh += max(power, 0.0) * dt_s / 3600.0
+        n.export_wh += max(-power, 0.0) * dt_s / 3600.0
+        n.module_wh += n.bank_v * float(self.current[mask].sum()) * dt_s / 3600.0
+        n.peak_a = max(n.peak_a, abs(n.current_a))
+        n.max_v = max(n.max_v, n.output_v)
+
+    def status(self, now_s: float) -> tuple[np.ndarray, np.ndarray]:
+        """Status frames that leave now: module index (n) and STATUS records (n)."""
+        frames = np.zeros(self.count, codec.STATUS)
+        volts = np.zeros(self.count)
+        for evse, network in self.networks.items():
+            volts[self._masks[evse]] = network.bank_v
+        noise = self._random.normal(0.0, 0.05, self.count)
+        frames["voltage"] = codec.raw_volts((volts + noise * (volts > 1.0)) * np.where(self.wrong, 0.5, 1.0))
+        frames["current"] = codec.raw_amperes(self.current * self._gain)
+        frames["setpoint"] = codec.raw_amperes(self.obeyed)
+        frames["available"] = np.clip(np.rint(self.available / codec.AMPERE), 0, 65535)
+        frames["faults"] = self.module_faults
+        frames["temperature"] = codec.raw_celsius(self.temperature)
+        frames["ambient"] = codec.raw_celsius(np.where(self.hot, 65.0, self.ambient))
+        frames["state"] = self.state
+        frames["counter"] = self.counter
+        frames["serial_tag"] = self.serial & 0xFFFF
+        if not (self.dead | self.silent | self.late | self.double).any() and not self._delayed:
+            return np.arange(self.count), frames
+        index = np.flatnonzero(~(self.dead | self.silent | self.late))
+        out_index, out = [index], [frames[index]]
+        late = np.flatnonzero(self.late & ~self.dead & ~self.silent)
+        if len(late):
+            # Frames pile up on their way and arrive in clumps.
+            if not self._delayed or now_s - self._delayed[0][0] < LATE_S:
+                self._delayed.append((now_s, late))
+            else:
+                self._delayed.clear()
+                out_index.append(late)
+                out.append(frames[late])
+        double = np.flatnonzero(self.double & ~self.dead)
+        if len(double):
+            twins = frames[double].copy()
+            twins["serial_tag"] ^= 0x5555
+            out_index.append(double)
+            out.append(twins)
+        return np.concatenate(out_index), np.concatenate(out)
+
+    def sensors(self) -> np.ndarray:
+        """SENSOR records of all modules."""
+        frames = np.zeros(self.count, codec.SENSOR)
+        frames["hours"] = np.rint(self.hours / codec.HOUR)
+        frames["input_voltage"] = int(650.0 / codec.VOLT)
+        frames["efficiency"] = int(EFFICIENCY * 1e4)
+        frames["serial"] = self.serial
+        frames["firmware"] = 0x0100
+        return frames
+
+
+def _charge(
+    voltage: float, current: float, ceiling: float, farad: float, bleed_ohm: float, on: bool, dt_s: float
+) -> tuple[float, float]:
+    """Voltage of a capacitor after ``dt_s`` and the mean current it took from the modules."""
+    if on and voltage <= ceiling and current > 0.0:
+        after = min(voltage + current * dt_s / farad, ceiling)
+        return after, (after - voltage) * farad / dt_s
+    floor = ceiling if on else 0.0
+    after = floor + (voltage - floor) * math.exp(-dt_s / (bleed_ohm * farad))
+    return after, 0.0
