@@ -1,9 +1,16 @@
 """The EXI codec on its own: known messages, the shape of trees, errors."""
 
-import pytest
+import json
+import subprocess
+import sys
 
-from robot_charger.v2g.exi import ExiDecodeError, ExiEncodeError, decode, encode
+import pytest
+from click.testing import CliRunner
+
+from robot_charger.v2g.exi import ExiDecodeError, ExiEncodeError, decode, encode, guess
 from robot_charger.v2g.exi.adapter import ExiCodec
+from robot_charger.v2g.exi.cli import exi
+from robot_charger.v2g.exi.trace import trace
 
 HEADER = {"SessionID": "C08CDF36985A7190"}
 
@@ -54,3 +61,121 @@ def test_decoding_names_the_bit():
     with pytest.raises(ExiDecodeError) as caught:
         decode(bytes.fromhex("809802302337"), "iso15118_2")
     assert caught.value.path == "V2G_Message/Header/SessionID"
+
+
+@pytest.mark.parametrize("text", ["", "x", "ü€\U0001f600", "a b"])
+def test_text(text):
+    tree = {"AuthorizationReq": {"Id": text}}
+    assert decode(encode(tree, "iso15118_2"), "iso15118_2", fragment=True) == tree
+
+
+def test_an_empty_value_is_an_early_end():
+    """EXIficient has no characters to write there and takes the way that the schema does not foresee."""
+    data = encode(iso2({"SessionSetupReq": {"EVCCID": ""}}), "iso15118_2")
+    assert data.hex() == "809802302337cda6169c6411d400"
+    assert decode(data, "iso15118_2") == iso2({"SessionSetupReq": {"EVCCID": ""}})
+
+
+def test_bytes_are_taken_for_binary_values():
+    tree = iso2({"SessionSetupReq": {"EVCCID": bytes.fromhex("0123456789ab")}})
+    assert encode(tree, "iso15118_2").hex() == KNOWN[0][2]
+
+
+def test_none_and_empty_lists_are_absent():
+    content = {"ResponseCode": "Failed_NoNegotiation"}
+    data = encode({"supportedAppProtocolRes": {**content, "SchemaID": None}}, "app_protocol")
+    assert decode(data, "app_protocol") == {"supportedAppProtocolRes": content}
+    with pytest.raises(ExiEncodeError, match="lacks AppProtocol"):
+        encode({"supportedAppProtocolReq": {"AppProtocol": []}}, "app_protocol")
+
+
+BAD_VALUES = [
+    ({"ResponseCode": "Perhaps"}, "'Perhaps' is none of OK_SuccessfulNegotiation"),
+    ({"ResponseCode": "Failed_NoNegotiation", "SchemaID": 256}, "SchemaID: 256 is outside 0..255"),
+    ({"ResponseCode": "Failed_NoNegotiation", "SchemaID": "1"}, "SchemaID: '1' is not an integer"),
+    ({"ResponseCode": "Failed_NoNegotiation", "SchemaID": True}, "SchemaID: True is not an integer"),
+    ("Failed_NoNegotiation", "is not a dict"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_VALUES)
+def test_bad_value(content, message):
+    with pytest.raises(ExiEncodeError, match=message):
+        encode({"supportedAppProtocolRes": content}, "app_protocol")
+
+
+def test_too_many():
+    protocol = {
+        "ProtocolNamespace": "urn:x",
+        "VersionNumberMajor": 1,
+        "VersionNumberMinor": 0,
+        "SchemaID": 1,
+        "Priority": 1,
+    }
+    assert encode({"supportedAppProtocolReq": {"AppProtocol": [protocol] * 20}}, "app_protocol")
+    with pytest.raises(ExiEncodeError, match="AppProtocol: occurs 21 times"):
+        encode({"supportedAppProtocolReq": {"AppProtocol": [protocol] * 21}}, "app_protocol")
+
+
+def test_acdp():
+    """The package's codec has no way to these messages."""
+    tree = {
+        "ACDP_VehiclePositioningRes": {
+            "Header": {"SessionID": "C08CDF36985A7190", "TimeStamp": 1795378551},
+            "ResponseCode": "OK",
+            "EVSEProcessing": "Ongoing",
+            "EVSEPositioningSupport": True,
+            "EVRelativeXDeviation": -120,
+            "EVRelativeYDeviation": 35,
+            "ContactWindowXc": 100,
+            "ContactWindowYc": 100,
+            "EVInChargePosition": False,
+        }
+    }
+    codec = ExiCodec()
+    namespace = "urn:iso:std:iso:15118:-20:ACDP"
+    assert json.loads(codec.decode(codec.encode(json.dumps(tree), namespace), namespace)) == tree
+
+
+def test_guess_finds_schema_and_fragment():
+    for schema, tree, octets in KNOWN:
+        best = guess(bytes.fromhex(octets))[0]
+        assert (best.schema, best.tree) == (schema, tree)
+    with pytest.raises(ExiDecodeError):
+        guess(b"\x80\xff\xff")
+
+
+@pytest.mark.parametrize(("schema", "tree", "octets"), KNOWN)
+def test_trace_accounts_for_every_bit(schema, tree, octets):
+    steps = list(trace(bytes.fromhex(octets), schema, "V2G_Message" not in tree))
+    assert "".join(bits for bits, _, _ in steps) == format(int(octets, 16), f"0{4 * len(octets)}b")
+
+
+def test_command_line():
+    octets = KNOWN[0][2]
+    result = CliRunner().invoke(exi, ["decode", f"01fe8001{len(octets) // 2:08x}{octets}"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == KNOWN[0][1]
+    encoded = CliRunner().invoke(exi, ["encode", "--schema", "iso15118_2"], input=result.stdout)
+    assert encoded.stdout.strip() == octets
+    assert CliRunner().invoke(exi, ["decode", "--bits", octets]).stdout.startswith("10000000  EXI header\n")
+    assert CliRunner().invoke(exi, ["decode", "80ff"]).exit_code == 1
+    assert CliRunner().invoke(exi, ["decode", "nonsense"]).exit_code == 2
+
+
+LOAD = """
+import time
+start = time.perf_counter()
+from robot_charger.v2g.exi import codec
+for name in codec.NAMESPACES:
+    codec.grammar(name)
+print(time.perf_counter() - start)
+"""
+
+
+def test_loading_is_quick():
+    """All grammars in 150 ms, import included; no schema is parsed, no Java, no XML."""
+    seconds = min(float(subprocess.check_output([sys.executable, "-c", LOAD])) for _ in range(3))
+    assert seconds < 0.15
+    modules = f"{LOAD}\nimport sys\nassert not {{'xml', 'py4j', 'iso15118'}} & sys.modules.keys()"
+    subprocess.check_call([sys.executable, "-c", modules])

@@ -14,6 +14,7 @@ when decoding, so that the station answers such a message instead of dropping th
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -214,12 +215,12 @@ def _unexpected(bits: str, position: int, state: _State) -> str:
     return f"event code {bits[position : position + state.width]} where {_expected(state)} is expected"
 
 
-def _write(out: list[str], state: _State, tree: Any) -> None:
+def _write(out: list[str], state: _State | None, tree: Any) -> None:
     """Append the bits of one element's content."""
     if type(tree) is not dict:
         raise ExiEncodeError(f"{tree!r} is not a dict of elements")
     done: dict[str, int] = {}  # name -> how many of them are written
-    while True:
+    while state is not None:
         for name, prefix, content, write, many, after in state.writes:
             value = tree.get(name)
             if value is None:
@@ -243,15 +244,13 @@ def _write(out: list[str], state: _State, tree: Any) -> None:
             except ExiError as error:
                 error.within(name)
                 raise
+            state = after
             break
         else:
             if state.end is None:
                 raise ExiEncodeError(f"lacks {_expected(state)}")
             out.append(state.end)
             break
-        if after is None:
-            break
-        state = after
     if len(done) != len(tree) or max(done.values(), default=1) > 1:
         _refuse_leftovers(tree, done)
 
@@ -330,3 +329,39 @@ def decode(data: bytes, schema: str, fragment: bool = False) -> Tree:
     What follows the last event is ignored, as the padding is.  Raises :class:`ExiDecodeError`.
     """
     return decode_bits(data, schema, fragment)[0]
+
+
+@dataclass
+class Guess:
+    """One way to read a message whose schema is not known."""
+
+    schema: str
+    fragment: bool
+    tree: Tree
+    spare_bits: int
+    """Bits behind the message: fewer than 8 and all 0 is the usual padding."""
+
+
+def guess(data: bytes) -> list[Guess]:
+    """Every reading of ``data`` that a schema set allows, the likeliest first.
+
+    Likeliest is what uses all bytes, then a document before a fragment, then the order of
+    :data:`NAMESPACES`.  If there is none, raises the :class:`ExiDecodeError` that came latest in the data.
+    """
+    found: list[tuple[bool, Guess]] = []
+    latest: ExiDecodeError | None = None
+    for fragment in (False, True):
+        for name in NAMESPACES:
+            try:
+                tree, used = decode_bits(data, name, fragment)
+            except ExiDecodeError as error:
+                if latest is None or error.position > latest.position:
+                    latest = error
+                continue
+            spare = 8 * len(data) - used
+            padded = spare < 8 and not data[-1] & ((1 << spare) - 1)
+            found.append((not padded, Guess(name, fragment, tree, spare)))
+    if not found:
+        assert latest is not None
+        raise latest
+    return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
