@@ -45,9 +45,9 @@ def config_directory() -> Path:
     candidates = [here.parent / "config", *(p / "share/robot_charger/config" for p in here.parents), Path(sys.prefix) /
                   "share/robot_charger/config"]  # fmt: skip
     for candidate in candidates:
-        if (candidate / "power.yaml").exists():
+        if (candidate / "supervisor.yaml").exists():
             return candidate
-    raise FileNotFoundError("config/power.yaml is in none of: " + ", ".join(str(c) for c in candidates[:2]))
+    raise FileNotFoundError("config/supervisor.yaml is in none of: " + ", ".join(str(c) for c in candidates[:2]))
 
 
 def nodes(
