@@ -1,0 +1,275 @@
+"""What the V2G thread and the rest of the station know of each other, as plain values.
+
+``Station`` flows in (session, supply, limits, permit, meter), ``Vehicle`` flows out (target and link). Both are
+immutable snapshots that are replaced whole, so no reader ever sees half of a change. The numbers are those of
+the messages (msg/VehicleLink.msg, VehicleTarget.msg, SessionState.msg, SupplyState.msg).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any
+
+from robot_charger.common.clock import SECOND, now_ns
+from robot_charger.common.faults import Code
+
+SUPERVISOR_SILENT_S = 1.5  # session/state comes at 5 Hz
+
+
+class LinkPhase(IntEnum):
+    IDLE = 0
+    MATCHING = 1
+    LINKED = 2
+    SESSION = 3
+    PARAMETERS = 4
+    CABLE_CHECK = 5
+    PRECHARGE = 6
+    CHARGING = 7
+    STOPPING = 8
+    WELDING_CHECK = 9
+    ENDED = 10
+    FAILED = 11
+    PAUSED = 12
+
+
+class Purpose(IntEnum):
+    NONE = 0
+    INSULATION_TEST = 1
+    PRECHARGE = 2
+    TRANSFER = 3
+
+
+class SessionPhase(IntEnum):
+    IDLE = 0
+    POSITIONING = 1
+    CONNECTING = 2
+    MATED = 3
+    RELEASED = 4
+    LINKING = 5
+    CABLE_CHECK = 6
+    PRECHARGE = 7
+    CHARGING = 8
+    STOPPING = 9
+    GRASPED = 10
+    DISCONNECTING = 11
+    DEPARTING = 12
+    FAULTED = 13
+    UNAVAILABLE = 14
+
+
+TALKING = frozenset(
+    {
+        SessionPhase.LINKING,
+        SessionPhase.CABLE_CHECK,
+        SessionPhase.PRECHARGE,
+        SessionPhase.CHARGING,
+        SessionPhase.STOPPING,
+    }
+)
+
+
+class Authorization(IntEnum):
+    NONE = 0
+    PENDING = 1
+    ACCEPTED = 2
+    REFUSED = 3
+
+
+class Shutdown(IntEnum):
+    NONE = 0
+    NORMAL = 1
+    ERROR = 2
+    EMERGENCY = 3
+
+
+class Insulation(IntEnum):
+    UNKNOWN = 0
+    TESTING = 1
+    VALID = 2
+    WARNING = 3
+    FAULT = 4
+    SELF_TEST_FAILED = 5
+
+
+class Lock(IntEnum):
+    UNKNOWN = 0
+    UNLOCKED = 1
+    LOCKED = 2
+    FAULT = 3
+
+
+@dataclass(frozen=True)
+class Station:
+    """What the station says to the vehicle's conversation. Positive current flows into the vehicle."""
+
+    # session/state
+    session_stamp_ns: int = 0
+    session_id: str = ""
+    phase: int = SessionPhase.IDLE
+    authorization: int = Authorization.NONE
+    stop_requested: bool = False
+    shutdown: int = Shutdown.NONE
+    # power/permit
+    permit_number: int = 0
+    permit_purpose: int = Purpose.NONE
+    permit_max_voltage_v: float = 0.0
+    permit_max_current_a: float = 0.0
+    permit_max_power_w: float = 0.0
+    permit_min_current_a: float = 0.0
+    permit_min_power_w: float = 0.0
+    # power/state
+    voltage_v: float = 0.0
+    current_a: float = 0.0
+    contactors_closed: bool = False
+    insulation: int = Insulation.UNKNOWN
+    insulation_permit_number: int = 0
+    voltage_limited: bool = False
+    current_limited: bool = False
+    power_limited: bool = False
+    # power/limits
+    supply_available: bool = False
+    max_voltage_v: float = 0.0
+    min_voltage_v: float = 0.0
+    max_current_a: float = 0.0
+    min_current_a: float = 0.0
+    max_power_w: float = 0.0
+    max_export_current_a: float = 0.0
+    max_export_power_w: float = 0.0
+    current_ripple_a: float = 1.0
+    # backend/limit
+    backend_max_current_a: float = math.inf
+    backend_max_power_w: float = math.inf
+    backend_min_power_w: float = 0.0
+    # power/meter
+    meter_valid: bool = False
+    meter_serial: str = ""
+    meter_import_wh: float = 0.0
+    meter_export_wh: float = 0.0
+    meter_time_s: float = 0.0  # wall clock of the reading [s since 1970]
+    # pilot/state: 0 unknown, 1 A ... 6 F, 7 fault
+    pilot: int = 0
+    pilot_pwm: bool = False
+    # robot/state, for ACDP
+    arm: str = ""  # home, moving, end: where the charging device is
+
+    @property
+    def talking(self) -> bool:
+        """The supervisor wants a conversation with this vehicle."""
+        return self.phase in TALKING and bool(self.session_id)
+
+    def supervisor_silent(self) -> bool:
+        return now_ns() - self.session_stamp_ns > SUPERVISOR_SILENT_S * SECOND
+
+    @property
+    def stopping(self) -> bool:
+        """The vehicle shall end the transfer: on request, on a shutdown, or because nobody permits it any more."""
+        return (
+            self.stop_requested
+            or self.shutdown != Shutdown.NONE
+            or self.phase in (SessionPhase.STOPPING, SessionPhase.FAULTED)
+            or self.supervisor_silent()
+        )
+
+    def announced(self) -> tuple[float, float, float]:
+        """Voltage [V], current [A] and power [W] to announce: the smallest of supply, back end and permit.
+
+        The permit counts once it permits transfer; before, it says only what the test or precharge may draw.
+        """
+        voltage, current, power = self.max_voltage_v, self.max_current_a, self.max_power_w
+        if not self.supply_available:
+            current = power = 0.0
+        current = min(current, self.backend_max_current_a)
+        power = min(power, self.backend_max_power_w)
+        if self.permit_purpose == Purpose.TRANSFER:
+            voltage = min(voltage, self.permit_max_voltage_v)
+            current = min(current, self.permit_max_current_a)
+            power = min(power, self.permit_max_power_w)
+        return max(voltage, 0.0), max(current, 0.0), max(power, 0.0)
+
+    def announced_export(self) -> tuple[float, float]:
+        """Current [A] and power [W] that may flow out of the vehicle, both positive, 0 = none."""
+        current, power = self.max_export_current_a, self.max_export_power_w
+        if not self.supply_available:
+            return 0.0, 0.0
+        if self.permit_purpose == Purpose.TRANSFER:
+            current = min(current, max(0.0, -self.permit_min_current_a))
+            power = min(power, max(0.0, -self.permit_min_power_w))
+        return max(current, 0.0), max(power, 0.0)
+
+
+@dataclass(frozen=True)
+class Vehicle:
+    """What the vehicle says, for vehicle/target and vehicle/link."""
+
+    session_id: str = ""
+    protocol: str = ""
+    # vehicle/target
+    purpose: int = Purpose.NONE
+    voltage_v: float = 0.0
+    current_a: float = 0.0
+    stamp_ns: int = 0  # when the vehicle's last message arrived, CLOCK_MONOTONIC
+    timeout_ms: int = 5000
+    # both
+    max_voltage_v: float = 0.0
+    max_current_a: float = 0.0
+    max_power_w: float = 0.0
+    # vehicle/link
+    phase: int = LinkPhase.IDLE
+    matched: bool = False
+    match_seconds: float = 0.0
+    ready: bool = False
+    lock: int = Lock.UNKNOWN
+    soc: float = -1.0
+    energy_capacity_wh: float = 0.0
+    remaining_s: float = -1.0
+    bidirectional: bool = False
+    identity: str = ""
+    contract: bool = False
+    error: int = Code.NONE
+    text: str = ""
+    messages_in: int = 0
+    messages_out: int = 0
+    messages_bad: int = 0
+
+
+# A change of these is published at once; messages and stamps alone wait for the next period.
+_TARGET = ("purpose", "voltage_v", "current_a", "max_voltage_v", "max_current_a", "max_power_w", "session_id")
+_LINK = ("phase", "matched", "ready", "lock", "error", "protocol", "session_id", "contract", "bidirectional")
+
+
+class Bridge:
+    """The two snapshots. ``on_target`` and ``on_link`` are called in the V2G thread on a change that matters."""
+
+    def __init__(self) -> None:
+        self.station = Station()
+        self.vehicle = Vehicle()
+        self.on_target: Callable[[Vehicle], None] = lambda vehicle: None
+        self.on_link: Callable[[Vehicle], None] = lambda vehicle: None
+        self._station_lock = threading.Lock()
+        self._vehicle_lock = threading.Lock()
+
+    def inform(self, **changes: Any) -> None:
+        """The station side: new values of ``Station`` fields."""
+        with self._station_lock:
+            self.station = replace(self.station, **changes)
+
+    def say(self, **changes: Any) -> None:
+        """The V2G side: new values of ``Vehicle`` fields."""
+        with self._vehicle_lock:
+            before = self.vehicle
+            after = self.vehicle = replace(before, **changes)
+        if any(getattr(before, name) != getattr(after, name) for name in _TARGET):
+            self.on_target(after)
+        if any(getattr(before, name) != getattr(after, name) for name in _LINK):
+            self.on_link(after)
+
+    def begin(self, session_id: str) -> None:
+        """Forget the last vehicle."""
+        with self._vehicle_lock:
+            self.vehicle = Vehicle(session_id=session_id)
+        self.on_target(self.vehicle)
+        self.on_link(self.vehicle)

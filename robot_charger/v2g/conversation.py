@@ -1,0 +1,155 @@
+"""From the vehicle's discovery request to the end of its session, over one link."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from iso15118.secc.secc_settings import Config
+from iso15118.shared.messages.enums import AuthEnum, Protocol
+
+from robot_charger.common.clock import now_ns
+from robot_charger.common.faults import Code
+from robot_charger.common.plc_link import LinkError
+from robot_charger.v2g.bridge import Bridge, LinkPhase
+from robot_charger.v2g.controller import Controller
+from robot_charger.v2g.discovery import Counters, Discovery
+from robot_charger.v2g.parameters import V2gParameters
+from robot_charger.v2g.session import Outcome, Session
+
+# How long a matched vehicle may take to open a session (V2G_EVCC_CommunicationSetup_Timeout).
+SETUP_S = 20.0
+PACKAGE_PROTOCOLS = {
+    "din70121": Protocol.DIN_SPEC_70121,
+    "iso15118-2": Protocol.ISO_15118_2,
+    "iso15118-20": Protocol.ISO_15118_20_DC,
+}
+
+
+class Conversation:
+    """``open()`` once, ``hold()`` for each matched vehicle, ``finish()`` after it."""
+
+    def __init__(
+        self,
+        interface: str,
+        parameters: V2gParameters,
+        bridge: Bridge,
+        record: Callable[[str, str, Any], None],
+        context: ssl.SSLContext | None,
+    ) -> None:
+        self.parameters = parameters
+        self.bridge = bridge
+        self.turnaround_s: list[float] = []
+        self.loop_turnaround_s: list[float] = []
+        self._record = record
+        self._context = context
+        self._interface = interface
+        self._discovery = Discovery(interface, self._connected, context, parameters.tls__required)
+        self._session: Session | None = None
+        self._running: asyncio.Task[Outcome] | None = None
+        self._outcome: asyncio.Future[Outcome] | None = None
+        self._open_since = 0
+
+    @property
+    def counters(self) -> Counters:
+        return self._discovery.counters
+
+    async def open(self) -> None:
+        if not self._interface:
+            raise LinkError("the PLC link is virtual: name a network interface for V2G by the parameter interface")
+        if self.parameters.tls__required and self._context is None:
+            raise LinkError("tls.required is true but there are no certificates: set tls.directory")
+        await self._discovery.open()
+
+    async def close(self) -> None:
+        self._discovery.close()
+        await self._drop()
+
+    async def hold(self) -> Outcome:
+        """Be discovered and talk until a session has ended, or none has begun in time."""
+        self._outcome = asyncio.get_running_loop().create_future()
+        self._open_since = now_ns()
+        self._discovery.answering = True
+        try:
+            while not self._outcome.done():
+                await asyncio.wait({self._outcome}, timeout=0.5)
+                waiting = now_ns() - self._open_since > SETUP_S * 1e9
+                if waiting and self._running is None and not self._outcome.done():
+                    text = f"the vehicle opened no V2G session within {SETUP_S:g} s of the match"
+                    return Outcome(False, False, False, Code.V2G_TIMEOUT, text)
+            return self._outcome.result()
+        except asyncio.CancelledError:
+            await self._drop()
+            raise
+        finally:
+            self._discovery.answering = False
+            self._outcome = None
+
+    async def finish(self) -> None:
+        """Let the last answer through and close."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _drop(self) -> None:
+        running, self._running = self._running, None
+        if running is not None and not running.done():
+            running.cancel()
+            await asyncio.wait({running})
+        if self._session is not None:
+            self._session.writer.transport.abort()
+            self._session = None
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._session is not None and (self._session.begun or self._running is None):
+            self.counters.connections_refused += 1  # a session runs: this is another one's vehicle
+            writer.transport.abort()
+            return
+        await self._drop()  # something connected before and said nothing of use
+        if self._outcome is None:
+            writer.transport.abort()
+            return
+        controller = Controller(self.bridge, self.parameters)
+        session = Session((reader, writer), self._config(writer), controller, self._record)
+        self._session = session
+        self._running = asyncio.ensure_future(session.run())
+        self._running.add_done_callback(lambda task: self._on_done(session, task))
+
+    def _on_done(self, session: Session, task: asyncio.Task[Outcome]) -> None:
+        if session is not self._session:
+            return
+        self._running = None
+        self.turnaround_s = list(session.turnaround_s)
+        self.loop_turnaround_s = list(session.loop_turnaround_s)
+        if task.cancelled():
+            return
+        outcome = task.result()
+        if outcome.begun and self._outcome is not None:
+            if not self._outcome.done():
+                self._outcome.set_result(outcome)
+            return
+        # Nothing of a vehicle yet: a port scanner, or one that tries again. Go on listening.
+        session.writer.transport.abort()
+        self._session = None
+        self._open_since = now_ns()
+        if self.bridge.vehicle.phase == LinkPhase.LINKED:
+            self.bridge.say(text=f"a connection came to nothing: {outcome.text}"[:200])
+
+    def _config(self, writer: asyncio.StreamWriter) -> Config:
+        """What may be spoken on this connection: no DIN over TLS, no -20 without TLS 1.3 and a client certificate."""
+        names = list(self.parameters.protocols)
+        tls: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
+        if tls is not None:
+            names = [name for name in names if name != "din70121"]
+            if tls.version() != "TLSv1.3" or not tls.getpeercert(binary_form=True):
+                names = [name for name in names if name != "iso15118-20"]
+        config = Config()
+        config.supported_protocols = [PACKAGE_PROTOCOLS[name] for name in names]
+        config.supported_auth_options = [AuthEnum.EIM] + ([AuthEnum.PNC] if self.parameters.pnc and tls else [])
+        config.allow_cert_install_service = False
+        config.free_charging_service = False
+        config.enforce_tls = self.parameters.tls__required
+        return copy.copy(config)

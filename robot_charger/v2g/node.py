@@ -1,0 +1,285 @@
+"""The v2g node: SLAC (ISO 15118-3) and SECC (DIN 70121, ISO 15118-2 and -20) of one EVSE.
+
+Publishes (in /evseN): vehicle/target (20 Hz and on change), vehicle/link (10 Hz and on change), v2g/record.
+Subscribes (in /evseN): session/state, power/state, power/limits, power/permit, power/meter, pilot/state,
+backend/limit. Parameters: :class:`robot_charger.v2g.parameters.V2gParameters`.
+
+``python -m robot_charger.v2g.node --ros-args -r __ns:=/evse1``
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+from pathlib import Path
+
+from robot_charger.v2g import desk_link
+
+desk_link.join()  # before an import starts a thread (numpy does)
+
+from robot_charger import msg  # noqa: E402
+from robot_charger.common.clock import Ticker, now_ns  # noqa: E402
+from robot_charger.common.faults import FaultReport  # noqa: E402
+from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run  # noqa: E402
+from robot_charger.common.plc_link import LinkError, PlcLink  # noqa: E402
+from robot_charger.common.topics import fill  # noqa: E402
+from robot_charger.common.wires import RUN_DIRECTORY, run_directory  # noqa: E402
+from robot_charger.v2g import codec  # noqa: E402
+from robot_charger.v2g.bridge import Bridge, LinkPhase, Vehicle  # noqa: E402
+from robot_charger.v2g.parameters import V2gParameters  # noqa: E402
+from robot_charger.v2g.worker import Worker  # noqa: E402
+
+TARGET_PERIOD_S = 0.05
+
+
+class V2gNode(StationNode):
+    def __init__(self) -> None:
+        super().__init__("v2g", V2gParameters)
+        self.bridge = Bridge()
+        self._worker: Worker | None = None
+        self._running = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._number = 0
+        self._lock = threading.Lock()
+        self._targets = self.publisher("vehicle/target", self.evse)
+        self._links = self.publisher("vehicle/link", self.evse)
+        self.subscribe("session/state", self._on_session, self.evse)
+        self.subscribe("power/state", self._on_supply, self.evse)
+        self.subscribe("power/limits", self._on_limits, self.evse)
+        self.subscribe("power/permit", self._on_permit, self.evse)
+        self.subscribe("power/meter", self._on_meter, self.evse)
+        self.subscribe("pilot/state", self._on_pilot, self.evse)
+        self.subscribe("backend/limit", self._on_limit, self.evse)
+
+    # Life cycle.
+    def configure(self) -> None:
+        if not self.evse:
+            raise StartError("v2g belongs to one EVSE: start it in a namespace /evseN, __ns:=/evse1")
+        link = self._link()
+        if link is None:
+            self.get_logger().warning("no PLC link on this desk: no vehicle can be spoken to")
+            return
+        context = self._tls_context()
+        codec.prepare(self.parameters.tls__directory)
+        self._worker = Worker(str(self.evse), link, self.parameters, self.bridge, self._on_report, context=context)
+        try:
+            self._worker.start()
+        except LinkError as error:
+            self._worker = None
+            raise StartError(str(error)) from error
+        self.bridge.on_target = self._publish_target
+        self.bridge.on_link = self._publish_link
+        self._running.set()
+        self._thread = threading.Thread(target=self._publish, name="v2g-topics", daemon=True)
+        self._thread.start()
+
+    def activate(self) -> None:
+        if self._worker is None:
+            return
+        self.get_logger().info(f"PLC link: {self._transport()}; protocols {', '.join(self.parameters.protocols)}")
+
+    def deactivate(self) -> None:
+        self.bridge.inform(phase=0, session_id="")  # the conversation ends
+
+    def cleanup(self) -> None:
+        self._running.clear()
+        if self._worker:
+            self._worker.stop()
+            self._worker = None
+        if self._thread:
+            self._thread.join(timeout=1.0)
+            self._thread = None
+        self.bridge.on_target = self.bridge.on_link = lambda vehicle: None
+
+    def make_safe(self) -> None:
+        self.bridge.say(purpose=0, voltage_v=0.0, current_a=0.0)
+        self.cleanup()
+
+    def diagnose(self) -> Diagnosis:
+        vehicle = self.bridge.vehicle
+        values: dict[str, object] = {
+            "slac.transport": self._transport(),
+            "phase": LinkPhase(vehicle.phase).name.lower(),
+            "protocol": vehicle.protocol,
+            "messages": f"{vehicle.messages_in} in, {vehicle.messages_out} out",
+        }
+        if self._worker is None:
+            return (WARN if self.active else OK), "", values
+        values.update(self._worker.status.values)
+        if not self._worker.alive:
+            return ERROR, "the V2G thread has ended", values
+        return OK, vehicle.text, values
+
+    def _link(self) -> PlcLink | None:
+        """The link to use; None on a desk whose EVSE has no PLC modem (its vehicles speak something else)."""
+        if self.parameters.link == "none":
+            return None
+        if RUN_DIRECTORY in os.environ:
+            link = desk_link.joined()
+            if link is None:
+                return None
+            if link.transport == "virtual":
+                return PlcLink.read(run_directory(), self.evse, "evse", self.parameters.interface)
+            return link
+        if not self.parameters.interface:
+            raise StartError("parameter interface names no PLC interface, and there is no simulation")
+        return PlcLink("interface", "evse", self.parameters.interface)
+
+    def _transport(self) -> str:
+        return self._worker.link.transport if self._worker else ""
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        directory = self.parameters.tls__directory
+        if not directory:
+            if self.parameters.tls__required:
+                raise StartError("tls.required is true but tls.directory names no certificates")
+            return None
+        from robot_charger.v2g import pki
+
+        try:
+            return pki.station_context(Path(directory))
+        except (OSError, ValueError, ssl.SSLError) as error:
+            raise StartError(f"tls.directory {directory}: {error}") from error
+
+    # Out.
+    def _publish(self) -> None:
+        ticker = Ticker(TARGET_PERIOD_S)
+        count = 0
+        while self._running.is_set():
+            ticker.wait()
+            count += 1
+            self._publish_target(self.bridge.vehicle)
+            if count % 2 == 0:
+                self._publish_link(self.bridge.vehicle)
+
+    def _publish_target(self, vehicle: Vehicle) -> None:
+        with self._lock:
+            self._number += 1
+            self._targets.publish(
+                fill(
+                    msg.VehicleTarget(),
+                    stamp_ns=now_ns(),
+                    number=self._number,
+                    session_id=vehicle.session_id,
+                    protocol=vehicle.protocol,
+                    purpose=vehicle.purpose,
+                    voltage_v=vehicle.voltage_v,
+                    current_a=vehicle.current_a,
+                    max_voltage_v=vehicle.max_voltage_v,
+                    max_current_a=vehicle.max_current_a,
+                    max_power_w=vehicle.max_power_w,
+                    vehicle_stamp_ns=vehicle.stamp_ns,
+                    vehicle_timeout_ms=vehicle.timeout_ms,
+                )
+            )
+
+    def _publish_link(self, vehicle: Vehicle) -> None:
+        with self._lock:
+            self._links.publish(
+                fill(
+                    msg.VehicleLink(),
+                    stamp_ns=now_ns(),
+                    session_id=vehicle.session_id,
+                    protocol=vehicle.protocol,
+                    phase=vehicle.phase,
+                    transport=self._transport(),
+                    matched=vehicle.matched,
+                    match_seconds=vehicle.match_seconds,
+                    vehicle_ready=vehicle.ready,
+                    lock=vehicle.lock,
+                    soc=vehicle.soc,
+                    energy_capacity_wh=vehicle.energy_capacity_wh,
+                    remaining_s=vehicle.remaining_s,
+                    vehicle_max_voltage_v=vehicle.max_voltage_v,
+                    vehicle_max_current_a=vehicle.max_current_a,
+                    vehicle_max_power_w=vehicle.max_power_w,
+                    bidirectional=vehicle.bidirectional,
+                    identity=vehicle.identity,
+                    contract=vehicle.contract,
+                    error=vehicle.error,
+                    text=vehicle.text,
+                    messages_in=vehicle.messages_in,
+                    messages_out=vehicle.messages_out,
+                    messages_bad=vehicle.messages_bad,
+                )
+            )
+
+    def _on_report(self, report: FaultReport) -> None:
+        self.report(report, session_id=self.bridge.vehicle.session_id)
+
+    # In.
+    def _on_session(self, state: msg.SessionState) -> None:
+        if not self.active:
+            return
+        self.bridge.inform(
+            session_stamp_ns=state.stamp_ns,
+            session_id=state.session_id,
+            phase=state.phase,
+            authorization=state.authorization,
+            stop_requested=state.stop_requested,
+            shutdown=state.shutdown,
+        )
+
+    def _on_supply(self, state: msg.SupplyState) -> None:
+        self.bridge.inform(
+            voltage_v=state.voltage_v,
+            current_a=state.current_a,
+            contactors_closed=state.contactors_closed,
+            insulation=state.insulation,
+            insulation_permit_number=state.insulation_permit_number,
+            voltage_limited=state.voltage_limited,
+            current_limited=state.current_limited,
+            power_limited=state.power_limited,
+        )
+
+    def _on_limits(self, limits: msg.SupplyLimits) -> None:
+        self.bridge.inform(
+            supply_available=limits.available,
+            max_voltage_v=limits.max_voltage_v,
+            min_voltage_v=limits.min_voltage_v,
+            max_current_a=limits.max_current_a,
+            min_current_a=limits.min_current_a,
+            max_power_w=limits.max_power_w,
+            max_export_current_a=limits.max_export_current_a,
+            max_export_power_w=limits.max_export_power_w,
+            current_ripple_a=limits.current_ripple_a,
+        )
+
+    def _on_permit(self, permit: msg.ChargePermit) -> None:
+        self.bridge.inform(
+            permit_number=permit.number,
+            permit_purpose=permit.purpose,
+            permit_max_voltage_v=permit.max_voltage_v,
+            permit_max_current_a=permit.max_current_a,
+            permit_max_power_w=permit.max_power_w,
+            permit_min_current_a=permit.min_current_a,
+            permit_min_power_w=permit.min_power_w,
+        )
+
+    def _on_meter(self, reading: msg.MeterReading) -> None:
+        self.bridge.inform(
+            meter_valid=reading.valid,
+            meter_serial=reading.serial,
+            meter_import_wh=reading.import_wh,
+            meter_export_wh=reading.export_wh,
+            meter_time_s=reading.time.sec + reading.time.nanosec / 1e9,
+        )
+
+    def _on_pilot(self, state: msg.PilotState) -> None:
+        self.bridge.inform(pilot=state.state, pilot_pwm=state.pwm)
+
+    def _on_limit(self, limit: msg.ChargingLimit) -> None:
+        self.bridge.inform(
+            backend_max_current_a=limit.max_current_a,
+            backend_max_power_w=limit.max_power_w,
+            backend_min_power_w=limit.min_power_w,
+        )
+
+
+def main() -> None:
+    run(V2gNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Parameters of the v2g node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robot_charger.common.parameters import parameter
+
+PROTOCOLS = ("din70121", "iso15118-2", "iso15118-20")
+
+
+@dataclass(frozen=True)
+class V2gParameters:
+    link: str = parameter(
+        "plc", "none: this EVSE speaks to no vehicle over a PLC modem (CHAdeMO alone)", choices=("plc", "none")
+    )
+    interface: str = parameter("", "network interface of the PLC modem; on a desk, for V2G on a virtual link")
+    protocols: list[str] = parameter(
+        ["iso15118-20", "iso15118-2", "din70121"], "protocols offered to the vehicle", choices=PROTOCOLS
+    )
+    evse_id: str = parameter("DE*EKX*E1", "EVSE id of ISO 15118 (country, operator, E, number)")
+    evse_id_din: str = parameter("49A89A6360", "EVSE id of DIN SPEC 91286 as hexadecimal digits")
+    vehicle_timeout_ms: int = parameter(
+        5000,
+        "a vehicle message older than this counts as silence in DIN 70121 and ISO 15118-2",
+        unit="ms",
+        low=250,
+        high=60_000,
+    )
+    vehicle_timeout_20_ms: int = parameter(
+        500, "the same in the charge loop of ISO 15118-20 (V2G_SECC_Sequence_Timeout_ChargeLoop)", unit="ms",
+        low=100, high=60_000,
+    )  # fmt: skip
+    stop_grace_s: float = parameter(
+        10.0, "time a vehicle has to end the session after EVSENotification StopCharging", unit="s", low=1.0, high=60.0
+    )
+    authorization_timeout_s: float = parameter(
+        150.0, "longest wait for an authorisation before it counts as refused", unit="s", low=1.0, high=600.0
+    )
+    slac__settle_s: float = parameter(10.0, "pause after the modem took a new key", unit="s", low=0.0, high=30.0)
+    slac__timeout_s: float = parameter(
+        40.0, "longest wait for a match (TT_EVSE_SLAC_init, 20 to 50)", unit="s", low=1.0, high=120.0
+    )
+    tls__required: bool = parameter(True, "refuse vehicles that do not offer TLS; false allows plain TCP", unsafe=False)
+    tls__directory: str = parameter("", "directory of the station's certificates, empty = no TLS")
+    pnc: bool = parameter(False, "offer Plug and Charge where TLS is spoken")
+    bidirectional: bool = parameter(True, "offer DC_BPT where the supply can export")
+    privacy__publish_identity: bool = parameter(
+        False, "publish the vehicle's EVCCID on vehicle/link (Autocharge needs it)", unsafe=True
+    )

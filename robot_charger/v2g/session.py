@@ -1,0 +1,292 @@
+"""One vehicle's V2G session on a TCP or TLS connection: the iso15118 package's states behind our own framing.
+
+The package reads up to 7000 bytes and takes them for one message, keeps a connection open five seconds after
+its end, and cannot be told to stop. Here messages are cut by their V2GTP length, however TCP splits or joins
+them; every answer is timed; and the session ends when the station says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from iso15118.secc.comm_session_handler import SECCCommunicationSession
+from iso15118.secc.states import iso15118_2_states
+from iso15118.shared.exceptions import EXIDecodingError, InvalidV2GTPMessageError, V2GMessageValidationError
+from iso15118.shared.exi_codec import EXI
+from iso15118.shared.messages.enums import Protocol
+from iso15118.shared.messages.iso15118_2.body import CurrentDemandRes
+from iso15118.shared.messages.v2gtp import V2GTPMessage
+from iso15118.shared.states import Pause, Terminate
+
+from robot_charger.common.faults import Code
+from robot_charger.v2g import v2gtp
+from robot_charger.v2g.bridge import LinkPhase, Lock, Purpose, Shutdown
+from robot_charger.v2g.controller import Controller
+
+SETUP_TIMEOUT_S = 18.0  # V2G_SECC_CommunicationSetup_Performance_Time
+CLOSE_WAIT_S = 2.0  # for the vehicle to close TCP after SessionStopRes
+EMERGENCY_GRACE_S = 1.0  # for one last answer that names the emergency
+
+NAMES = {
+    Protocol.DIN_SPEC_70121: "din70121",
+    Protocol.ISO_15118_2: "iso15118-2",
+    Protocol.ISO_15118_20_DC: "iso15118-20",
+    Protocol.ISO_15118_20_AC: "iso15118-20",
+    Protocol.ISO_15118_20_ACDP: "iso15118-20",
+    Protocol.ISO_15118_20_COMMON_MESSAGES: "iso15118-20",
+}
+# Request (without namespace prefixes) -> where the conversation stands. Others change nothing.
+PHASES = {
+    "SessionSetupReq": LinkPhase.SESSION,
+    "ChargeParameterDiscoveryReq": LinkPhase.PARAMETERS,
+    "DC_ChargeParameterDiscoveryReq": LinkPhase.PARAMETERS,
+    "WeldingDetectionReq": LinkPhase.WELDING_CHECK,
+    "DC_WeldingDetectionReq": LinkPhase.WELDING_CHECK,
+}
+CHARGE_LOOP = frozenset({"CurrentDemandReq", "DC_ChargeLoopReq"})
+
+
+class _CurrentDemand(iso15118_2_states.CurrentDemand):
+    """The package's state, with the meter's reading in the answer."""
+
+    def create_next_message(self, next_state: Any, next_msg: Any, *rest: Any, **named: Any) -> None:
+        if isinstance(next_msg, CurrentDemandRes):
+            next_msg.meter_info = self.comm_session.evse_controller.meter_info_v2()
+            self.comm_session.sent_meter_info = next_msg.meter_info
+        super().create_next_message(next_state, next_msg, *rest, **named)
+
+
+_CurrentDemand.__name__ = "CurrentDemand"
+iso15118_2_states.CurrentDemand = _CurrentDemand
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a connection ended. ``begun``: a session was set up in it. ``code``: NONE when it ended in order."""
+
+    begun: bool
+    ended: bool
+    paused: bool
+    code: Code
+    text: str
+
+
+class SessionEnd(Exception):
+    """The session ends here, with an outcome's code and text."""
+
+    def __init__(self, code: Code, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Session(SECCCommunicationSession):
+    """``run()`` once. ``on_message`` is told (direction, name, message) of every decoded message."""
+
+    def __init__(
+        self,
+        transport: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        config: Any,
+        controller: Controller,
+        on_message: Callable[[str, str, Any], None] = lambda direction, name, message: None,
+    ) -> None:
+        super().__init__(transport, asyncio.Queue(), config, controller, controller.parameters.evse_id)
+        self.controller = controller
+        self.bridge = controller.bridge
+        self.begun = False
+        self.turnaround_s: deque[float] = deque(maxlen=4096)  # request read to answer sent
+        self.loop_turnaround_s: deque[float] = deque(maxlen=4096)  # of the charge loop alone
+        self._on_message = on_message
+        self._request = ""
+        self._stop_since: float | None = None
+        self._peer_gone = False
+        controller.reset_ev_data_context()
+
+    async def run(self) -> Outcome:
+        """Answer the vehicle until the session ends. Never raises but CancelledError; closes the connection."""
+        try:
+            await self._answer(SETUP_TIMEOUT_S)
+            outcome = self._outcome_of_stop()
+        except SessionEnd as end:
+            refusal = self.controller.refusal
+            code = refusal.code if refusal and refusal.code else end.code
+            outcome = Outcome(self.begun, False, False, code, str(refusal or end))
+        except (OSError, asyncio.IncompleteReadError) as error:
+            outcome = Outcome(self.begun, False, False, Code.LINK_LOST, f"connection lost: {error}")
+        except asyncio.CancelledError:
+            self.writer.transport.abort()
+            await self.controller.stop_charger()
+            raise
+        except Exception as error:  # the package's own; the session must end, the node must not
+            text = f"{type(error).__name__} while answering {self._request or 'the vehicle'}"
+            outcome = Outcome(self.begun, False, False, Code.V2G_INTERNAL, text)
+        await self.controller.stop_charger()
+        return outcome
+
+    async def close(self) -> None:
+        """Let the last answer through: the vehicle closes first, we after two seconds."""
+        with contextlib.suppress(Exception):
+            if not self._peer_gone:
+                await asyncio.wait_for(self.reader.read(1), CLOSE_WAIT_S)
+        with contextlib.suppress(Exception):
+            self.writer.close()
+            await asyncio.wait_for(self.writer.wait_closed(), 0.5)
+        self.writer.transport.abort()
+
+    async def stop(self, reason: str) -> None:
+        """The package's own end (with sleeps) is not used."""
+
+    async def _answer(self, timeout_s: float) -> None:
+        while True:
+            message = await self._read(timeout_s)
+            arrived = time.monotonic()
+            self.controller.heard(self._vehicle_timeout_ms())
+            await self.process_message(message)
+            state = self.current_state
+            if state.next_v2gtp_msg:
+                await self.send(state.next_v2gtp_msg)
+                self._note_answer(state.message, time.monotonic() - arrived)
+            if state.next_state in (Terminate, Pause):
+                return
+            timeout_s = state.next_msg_timeout or 60.0
+            if self.bridge.vehicle.phase == LinkPhase.CHARGING:
+                timeout_s = min(timeout_s, self._vehicle_timeout_ms() / 1000)
+            self.go_to_next_state()
+
+    def _vehicle_timeout_ms(self) -> int:
+        parameters = self.controller.parameters
+        if NAMES.get(self.protocol) == "iso15118-20" and self._request in CHARGE_LOOP:
+            return int(parameters.vehicle_timeout_20_ms)
+        return int(parameters.vehicle_timeout_ms)
+
+    async def _read(self, timeout_s: float) -> bytes:
+        """One whole V2GTP message, watching the station's wish to end. Raises SessionEnd."""
+        task = asyncio.ensure_future(self._read_message())
+        deadline = time.monotonic() + timeout_s
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=min(0.1, max(0.0, deadline - time.monotonic())))
+                if task.done():
+                    break
+                self._check_station()
+                if time.monotonic() >= deadline:
+                    charging = self.bridge.vehicle.phase == LinkPhase.CHARGING
+                    code = Code.V2G_SILENT if charging else Code.V2G_TIMEOUT
+                    after = f" after {self._request}" if self._request else ""
+                    raise SessionEnd(code, f"no message of the vehicle within {timeout_s:g} s{after}")
+            return task.result()
+        except v2gtp.V2gtpError as error:
+            self._count_bad()
+            raise SessionEnd(Code.V2G_DECODE, str(error)) from error
+        except asyncio.IncompleteReadError as error:
+            self._peer_gone = True
+            raise SessionEnd(Code.LINK_LOST, "the vehicle closed the connection without SessionStopReq") from error
+        finally:
+            task.cancel()
+
+    async def _read_message(self) -> bytes:
+        header = await self.reader.readexactly(v2gtp.HEADER)
+        _, length = v2gtp.payload_length(header)
+        return header + await self.reader.readexactly(length)
+
+    def _check_station(self) -> None:
+        """Close when the vehicle does not end the session by itself in time."""
+        station = self.bridge.station
+        if not station.stopping:
+            self._stop_since = None
+            return
+        now = time.monotonic()
+        if self._stop_since is None:
+            self._stop_since = now
+        emergency = station.shutdown == Shutdown.EMERGENCY
+        grace_s = EMERGENCY_GRACE_S if emergency else self.controller.parameters.stop_grace_s
+        if now - self._stop_since > grace_s:
+            raise SessionEnd(
+                Code.NONE if emergency else Code.V2G_TIMEOUT,
+                f"the vehicle did not end the session within {grace_s:g} s of being told to",
+            )
+
+    async def process_message(self, message: bytes) -> None:
+        """Decode and answer one message. Raises SessionEnd when it is none."""
+        try:
+            frame = V2GTPMessage.from_bytes(self.protocol, message)
+            decoded = EXI().from_exi(frame.payload, self.get_exi_ns(frame.payload_type))
+        except (InvalidV2GTPMessageError, ValueError) as error:
+            self._count_bad()
+            raise SessionEnd(Code.V2G_DECODE, f"not a V2G message of {self.protocol.name}") from error
+        except (EXIDecodingError, V2GMessageValidationError) as error:
+            self._count_bad()
+            raise SessionEnd(Code.V2G_DECODE, f"a message of {len(message)} bytes could not be decoded") from error
+        self._request = str(decoded)
+        self._on_message("in", self._request, decoded)
+        self._before_answer(self._request, decoded)
+        self.controller.refresh()
+        await self.current_state.process_message(decoded, frame.payload)
+
+    def _before_answer(self, name: str, message: Any) -> None:
+        phase = PHASES.get(name)
+        if phase is not None:
+            self.bridge.say(phase=phase)
+        body = message.body.get_message() if hasattr(message, "body") else message
+        if name == "SessionSetupReq":
+            self.begun = True
+            self.bridge.say(protocol=NAMES.get(self.protocol, ""), identity=self._identity(body))
+        elif name == "PowerDeliveryReq" and not _starts(body):
+            self.bridge.say(phase=LinkPhase.STOPPING, purpose=Purpose.NONE, voltage_v=0.0, current_a=0.0)
+        elif name == "SessionStopReq" and self.bridge.vehicle.phase < LinkPhase.STOPPING:
+            self.bridge.say(phase=LinkPhase.STOPPING)
+        status = getattr(body, "dc_ev_status", None)
+        if status is not None:
+            error = status.ev_error_code.value
+            if error == "FAILED_ChargerConnectorLockFault":
+                self.bridge.say(lock=Lock.FAULT)
+            if error not in ("NO_ERROR", "NoData"):
+                self.controller.refuse(Code.V2G_VEHICLE_ERROR, f"the vehicle reports {error}")
+
+    def _identity(self, body: Any) -> str:
+        if not self.controller.parameters.privacy__publish_identity:
+            return ""
+        return str(getattr(body, "evcc_id", ""))
+
+    def _note_answer(self, message: Any, seconds: float) -> None:
+        name = str(message)
+        self.turnaround_s.append(seconds)
+        if self._request in CHARGE_LOOP:
+            self.loop_turnaround_s.append(seconds)
+        self.bridge.say(messages_out=self.bridge.vehicle.messages_out + 1)
+        self._on_message("out", name, message)
+        if name == "SessionSetupRes":
+            self.bridge.say(protocol=NAMES.get(self.protocol, ""))
+
+    def _count_bad(self) -> None:
+        self.bridge.say(messages_bad=self.bridge.vehicle.messages_bad + 1)
+
+    def _outcome_of_stop(self) -> Outcome:
+        """After the package's states went to Terminate or Pause."""
+        reason = self.stop_reason
+        refusal = self.controller.refusal
+        if self.current_state.next_state is Pause:
+            return Outcome(self.begun, True, True, Code.NONE, "paused by the vehicle")
+        if reason is not None and reason.successful:
+            return Outcome(self.begun, True, False, Code.NONE, "ended in order")
+        if refusal is not None:
+            return Outcome(self.begun, False, False, refusal.code, str(refusal))
+        text = reason.reason if reason else "ended without a reason"
+        if "not accepted in state" in text or "not a valid message type" in text or "session ID" in text:
+            self._count_bad()
+            text = f"{self._request} was not expected in state {self.current_state}"
+            return Outcome(self.begun, False, False, Code.V2G_SEQUENCE, text)
+        return Outcome(self.begun, False, False, Code.V2G_INTERNAL, text[:150])
+
+
+def _starts(body: Any) -> bool:
+    """PowerDeliveryReq asks for energy (DIN: ReadyToChargeState, others: ChargeProgress)."""
+    ready = getattr(body, "ready_to_charge", None)
+    if ready is not None:
+        return bool(ready)
+    return str(getattr(body.charge_progress, "value", body.charge_progress)).lower() not in ("stop", "standby")

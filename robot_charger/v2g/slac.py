@@ -1,0 +1,331 @@
+"""SLAC (ISO 15118-3 annex A) on the EVSE side, around pyslac.
+
+One :class:`Matcher` owns the link's frames and gives every vehicle that asks (CM_SLAC_PARM.REQ) a pyslac
+session of its own, so that several vehicles may sound at once and a vehicle may begin anew at any moment; the
+first to reach CM_SLAC_MATCH.REQ is the one that is plugged in. What pyslac 0.8.3 does wrong is put right here:
+sockets and the settle time are ours, the key's confirmation is verified, a reset keeps our MAC and the groups,
+time-outs end a session and nothing else, and nothing of it is logged (it logs the key).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from robot_charger.common.plc_link import Frames
+
+_level = logging.getLogger().level
+_handlers = list(logging.getLogger().handlers)
+from pyslac import session as pyslac_session  # noqa: E402  (its import reconfigures logging; undone below)
+from pyslac.enums import (  # noqa: E402
+    EVSE_PLC_MAC,
+    SLAC_GROUPS,
+    STATE_MATCHED,
+    STATE_UNMATCHED,
+)
+from pyslac.environment import Config  # noqa: E402
+
+logging.getLogger().setLevel(_level)
+for _handler in list(logging.getLogger().handlers):
+    if _handler not in _handlers:
+        logging.getLogger().removeHandler(_handler)
+for _name in ("slac_session", "async_linux_socket", "pyslac.utils", "pyslac.environment"):
+    # Whatever the application's logging does: pyslac writes the network key at DEBUG.
+    logging.getLogger(_name).disabled = True
+pyslac_session.SLAC_SETTLE_TIME = 0  # ours is a parameter
+
+log = logging.getLogger(__name__)
+
+# HomePlug Green PHY management messages: base | REQ 0, CNF 1, IND 2, RSP 3.
+CM_SET_KEY_CNF = 0x6009
+CM_SLAC_PARM_REQ = 0x6064
+CM_START_ATTEN_CHAR_IND = 0x606A
+CM_ATTEN_CHAR_RSP = 0x606F
+CM_MNBC_SOUND_IND = 0x6076
+CM_VALIDATE_REQ = 0x6078
+CM_VALIDATE_CNF = 0x6079
+CM_SLAC_MATCH_REQ = 0x607C
+CM_ATTEN_PROFILE_IND = 0x6086
+
+# Shortest frame of each kind that pyslac may parse without running off its end [bytes].
+LENGTHS = {
+    CM_SET_KEY_CNF: 33,
+    CM_SLAC_PARM_REQ: 29,
+    CM_START_ATTEN_CHAR_IND: 38,
+    CM_ATTEN_CHAR_RSP: 70,
+    CM_MNBC_SOUND_IND: 71,
+    CM_VALIDATE_REQ: 22,
+    CM_SLAC_MATCH_REQ: 85,
+    CM_ATTEN_PROFILE_IND: 27,
+}
+HEADER = 19  # Ethernet 14, HomePlug 5
+# Where the run id stands; a frame of another run is not for this session [first byte].
+RUN_ID_AT = {CM_START_ATTEN_CHAR_IND: 30, CM_ATTEN_CHAR_RSP: 27, CM_MNBC_SOUND_IND: 39, CM_SLAC_MATCH_REQ: 69}
+NOTHING = bytes(12) + b"\x88\xe1\x01" + bytes(45)  # a HomePlug frame that says nothing
+VALIDATE_NOT_REQUIRED = 0x04  # CM_VALIDATE.CNF result: we tell vehicles apart by attenuation alone
+MAX_VEHICLES = 8  # sessions at once; more are refused until one ends
+
+
+class SlacError(RuntimeError):
+    """SLAC cannot go on; the text says why."""
+
+
+class KeyNotSetError(SlacError):
+    """The modem did not confirm CM_SET_KEY."""
+
+
+def kind_of(frame: bytes) -> int:
+    """Message type of a HomePlug frame, 0 when it is none or too short for its type."""
+    if len(frame) < HEADER or frame[12:14] != b"\x88\xe1" or frame[14] != 0x01:
+        return 0
+    kind = int.from_bytes(frame[15:17], "little")
+    if len(frame) < LENGTHS.get(kind, 0):
+        return 0
+    if kind == CM_ATTEN_PROFILE_IND and (frame[25] > SLAC_GROUPS or len(frame) < 27 + frame[25]):
+        return 0
+    return kind
+
+
+@dataclass
+class Match:
+    """A vehicle that is matched."""
+
+    vehicle_mac: bytes
+    seconds: float  # CM_SLAC_PARM.REQ received to CM_SLAC_MATCH.CNF sent
+    attenuation_db: float  # mean over the groups
+
+
+@dataclass
+class Counters:
+    frames_in: int = 0
+    frames_bad: int = 0  # too short or not HomePlug
+    frames_ignored: int = 0  # nobody here waits for them
+    sessions: int = 0
+    sessions_failed: int = 0
+    keys_set: int = 0
+    last_failure: str = ""
+    attenuation_db: list[float] = field(default_factory=list)
+
+
+class _Session(pyslac_session.SlacEvseSession):
+    """One vehicle's pyslac session, fed with its frames by the matcher instead of a socket of its own."""
+
+    def __init__(self, name: str, send: Callable[[bytes], bool], mac: bytes) -> None:
+        # Not the parent's constructor: it opens a socket and asks the system for the MAC.
+        self.iface = ""
+        self.evse_id = name
+        self.config = Config(slac_init_timeout=50, slac_atten_results_timeout=None)
+        self.evse_plc_mac = EVSE_PLC_MAC
+        self.frames: asyncio.Queue[bytes] = asyncio.Queue(maxsize=64)
+        self.wanted_run_id = b""
+        self._sounds_end: float | None = None
+        self._send = send
+        pyslac_session.SlacSession.__init__(self, state=STATE_UNMATCHED, evse_mac=mac)
+
+    def reset_socket(self) -> None:
+        """The parent reopens its socket to drop old frames; the matcher gave us only what is ours."""
+
+    async def send_frame(self, frame_to_send: bytes) -> None:
+        if not self._send(bytes(frame_to_send)):
+            raise SlacError("the PLC link took no frame")
+
+    async def rcv_frame(self, rcv_frame_size: int, timeout: float) -> bytes:
+        if self._sounds_end is not None:
+            timeout = min(timeout, max(0.0, self._sounds_end - time.monotonic()))
+        try:
+            return await asyncio.wait_for(self.frames.get(), float(timeout))
+        except (TimeoutError, asyncio.TimeoutError):
+            if self._sounds_end is None:
+                raise
+            return NOTHING  # lets the parent look at the clock
+
+    async def cm_sounds_loop(self) -> None:
+        """As the parent, but lost sounds end it after TT_EVSE_match_MNBC instead of failing the session."""
+        self._sounds_end = time.monotonic() + self.time_out_ms / 1000 + 0.002
+        try:
+            await super().cm_sounds_loop()
+        finally:
+            self._sounds_end = None
+        if not self.num_total_sounds:
+            raise SlacError("not one sound of the vehicle was heard")
+
+
+class Matcher:
+    """SLAC on one link. All methods run in one event loop.
+
+    ``settle_s``: pause after the modem took a new key. ``set_key()`` before the first match and after each
+    session; ``match()`` waits for a vehicle; ``progress`` is called when the first frame of one arrives.
+    """
+
+    def __init__(self, name: str, frames: Frames, settle_s: float) -> None:
+        self.name = name
+        self.counters = Counters()
+        self._frames = frames
+        self._settle_s = settle_s
+        self._nid = b""
+        self._nmk = b""
+        self._sessions: dict[bytes, tuple[_Session, asyncio.Task[Match], float]] = {}
+        self._finished: asyncio.Queue[asyncio.Task[Match]] = asyncio.Queue()
+        self._listening = False
+        self._confirmed: asyncio.Queue[bytes] = asyncio.Queue(maxsize=4)
+        self._mac = frames.mac
+        asyncio.get_running_loop().add_reader(frames.socket.fileno(), self._on_readable)
+
+    @property
+    def has_key(self) -> bool:
+        return bool(self._nmk)
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._frames.socket.fileno())
+        self.forget()
+        self._frames.close()
+
+    def carrier(self) -> bool:
+        return self._frames.carrier()
+
+    async def set_key(self, attempts: int = 3, timeout_s: float = 1.0) -> None:
+        """Give the modem a new random key, verified and retried. Raises KeyNotSetError.
+
+        A new key is also what puts the last vehicle out of the network (ISO 15118-3, 9.6).
+        """
+        for _ in range(attempts):
+            while not self._confirmed.empty():
+                self._confirmed.get_nowait()
+            session = _Session(self.name, self._frames.send, self._mac)
+            session.frames = self._confirmed
+            try:
+                await asyncio.wait_for(session.evse_set_key(), timeout_s)
+            except (TimeoutError, asyncio.TimeoutError, SlacError, ValueError):
+                continue
+            self._nid, self._nmk = session.nid, session.nmk
+            self.counters.keys_set += 1
+            if self._settle_s:
+                await asyncio.sleep(self._settle_s)
+            return
+        raise KeyNotSetError(f"the PLC modem did not confirm CM_SET_KEY in {attempts} attempts")
+
+    async def match(self, timeout_s: float, progress: Callable[[], None] = lambda: None) -> Match:
+        """Wait until a vehicle is matched. Raises SlacError when none is within ``timeout_s``.
+
+        The time counts from here or, while vehicles keep beginning anew, from their last beginning.
+        """
+        self.forget()
+        self._listening = True
+        deadline = time.monotonic() + timeout_s
+        begun = self.counters.sessions
+        try:
+            while True:
+                if self.counters.sessions != begun:
+                    begun = self.counters.sessions
+                    progress()
+                if not self._sessions and time.monotonic() > deadline:
+                    what = self.counters.last_failure or "no vehicle sent CM_SLAC_PARM.REQ"
+                    raise SlacError(f"not matched within {timeout_s:g} s: {what}")
+                try:
+                    task = await asyncio.wait_for(self._finished.get(), 0.1)
+                except (TimeoutError, asyncio.TimeoutError):
+                    continue
+                if task.cancelled():
+                    continue
+                error = task.exception()
+                if error is None:
+                    return task.result()
+                self.counters.sessions_failed += 1
+                self.counters.last_failure = str(error) or type(error).__name__
+        finally:
+            self._listening = False
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop every session that is not matched."""
+        for _, task, _ in self._sessions.values():
+            task.cancel()
+        self._sessions.clear()
+        while not self._finished.empty():
+            self._finished.get_nowait()
+
+    def _on_readable(self) -> None:
+        for _ in range(64):
+            frame = self._frames.receive()
+            if frame is None:
+                return
+            self.on_frame(frame)
+
+    def on_frame(self, frame: bytes) -> None:
+        """Give one received frame to whom it concerns; anything else is counted."""
+        self.counters.frames_in += 1
+        kind = kind_of(frame)
+        if kind == 0:
+            self.counters.frames_bad += 1
+            return
+        source = frame[6:12]
+        if kind == CM_SET_KEY_CNF:
+            if frame[:6] == self._mac and not self._confirmed.full():
+                self._confirmed.put_nowait(frame)
+            return
+        if not self._listening:
+            self.counters.frames_ignored += 1
+            return
+        if kind == CM_SLAC_PARM_REQ:
+            self._begin(source, frame)
+            return
+        if kind == CM_VALIDATE_REQ:
+            self._frames.send(
+                source
+                + self._mac
+                + b"\x88\xe1\x01"
+                + CM_VALIDATE_CNF.to_bytes(2, "little")
+                + b"\x00\x00"
+                + bytes([frame[19], 0, VALIDATE_NOT_REQUIRED])
+            )
+            return
+        vehicle = frame[19:25] if kind == CM_ATTEN_PROFILE_IND else source
+        known = self._sessions.get(vehicle)
+        at = RUN_ID_AT.get(kind)
+        if known is None or known[0].frames.full() or (at and frame[at : at + 8] != known[0].wanted_run_id):
+            self.counters.frames_ignored += 1
+            return
+        known[0].frames.put_nowait(frame)
+
+    def _begin(self, vehicle: bytes, frame: bytes) -> None:
+        known = self._sessions.pop(vehicle, None)
+        if known is not None:
+            if known[0].wanted_run_id == frame[21:29] and known[0].num_expected_sounds is None:
+                self._sessions[vehicle] = known  # the same request repeated before we answered
+                return
+            known[1].cancel()
+        if len(self._sessions) >= MAX_VEHICLES:
+            self.counters.frames_ignored += 1
+            return
+        self.counters.sessions += 1
+        session = _Session(self.name, self._frames.send, self._mac)
+        session.nid, session.nmk = self._nid, self._nmk
+        session.wanted_run_id = frame[21:29]
+        session.frames.put_nowait(frame)
+        task = asyncio.get_running_loop().create_task(self._run(session, time.monotonic()))
+        task.add_done_callback(lambda done: self._on_done(vehicle, done))
+        self._sessions[vehicle] = (session, task, time.monotonic())
+
+    def _on_done(self, vehicle: bytes, task: asyncio.Task[Match]) -> None:
+        known = self._sessions.get(vehicle)
+        if known is not None and known[1] is task:
+            del self._sessions[vehicle]
+        if not task.cancelled():
+            self._finished.put_nowait(task)
+
+    async def _run(self, session: _Session, begun: float) -> Match:
+        try:
+            await session.evse_slac_parm()
+            await session.atten_charac_routine()
+        except (TimeoutError, asyncio.TimeoutError) as error:
+            raise SlacError("the vehicle fell silent during SLAC") from error
+        except (ValueError, IndexError, OverflowError, TypeError) as error:
+            raise SlacError(f"SLAC message refused: {error}") from error
+        if session.state != STATE_MATCHED:
+            raise SlacError("SLAC ended without a match")
+        attenuation = sum(session.aag) / len(session.aag)
+        self.counters.attenuation_db = [float(value) for value in session.aag]
+        return Match(bytes(session.pev_mac), time.monotonic() - begun, attenuation)

@@ -1,0 +1,245 @@
+"""The one thread that owns asyncio, SLAC and V2G, and that enters the PLC link's network namespace.
+
+It waits until the supervisor wants to talk (session/state.phase LINKING), matches a vehicle, answers its
+discovery and its session, and is ready for the next session when that one is over, however it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from robot_charger.common.faults import Code, FaultReport, Severity
+from robot_charger.common.plc_link import LinkError, PlcLink
+from robot_charger.v2g import codec
+from robot_charger.v2g.bridge import Bridge, LinkPhase, SessionPhase
+from robot_charger.v2g.parameters import V2gParameters
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.05
+CARRIER_LOST_S = 0.3  # a link must be gone this long before it counts
+ONLY_TALKED_TO = SessionPhase.FAULTED  # the vehicle is told, then the connection closed
+
+
+@dataclass
+class Status:
+    """For diagnostics: counters of all parts, as the thread last wrote them."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    turnaround_s: list[float] = field(default_factory=list)
+    loop_turnaround_s: list[float] = field(default_factory=list)
+
+
+class Worker:
+    """``start()`` returns when the link is ready, or raises LinkError with the reason; ``stop()`` ends the thread.
+
+    ``report`` is called with faults (in the V2G thread), ``record`` with (direction, name, message) of every
+    V2G message.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        link: PlcLink,
+        parameters: V2gParameters,
+        bridge: Bridge,
+        report: Callable[[FaultReport], None] = lambda report: None,
+        record: Callable[[str, str, Any], None] = lambda direction, name, message: None,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.name = name
+        self.link = link
+        self.parameters = parameters
+        self.bridge = bridge
+        self.status = Status()
+        self._report = report
+        self._record = record
+        self._context = context
+        self._ready = threading.Event()
+        self._error: Exception | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, name="v2g", daemon=True)
+
+    def start(self, timeout_s: float = 30.0) -> None:
+        self._thread.start()
+        if not self._ready.wait(timeout_s):
+            self._error = LinkError(f"the V2G thread was not ready within {timeout_s:g} s")
+        if self._error is not None:
+            raise LinkError(str(self._error)) from self._error
+
+    def stop(self) -> None:
+        loop, main = self._loop, self._main
+        if loop and main:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(main.cancel)
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self.link.join_network()
+            asyncio.run(self._serve())
+        except asyncio.CancelledError:
+            pass  # stop()
+        except Exception as error:
+            if not self._ready.is_set():
+                self._error = error
+            else:
+                log.exception("the V2G thread ended")
+                text = f"the V2G thread ended: {type(error).__name__}: {error}"
+                self.bridge.say(phase=LinkPhase.FAILED, purpose=0, error=Code.V2G_INTERNAL, text=text)
+                self._report(FaultReport(Code.V2G_INTERNAL, Severity.STOP, text))
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        from iso15118.shared.exi_codec import EXI
+
+        from robot_charger.v2g.conversation import Conversation
+        from robot_charger.v2g.slac import KeyNotSetError, Matcher
+
+        self._loop = asyncio.get_running_loop()
+        self._main = asyncio.current_task()
+        EXI().set_exi_codec(codec.exi_codec())
+        codec.warm()
+        conversation = Conversation(self.link.interface, self.parameters, self.bridge, self._record, self._context)
+        matcher = Matcher(self.name, self.link.frames(), self.parameters.slac__settle_s)
+        try:
+            await conversation.open()
+            if self.link.transport != "interface":
+                await matcher.set_key()  # a desk's modem answers at once; on a station it may still be booting
+            gc.collect()
+            gc.freeze()
+            self._ready.set()
+            while True:
+                if not matcher.has_key:
+                    try:
+                        await matcher.set_key()
+                        self._report(FaultReport(Code.SLAC_FAILED, Severity.WARNING, "", active=False))
+                    except KeyNotSetError as error:
+                        self._report(FaultReport(Code.SLAC_FAILED, Severity.WARNING, str(error)))
+                        await asyncio.sleep(1.0)
+                        continue
+                await self._idle()
+                await self._session(matcher, conversation)
+                self._note(matcher, conversation)
+                with contextlib.suppress(KeyNotSetError):
+                    await matcher.set_key()  # the last vehicle leaves the network, the next finds it ready
+        finally:
+            matcher.close()
+            await conversation.close()
+
+    async def _idle(self) -> None:
+        """Until the supervisor wants to talk to a vehicle that was not talked to yet."""
+        done = self.bridge.vehicle.session_id if self.bridge.vehicle.phase >= LinkPhase.ENDED else ""
+        while True:
+            station = self.bridge.station
+            if station.phase == SessionPhase.LINKING and station.session_id and station.session_id != done:
+                return
+            if station.session_id != done and self.bridge.vehicle.phase != LinkPhase.IDLE:
+                self.bridge.begin("")
+            await asyncio.sleep(TICK_S)
+
+    async def _session(self, matcher: Any, conversation: Any) -> None:
+        from robot_charger.v2g.slac import SlacError
+
+        session_id = self.bridge.station.session_id
+        self.bridge.begin(session_id)
+        self.bridge.say(phase=LinkPhase.MATCHING, text="waiting for the vehicle's SLAC request")
+        matching = asyncio.ensure_future(
+            matcher.match(
+                self.parameters.slac__timeout_s,
+                lambda: self.bridge.say(text="SLAC is going on"),
+            )
+        )
+        try:
+            while not matching.done():
+                if not self._wanted(session_id):
+                    self._ended("the station gave the session up before a vehicle was matched")
+                    return
+                await asyncio.wait({matching}, timeout=TICK_S)
+            match = matching.result()
+        except SlacError as error:
+            self._failed(Code.SLAC_FAILED, str(error))
+            return
+        finally:
+            matching.cancel()
+        text = f"matched in {match.seconds:.2f} s, {match.attenuation_db:.0f} dB"
+        self.bridge.say(phase=LinkPhase.LINKED, matched=True, match_seconds=match.seconds, text=text)
+        await self._talk(session_id, matcher, conversation)
+
+    async def _talk(self, session_id: str, matcher: Any, conversation: Any) -> None:
+        talking = asyncio.ensure_future(conversation.hold())
+        lost_for = 0.0
+        try:
+            while not talking.done():
+                await asyncio.wait({talking}, timeout=TICK_S)
+                lost_for = 0.0 if matcher.carrier() else lost_for + TICK_S
+                if lost_for > CARRIER_LOST_S:
+                    self._failed(Code.LINK_LOST, "the PLC link to the vehicle is gone")
+                    return
+                if not self._wanted(session_id) and not talking.done():
+                    self._ended("the station closed the conversation")
+                    return
+            outcome = talking.result()
+        finally:
+            if not talking.done():
+                talking.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await talking
+            self._note(matcher, conversation)
+        self.status.turnaround_s = conversation.turnaround_s
+        self.status.loop_turnaround_s = conversation.loop_turnaround_s
+        if outcome.ended:
+            phase = LinkPhase.PAUSED if outcome.paused else LinkPhase.ENDED
+            self.bridge.say(phase=phase, purpose=0, error=Code.NONE, text=outcome.text)
+        elif outcome.code == Code.NONE:
+            self._ended(outcome.text)
+        else:
+            self._failed(outcome.code, outcome.text)
+        await conversation.finish()
+
+    def _wanted(self, session_id: str) -> bool:
+        station = self.bridge.station
+        return station.session_id == session_id and (station.talking or station.phase == ONLY_TALKED_TO)
+
+    def _ended(self, text: str) -> None:
+        self.bridge.say(phase=LinkPhase.ENDED, purpose=0, voltage_v=0.0, current_a=0.0, text=text)
+
+    def _failed(self, code: Code, text: str) -> None:
+        self.bridge.say(
+            phase=LinkPhase.FAILED, purpose=0, voltage_v=0.0, current_a=0.0, matched=False, error=code, text=text
+        )
+        self._report(FaultReport(code, Severity.STOP, text))
+        self._report(FaultReport(code, Severity.STOP, text, active=False))
+
+    def _note(self, matcher: Any, conversation: Any) -> None:
+        slac, found = matcher.counters, conversation.counters
+        self.status.values = {
+            "SLAC frames": slac.frames_in,
+            "SLAC frames bad": slac.frames_bad,
+            "SLAC frames ignored": slac.frames_ignored,
+            "SLAC sessions": slac.sessions,
+            "SLAC sessions failed": slac.sessions_failed,
+            "PLC keys set": slac.keys_set,
+            "SDP requests": found.sdp_requests,
+            "SDP bad": found.sdp_bad,
+            "SDP dropped": found.sdp_dropped,
+            "connections": found.connections,
+            "connections refused": found.connections_refused,
+            "TLS failed": found.tls_failed,
+            "V2G messages bad": self.bridge.vehicle.messages_bad,
+        }

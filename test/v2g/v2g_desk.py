@@ -1,0 +1,324 @@
+"""A station and a car for V2G tests without ROS, each a process of its own, over a simulated PLC link.
+
+``python test/v2g/v2g_desk.py secc '{...}'`` runs the V2G worker against a fake supervisor and supply;
+``python test/v2g/v2g_desk.py evcc '{...}'`` runs the simulated vehicle's EVCC on a fake car. Both print one JSON
+object at the end. They are processes because a user namespace is joined while a process has one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robot_charger.common.clock import now_ns
+from robot_charger.common.plc_link import PlcLink
+
+TICK_S = 0.01
+
+
+@dataclass
+class Car:
+    """A battery of 380 V. What the inlet measures is what the station told in the shared file."""
+
+    directory: Path
+    charge_s: float = 1.5
+    soc: float = 40.0
+    target_soc: float = 80.0
+    battery_voltage_v: float = 380.0
+    max_voltage_v: float = 450.0
+    max_current_a: float = 200.0
+    max_power_w: float = 80_000.0
+    capacity_wh: float = 60_000.0
+    requested_current_a: float = 120.0
+    pilot_duty: float = 0.05
+    connected: bool = True
+    faults: set[str] = field(default_factory=set)
+    ready: bool = False
+    contactor: bool = False
+    locked: bool = False
+    _since: float | None = None
+
+    def _supply(self) -> dict[str, float]:
+        try:
+            return json.loads((self.directory / "supply.json").read_text())
+        except (OSError, ValueError):
+            return {"voltage_v": 0.0, "current_a": 0.0}
+
+    @property
+    def inlet_voltage_v(self) -> float:
+        return self._supply()["voltage_v"]
+
+    @property
+    def inlet_current_a(self) -> float:
+        return self._supply()["current_a"]
+
+    def _tell(self) -> None:
+        state = {"ready": self.ready, "contactor": self.contactor, "locked": self.locked}
+        write(self.directory / "car.json", state)
+
+    def set_ready(self, ready: bool) -> None:
+        self.ready = ready
+        self._tell()
+
+    def close_contactor(self) -> None:
+        self.contactor = True
+        self._tell()
+
+    def open_contactor(self) -> None:
+        self.contactor = False
+        self._tell()
+
+    def lock(self) -> None:
+        self.locked = True
+
+    def unlock(self) -> None:
+        self.locked = False
+
+    def wants_to_stop(self) -> bool:
+        """After ``charge_s`` of current."""
+        if abs(self.inlet_current_a) > 1.0 and self._since is None:
+            self._since = time.monotonic()
+        return self._since is not None and time.monotonic() - self._since > self.charge_s
+
+
+def write(path: Path, value: Any) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(value))
+    temporary.rename(path)
+
+
+class Plain:
+    """Supervisor and supply in one: permits what the target asks for, measures what it permits."""
+
+    def __init__(self, bridge: Any, directory: Path, options: dict[str, Any]) -> None:
+        from robot_charger.v2g import bridge as b
+
+        self.b = b
+        self.bridge = bridge
+        self.directory = directory
+        self.options = options
+        self.permit = 1
+        self.purpose = 0
+        self.phases: list[str] = []
+        self.max_current_a = 0.0
+        self.min_current_a = 0.0
+        self.targets = 0
+        self.charging_since: float | None = None
+        self.stopped = threading.Event()
+        self.voltage_v = self.current_a = 0.0
+        self.test_until: float | None = None
+        bridge.inform(
+            session_stamp_ns=now_ns(),
+            session_id=options.get("session_id", "s-1"),
+            phase=b.SessionPhase.LINKING,
+            authorization=b.Authorization.PENDING,
+            supply_available=True,
+            max_voltage_v=1000.0,
+            min_voltage_v=150.0,
+            max_current_a=options.get("supply_current_a", 150.0),
+            max_power_w=150_000.0,
+            max_export_current_a=options.get("export_a", 0.0),
+            max_export_power_w=options.get("export_a", 0.0) * 400,
+            meter_valid=True,
+            meter_serial="TEST",
+            meter_import_wh=1000.0,
+            meter_time_s=time.time(),
+        )
+
+    def step(self) -> None:
+        b, bridge = self.b, self.bridge
+        vehicle = bridge.vehicle
+        name = b.LinkPhase(vehicle.phase).name
+        if not self.phases or self.phases[-1] != name:
+            self.phases.append(name)
+        changes: dict[str, Any] = {"session_stamp_ns": now_ns(), "authorization": self._authorization(vehicle)}
+        phases = {
+            b.LinkPhase.CABLE_CHECK: b.SessionPhase.CABLE_CHECK,
+            b.LinkPhase.PRECHARGE: b.SessionPhase.PRECHARGE,
+            b.LinkPhase.CHARGING: b.SessionPhase.CHARGING,
+            b.LinkPhase.STOPPING: b.SessionPhase.STOPPING,
+        }
+        if vehicle.phase in phases:
+            changes["phase"] = phases[b.LinkPhase(vehicle.phase)]
+        if vehicle.purpose != self.purpose:
+            self.purpose = vehicle.purpose
+            self.permit += 1
+            if self.purpose == b.Purpose.INSULATION_TEST:
+                self.test_until = time.monotonic() + 0.2
+        changes |= {
+            "permit_number": self.permit,
+            "permit_purpose": self.purpose,
+            "permit_max_voltage_v": 1000.0,
+            "permit_max_current_a": 150.0,
+            "permit_max_power_w": 150_000.0,
+            "permit_min_current_a": -self.options.get("export_a", 0.0),
+            "permit_min_power_w": -self.options.get("export_a", 0.0) * 400,
+        }
+        if self.test_until is not None and time.monotonic() > self.test_until:
+            self.test_until = None
+            fault = self.options.get("insulation") == "fault"
+            changes |= {
+                "insulation": b.Insulation.FAULT if fault else b.Insulation.VALID,
+                "insulation_permit_number": self.permit,
+            }
+        car = self._car()
+        if self.purpose == b.Purpose.TRANSFER and vehicle.phase == b.LinkPhase.CHARGING:
+            if self.charging_since is None:
+                self.charging_since = time.monotonic()
+            self.voltage_v = 385.0
+            self.current_a = max(-150.0, min(150.0, vehicle.current_a)) if car["contactor"] else 0.0
+        elif self.purpose == b.Purpose.PRECHARGE:
+            self.voltage_v, self.current_a = vehicle.voltage_v, 0.0
+        else:
+            self.voltage_v = self.current_a = 0.0
+        self.max_current_a = max(self.max_current_a, self.current_a)
+        self.min_current_a = min(self.min_current_a, self.current_a)
+        stop_after = self.options.get("stop_after_s")
+        if stop_after and self.charging_since and time.monotonic() - self.charging_since > stop_after:
+            changes |= {"stop_requested": True, "shutdown": self.options.get("shutdown", b.Shutdown.NORMAL)}
+        limit = self.options.get("limit_a")
+        if limit and self.charging_since and time.monotonic() - self.charging_since > 0.5:
+            changes["backend_max_current_a"] = limit
+        changes |= {
+            "voltage_v": self.voltage_v,
+            "current_a": self.current_a,
+            "contactors_closed": self.purpose in (b.Purpose.PRECHARGE, b.Purpose.TRANSFER),
+            "pilot": 3 if car["ready"] else 2,
+        }
+        bridge.inform(**changes)
+        write(self.directory / "supply.json", {"voltage_v": self.voltage_v, "current_a": self.current_a})
+
+    def _authorization(self, vehicle: Any) -> int:
+        wanted = self.options.get("authorization", "accepted")
+        if wanted == "refused":
+            return int(self.b.Authorization.REFUSED)
+        return int(self.b.Authorization.ACCEPTED if vehicle.messages_in > 5 else self.b.Authorization.PENDING)
+
+    def _car(self) -> dict[str, bool]:
+        try:
+            return json.loads((self.directory / "car.json").read_text())
+        except (OSError, ValueError):
+            return {"ready": False, "contactor": False}
+
+
+def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
+    from robot_charger.common.parameters import build
+    from robot_charger.v2g.parameters import V2gParameters
+
+    link = PlcLink.wait(directory, 1, "evse", options.get("interface", ""))
+    link.join_user()
+    from robot_charger.v2g import codec
+    from robot_charger.v2g.bridge import Bridge, LinkPhase
+
+    codec.prepare(options.get("pki", ""))
+    from robot_charger.v2g.worker import Worker
+
+    values = {"slac.settle_s": 0.0, "tls.required": False, "slac.timeout_s": 10.0, **options.get("parameters", {})}
+    parameters = build(V2gParameters, values)
+    context = None
+    if parameters.tls__directory:
+        from robot_charger.v2g import pki
+
+        context = pki.station_context(Path(parameters.tls__directory))
+    bridge = Bridge()
+    reports: list[str] = []
+    names: list[str] = []
+    worker = Worker(
+        "1",
+        link,
+        parameters,
+        bridge,
+        lambda report: reports.append(report.code.name) if report.active else None,
+        lambda direction, name, message: names.append(name),
+        context,
+    )
+    begun = time.monotonic()
+    worker.start()
+    startup = time.monotonic() - begun
+    ended = {LinkPhase.ENDED, LinkPhase.FAILED, LinkPhase.PAUSED}
+    results = []
+    for number in range(options.get("sessions", 1)):
+        plain = Plain(bridge, directory, {**options, "session_id": f"s-{number}"})
+        (directory / "secc.ready").touch()
+        deadline = time.monotonic() + options.get("timeout_s", 40.0)
+        while time.monotonic() < deadline:
+            plain.step()
+            vehicle = bridge.vehicle
+            if vehicle.phase in ended and vehicle.session_id == f"s-{number}":
+                break
+            time.sleep(TICK_S)
+        for _ in range(5):
+            plain.step()
+        vehicle = bridge.vehicle
+        results.append(
+            {
+                "phase": LinkPhase(vehicle.phase).name,
+                "phases": plain.phases,
+                "protocol": vehicle.protocol,
+                "error": int(vehicle.error),
+                "text": vehicle.text,
+                "match_seconds": vehicle.match_seconds,
+                "messages_in": vehicle.messages_in,
+                "messages_bad": vehicle.messages_bad,
+                "max_current_a": plain.max_current_a,
+                "min_current_a": plain.min_current_a,
+                "purpose": int(vehicle.purpose),
+                "vehicle_max_voltage_v": vehicle.max_voltage_v,
+                "soc": vehicle.soc,
+                "identity": vehicle.identity,
+                "contract": vehicle.contract,
+                "bidirectional": vehicle.bidirectional,
+                "turnaround_ms": _quantiles(worker.status.turnaround_s),
+                "loop_turnaround_ms": _quantiles(worker.status.loop_turnaround_s),
+            }
+        )
+    time.sleep(0.3)
+    worker.stop()
+    return {
+        "sessions": results,
+        "startup_s": startup,
+        "reports": reports,
+        "names": names,
+        "values": worker.status.values,
+    }
+
+
+def evcc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
+    link = PlcLink.wait(directory, 1, "ev", options.get("interface", ""))
+    link.join_user()
+    from robot_charger.sim.evcc import Evcc, Options
+    from robot_charger.sim.slac_ev import Behaviour
+
+    deadline = time.monotonic() + 20.0
+    while not (directory / "secc.ready").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    car = Car(directory, **options.get("car", {}))
+    chosen = Options(**{**options.get("options", {}), "behaviour": Behaviour(**options.get("behaviour", {}))})
+    vehicle = Evcc(car, link, options.get("protocol", "iso15118-2"), chosen)
+    vehicle.start()
+    vehicle.finished.wait(options.get("timeout_s", 60.0))
+    vehicle.stop()
+    return {**vehicle.result, "loop_ms": _quantiles(vehicle.loop_s)}
+
+
+def _quantiles(seconds: Any) -> dict[str, float]:
+    values = sorted(seconds)
+    if not values:
+        return {}
+    at = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    return {name: round(1e3 * values[min(len(values) - 1, int(q * len(values)))], 2) for name, q in at.items()} | {
+        "n": len(values)
+    }
+
+
+if __name__ == "__main__":
+    role, text = sys.argv[1:3]
+    run = {"secc": secc, "evcc": evcc}[role]
+    print(json.dumps(run(Path(os.environ["ROBOT_CHARGER_SIM"]), json.loads(text))), flush=True)
+    os._exit(0)
