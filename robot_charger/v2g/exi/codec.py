@@ -313,8 +313,9 @@ def decode_bits(data: bytes, schema: str, fragment: bool = False) -> tuple[Tree,
             value, position = _read(bits, position, content)
         else:
             value, position = read(bits, position)
-    except ExiError as error:
+    except ExiDecodeError as error:
         error.within(name)
+        error.position = min(error.position, len(bits))
         raise
     if fragment:
         if bits[position : position + roots.width] != roots.end:
