@@ -1,4 +1,4 @@
-"""python -m robot_charger.sim.safety --bus udp:PORT --evses 1,2
+"""python -m robot_charger.sim.safety --bus udp:PORT --evses 1 2
 
 The simulated safety controller: E-stop chain, power's heartbeat, contactors with feedback, insulation monitors
 and bay sensors, over CAN-FD. It is a process of its own and dies with nobody: when its parent goes, it stays until
@@ -304,14 +304,11 @@ def run(process: SafetyProcess, stop: StopSignal) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="robot_charger.sim.safety", description="Simulated safety controller.")
     parser.add_argument("--bus", default="udp:42000", help="the bank's first bus")
-    parser.add_argument("--evses", default="1", help="numbers of the EVSEs, comma-separated")
+    parser.add_argument("--evses", type=int, nargs="+", default=[1], metavar="N", help="numbers of the EVSEs")
     arguments = parser.parse_args()
     stop = StopSignal()
     try:
-        evses = [int(e) for e in arguments.evses.split(",")]
-        process = SafetyProcess(frame_port(open_bus(expand(arguments.bus)[0])), evses)
-    except ValueError:
-        refuse(f"safety: --evses {arguments.evses!r} must be numbers separated by commas")
+        process = SafetyProcess(frame_port(open_bus(expand(arguments.bus)[0])), arguments.evses)
     except (BusError, WireError) as error:
         refuse(f"safety: {error}")
     gc.collect()

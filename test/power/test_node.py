@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from robot_charger.common.faults import Code
-from robot_charger.power.output import Insulation, Mode
+from robot_charger.power.output import Mode
 
 if TYPE_CHECKING:
     from .conftest import Station

@@ -1,4 +1,4 @@
-"""python -m robot_charger.sim.rack --bus udp:PORT --modules N --evses 1,2 --seed S
+"""python -m robot_charger.sim.rack --bus udp:PORT --modules N --evses 1 2 --seed S
 
 Up to 909 EK3 modules, the DC network, measuring boards and meters of a rack, in one process with a 10 ms cycle.
 It is ready when its wire ``rack`` exists. ``rack.json`` in the run directory tells the port of its Modbus meters.
@@ -210,18 +210,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="robot_charger.sim.rack", description="Simulated EK3 rack.")
     parser.add_argument("--bus", default="udp:42000", help="bus or buses, e.g. udp:42000*5")
     parser.add_argument("--modules", type=int, default=46)
-    parser.add_argument("--evses", default="1", help="numbers of the EVSEs, comma-separated")
+    parser.add_argument("--evses", type=int, nargs="+", default=[1], metavar="N", help="numbers of the EVSEs")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     stop = StopSignal()
     try:
-        evses = [int(e) for e in arguments.evses.split(",")]
-        if not 1 <= arguments.modules <= 1024 or arguments.modules < len(evses):
+        if not 1 <= arguments.modules <= 1024 or arguments.modules < len(arguments.evses):
             refuse(f"rack: --modules {arguments.modules} must be 1 to 1024, at least one per EVSE")
         ports = [frame_port(open_bus(name)) for name in expand(arguments.bus)]
-        process = RackProcess(ports, arguments.modules, evses, arguments.seed)
-    except ValueError:
-        refuse(f"rack: --evses {arguments.evses!r} must be numbers separated by commas")
+        process = RackProcess(ports, arguments.modules, arguments.evses, arguments.seed)
     except (BusError, WireError) as error:
         refuse(f"rack: {error}")
     gc.collect()
