@@ -35,7 +35,7 @@ SESSIONS = json.loads((ROOT / "test" / "v2g" / "exi_sessions.json").read_text())
 NAMES = {namespace: name for name, namespace in NAMESPACES.items()}
 
 ALONE = """
-import json, resource, sys, time
+import json, sys, time
 sys.path.insert(0, sys.argv[1])
 start = time.perf_counter()
 from robot_charger.v2g.exi import codec
@@ -49,7 +49,9 @@ for line in open(sys.argv[2]):  # one message a line
         start = time.perf_counter()
         codec.encode(tree, namespace)
         first = first or 1e3 * (time.perf_counter() - start)
-print(milliseconds, first, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+with open("/proc/self/status") as file:
+    status = dict(line.split(":", 1) for line in file)
+print(milliseconds, first, int(status["VmHWM"].split()[0]) / 1024)
 """
 
 

@@ -10,7 +10,6 @@ from random import Random
 from robot_charger.v2g.exi import NAMESPACES, ExiDecodeError, decode
 from robot_charger.v2g.exi.codec import SIGNED
 
-
 Case = tuple[bytes, str, bool]  # data, schema set, fragment
 
 
