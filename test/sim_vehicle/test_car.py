@@ -185,6 +185,7 @@ def test_vehicle_gone_breaks_everything_at_once_in_the_middle() -> None:
     assert desk.car.state is State.CHARGING
     out = desk.run(3.0)
     assert (out.pilot["cp_ohm"], out.rack["connected"], out.rack["contactor"]) == (None, False, False)
+    assert desk.evccs[0].finished.wait(5.0)
     assert desk.evccs[0].stopped
     assert out.truth["result"]["ok"] is False
 

@@ -17,6 +17,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import can
+
+from robot_charger.common.can_bus import BusError, open_bus
 from robot_charger.common.clock import Ticker
 from robot_charger.common.plc_link import LinkError, PlcLink
 from robot_charger.common.process import StopSignal, end_with_parent, parent_gone, refuse
@@ -36,7 +39,8 @@ PROTOCOLS = (
 PERIOD_S = 0.01
 SILENT_S = 0.5  # a peer that has not spoken for so long is not there
 # Peer -> seconds after which unchanged signals are said again.
-REPEAT_S = {"pilot": 0.02, "rack": 0.02, "safety": 0.05, "arm": 0.05, "cli": 0.1}
+REPEAT_S = {"pilot": 0.02, "rack": 0.02, "safety": 0.05, "arm": 0.05, "chademo": 0.02, "cli": 0.1}
+NUMBERED = ("pilot", "chademo")  # peers of which every EVSE has one
 
 
 class Wires:
@@ -61,6 +65,8 @@ class Wires:
             inlet_voltage_v=float(here.get("voltage_v") or 0.0),
             inlet_current_a=float(here.get("current_a") or 0.0),
             station_lock=bool(station["lock"]) if "lock" in station else None,
+            d1=bool(station.get("d1")),
+            d2=bool(station.get("d2")),
         )
 
     def send(self, outputs: Outputs, now_s: float) -> None:
@@ -69,6 +75,7 @@ class Wires:
             ("rack", outputs.rack),
             ("safety", outputs.safety),
             ("arm", outputs.arm),
+            ("chademo", outputs.chademo),
             ("cli", outputs.truth),
         ):
             sent_s, last = self._sent.get(peer, (-1.0, {}))
@@ -78,7 +85,7 @@ class Wires:
             else:
                 changed = signals != last
             if changed or now_s - sent_s >= REPEAT_S[peer]:
-                self.end.send(f"pilot{self.evse}" if peer == "pilot" else peer, signals)
+                self.end.send(f"{peer}{self.evse}" if peer in NUMBERED else peer, signals)
                 self._sent[peer] = (now_s, signals)
 
     def _fresh(self, peer: str) -> dict[str, Any]:
@@ -134,10 +141,27 @@ def car_options(args: argparse.Namespace) -> CarOptions:
 
 
 def evcc_factory(link: PlcLink, args: argparse.Namespace) -> Callable[[Car], Session]:
-    from robot_charger.sim.evcc import Evcc
+    from robot_charger.sim.evcc import Evcc, Options
 
-    options = dict(word.partition("=")[::2] for word in args.option)
+    options = Options()
+    for word in args.option:
+        name, _, value = word.partition("=")
+        known = getattr(options, name, None)
+        if not isinstance(known, bool | int | float | str):
+            refuse(f"--option {word}: the EVCC has no option {name}")
+        try:
+            new = value.lower() in ("1", "true", "yes") if isinstance(known, bool) else type(known)(value)
+        except ValueError:
+            refuse(f"--option {word}: {value} is no {type(known).__name__}")
+        setattr(options, name, new)
     return lambda car: Evcc(car, link, args.protocol, options)
+
+
+def chademo_factory(bus: can.BusABC, args: argparse.Namespace) -> Callable[[Car], Session]:
+    from robot_charger.sim.chademo_vehicle import ChademoSession
+
+    v2x = args.protocol == "chademo-v2x"
+    return lambda car: ChademoSession(car, bus, args.chademo_version, v2x)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -148,14 +172,16 @@ def main(words: list[str] | None = None) -> int:
     stop = StopSignal()
     try:
         directory = run_directory()
-        if options.is_chademo or args.protocol == "plain":
-            factory = None
-        else:
+        factory: Callable[[Car], Session] | None = None
+        if options.is_chademo:
+            bus = open_bus(args.can, fd=False)
+            factory = chademo_factory(bus, args)
+        elif args.protocol != "plain":
             link = PlcLink.wait(directory, args.evse, "ev", args.interface)
             link.join_user()  # while this process has one thread
             factory = evcc_factory(link, args)
         wires = Wires(args.evse)
-    except (WireError, LinkError) as error:
+    except (WireError, LinkError, BusError) as error:
         refuse(f"vehicle {args.evse}: {error}")
     wires.faults |= set(args.fault)
     car = Car(options, factory)
@@ -169,6 +195,8 @@ def main(words: list[str] | None = None) -> int:
     finally:
         car.end()
         wires.end.close()
+        if options.is_chademo:
+            bus.shutdown()
     return 0
 
 

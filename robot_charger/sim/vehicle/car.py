@@ -106,6 +106,8 @@ class Inputs:
     inlet_voltage_v: float = 0.0
     inlet_current_a: float = 0.0
     station_lock: bool | None = None  # CHAdeMO: the station's solenoid; None = the car locks by itself
+    d1: bool = False  # CHAdeMO start/stop wires
+    d2: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class Outputs:
     rack: dict[str, Any]
     safety: dict[str, Any]
     arm: dict[str, Any]
+    chademo: dict[str, Any]
     truth: dict[str, Any]
 
 
@@ -160,6 +163,7 @@ class Car:
         self.requested_current_a = 0.0
         self.contactor = False
         self.locked = False
+        self.d1 = self.d2 = self.switch_k = False  # CHAdeMO: wires felt, switch k closed
         self.state = State.AWAY
         self.total_in_wh = 0.0
         self.total_out_wh = 0.0
@@ -171,6 +175,7 @@ class Car:
         self._visit: _Visit | None = None
         self._ready = False
         self._contactor_wanted = False
+        self._lock_wanted = False
         self._station_a = self._station_w = float("inf")
         self._lock = threading.RLock()
         self._now_s = 0.0
@@ -243,12 +248,12 @@ class Car:
 
     def lock(self) -> None:
         with self._lock:
-            self.locked = self.connected
+            self._lock_wanted = self.locked = self.connected
 
     def unlock(self) -> None:
+        """Ask for it: the lock opens once nothing is live at the inlet."""
         with self._lock:
-            if "stuck-lock" not in self.faults:
-                self.locked = False
+            self._lock_wanted = False
 
     def close_contactor(self) -> bool:
         """Ask for it. True once it is closed."""
@@ -279,6 +284,7 @@ class Car:
             self._measure(inputs, dt_s)
             self._run_session(inputs)
             self._move_contactor()
+            self._move_lock(inputs)
             self._request(dt_s)
             return self._outputs()
 
@@ -338,12 +344,12 @@ class Car:
             self._drop_session()
             self._ready = self._contactor_wanted = False
             self.contactor = self.contactor and "contactor-weld" in self.faults
-            if "stuck-lock" not in self.faults:
-                self.locked = False
+            self._lock_wanted = False
             if here:
                 self.state = State.ENDED if visit and visit.gone else State.PARKED
 
     def _measure(self, inputs: Inputs, dt_s: float) -> None:
+        self.d1, self.d2 = inputs.d1 and self.connected, inputs.d2 and self.connected
         self.pilot_duty = inputs.pilot_duty if self.connected and inputs.pilot_mode == "pwm" else 0.0
         if self.connected:
             self.inlet_voltage_v, self.inlet_current_a = inputs.inlet_voltage_v, inputs.inlet_current_a
@@ -370,8 +376,6 @@ class Car:
             return
         if inputs.pilot_mode in ("off", "f"):
             self._pulse_seen = True
-        if inputs.station_lock is not None:
-            self.locked = inputs.station_lock
         session = self._session
         if session is None:
             awake = "asleep" not in self.faults or (self._pulse_seen and inputs.pilot_mode in ("steady", "pwm"))
@@ -381,7 +385,6 @@ class Car:
                 self._pulse_seen = False
                 self._session = self._new_session(self)
                 self._session.start()
-            self._let_go(inputs)
             return
         if self.state is State.CONNECTED and (self.pilot_duty > 0.0 or self.options.is_chademo):
             self.state = State.SESSION
@@ -393,22 +396,29 @@ class Car:
             self.result = dict(session.result)
             visit.results.append(self.result)
             visit.completed = visit.current_since_s is not None or bool(self.result.get("ok"))
+            visit.completed = visit.completed or self.result.get("result") == "ended"
             self._session = None
             self._ready = False
             self.open_contactor()
+            self.unlock()
             self.state = State.ENDED if visit.completed else State.CONNECTED
 
-    def _let_go(self, inputs: Inputs) -> None:
-        """After the session: the plug is unlocked once nothing is live at the inlet."""
-        if inputs.station_lock is None and not self.contactor and self.inlet_voltage_v < SAFE_V:
-            self.unlock()
+    def _move_lock(self, inputs: Inputs) -> None:
+        stuck = "stuck-lock" in self.faults and self.locked
+        if inputs.station_lock is not None:  # CHAdeMO: the solenoid sits in the station's connector
+            self.locked = stuck or (inputs.station_lock and self.connected)
+        elif not self._lock_wanted and not stuck and not self.contactor and self.inlet_voltage_v < SAFE_V:
+            self.locked = False
 
     def _move_contactor(self) -> None:
         visit = self._visit
         if visit is None:
             return
         if self._contactor_wanted and self.connected:
-            if not self.contactor and abs(self.inlet_voltage_v - self.battery.emf_v) < CLOSE_WITHIN_V:
+            matched = abs(self.inlet_voltage_v - self.battery.emf_v) < CLOSE_WITHIN_V
+            if self.options.is_chademo:  # closes onto a dead connector, the station's contactors are open
+                matched = matched or self.inlet_voltage_v < CLOSE_WITHIN_V
+            if not self.contactor and matched:
                 self.contactor = True
                 visit.contactor_since_s = self._now_s
             return
@@ -442,8 +452,8 @@ class Car:
         session, self._session = self._session, None
         if session is None:
             return
-        if not session.finished.is_set():
-            session.stop()
+        if not session.finished.is_set():  # in a thread: a session at its end calls back and waits for our lock
+            threading.Thread(target=session.stop, name="session-stop", daemon=True).start()
         self.result = {"ok": False, "text": "connection lost", **session.result}
         if self._visit:
             self._visit.results.append(self.result)
@@ -478,6 +488,7 @@ class Car:
                 "insulation_ohm": self._insulation() if self.connected else None,
             },
             arm={"present": standing, "locked": self.locked},
+            chademo={"k": self.switch_k and self.connected, "lock_feedback": self.locked},
             truth={
                 "state": self.state.value,
                 "visit": visit.number if visit else 0,
