@@ -1,8 +1,10 @@
 """The EXI codec on its own: known messages, the shape of trees, errors."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -179,3 +181,11 @@ def test_loading_is_quick():
     assert seconds < 0.15
     modules = f"{LOAD}\nimport sys\nassert not {{'xml', 'py4j', 'iso15118'}} & sys.modules.keys()"
     subprocess.check_call([sys.executable, "-c", modules])
+
+
+def test_the_message_in_the_documentation():
+    page = (Path(__file__).parents[2] / "docs" / "exi.md").read_text(encoding="utf-8")
+    octets = re.search(r"exi decode ([0-9a-f]+)", page).group(1)
+    shown = page.split("```text\n")[1].split("```")[0]
+    steps = trace(bytes.fromhex(octets), "iso15118_2")
+    assert shown == "".join(f"{'  ' * depth}{bits}  {meaning}\n" for bits, depth, meaning in steps)
