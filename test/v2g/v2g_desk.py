@@ -7,6 +7,7 @@ object at the end. They are processes because a user namespace is joined while a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -295,12 +296,51 @@ def evcc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
     from robot_charger.sim.evcc import Evcc, Options
     from robot_charger.sim.slac_ev import Behaviour
 
+    class Rude(Evcc):
+        """Sends nonsense by UDP and TCP before it behaves, and keeps a second connection open beside."""
+
+        async def _connect(self, found: Any) -> Any:
+            import asyncio
+            import socket
+
+            from robot_charger.v2g import v2gtp
+
+            index = socket.if_nametoindex(self.link.interface)
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+                for length in range(0, 60):
+                    sock.sendto(os.urandom(length), (found.address, v2gtp.SDP_PORT, 0, index))
+                for _ in range(40):
+                    sock.sendto(v2gtp.SdpRequest(False).encode(), (found.address, v2gtp.SDP_PORT, 0, index))
+            for data in (b"GET / HTTP/1.0\r\n\r\n", v2gtp.message(0x8001, os.urandom(40)), b"\x01\xfe\x80\x01\xff"):
+                _, writer = await asyncio.open_connection(f"{found.address}%{self.link.interface}", found.port)
+                writer.write(data)
+                await writer.drain()
+                if len(data) > 8:
+                    await asyncio.sleep(0.1)
+                writer.close()
+            made = await super()._connect(found)
+            self.beside = asyncio.get_running_loop().create_task(self._second(found))
+            return made
+
+        async def _second(self, found: Any) -> None:
+            import asyncio
+
+            await asyncio.sleep(1.0)
+            self.result["second"] = "refused"
+            reader, writer = await asyncio.open_connection(f"{found.address}%{self.link.interface}", found.port)
+            with contextlib.suppress(OSError):
+                writer.write(b"me too")
+                if await reader.read(1):
+                    self.result["second"] = "answered"
+            writer.close()
+
     deadline = time.monotonic() + 20.0
     while not (directory / "secc.ready").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     car = Car(directory, **options.get("car", {}))
+    kind = Rude if options.get("rude") else Evcc
     chosen = Options(**{**options.get("options", {}), "behaviour": Behaviour(**options.get("behaviour", {}))})
-    vehicle = Evcc(car, link, options.get("protocol", "iso15118-2"), chosen)
+    vehicle = kind(car, link, options.get("protocol", "iso15118-2"), chosen)
     vehicle.start()
     vehicle.finished.wait(options.get("timeout_s", 60.0))
     vehicle.stop()

@@ -1,0 +1,130 @@
+"""Whole sessions, SECC against EVCC, over a veth pair: a plain supply and supervisor, no ROS."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from v2g_links import need_namespaces, plc
+
+from robot_charger.common.faults import Code
+
+DESK = str(Path(__file__).with_name("v2g_desk.py"))
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
+
+
+def run(directory: Path, secc: dict[str, Any], *cars: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The SECC's and the cars' results; cars come one after the other."""
+    need_namespaces()
+    environment = {**os.environ, "ROBOT_CHARGER_SIM": str(directory)}
+    with plc(directory):
+        station = subprocess.Popen(
+            [sys.executable, DESK, "secc", json.dumps(secc)], env=environment, stdout=subprocess.PIPE
+        )
+        try:
+            results = []
+            for car in cars:
+                done = subprocess.run(
+                    [sys.executable, DESK, "evcc", json.dumps(car)],
+                    env=environment,
+                    stdout=subprocess.PIPE,
+                    timeout=60,
+                    check=True,
+                )
+                results.append(json.loads(done.stdout))
+            output, _ = station.communicate(timeout=60)
+            return json.loads(output), results
+        finally:
+            station.kill()
+            station.wait()
+
+
+def test_iso15118_2(sim_directory: Path) -> None:
+    station, (car,) = run(sim_directory, {}, {})
+    (session,) = station["sessions"]
+    assert car["result"] == "ended", car
+    assert (session["phase"], session["error"]) == ("ENDED", 0), session["text"]
+    assert session["protocol"] == "iso15118-2"
+    wanted = ["MATCHING", "LINKED", "SESSION", "PARAMETERS", "CABLE_CHECK", "PRECHARGE", "CHARGING", "STOPPING"]
+    assert [p for p in session["phases"] if p in wanted] == wanted
+    assert session["max_current_a"] == 120.0
+    assert session["purpose"] == 0
+    assert session["vehicle_max_voltage_v"] == 450.0
+    assert session["match_seconds"] < 10.0
+    assert station["reports"] == []
+    assert session["identity"] == ""  # nobody asked to publish who it is
+
+
+def test_two_sessions_without_a_restart(sim_directory: Path) -> None:
+    station, cars = run(sim_directory, {"sessions": 2}, {}, {"car": {"charge_s": 0.5}})
+    assert [car["result"] for car in cars] == ["ended", "ended"], cars
+    assert [session["phase"] for session in station["sessions"]] == ["ENDED", "ENDED"]
+    assert station["values"]["PLC keys set"] >= 2
+
+
+def test_the_station_stops_the_transfer(sim_directory: Path) -> None:
+    station, (car,) = run(sim_directory, {"stop_after_s": 0.7}, {"car": {"charge_s": 60.0}})
+    assert car["result"] == "ended", car
+    assert station["sessions"][0]["phase"] == "ENDED", station
+
+
+def test_an_emergency_closes_the_connection(sim_directory: Path) -> None:
+    station, _ = run(
+        sim_directory,
+        {"stop_after_s": 0.7, "shutdown": 3, "timeout_s": 20.0},
+        {"car": {"charge_s": 60.0}, "options": {"stop_at": "CurrentDemandReq"}, "timeout_s": 8.0},
+    )
+    assert station["sessions"][0]["phase"] in ("ENDED", "FAILED")
+    assert station["sessions"][0]["purpose"] == 0
+
+
+def test_authorization_refused(sim_directory: Path) -> None:
+    station, (car,) = run(sim_directory, {"authorization": "refused"}, {})
+    assert car["result"] == "failed"
+    assert "FAILED" in car["text"]
+    (session,) = station["sessions"]
+    assert (session["phase"], session["error"]) == ("FAILED", Code.AUTHORIZATION)
+    assert "CABLE_CHECK" not in session["phases"]
+
+
+def test_insulation_fault(sim_directory: Path) -> None:
+    station, (car,) = run(sim_directory, {"insulation": "fault"}, {})
+    assert car["result"] == "failed"
+    (session,) = station["sessions"]
+    assert (session["phase"], session["error"]) == ("FAILED", Code.INSULATION)
+    assert session["max_current_a"] == 0.0
+
+
+def test_a_vehicle_that_falls_silent_in_the_charge_loop(sim_directory: Path) -> None:
+    secc = {"parameters": {"vehicle_timeout_ms": 500}}
+    car = {"options": {"stop_at": "CurrentDemandReq"}, "timeout_s": 8.0}
+    station, _ = run(sim_directory, secc, car)
+    (session,) = station["sessions"]
+    assert (session["phase"], session["error"]) == ("FAILED", Code.V2G_SILENT), session["text"]
+    assert session["purpose"] == 0
+    assert station["reports"] == ["V2G_SILENT"]
+
+
+def test_no_vehicle(sim_directory: Path) -> None:
+    station, _ = run(sim_directory, {"parameters": {"slac.timeout_s": 1.0}})
+    (session,) = station["sessions"]
+    assert (session["phase"], session["error"]) == ("FAILED", Code.SLAC_FAILED)
+
+
+def test_garbage_and_a_second_connection(sim_directory: Path) -> None:
+    station, (car,) = run(sim_directory, {}, {"rude": True, "car": {"charge_s": 2.0}, "behaviour": {"garbage": True}})
+    assert car["result"] == "ended", car
+    assert car["second"] == "refused"
+    (session,) = station["sessions"]
+    assert session["phase"] == "ENDED"
+    values = station["values"]
+    assert values["SLAC frames bad"] > 0
+    assert values["SDP bad"] >= 50
+    assert values["SDP dropped"] > 0
+    assert values["connections refused"] == 1
