@@ -78,7 +78,7 @@ class Dialect(Protocol):
     def status(self, evse: int) -> Call: ...
     def connector_status(self, evse: int) -> str: ...
     def record(self, record: Record) -> Call | None: ...
-    def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any]]: ...
+    def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any], Call | None]: ...
     def after_boot(self) -> None: ...
     @property
     def handlers(self) -> dict[str, Callable[[Payload], Payload | Reply]]: ...
@@ -400,8 +400,14 @@ class Client:
         for evse in list(self.station.status):
             status = self.dialect.connector_status(evse)
             if self._told.get(evse) != status:
-                with contextlib.suppress(RefusedError):
+                try:
                     await self.call(self.dialect.status(evse))
+                except RefusedError as error:
+                    log.warning("StatusNotification refused: %s", error)
+                except NotAnsweredError:
+                    if self._socket is None:
+                        raise
+                    return  # transactions must not wait for it; told again in the next round
                 self._told[evse] = status
 
     async def _send_loose(self) -> None:
@@ -450,10 +456,11 @@ class Client:
         answer: Payload = await self.call(call, entry.message_id) if call else {}
         keep: dict[str, Any] = {}
         outcome = Outcome()
+        follow: Call | None = None
         if entry.record is not None and call is not None:
-            outcome, keep = self.dialect.read_record(entry.record, answer)
+            outcome, keep, follow = self.dialect.read_record(entry.record, answer)
         try:
-            self.station.store.done(entry.number, keep)
+            self.station.store.done(entry.number, keep, follow)
         except StoreError as error:
             log.error("%s", error)
             await asyncio.sleep(1.0)

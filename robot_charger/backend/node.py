@@ -199,7 +199,8 @@ class BackendNode(StationNode):
 
     def _publish_state(self) -> None:
         service = self.service
-        message = fill(msg.BackendState(), stamp_ns=now_ns(), version=self.parameters.version)
+        message = fill(msg.BackendState(), stamp_ns=now_ns(), version=self.parameters.version,
+                       transactions=[""] * self.parameters.evses)
         if service:
             state = service.state()
             fill(

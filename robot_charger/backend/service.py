@@ -20,12 +20,14 @@ from robot_charger.backend.settings import Settings
 from robot_charger.backend.station import Outside, Station
 from robot_charger.backend.store import Store
 from robot_charger.backend.transactions import TransactionSettings
+from robot_charger.backend.v16 import Version16
+from robot_charger.backend.v21 import Version21
 from robot_charger.backend.v201 import Version201
 from robot_charger.common.faults import Code, FaultReport, Severity
 
 log = logging.getLogger("robot_charger.backend")
 TICK_S = 0.1
-DIALECTS: dict[str, Any] = {"2.0.1": Version201}
+DIALECTS: dict[str, Any] = {"1.6": Version16, "2.0.1": Version201, "2.1": Version21}
 
 
 def clock() -> Now:
@@ -209,13 +211,15 @@ class Service:
         if local:
             return local
         try:
-            payload = await self.client.call(
-                self.dialect.authorize(token, contract), timeout_s=self.plan.parameters.authorize__timeout_s
+            # The time-out counts from here: a call of ours that is not answered may be in the way.
+            payload = await asyncio.wait_for(
+                self.client.call(self.dialect.authorize(token, contract)),
+                self.plan.parameters.authorize__timeout_s,
             )
         except RefusedError as error:
             log.warning("Authorize refused: %s", error)
             return TokenInfo("Invalid")
-        except NotAnsweredError:
+        except (NotAnsweredError, asyncio.TimeoutError):
             return self.station.tokens.offline(token, evse, clock().wall)
         info: TokenInfo = self.dialect.read_authorize(payload)
         self.station.tokens.learn(token, info, clock())

@@ -178,6 +178,8 @@ class SmartCharging:
                 return None
         schedule = profile["chargingSchedule"][0]
         kind = profile["chargingProfileKind"]
+        if kind == "Dynamic":
+            return schedule, schedule["chargingSchedulePeriod"][0], end
         if kind == "Relative" or "startSchedule" not in schedule:
             if transaction is None:
                 return None
@@ -244,8 +246,10 @@ class SmartCharging:
             if profile["evseId"] not in (0, evse):
                 continue
             for text in (profile.get("validFrom"), profile["chargingSchedule"][0].get("startSchedule")):
-                with contextlib.suppress(ValueError, TypeError):
-                    moment = parse_time(text)  # type: ignore[arg-type]
+                if not text:
+                    continue
+                with contextlib.suppress(ValueError):
+                    moment = parse_time(text)
                     if profile["chargingProfileKind"] == "Recurring":
                         cycle = timedelta(days=7 if profile.get("recurrencyKind") == "Weekly" else 1)
                         now = start + timedelta(seconds=offset)

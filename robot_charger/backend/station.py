@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from robot_charger.backend.records import (
     Now,
     OpenTransaction,
     Outcome,
+    Payload,
     Phase,
     Reading,
     Record,
@@ -27,7 +29,7 @@ from robot_charger.backend.records import (
     parse_time,
 )
 from robot_charger.backend.settings import Settings
-from robot_charger.backend.smart_charging import SmartCharging
+from robot_charger.backend.smart_charging import ProfileError, SmartCharging
 from robot_charger.backend.store import Store, StoreError
 from robot_charger.backend.tokens import Tokens
 from robot_charger.backend.transactions import Transactions, TransactionSettings
@@ -112,6 +114,7 @@ class Station:
         }
         self._backlog: list[tuple[Record, OpenTransaction | None]] = []
         self._remote: dict[int, RemoteStart] = {}
+        self._start_profiles: dict[int, tuple[Token, Payload]] = {}  # TxProfiles that came with a remote start
         self._inoperative: set[int] = set(store.get("inoperative", []))  # 0 = the whole station
         self._scheduled: dict[int, bool] = {}
         self._told_operative: dict[int, bool] = {}
@@ -158,8 +161,12 @@ class Station:
         try:
             while self._backlog:
                 self.store.record(*self._backlog[0])
-                self._backlog.pop(0)
+                record, _ = self._backlog.pop(0)
                 self.outside.queued()
+                if record.event == "Started":
+                    self._install_start_profile(record)
+                elif record.event == "Ended":
+                    self.smart.ended(record.transaction_id)
         except StoreError as error:
             self._store_failed(error)
             return
@@ -170,6 +177,13 @@ class Station:
                 return
             self.store_ok = True
             self.outside.fault(FaultReport(Code.BACKEND_STORE, Severity.STOP, "", active=False))
+
+    def _install_start_profile(self, record: Record) -> None:
+        """A profile that came with the remote start begins with its transaction."""
+        token, profile = self._start_profiles.pop(record.evse, (None, None))
+        if profile and record.token and token and record.token.key == token.key:
+            with contextlib.suppress(ProfileError):
+                self.smart.set(record.evse, profile, record.transaction_id, len(self.evses))
 
     @property
     def queued(self) -> int:
@@ -335,7 +349,13 @@ class Station:
 
     # What a CSMS asks for.
     def request_start(
-        self, token: Token, evse: int | None, remote_start_id: int | None, group_id: str, now: Now
+        self,
+        token: Token,
+        evse: int | None,
+        remote_start_id: int | None,
+        group_id: str,
+        now: Now,
+        profile: Payload | None = None,
     ) -> tuple[bool, str, str]:
         """Accepted, reason when not, transaction id when one already runs."""
         candidates = [evse] if evse is not None else [e for e in self.evses if self._startable(e, token, group_id)]
@@ -347,6 +367,9 @@ class Station:
         if not self._startable(number, token, group_id):
             return False, "NotReady", ""
         self._remote[number] = RemoteStart(token, group_id, remote_start_id, now.mono_ns)
+        self._start_profiles.pop(number, None)
+        if profile:
+            self._start_profiles[number] = (token, profile)
         trusted = not self.settings["authorize_remote_start"]
         view = self.evses[number].view
         session_id = view.session_id if view else ""

@@ -136,11 +136,14 @@ class Store:
     def post(self, call: Call) -> None:
         """Queue a message that belongs to no transaction."""
         with self._transaction():
-            self._db.execute(
-                "insert into queue(message_id, event, transaction_id, seq_no, body) values(?,?,?,?,?)",
-                (str(uuid.uuid4()), "Message", "", 0, json.dumps(call)),
-            )
+            self._post(call)
         self._queued += 1
+
+    def _post(self, call: Call) -> None:
+        self._db.execute(
+            "insert into queue(message_id, event, transaction_id, seq_no, body) values(?,?,?,?,?)",
+            (str(uuid.uuid4()), "Message", "", 0, json.dumps(call)),
+        )
 
     def next(self) -> Entry | None:
         """The oldest message, still in the queue. Raises StoreError."""
@@ -169,13 +172,16 @@ class Store:
         row = self._db.execute("select count(*) from queue where transaction_id=?", (transaction_id,)).fetchone()
         return int(row[0])
 
-    def done(self, number: int, settings: dict[str, Any] | None = None) -> None:
-        """A message was answered: forget it and, in the same commit, keep what the answer told."""
+    def done(self, number: int, settings: dict[str, Any] | None = None, follow: Call | None = None) -> None:
+        """A message was answered: forget it and, in the same commit, keep what the answer told and queue what
+        follows from it."""
         with self._transaction():
             self._db.execute("delete from queue where number=?", (number,))
             for key, value in (settings or {}).items():
                 self._put(key, value)
-        self._queued -= 1
+            if follow:
+                self._post(follow)
+        self._queued -= 0 if follow else 1
 
     def refuse(self, number: int, error: str) -> None:
         """A message was refused for good: out of the way, but kept for a person to see."""

@@ -160,10 +160,10 @@ class Version2:
         found: list[str] = self.station.settings[name]
         return found
 
-    def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any]]:
+    def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any], Call | None]:
         info = answer.get("idTokenInfo")
         message = answer.get("updatedPersonalMessage", {}).get("content", "")
-        return Outcome(self.token_info(info) if info else None, None, answer.get("totalCost"), message), {}
+        return Outcome(self.token_info(info) if info else None, None, answer.get("totalCost"), message), {}, None
 
     def _reservation_ended(self, id: int, status: str) -> None:
         self.station.outside.send(
@@ -206,7 +206,7 @@ class Version2:
         if profile and profile["chargingProfilePurpose"] != "TxProfile":
             return {"status": "Rejected", "statusInfo": {"reasonCode": "InvalidProfile"}}
         accepted, reason, transaction_id = self.station.request_start(
-            self._token(payload["idToken"]), evse, payload["remoteStartId"], group, self.clock()
+            self._token(payload["idToken"]), evse, payload["remoteStartId"], group, self.clock(), profile
         )
         if not accepted:
             return {"status": "Rejected", "statusInfo": {"reasonCode": reason}}

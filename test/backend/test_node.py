@@ -85,8 +85,14 @@ class Rest:
     def state(self) -> Any:
         return self.heard["/backend/state"][-1] if self.heard["/backend/state"] else None
 
-    def until_open(self) -> None:
-        wait_for(lambda: self.state and self.state.transactions[0] == SESSION, what="an open transaction")
+    def until_open(self, import_wh: float) -> None:
+        """The meter says this until the transaction is open, as it would at 5 Hz."""
+
+        def opened() -> bool:
+            self.meter(import_wh)
+            return bool(self.state and self.state.transactions[0] == SESSION)
+
+        wait_for(opened, what="an open transaction")
 
     def close(self) -> None:
         self.executor.shutdown()
@@ -133,10 +139,9 @@ def test_a_session_through_the_topics(tmp_path: Path, csms: CsmsThread, rest: Re
         assert (accepted.status, accepted.reason) == (srv.Authorize.Response.STATUS_ACCEPTED, "Accepted")
         assert (refused.status, refused.reason) == (srv.Authorize.Response.STATUS_REFUSED, "Invalid")
         rest.authorize("DEADBEEF")
-        rest.meter(1000.0)
         rest.session(Phase.POSITIONING)
         rest.session(Phase.LINKING)
-        rest.until_open()
+        rest.until_open(1000.0)
         rest.session(Phase.CHARGING)
         rest.meter(1500.0, 100.0)
         answer = csms.do(csms.csms.command("remote_stop", {"evse": 1}))
@@ -169,9 +174,8 @@ def test_killed_while_charging_the_transaction_ends_after_the_restart(
     process = Process(tmp_path, csms.csms.url)
     try:
         assert rest.transition(CONFIGURE) and rest.transition(ACTIVATE)
-        rest.meter(1000.0)
         rest.session(Phase.LINKING)
-        rest.until_open()
+        rest.until_open(1000.0)
         rest.session(Phase.CHARGING)
         process.stop(signal.SIGKILL)
         rest.session(Phase.GRASPED, stop_reason="StoppedByEV")

@@ -32,6 +32,7 @@ SUBPROTOCOLS = {"ocpp1.6": "1.6", "ocpp2.0.1": "2.0.1", "ocpp2.1": "2.1"}
 FAULTS = {
     "csms-gone": "closes the port and every connection until it ends",
     "drop": "answers nothing",
+    "lose-answers": "takes requests (all, or of one `action`), but its answers get lost on the way",
     "delay": "answers after `seconds` (2)",
     "callerror": "answers every request with CALLERROR",
     "wrong-types": "answers with fields of the wrong type",
@@ -189,7 +190,12 @@ class Csms:
             await asyncio.sleep(float(self.faults["delay"].get("seconds", 2.0)))
         if "out-of-order" in self.faults:
             await self._send(station, json.dumps([3, "nobody-asked", {}]))
-        await self._send(station, await self._answer(station, message))
+        answer = await self._answer(station, message)
+        lost = self.faults.get("lose-answers")
+        if lost is not None and lost.get("action") in (None, message.action):
+            self.journal.add(station.name, station.version, "out", answer)
+        else:
+            await self._send(station, answer)
         if "garbage" in self.faults:
             for junk in ("this is not OCPP", "[]", "[7]", '{"a":1}', "[2]", '[3,"x"]', '[2,5,"Reset",{}]', "\x00"):
                 await self._send(station, junk)

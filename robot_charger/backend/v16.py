@@ -1,0 +1,359 @@
+"""OCPP 1.6 (JSON), with the messages of the security white paper.
+
+The CSMS numbers transactions here: the number of StartTransaction.conf is kept in the store beside the queue, and
+what belongs to the transaction waits for it, being behind it in the queue.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from robot_charger.backend.client import Client, Reply
+from robot_charger.backend.records import Call, Now, Outcome, Payload, Reading, Record, Token, TokenInfo
+from robot_charger.backend.settings import RO, WO
+from robot_charger.backend.smart_charging import STATION_MAX, ProfileError
+from robot_charger.backend.station import Station
+from robot_charger.common.faults import Code
+
+VENDOR = "robot_charger"
+NO_NUMBER = -1  # transactionId of a stop whose start the CSMS never numbered (1.6 errata)
+
+_REASON = {
+    "DeAuthorized": "DeAuthorized", "EmergencyStop": "EmergencyStop", "EVDisconnected": "EVDisconnected",
+    "ImmediateReset": "HardReset", "Local": "Local", "PowerLoss": "PowerLoss", "Reboot": "Reboot",
+    "Remote": "Remote", "MasterPass": "Local", "LocalOutOfCredit": "DeAuthorized",
+}
+_ERRORS: dict[int, str] = {
+    Code.INSULATION: "GroundFailure", Code.INSULATION_CHARGING: "GroundFailure", Code.OVERVOLTAGE: "OverVoltage",
+    Code.OVERCURRENT: "OverCurrentFailure", Code.METER: "PowerMeterFailure",
+    Code.CONTACTOR_FEEDBACK: "PowerSwitchFailure", Code.CONTACTOR_WELDED: "PowerSwitchFailure",
+    Code.OVERTEMPERATURE: "HighTemperature", Code.CHADEMO_LOCK: "ConnectorLockFailure",
+}
+
+
+def error_code(fault: int) -> str:
+    """ChargePointErrorCode of a fault of the station's own table."""
+    if not fault:
+        return "NoError"
+    return _ERRORS.get(fault) or ("EVCommunicationError" if 200 <= fault < 400 else "OtherError")
+
+
+def sampled(reading: Reading, measurands: list[str]) -> list[Payload]:
+    """SampledValue items of one reading; 1.6 writes numbers as text."""
+    charging = reading.current_a >= 0
+    values: list[tuple[str, float, str]] = [
+        ("Energy.Active.Import.Register", reading.import_wh, "Wh"),
+        ("Energy.Active.Export.Register", reading.export_wh, "Wh"),
+        ("Power.Active.Import" if charging else "Power.Active.Export", abs(reading.power_w), "W"),
+        ("Current.Import" if charging else "Current.Export", abs(reading.current_a), "A"),
+        ("Voltage", reading.voltage_v, "V"),
+    ]
+    if reading.soc is not None and reading.soc >= 0:
+        values.append(("SoC", reading.soc, "Percent"))
+    boundary = reading.context in ("Transaction.Begin", "Transaction.End")
+    items: list[Payload] = []
+    for measurand, value, unit in values:
+        if measurand not in measurands or (measurand.endswith("Export.Register") and value == 0 and not boundary):
+            continue
+        place = "EV" if measurand == "SoC" else "Outlet"
+        items.append({"value": f"{value:.3f}", "context": reading.context, "format": "Raw", "measurand": measurand,
+                      "location": place, "unit": unit})
+    if reading.signed_data:
+        items.append({"value": reading.signed_data, "context": reading.context, "format": "SignedData",
+                      "measurand": "Energy.Active.Import.Register"})
+    return items
+
+
+class Version16:
+    version = "1.6"
+    subprotocol = "ocpp1.6"
+
+    def __init__(self, station: Station, clock: Callable[[], Now]) -> None:
+        self.station = station
+        self.clock = clock
+        self.client: Client | None = None  # set by the service
+
+    # Out.
+    def boot(self, reason: str) -> Call:
+        identity = self.station.identity
+        payload = {"chargePointVendor": identity.vendor[:20], "chargePointModel": identity.model[:20],
+                   "firmwareVersion": identity.firmware[:50]}
+        if identity.serial:
+            payload["chargePointSerialNumber"] = identity.serial[:25]
+        return "BootNotification", payload
+
+    def read_boot(self, answer: Payload) -> tuple[str, int]:
+        return str(answer["status"]), int(answer["interval"])
+
+    def after_boot(self) -> None:
+        """The CSMS accepted the station: 1.6 has a status for the station itself, connector 0."""
+        self.station.outside.send(self.status(0))
+
+    def heartbeat(self) -> Call:
+        return "Heartbeat", {}
+
+    def connector_status(self, evse: int) -> str:
+        if evse == 0:
+            return "Available" if self.station.operative(0) else "Unavailable"
+        return self.station.status[evse]
+
+    def status(self, evse: int) -> Call:
+        transactions = self.station.evses.get(evse)
+        view = transactions.view if transactions else None
+        payload: Payload = {"connectorId": evse, "errorCode": "NoError", "status": self.connector_status(evse),
+                            "timestamp": self.clock().iso}
+        if view and view.fault:
+            payload["errorCode"] = error_code(view.fault)
+            payload["vendorId"] = VENDOR
+            payload["vendorErrorCode"] = str(view.fault)
+        if view and view.text:
+            payload["info"] = view.text[:50]
+        return "StatusNotification", payload
+
+    def authorize(self, token: Token, contract: str = "") -> Call:
+        return "Authorize", {"idTag": token.id[:20]}
+
+    def read_authorize(self, answer: Payload) -> TokenInfo:
+        return self.token_info(answer["idTagInfo"])
+
+    @staticmethod
+    def token_info(info: Payload) -> TokenInfo:
+        return TokenInfo(info["status"], info.get("parentIdTag", ""), info.get("expiryDate", ""))
+
+    def record(self, record: Record) -> Call | None:
+        number = self.station.store.get(self._key(record), NO_NUMBER)
+        if record.event == "Started":
+            start = {"connectorId": record.evse, "idTag": (record.token.id if record.token else "")[:20],
+                     "meterStart": round(record.readings[0].import_wh) if record.readings else 0,
+                     "timestamp": record.time}
+            if record.reservation_id is not None:
+                start["reservationId"] = record.reservation_id
+            return "StartTransaction", start
+        if record.event == "Updated":
+            values = self._meter_values(record, "measurands")
+            if not values:
+                return None  # 1.6 tells a change of state by StatusNotification
+            payload: Payload = {"connectorId": record.evse, "meterValue": values}
+            if number != NO_NUMBER:
+                payload["transactionId"] = number
+            return "MeterValues", payload
+        stop: Payload = {
+            "transactionId": number, "timestamp": record.time,
+            "meterStop": round(record.readings[-1].import_wh) if record.readings else 0,
+            "reason": _REASON.get(record.stopped_reason, "Other"),
+        }
+        values = self._meter_values(record, "ended_measurands")
+        if values:
+            stop["transactionData"] = values
+        return "StopTransaction", stop
+
+    @staticmethod
+    def _key(record: Record) -> str:
+        return f"number.{record.transaction_id}"
+
+    def _meter_values(self, record: Record, setting: str) -> list[Payload]:
+        measurands = self.station.settings[setting]
+        return [{"timestamp": r.time, "sampledValue": s} for r in record.readings if (s := sampled(r, measurands))]
+
+    def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any], Call | None]:
+        info = answer.get("idTagInfo")
+        outcome = Outcome(self.token_info(info) if info else None, answer.get("transactionId"))
+        if record.event == "Started":
+            number = int(answer["transactionId"])
+            session = {"transactionId": number, "sessionId": record.session_id}
+            follow = "DataTransfer", {"vendorId": VENDOR, "messageId": "Session", "data": json.dumps(session)}
+            return outcome, {self._key(record): number}, follow
+        return outcome, {self._key(record): None} if record.event == "Ended" else {}, None
+
+    # In.
+    @property
+    def handlers(self) -> dict[str, Callable[[Payload], Payload | Reply]]:
+        return {
+            "RemoteStartTransaction": self._remote_start,
+            "RemoteStopTransaction": self._remote_stop,
+            "ChangeAvailability": self._change_availability,
+            "UnlockConnector": self._unlock,
+            "Reset": self._reset,
+            "TriggerMessage": self._trigger,
+            "GetConfiguration": self._get_configuration,
+            "ChangeConfiguration": self._change_configuration,
+            "ClearCache": lambda p: {"status": "Accepted" if self.station.tokens.clear_cache() else "Rejected"},
+            "SendLocalList": self._send_local_list,
+            "GetLocalListVersion": lambda p: {
+                "listVersion": self.station.tokens.version if self.station.settings["list_enabled"] else -1},
+            "ReserveNow": self._reserve,
+            "CancelReservation": self._cancel_reservation,
+            "SetChargingProfile": self._set_profile,
+            "ClearChargingProfile": self._clear_profile,
+            "GetCompositeSchedule": self._composite,
+            "DataTransfer": lambda p: {"status": "UnknownVendorId"},
+        }
+
+    def _transaction(self, number: int) -> str:
+        """The station's own id of a running transaction, empty when none has this number."""
+        for transactions in self.station.evses.values():
+            transaction_id = transactions.transaction_id
+            if transaction_id and self.station.store.get(f"number.{transaction_id}") == number:
+                return transaction_id
+        return ""
+
+    def _remote_start(self, payload: Payload) -> Payload | Reply:
+        connector = payload.get("connectorId")
+        profile = payload.get("chargingProfile")
+        if connector == 0 or (profile and profile["chargingProfilePurpose"] != "TxProfile"):
+            return {"status": "Rejected"}
+        accepted, _, _ = self.station.request_start(
+            Token(payload["idTag"]), connector, None, "", self.clock(), neutral_profile(profile) if profile else None
+        )
+        return {"status": "Accepted" if accepted else "Rejected"}
+
+    def _remote_stop(self, payload: Payload) -> Payload:
+        transaction_id = self._transaction(payload["transactionId"])
+        done = bool(transaction_id) and self.station.request_stop(transaction_id)
+        return {"status": "Accepted" if done else "Rejected"}
+
+    def _change_availability(self, payload: Payload) -> Payload:
+        operative = payload["type"] == "Operative"
+        status = self.station.change_availability(payload["connectorId"], operative, self.clock())
+        if payload["connectorId"] == 0 and status == "Accepted":
+            self.station.outside.send(self.status(0))
+        return {"status": status}
+
+    def _unlock(self, payload: Payload) -> Payload:
+        evse = payload["connectorId"]
+        transactions = self.station.evses.get(evse)
+        if transactions is None:
+            return {"status": "NotSupported"}
+        if transactions.open:  # 1.6: an unlock ends what runs
+            self.station.stop(evse, "Remote", "unlock by the back end")
+            return {"status": "Unlocked"}
+        return {"status": "Unlocked" if self.station.unlock(evse) == "Unlocked" else "UnlockFailed"}
+
+    def _reset(self, payload: Payload) -> Payload | Reply:
+        self.station.reset(True, self.clock())
+        return Reply({"status": "Accepted"}, lambda: self.station.refresh(self.clock()))
+
+    def _trigger(self, payload: Payload) -> Payload | Reply:
+        connector = payload.get("connectorId")
+        if connector is not None and connector not in (0, *self.station.evses):
+            return {"status": "Rejected"}
+        action = self.triggers().get(payload["requestedMessage"])
+        if action is None:
+            return {"status": "NotImplemented"}
+        evses = [connector] if connector else list(self.station.evses)
+        return Reply({"status": "Accepted"}, lambda: action(evses))
+
+    def triggers(self) -> dict[str, Callable[[list[int]], None]]:
+        assert self.client
+        client, send = self.client, self.station.outside.send
+        return {
+            "BootNotification": lambda evses: client.boot_again(),
+            "Heartbeat": lambda evses: send(self.heartbeat()),
+            "StatusNotification": self._trigger_status,
+            "MeterValues": self._trigger_meter,
+        }
+
+    def _trigger_status(self, evses: list[int]) -> None:
+        for evse in evses:
+            self.station.outside.send(self.status(evse))
+
+    def _trigger_meter(self, evses: list[int]) -> None:
+        for evse in evses:
+            reading = self.station.evses[evse].reading
+            if self.station.evses[evse].sample("Trigger", "Trigger", self.clock()) or reading is None:
+                continue
+            items = [{**i, "context": "Trigger"} for i in sampled(reading, self.station.settings["measurands"])]
+            self.station.outside.send(("MeterValues", {
+                "connectorId": evse, "meterValue": [{"timestamp": reading.time, "sampledValue": items}]}))
+
+    # Configuration.
+    def _get_configuration(self, payload: Payload) -> Payload:
+        settings = self.station.settings
+        wanted = payload.get("key") or [s.key for s in settings.by_key.values()]
+        known, unknown = [], []
+        for key in wanted:
+            setting = settings.by_key.get(key.casefold())
+            if setting is None:
+                unknown.append(key)
+                continue
+            item: Payload = {"key": setting.key, "readonly": setting.mutability == RO}
+            if setting.mutability != WO:
+                item["value"] = settings.text(setting)[:500]
+            known.append(item)
+        answer: Payload = {"configurationKey": known}
+        if unknown:
+            answer["unknownKey"] = unknown
+        return answer
+
+    def _change_configuration(self, payload: Payload) -> Payload:
+        setting = self.station.settings.by_key.get(payload["key"].casefold())
+        if setting is None:
+            return {"status": "NotSupported"}
+        return {"status": self.station.settings.change(setting, payload["value"])}
+
+    # Lists and reservations.
+    def _send_local_list(self, payload: Payload) -> Payload:
+        entries = [
+            (Token(e["idTag"]), self.token_info(e["idTagInfo"]) if "idTagInfo" in e else None)
+            for e in payload.get("localAuthorizationList", [])
+        ]
+        full = payload["updateType"] == "Full"
+        return {"status": self.station.tokens.update_list(payload["listVersion"], entries, full)}
+
+    def _reserve(self, payload: Payload) -> Payload:
+        if payload["connectorId"] == 0:
+            return {"status": "Rejected"}
+        return {"status": self.station.reserve(
+            payload["reservationId"], payload["connectorId"], Token(payload["idTag"]),
+            payload.get("parentIdTag", ""), payload["expiryDate"], self.clock())}
+
+    def _cancel_reservation(self, payload: Payload) -> Payload:
+        done = self.station.cancel_reservation(payload["reservationId"], self.clock())
+        return {"status": "Accepted" if done else "Rejected"}
+
+    # Smart charging.
+    def _set_profile(self, payload: Payload) -> Payload:
+        evse = payload["connectorId"]
+        profile = neutral_profile(payload["csChargingProfiles"])
+        transactions = self.station.evses.get(evse)
+        running = transactions.transaction_id if transactions else ""
+        if "transactionId" in profile:
+            profile["transactionId"] = self._transaction(profile["transactionId"]) or "none"
+        try:
+            self.station.smart.set(evse, profile, running, len(self.station.evses))
+        except ProfileError:
+            return {"status": "Rejected"}
+        self.station.refresh(self.clock())
+        return {"status": "Accepted"}
+
+    def _clear_profile(self, payload: Payload) -> Payload:
+        purpose = payload.get("chargingProfilePurpose")
+        purpose = STATION_MAX if purpose == "ChargePointMaxProfile" else purpose
+        gone = self.station.smart.clear(
+            payload.get("id"), payload.get("connectorId"), purpose, payload.get("stackLevel"))
+        self.station.refresh(self.clock())
+        return {"status": "Accepted" if gone else "Unknown"}
+
+    def _composite(self, payload: Payload) -> Payload:
+        evse, unit, duration = payload["connectorId"], payload.get("chargingRateUnit", "W"), payload["duration"]
+        if evse not in (0, *self.station.evses):
+            return {"status": "Rejected"}
+        start = self.clock().wall.replace(microsecond=0)
+        transactions = self.station.evses.get(evse)
+        periods = self.station.smart.composite(
+            evse, transactions.open if transactions else None, start, duration, unit, self.station.supply.get(evse))
+        return {"status": "Accepted", "connectorId": evse, "scheduleStart": Now(0, start).iso,
+                "chargingSchedule": {"duration": duration, "startSchedule": Now(0, start).iso,
+                                     "chargingRateUnit": unit, "chargingSchedulePeriod": periods}}
+
+
+def neutral_profile(profile: Payload) -> Payload:
+    """A 1.6 ChargingProfile in the 2.x form that the station keeps. The schema check left decimals in it."""
+    plain: Payload = json.loads(json.dumps(profile, default=float))
+    plain["id"] = plain.pop("chargingProfileId")
+    if plain["chargingProfilePurpose"] == "ChargePointMaxProfile":
+        plain["chargingProfilePurpose"] = STATION_MAX
+    plain["chargingSchedule"] = [{"id": plain["id"], **plain["chargingSchedule"]}]
+    return plain
