@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 CONFIGURE, ACTIVATE = "configure", "activate"
 RETRY_S = 1.0  # between two tries of a transition that failed
+ANSWER_S = 5.0  # an answer can get lost while the two are still discovering each other
 
 
 @dataclass
@@ -35,6 +36,9 @@ class Bringup:
         before_active = True
         for name in self.names:
             state = self.state.get(name, "")
+            if name in self.asked and now - self.tried[name] > ANSWER_S:
+                del self.asked[name]
+                self.state[name] = state = ""  # look again before asking again
             transition = CONFIGURE if state == "unconfigured" else None
             if state == "inactive" and before_active:
                 transition = ACTIVATE

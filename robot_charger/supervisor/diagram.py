@@ -28,7 +28,8 @@ def table() -> str:
     rows = ["| in | when | goes to |", "|---|---|---|"]
     for rule in RULES:
         sources = ", ".join(p.name.lower() for p in rule.sources)
-        rows.append(f"| {sources} | {rule.event} | {rule.target.name.lower() if rule.target is not None else 'stays'} |")
+        target = rule.target.name.lower() if rule.target is not None else "stays"
+        rows.append(f"| {sources} | {rule.event} | {target} |")
     return "\n".join(rows)
 
 

@@ -37,6 +37,7 @@ from robot_charger.supervisor.permits import Numbered, permit
 
 LOOP_S = 0.05
 STATE_PERIOD_S = 0.2
+ASK_AGAIN_S = 1.0  # an answer can get lost while two nodes are still discovering each other
 TRANSITIONS = {"configure": 1, "activate": 3}  # lifecycle_msgs/Transition
 CHARGE_RESULTS = {Shutdown.NONE: 1, Shutdown.NORMAL: 1, Shutdown.ERROR: 3, Shutdown.EMERGENCY: 3}
 
@@ -145,7 +146,7 @@ class Supervisor(StationNode):
         self._bringup = Bringup(names)
         self._get_state = {n: self.create_client(GetState, f"{n}/get_state") for n in names}
         self._change_state = {n: self.create_client(ChangeState, f"{n}/change_state") for n in names}
-        self._asking: set[str] = set()
+        self._asked_at: dict[str, float] = {}  # node -> when its state was asked for and not yet answered [s]
         self.create_timer(0.2, self._watch_nodes)
 
     def activate(self) -> None:
@@ -476,16 +477,16 @@ class Supervisor(StationNode):
 
     # Nodes.
     def _watch_nodes(self) -> None:
+        now = now_ns() / 1e9
         for name, client in self._get_state.items():
-            if client.service_is_ready():
-                if name not in self._asking:
-                    self._asking.add(name)
-                    future = client.call_async(GetState.Request())
-                    future.add_done_callback(lambda f, name=name: self._on_node_state(name, f))
-            else:
-                self._asking.discard(name)
+            if not client.service_is_ready():
+                self._asked_at.pop(name, None)
                 self._node_state(name, "")
-        for name, transition in self._bringup.next(now_ns() / 1e9):
+            elif now - self._asked_at.get(name, 0.0) > ASK_AGAIN_S:
+                self._asked_at[name] = now
+                future = client.call_async(GetState.Request())
+                future.add_done_callback(lambda f, name=name: self._on_node_state(name, f))
+        for name, transition in self._bringup.next(now):
             request = ChangeState.Request()
             request.transition.id = TRANSITIONS[transition]
             future = self._change_state[name].call_async(request)
@@ -498,7 +499,7 @@ class Supervisor(StationNode):
             self._heard.nodes_ready = self._bringup.ready
 
     def _on_node_state(self, name: str, future: Future) -> None:
-        self._asking.discard(name)
+        self._asked_at.pop(name, None)
         answer = future.result()
         if name not in self._bringup.asked:  # else the answer may be older than the transition
             self._node_state(name, answer.current_state.label if answer else "")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from robot_charger.supervisor import diagram
-from robot_charger.supervisor.bringup import ACTIVATE, CONFIGURE, Bringup
+from robot_charger.supervisor.bringup import ACTIVATE, ANSWER_S, CONFIGURE, Bringup
 from robot_charger.supervisor.model import Commands, Purpose
 from robot_charger.supervisor.permits import Ceilings, Numbered, permit
 
@@ -38,9 +38,18 @@ def test_a_transition_is_asked_once_until_answered_and_tried_again_later_when_it
     bringup = Bringup(["/power"])
     bringup.heard("/power", "unconfigured")
     assert bringup.next(0.0) == [("/power", CONFIGURE)]
-    assert bringup.next(5.0) == []
+    assert bringup.next(2.0) == []
     bringup.done("/power", False)
-    assert bringup.next(5.1) == [("/power", CONFIGURE)]
+    assert bringup.next(2.1) == [("/power", CONFIGURE)]
+
+
+def test_after_a_lost_answer_it_looks_before_it_asks_again():
+    bringup = Bringup(["/power"])
+    bringup.heard("/power", "unconfigured")
+    assert bringup.next(0.0) == [("/power", CONFIGURE)]
+    assert bringup.next(ANSWER_S + 0.1) == [], "it may have been configured all the same"
+    bringup.heard("/power", "inactive")
+    assert bringup.next(ANSWER_S + 0.2) == [("/power", ACTIVATE)]
 
 
 def test_a_respawned_node_is_brought_up_anew_alone():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from robot_charger import msg
 from robot_charger.common.faults import Code, Severity
-from robot_charger.supervisor import flow, interlocks, model
+from robot_charger.supervisor import flow, interlocks
 from robot_charger.supervisor.model import (
     Authorization,
     Goal,
