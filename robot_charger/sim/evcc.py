@@ -72,6 +72,7 @@ class Options:
     slac: bool = True
     behaviour: Behaviour = field(default_factory=Behaviour)
     loop_period_s: float = CHARGE_LOOP_PERIOD_S
+    patience_s: float = 2.0  # shortest wait for an answer; 0 = the standard's times (0.25 s in the charge loop)
     stop_at: str = ""
     evcc_id: str = ""  # EVCCID; empty = the MAC address
     max_discharge_current_a: float = 100.0

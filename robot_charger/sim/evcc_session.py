@@ -186,7 +186,7 @@ class Session(EVCCCommunicationSession):
             if state.next_state in (Terminate, Pause):
                 reason = self.stop_reason
                 return bool(reason and reason.successful), reason.reason if reason else ""
-            timeout_s = state.next_msg_timeout
+            timeout_s = max(state.next_msg_timeout, self.options.patience_s)
             self.go_to_next_state()
 
     async def _process(self, message: bytes) -> None:
@@ -207,6 +207,8 @@ class Session(EVCCCommunicationSession):
             wait = self._sent_at + period - time.monotonic()
             if wait > 0:
                 await asyncio.sleep(wait)
+        if name in ("CableCheckReq", "DC_CableCheckReq") and name != self._sent:
+            await self.ev_controller.enable_charging(True)
         self._sent, self._sent_at = name, time.monotonic()
         await super().send(message)
 

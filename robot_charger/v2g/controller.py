@@ -65,12 +65,16 @@ from iso15118.shared.messages.iso15118_2.datatypes import (
 from iso15118.shared.messages.iso15118_2.datatypes import ResponseCode as ResponseCodeV2
 from iso15118.shared.messages.iso15118_20.common_messages import (
     ChargingSchedule,
+    DischargingSchedule,
     DynamicScheduleExchangeResParams,
     Parameter,
     ParameterSet,
     PowerSchedule,
     PowerScheduleEntry,
     PowerScheduleEntryList,
+    PriceLevelSchedule,
+    PriceLevelScheduleEntry,
+    PriceLevelScheduleEntryList,
     ScheduledScheduleExchangeResParams,
     ScheduleTuple,
     Service,
@@ -339,8 +343,10 @@ class Controller(EVSEControllerInterface):
         is_precharge: bool = False,
         is_session_bpt: bool = False,
     ) -> None:
+        # The package hands is_session_bpt over in the place of is_precharge (DCChargeLoop), so that our own
+        # knowledge decides which of the two this is.
         station = self.station
-        if is_precharge:
+        if not self._charging:
             if station.stopping:
                 self.refuse(Code.NONE, "the station stopped the session during precharge")
                 raise asyncio.TimeoutError  # the package answers FAILED to that
@@ -350,19 +356,36 @@ class Controller(EVSEControllerInterface):
                 voltage_v=float(ev_target_voltage or 0.0),
                 current_a=min(float(ev_target_current or PRECHARGE_CURRENT_A), PRECHARGE_CURRENT_A),
             )
-        elif self._charging:
-            changes: dict[str, Any] = {}
+        else:
             dc = self.ev_data_context.session_limits.dc_limits
+            changes: dict[str, Any] = {}
             if dc and dc.max_charge_current:
                 changes["max_current_a"] = float(dc.max_charge_current)
+            if ev_target_voltage is None:  # dynamic control: the station decides within the vehicle's limits
+                ev_target_voltage, ev_target_current = self._dynamic_target()
             self.bridge.say(
                 phase=LinkPhase.CHARGING,
                 purpose=Purpose.TRANSFER,
-                voltage_v=float(ev_target_voltage or 0.0),
+                voltage_v=float(ev_target_voltage),
                 current_a=float(ev_target_current or 0.0),
                 **changes,
             )
         self.refresh()
+
+    def _dynamic_target(self) -> tuple[float, float]:
+        """Voltage and current of dynamic control: export where the back end asks for it, else what both can.
+
+        The voltage is the vehicle's present maximum, or its minimum while it discharges.
+        """
+        vehicle = self.ev_data_context.session_limits.dc_limits
+        _, current, power = self.station.announced()
+        export_a, export_w = self.station.announced_export()
+        voltage = max(self.station.voltage_v, 1.0)
+        wanted_w = -self.station.backend_min_power_w
+        if self.bridge.vehicle.bidirectional and wanted_w > 0.0 and export_a > 0.0:
+            most_a = min(export_a, float(vehicle.max_discharge_current or 0.0), min(export_w, wanted_w) / voltage)
+            return float(vehicle.min_voltage or 0.0), -most_a
+        return float(vehicle.max_voltage or 0.0), min(current, float(vehicle.max_charge_current or 0.0), power / voltage)
 
     async def is_evse_current_limit_achieved(self) -> bool:
         return self.station.current_limited
@@ -522,11 +545,11 @@ class Controller(EVSEControllerInterface):
         if control_mode == ControlMode.DYNAMIC:
             return DynamicScheduleExchangeResParams()
         power = self.station.announced()[2] or self.station.max_power_w
-        schedule = ChargingSchedule(power_schedule=_power_schedule(power))
+        schedule = ChargingSchedule(power_schedule=_power_schedule(power), price_level_schedule=_no_price())
         export = self.station.announced_export()[1]
         discharging = None
         if selected_energy_service.service == ServiceV20.DC_BPT and export > 0.0:
-            discharging = ChargingSchedule(power_schedule=_power_schedule(export))
+            discharging = DischargingSchedule(power_schedule=_power_schedule(-export))
         tuple_ = ScheduleTuple(schedule_tuple_id=1, charging_schedule=schedule, discharging_schedule=discharging)
         return ScheduledScheduleExchangeResParams(schedule_tuples=[tuple_])
 
@@ -578,3 +601,15 @@ class Controller(EVSEControllerInterface):
 def _power_schedule(power_w: float) -> PowerSchedule:
     entry = PowerScheduleEntry(duration=DAY_S, power=rational(power_w))
     return PowerSchedule(time_anchor=0, schedule_entry_list=PowerScheduleEntryList(entries=[entry]))
+
+
+def _no_price() -> PriceLevelSchedule:
+    """One price level for a day: the package wants a price, and this station announces none."""
+    entry = PriceLevelScheduleEntry(duration=DAY_S, price_level=0)
+    return PriceLevelSchedule(
+        id="id1",
+        time_anchor=0,
+        schedule_id=1,
+        num_price_levels=1,
+        schedule_entries=PriceLevelScheduleEntryList(entries=[entry]),
+    )

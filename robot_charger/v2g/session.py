@@ -19,7 +19,7 @@ from iso15118.secc.comm_session_handler import SECCCommunicationSession
 from iso15118.secc.states import iso15118_2_states
 from iso15118.shared.exceptions import EXIDecodingError, InvalidV2GTPMessageError, V2GMessageValidationError
 from iso15118.shared.exi_codec import EXI
-from iso15118.shared.messages.enums import Protocol
+from iso15118.shared.messages.enums import Protocol, SessionStopAction
 from iso15118.shared.messages.iso15118_2.body import CurrentDemandRes
 from iso15118.shared.messages.v2gtp import V2GTPMessage
 from iso15118.shared.states import Pause, Terminate
@@ -270,7 +270,8 @@ class Session(SECCCommunicationSession):
         """After the package's states went to Terminate or Pause."""
         reason = self.stop_reason
         refusal = self.controller.refusal
-        if self.current_state.next_state is Pause:
+        paused = reason is not None and reason.successful and reason.stop_action == SessionStopAction.PAUSE
+        if self.current_state.next_state is Pause or paused:
             return Outcome(self.begun, True, True, Code.NONE, "paused by the vehicle")
         if reason is not None and reason.successful:
             return Outcome(self.begun, True, False, Code.NONE, "ended in order")

@@ -334,7 +334,7 @@ def evcc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
                     self.result["second"] = "answered"
             writer.close()
 
-    deadline = time.monotonic() + 20.0
+    deadline = time.monotonic() + 60.0
     while not (directory / "secc.ready").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     car = Car(directory, **options.get("car", {}))
