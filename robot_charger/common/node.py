@@ -115,9 +115,10 @@ class StationNode(LifecycleNode):
                 self._faults.pop(key, None)
         if known == report.active:
             return
-        log = self.get_logger().error if report.severity >= Severity.STOP else self.get_logger().warning
-        if report.active:
-            log(f"{report.code.name.lower()}: {report.text}")
+        if report.active and report.severity >= Severity.STOP:  # a line each: rclpy binds the severity to the line
+            self.get_logger().error(f"{report.code.name.lower()}: {report.text}")
+        elif report.active:
+            self.get_logger().warning(f"{report.code.name.lower()}: {report.text}")
         else:
             self.get_logger().info(f"{report.code.name.lower()}: gone")
         self._fault_publisher.publish(
