@@ -421,6 +421,8 @@ class Station:
             return
         if i.session.stop or i.session.broken:
             self._to(Phase.ENDED, i.now_ns, "ended before it began")
+        elif not i.supply.alive or i.allowed.max_voltage_v < self.settings.min_voltage_v:
+            self.text = "waits for the supply"
         elif i.session.start:
             self._forget(i.session.session_id)
             self.wires = WiresOut(d1=True)
@@ -448,7 +450,7 @@ class Station:
         elif self._before_charge_stop():
             self._stop("the vehicle stops before the charge", i.now_ns)
         elif enabled and k:
-            v.frozen = True
+            v.freeze(i.now_ns)
             self.wires = replace(self.wires, lock=True)
             self._to(Phase.LOCK, i.now_ns, "permission given: locking")
         elif self._lasts("skew", enabled != k, i.now_ns, limit("wire_skew")):
@@ -597,7 +599,7 @@ class Station:
         """0x108: the voltage is fixed from the first frame, the current from permission but under dynamic control."""
         most_v = self.vehicle.get(frames.VEHICLE_LIMITS, "max_battery_v")
         if self.phase <= Phase.PRECHARGE and most_v:
-            self._threshold_v = int(min(most_v - 5, self._available_v - 2))
+            self._threshold_v = max(0, int(min(most_v - 5, self._available_v - 2)))
         can_a = int(min(255.0, self._can_a(i)))
         if self.phase <= Phase.CONTACTOR:
             self._announced_a = can_a

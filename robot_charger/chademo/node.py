@@ -14,9 +14,10 @@ import contextlib
 import os
 import threading
 import time
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import can
@@ -123,7 +124,9 @@ class ChademoNode(StationNode):
         self._wires = SimulatedWires(self.evse)
         self._running.set()
         self._closing.clear()
-        self._thread = threading.Thread(target=self._loop, args=(self._bus, self._wires), name="chademo", daemon=True)
+        self._thread = threading.Thread(
+            target=self._guarded, args=(self._bus, self._wires), name="chademo", daemon=True
+        )
         self._thread.start()
 
     def cleanup(self) -> None:
@@ -176,6 +179,16 @@ class ChademoNode(StationNode):
             self._test_permit = permit.number
 
     # The loop.
+    def _guarded(self, bus: can.BusABC, wires: WiresDriver) -> None:
+        """The loop; should it ever break, d1 and d2 go off and, for want of a target, so does power."""
+        try:
+            self._loop(bus, wires)
+        except Exception:
+            self.get_logger().fatal(f"the control loop broke: {traceback.format_exc()}")
+            self.report(FaultReport(Code.INTERNAL, Severity.STOP, "the CHAdeMO control loop broke, see the log"))
+            with contextlib.suppress(DriverError):
+                wires.write(replace(self._station.wires, d1=False, d2=False))
+
     def _loop(self, bus: can.BusABC, wires: WiresDriver) -> None:
         with contextlib.suppress(OSError):  # where the system allows
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REALTIME_PRIORITY))

@@ -10,6 +10,7 @@ from robot_charger.chademo.timing import limit
 
 NEEDED = (frames.VEHICLE_LIMITS, frames.VEHICLE_TIME, frames.VEHICLE_CONTROL)
 SECOND_NS = 1_000_000_000
+SETTLE_NS = 150_000_000  # frames of before k may still come so long after it
 
 
 class Vehicle:
@@ -23,6 +24,7 @@ class Vehicle:
         self.bad = 0
         self.last_bad = ""
         self.frozen = False  # switch k has closed: limits and protocol number no longer change
+        self._frozen_ns = 0
         self._rates: dict[int, deque[int]] = {}
 
     def take(self, identifier: int, data: bytes, arrived_ns: int, paused: bool = False) -> bool:
@@ -43,6 +45,10 @@ class Vehicle:
         self.values[identifier] = values
         self.arrived_ns[identifier] = arrived_ns
         return True
+
+    def freeze(self, now_ns: int) -> None:
+        """Switch k has closed."""
+        self.frozen, self._frozen_ns = True, now_ns
 
     def crowded(self, now_ns: int) -> bool:
         """More control frames in the last second than one vehicle sends."""
@@ -72,7 +78,8 @@ class Vehicle:
     def soc(self) -> float:
         """State of charge [%], -1 = not known. Nonsense until k has closed (2 sources, measured)."""
         reference = self.get(frames.VEHICLE_LIMITS, "rate_reference")
-        if not self.frozen or not reference:
+        settled = self.frozen and self.control_ns > self._frozen_ns + SETTLE_NS
+        if not settled or not reference:
             return -1.0
         return min(100.0, 100.0 * self.control("soc") / reference)
 

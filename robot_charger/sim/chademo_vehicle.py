@@ -31,6 +31,7 @@ STATION_SILENT_S = 1.0
 GIVE_UP_S = 2.5  # opens under load so long after it asked for the end
 DEVIATION_A, DEVIATION_S = 10.0, 5.0
 SMALL_A = 5.0
+SLEW_A_PER_S = 20.0
 
 
 class Phase(Enum):
@@ -99,6 +100,8 @@ class Ev:
         self._requested_s: float | None = None
         self._deviation_s: float | None = None
         self._spoke = 0
+        self._permitted_once = False
+        self._rising_a = 0.0
 
     # From the bus.
     def take(self, identifier: int, data: bytes, now_s: float) -> None:
@@ -146,7 +149,7 @@ class Ev:
         return {"min_current_a": least, "min_battery_v": low, "max_battery_v": high, "rate_reference": full}
 
     def _vehicle_time(self) -> dict[str, float]:
-        known = self.k
+        known = self._permitted_once
         minutes = 60 if known else 0
         return {
             "max_time_10s": 255,
@@ -157,7 +160,7 @@ class Ev:
 
     def _vehicle_control(self) -> dict[str, float]:
         soc = 3.0 if self._spoke < 5 else 1.0
-        if self.k:
+        if self._permitted_once:
             soc = self.car.soc * (100 if self.protocol >= 2 else 255) / 100
         target_v = 600 if "wrong-voltage" in self.car.faults else self.car.max_voltage_v - 15
         bits: dict[str, float] = dict.fromkeys(self.faults, 1)
@@ -212,7 +215,7 @@ class Ev:
             if self.station("incompatible"):
                 self._fail("the station calls the battery incompatible", now_s)
             elif now_s - self._d1_s > first + PERMISSION_S:
-                self.k = self.enabled = True
+                self.k = self.enabled = self._permitted_once = True
                 self.result["permission_s"] = round(now_s - self._d1_s, 3)
                 self._to(Phase.PERMITTED, now_s)
         elif now_s - self._since_s > HELLO_LIMIT_S:
@@ -307,8 +310,12 @@ class Ev:
             self._fail(f"{present_a:.0f} A instead of {self.request_a} A", now_s)
 
     def _wish(self) -> int:
+        """The next request: rises by at most 20 A/s, falls at once, stays 1 A below what the station has."""
         most = self.station("available_a", frames.STATION_LIMITS) - 1
-        return int(max(0.0, min(self.car.requested_current_a, most, 254.0)))
+        self._rising_a = max(
+            0.0, min(self.car.requested_current_a, most, 254.0, self._rising_a + SLEW_A_PER_S * SLOT_S)
+        )
+        return int(self._rising_a)
 
     def _midway(self) -> bool:
         return self.car.charge_seconds > 3.0
