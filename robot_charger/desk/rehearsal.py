@@ -192,7 +192,8 @@ class Rehearsal:
     def _result(self, entry: Entry | None) -> SessionResult:
         with self.observer.lock:
             seen = self._seen()
-            faults = [f for f in self.observer.faults[self._fault_mark :] if f.evse in (0, self.evse)]
+            recent = [f for f in self.observer.faults[self._fault_mark :] if f.evse in (0, self.evse)]
+            faults = list({(f.code, f.source): f for f in recent}.values())
             modules = self.observer.station.get("/power/modules")
         end = seen.end
         vehicle = self.simulation.truth(f"vehicle{self.evse}")

@@ -82,11 +82,12 @@ def _ask(c: Context, goal: Goal) -> Session:
 
 
 def _connect(c: Context) -> Session:
-    return replace(_ask(c, Goal.CONNECT), insulation_passed=False, mated=False)
+    return replace(_ask(c, Goal.CONNECT), insulation_passed=False, mated=False, text="the robot plugs in")
 
 
 def _mated(c: Context) -> Session:
-    return replace(_ask(c, Goal.RELEASE), mated=True, insulation_passed=False, text="mated: pilot B seen")
+    text = f"mated: pilot {c.i.pilot} seen; the robot lets go"
+    return replace(_ask(c, Goal.RELEASE), mated=True, insulation_passed=False, text=text)
 
 
 def _stop(c: Context, shutdown: Shutdown, reason: str, fault: Code = Code.NONE, text: str = "") -> Session:
@@ -110,6 +111,10 @@ def _error(reason: str, fault: Code | None = None, text: str = "") -> Callable[[
         return _stop(c, Shutdown.ERROR, reason, c.i.fault if fault is None else fault, text)
 
     return effect
+
+
+def _stopped_by_fault(c: Context) -> Session:
+    return _error("Other", text=f"stopped by a fault: {c.i.fault.name.lower().replace('_', ' ')}")(c)
 
 
 def _normal(reason: str, text: str) -> Callable[[Context], Session]:
@@ -145,8 +150,12 @@ def _replugged(c: Context) -> Session:
     )
 
 
+def _says(text: str) -> Callable[[Context], Session]:
+    return lambda c: replace(c.s, text=text)
+
+
 def _test_begins(c: Context) -> Session:
-    return replace(c.s, test_permit=0, insulation_passed=False)
+    return replace(c.s, test_permit=0, insulation_passed=False, text="insulation test")
 
 
 def _passed(c: Context) -> Session:
@@ -163,6 +172,12 @@ def _departed(c: Context) -> Session:
     )
 
 
+def _why_unavailable(i: Inputs) -> str:
+    if not i.nodes_ready:
+        return "not all nodes are up"
+    return "the safety controller is silent" if not i.safety_alive else "switched off by the back end"
+
+
 # What a rule waits for.
 def _goal_over(c: Context) -> bool:
     return c.i.goal_done == c.s.goal_number
@@ -174,6 +189,10 @@ def _goal_well(c: Context) -> bool:
 
 def _goal_bad(c: Context) -> bool:
     return _goal_over(c) and c.i.goal_error != 0
+
+
+def _bay_empty(c: Context) -> bool:
+    return c.i.bay_alive and not c.i.occupied
 
 
 def _result_is_ours(c: Context) -> bool:
@@ -230,11 +249,11 @@ RULES: tuple[Rule, ...] = (
         "not ready",
         lambda c: not (c.i.nodes_ready and c.i.available and c.i.safety_alive),
         P.UNAVAILABLE,
-        lambda c: replace(c.s, text="not all nodes are up" if not c.i.nodes_ready else "switched off"),
+        lambda c: replace(c.s, text=_why_unavailable(c.i)),
     ),
     # Parking.
     Rule((P.IDLE,), "vehicle arrives", lambda c: c.i.occupied, P.POSITIONING, lambda c: replace(c.s, text="parking")),
-    Rule((P.POSITIONING,), "vehicle leaves", lambda c: not c.i.occupied, P.IDLE, _departed),
+    Rule((P.POSITIONING,), "vehicle leaves", _bay_empty, P.IDLE, _departed),
     Rule(
         (P.POSITIONING,),
         "parked",
@@ -263,9 +282,15 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule((P.MATED,), "let go", lambda c: _goal_well(c) and (c.i.robot_clear or c.i.robot_following), P.RELEASED),
     Rule((P.MATED,), "cannot let go", _goal_bad, P.STOPPING, _goal_failed),
-    Rule((P.RELEASED,), "stands clear", lambda c: c.i.robot_clear or c.i.robot_following, P.LINKING),
+    Rule(
+        (P.RELEASED,),
+        "stands clear",
+        lambda c: c.i.robot_clear or c.i.robot_following,
+        P.LINKING,
+        _says("the vehicle and the station find each other"),
+    ),
     # Faults while plugged in.
-    Rule(PLUGGED, "fault", _stop_fault, P.STOPPING, _error("Other", text="stopped by a fault")),
+    Rule(PLUGGED, "fault", _stop_fault, P.STOPPING, _stopped_by_fault),
     Rule(
         LINKED,
         "node lost",
@@ -344,6 +369,7 @@ RULES: tuple[Rule, ...] = (
         and c.i.target == Purpose.PRECHARGE
         and not interlocks.forbids_purpose(c.s, c.i, Purpose.PRECHARGE),
         P.PRECHARGE,
+        _says("matching the battery's voltage"),
     ),
     Rule(
         (P.CABLE_CHECK,),
@@ -357,6 +383,7 @@ RULES: tuple[Rule, ...] = (
         "transfer asked",
         lambda c: c.i.target == Purpose.TRANSFER and not interlocks.forbids_purpose(c.s, c.i, Purpose.TRANSFER),
         P.CHARGING,
+        _says("energy flows"),
     ),
     Rule(
         (P.PRECHARGE,),
@@ -409,7 +436,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.STOPPING,),
         "vehicle drove away",
-        lambda c: not c.i.occupied and interlocks.output_is_safe(c.i),
+        lambda c: _bay_empty(c) and interlocks.output_is_safe(c.i),
         P.FAULTED,
         _error("EVDisconnected", Code.VEHICLE_GONE, "the vehicle drove away while plugged in: a person must look"),
     ),
@@ -449,7 +476,7 @@ RULES: tuple[Rule, ...] = (
         P.FAULTED,
         _error("Other", Code.TIMEOUT, "the robot took too long: a person must look"),
     ),
-    Rule((P.DEPARTING,), "bay empty", lambda c: not c.i.occupied, P.IDLE, _departed),
+    Rule((P.DEPARTING,), "bay empty", _bay_empty, P.IDLE, _departed),
 )
 
 

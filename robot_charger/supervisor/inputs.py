@@ -114,6 +114,7 @@ class Heard:
             available=self.available,
             safety_alive=bool(safety and safety.alive),
             emergency_stop=bool(safety and safety.emergency_stop),
+            bay_alive=bay is not None,
             occupied=bool(bay and bay.occupied),
             immobilised=bool(bay and bay.immobilised),
             field_clear=bool(bay and bay.field_clear),

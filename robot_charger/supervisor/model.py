@@ -135,6 +135,7 @@ class Inputs:
     # Bay and safety controller.
     safety_alive: bool = False
     emergency_stop: bool = False
+    bay_alive: bool = False  # the bay's sensors were heard within the last second
     occupied: bool = False
     immobilised: bool = False
     field_clear: bool = False

@@ -32,6 +32,7 @@ ID = "11111111-2222-3333-4444-555555555555"
 READY = Inputs(
     nodes_ready=True,
     safety_alive=True,
+    bay_alive=True,
     field_clear=True,
     pilot_alive=True,
     pilot="A",
@@ -254,11 +255,20 @@ def test_stop_asked_lets_the_vehicle_end_and_insists(station):
     assert station.s.stop_reason == "Remote"
 
 
+def test_a_silent_bay_sensor_is_no_departure(station):
+    charging(station)
+    station(link=Link.STOPPING, target=Purpose.NONE, current_a=0.0, contactors_closed=False, voltage_v=0.0)
+    assert station(bay_alive=False, occupied=False, immobilised=False) == Phase.STOPPING
+    assert station(bay_alive=True) == Phase.FAULTED
+    assert station.s.fault == Code.VEHICLE_GONE
+
+
 inputs = st.builds(
     Inputs,
     nodes_ready=st.booleans(),
     safety_alive=st.booleans(),
     emergency_stop=st.booleans(),
+    bay_alive=st.booleans(),
     occupied=st.booleans(),
     immobilised=st.booleans(),
     field_clear=st.booleans(),
