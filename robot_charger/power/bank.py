@@ -39,6 +39,7 @@ class Bank:
         n = parameters.modules
         self.parameters = parameters
         self.count = n
+        self._bus_patience_ns = int((parameters.bus_timeout_ms + parameters.desk_grace_ms) * MILLISECOND)
         self.buses = buses
         self.bus, self.address = place(n, buses)
         if int(self.address.max()) > codec.MAX_ADDRESS:
@@ -121,7 +122,7 @@ class Bank:
         A module's silence is measured against the newest frame of its bus, so that a pause of the whole bus (or of
         this process) does not look like the death of every module; the bus has a longer time-out of its own.
         """
-        bus_lost = now_ns - self.bus_heard > self.parameters.bus_timeout_ms * MILLISECOND
+        bus_lost = now_ns - self.bus_heard > self._bus_patience_ns
         age = self.bus_heard[self.bus] - self.heard
         self.silent = (self.heard == 0) | (age > self.parameters.module__timeout_ms * MILLISECOND) | bus_lost[self.bus]
         if now_ns - self._changes_ns > SECOND:
@@ -156,7 +157,7 @@ class Bank:
 
     def bus_alive(self, now_ns: int) -> np.ndarray:
         """Per bus: whether any module was heard in time."""
-        return (self.bus_heard > 0) & (now_ns - self.bus_heard <= self.parameters.bus_timeout_ms * MILLISECOND)
+        return (self.bus_heard > 0) & (now_ns - self.bus_heard <= self._bus_patience_ns)
 
     def serving(self, evse: int) -> np.ndarray:
         """Mask of the healthy modules that feed this EVSE."""

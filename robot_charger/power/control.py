@@ -79,10 +79,11 @@ class Control:
         self.parameters = parameters
         self.bank = Bank(parameters, buses)
         self.groups = busload.choose(parameters, buses)
+        self._grace_ns = int(parameters.desk_grace_ms * MILLISECOND)
         pilotless = set(parameters.pilotless)
         self.channels: dict[int, Channel] = {}
         for evse in parameters.evses:
-            gate = Gate(pilot_needed=evse not in pilotless)
+            gate = Gate(pilot_needed=evse not in pilotless, grace_ns=self._grace_ns)
             self.channels[evse] = Channel(evse, gate, Output(evse, parameters, gate))
         self.safety = codec.SafetyStatus()
         self.safety_ns = 0
@@ -176,7 +177,7 @@ class Control:
     def step(self, now_ns: int) -> list[Frames]:
         """One cycle: judge everything, return the frames to send now."""
         self._first_ns = self._first_ns or now_ns
-        paused = bool(self._last_ns) and now_ns - self._last_ns > PAUSE_NS
+        paused = bool(self._last_ns) and now_ns - self._last_ns > PAUSE_NS + self._grace_ns
         self._last_ns = now_ns
         self.pauses += paused
         self.bank.judge(now_ns, {c.evse: c.measured.bank_voltage_v for c in self.channels.values()})
@@ -258,11 +259,11 @@ class Control:
 
     def _inputs(self, channel: Channel, now_ns: int, blocked: FaultReport | None) -> Inputs:
         p = self.parameters
-        if blocked is None and now_ns - channel.status_ns > p.safety_timeout_ms * MILLISECOND:
+        if blocked is None and now_ns - channel.status_ns > p.safety_timeout_ms * MILLISECOND + self._grace_ns:
             blocked = FaultReport(
                 Code.SAFETY_LOST, Severity.STOP, f"no valid contactor and insulation frame of EVSE {channel.evse}"
             )
-        if blocked is None and now_ns - channel.measured_ns > p.measurement_timeout_ms * MILLISECOND:
+        if blocked is None and now_ns - channel.measured_ns > p.measurement_timeout_ms * MILLISECOND + self._grace_ns:
             blocked = FaultReport(Code.POWER_BUS, Severity.STOP, f"no valid output measurement of EVSE {channel.evse}")
         voltage = channel.measured.voltage_v
         return Inputs(
@@ -307,7 +308,8 @@ class Control:
 
     def _station_block(self, now_ns: int) -> FaultReport | None:
         """Why nothing at all may be energised, or None. Tells the station's faults as they come and go."""
-        self.safety_alive = now_ns - self.safety_ns <= self.parameters.safety_timeout_ms * MILLISECOND
+        patience_ns = self.parameters.safety_timeout_ms * MILLISECOND + self._grace_ns
+        self.safety_alive = now_ns - self.safety_ns <= patience_ns
         started = self.safety_ns > 0 or now_ns - self._first_ns > START_NS
         bits = self.safety.bits if self.safety_alive else 0
         emergency = bits & (codec.Safety.EMERGENCY_STOP | codec.Safety.EMERGENCY_LATCHED)
@@ -325,7 +327,7 @@ class Control:
                 Code.SAFETY_LOST,
                 Severity.STOP,
                 started and not self.safety_alive,
-                f"no valid frame of the safety controller for {self.parameters.safety_timeout_ms:.0f} ms",
+                f"no valid frame of the safety controller for {patience_ns / MILLISECOND:.0f} ms",
             ),
             (Code.DOOR, Severity.STOP, bool(bits & codec.Safety.DOOR_OPEN), "a cabinet door is open"),
             self._overtemperature(bits),

@@ -19,7 +19,22 @@ from robot_charger.power.control import Control
 
 PERIOD_S = 0.010
 LATE_S = 0.010  # a cycle whose frames leave later than this is a missed one
-FIFO_PRIORITY = 50
+CONTROL_PRIORITY, OTHERS_PRIORITY = 50, 20
+
+
+def _schedule() -> bool:
+    """SCHED_FIFO for this thread, and below it for the rest of the process: they share the interpreter's lock.
+
+    False when the system does not allow it.
+    """
+    try:
+        for task in os.listdir("/proc/self/task"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setscheduler(int(task), os.SCHED_FIFO, os.sched_param(OTHERS_PRIORITY))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(CONTROL_PRIORITY))
+    except (OSError, AttributeError):
+        return False
+    return True
 
 
 class ControlLoop:
@@ -57,9 +72,7 @@ class ControlLoop:
 
     def _run(self) -> None:
         if self._want_realtime:
-            with contextlib.suppress(OSError, AttributeError):
-                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(FIFO_PRIORITY))
-                self.realtime = True
+            self.realtime = _schedule()
         with selectors.DefaultSelector() as selector:
             polled = []
             for bus, port in enumerate(self.ports):

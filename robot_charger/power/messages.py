@@ -163,7 +163,4 @@ def _modules(bank: Bank, now: int) -> list[msg.ModuleState]:
         "age_ms": age.tolist(),
         "hours": bank.hours.tolist(),
     }
-    return [
-        msg.ModuleState(**dict(zip(columns, row, strict=True)))
-        for row in zip(*columns.values(), strict=True)
-    ]
+    return [msg.ModuleState(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]

@@ -137,6 +137,7 @@ class PowerNode(StationNode):
                 "frames in": sum(p.frames_in for p in self._ports),
                 "frames out": sum(p.frames_out for p in self._ports),
                 "frames bad": self._frames_bad(),
+                "desk grace [ms]": self.parameters.desk_grace_ms,
                 "bus errors": sum(p.errors for p in self._ports),
             },
         )

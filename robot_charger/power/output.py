@@ -157,6 +157,8 @@ class Output:
         if self.mode in (Mode.OFF, Mode.FAULT, Mode.DISCHARGE):
             return
         self.text = text
+        if abrupt:
+            self.gate.refuse_present()  # what ended at once is not resumed under the same permit
         if self.mode != Mode.RAMP_DOWN:
             if self.mode == Mode.INSULATION_TEST and self.insulation == Insulation.TESTING:
                 self.insulation = Insulation.UNKNOWN
@@ -513,8 +515,9 @@ class Output:
         # With open contactors and dark modules the bank falls by itself; if it stays at the inlet's voltage, a
         # contactor conducts whatever its auxiliary contact says.
         held = measured.bank_voltage_v > SAFE_V and abs(measured.bank_voltage_v - measured.voltage_v) < 10.0
-        if measured.voltage_v < SAFE_V:
-            self._enter(now_ns, Mode.OFF, Phase.NONE)
+        resumed = demand.purpose in (Purpose.PRECHARGE, Purpose.TRANSFER) and inputs.blocked is None
+        if measured.voltage_v < SAFE_V or (resumed and inputs.evse.open):
+            self._enter(now_ns, Mode.OFF, Phase.NONE)  # a new permit: the bank will match the vehicle's voltage
         elif held and self._waited(now_ns, WELD_WAIT_S):
             self._weld(now_ns, "the bank stays at the vehicle's voltage with contactors open")
         elif self._waited(now_ns, self.parameters.discharge_s):
@@ -523,6 +526,8 @@ class Output:
 
     def _fault(self, now_ns: int, elapsed_s: float, demand: Demand, inputs: Inputs) -> None:
         self.enable = self.contactors = False
+        if inputs.blocked is not None:
+            self.gate.refuse_present()  # a permit from before the block ended starts nothing
         if inputs.blocked is not None or not self.gate.renewed or not inputs.evse.open:
             return
         for report in self.faults.values():

@@ -73,6 +73,15 @@ class PowerParameters:
         300.0, "a bus without any module's frame for so long is lost", unit="ms", low=50.0, high=5000.0
     )
 
+    desk_grace_ms: float = parameter(
+        0.0,
+        "added to the time-outs of permit, nodes, safety controller and own pauses, for a computer without "
+        "real-time scheduling; 0 at a station",
+        unit="ms",
+        low=0.0,
+        high=500.0,
+    )
+
     meter__kind: str = parameter("modbus-tcp", "the DC meter", choices=("modbus-tcp", "simulated", "none"))
     meter__address: str = parameter(
         "", "HOST:PORT of a modbus-tcp meter; empty: the simulation's, from rack.json in its run directory"

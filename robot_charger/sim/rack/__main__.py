@@ -7,8 +7,10 @@ It is ready when its wire ``rack`` exists. ``rack.json`` in the run directory te
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
+import os
 import struct
 import time
 from collections.abc import Iterable
@@ -221,6 +223,8 @@ def main() -> None:
         process = RackProcess(ports, arguments.modules, arguments.evses, arguments.seed)
     except (BusError, WireError) as error:
         refuse(f"rack: {error}")
+    with contextlib.suppress(OSError):  # hardware does not wait for a computer's other work
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(30))
     gc.collect()
     gc.freeze()
     run(process, stop)

@@ -1,0 +1,178 @@
+"""Control, rack model and safety controller wired together in injected time: 10 ms are microseconds here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from robot_charger.common.can_bus import as_batch
+from robot_charger.common.can_udp import FD, Batch
+from robot_charger.common.clock import MILLISECOND
+from robot_charger.common.faults import FaultReport
+from robot_charger.power import codec
+from robot_charger.power.control import Control, Snapshot
+from robot_charger.power.gate import Permit, Pilot, Purpose, Target
+from robot_charger.power.parameters import PowerParameters
+from robot_charger.sim.rack.__main__ import _modules_of
+from robot_charger.sim.rack.model import Rack
+from robot_charger.sim.safety import Controller, World
+
+assert as_batch  # the same Batch as on a real bus
+CYCLE_NS = 10 * MILLISECOND
+
+
+def batch(ids: Any, data: np.ndarray) -> Batch:
+    n = len(data)
+    return Batch(
+        np.asarray(ids, np.uint32),
+        np.full(n, FD, np.uint8),
+        np.full(n, data.shape[1], np.uint8),
+        np.ascontiguousarray(data),
+    )
+
+
+class Desk:
+    """A bank with one vehicle per EVSE; ``run`` advances cycle by cycle."""
+
+    def __init__(self, modules: int = 46, evses: tuple[int, ...] = (1,), buses: int = 1, **parameters: Any) -> None:
+        self.parameters = PowerParameters(modules=modules, evses=list(evses), **parameters)
+        self.parameters.check()
+        self.control = Control(self.parameters, buses)
+        self.rack = Rack(modules, list(evses), seed=1)
+        self.safety = Controller(list(evses))
+        self.worlds = {e: World(True, True, 2e6) for e in evses}
+        self.now_ns = 10**12
+        self.power_runs = True
+        self.supervisor_speaks = True
+        self.protocol_speaks = True
+        self.permits: dict[int, dict[str, Any]] = {e: {"purpose": Purpose.NONE} for e in evses}
+        self.targets: dict[int, dict[str, Any]] = {e: {"purpose": Purpose.NONE} for e in evses}
+        self.pilots = {e: int(Pilot.C) for e in evses}
+        self.number = 1
+        self.target_number = 0
+        self.vehicle_silent_ns: int | None = None
+        self.faults: list[tuple[int, FaultReport]] = []
+        self.modes: list[int] = []
+        self.history: list[Snapshot] = []
+        self.counters = np.full(modules, -1)
+        for network in self.rack.networks.values():
+            network.vehicle.connected = True
+            network.vehicle.emf_v = 360.0
+            network.vehicle.resistance_ohm = 0.05
+
+    @property
+    def output(self) -> Snapshot:
+        return self.control.channels[self.parameters.evses[0]].snapshot
+
+    @property
+    def network(self) -> Any:
+        return self.rack.networks[self.parameters.evses[0]]
+
+    @property
+    def codes(self) -> set[int]:
+        return {int(r.code) for _, r in self.faults if r.active}
+
+    def allow(self, purpose: int, evse: int = 1, **values: Any) -> None:
+        self.number += 1
+        self.permits[evse] = {"purpose": purpose, "number": self.number}
+        self.targets[evse] = {"purpose": purpose, **values}
+
+    def cycle(self) -> None:
+        self.now_ns += CYCLE_NS
+        now_s = self.now_ns / 1e9
+        control = self.control
+        for evse in self.parameters.evses:
+            if self.supervisor_speaks:
+                values = {"number": self.number, "max_voltage_v": 500.0, "max_current_a": 400.0, "max_power_w": 150e3,
+                          "session_id": "s", **self.permits[evse]}  # fmt: skip
+                control.permit(evse, Permit(self.now_ns, **values))
+            if self.protocol_speaks:
+                self.target_number += 1
+                values = {"max_voltage_v": 420.0, "max_current_a": 300.0, "session_id": "s",
+                          "vehicle_stamp_ns": self.vehicle_silent_ns or self.now_ns, "vehicle_timeout_ms": 1000,
+                          **self.targets[evse]}  # fmt: skip
+                control.target(evse, Target(self.now_ns, self.target_number, **values))
+            control.pilot(evse, self.pilots[evse], self.now_ns)
+        if self.power_runs:
+            for _, ids, data in control.step(self.now_ns):
+                self._deliver(ids, data, now_s)
+            self._keep()
+        self.safety.step(now_s, self.worlds)
+        for evse, network in self.rack.networks.items():
+            network.contactors = self.safety.circuits[evse].closed
+        self.rack.step(now_s, 0.01)
+        for evse, network in self.rack.networks.items():
+            self.worlds[evse].current_a = network.current_a
+            self.worlds[evse].voltage_v = network.output_v
+        if not self.safety.has("silent"):
+            for identifier, frame in self.safety.frames(self.worlds):
+                self._hear(identifier, frame)
+        self._status(now_s)
+
+    def _deliver(self, ids: np.ndarray, data: np.ndarray, now_s: float) -> None:
+        for identifier, row in zip(np.asarray(ids).tolist(), data, strict=True):
+            raw = row.tobytes()
+            if identifier == codec.POWER_ID:
+                self.safety.hear(raw, now_s)
+            elif not self.rack.bus_off and codec.intact(identifier, raw):
+                for address, volts, amperes, enable, _ in _modules_of(identifier, raw):
+                    if address <= self.rack.count:
+                        at = np.array([address - 1])
+                        self.rack.command(at, np.array([volts]), np.array([amperes]), np.array([enable]), now_s)
+
+    def _status(self, now_s: float) -> None:
+        index, frames = self.rack.status(now_s)
+        if self.rack.bus_off:
+            return
+        data = frames.view(np.uint8).reshape(len(index), 16)
+        self.control.take(0, batch(codec.STATUS_ID + 1 + index, data), self.now_ns)
+        for evse, n in self.rack.networks.items():
+            frame = codec.OutputMeasurement(n.output_v, n.bank_v, n.current_a, counter=self.rack.counter)
+            self._hear(codec.OUTPUT_ID + evse, frame.encode(evse))
+
+    def _hear(self, identifier: int, frame: bytes) -> bool:
+        return self.control.take(0, batch([identifier], np.frombuffer(frame, np.uint8)[None]), self.now_ns)
+
+    def _keep(self) -> None:
+        while self.control.faults:
+            self.faults.append(self.control.faults.popleft())
+        self.history.append(self.output)
+        if not self.modes or self.modes[-1] != self.output.mode:
+            self.modes.append(self.output.mode)
+
+    def run(self, until: Callable[[], Any] | float, limit_s: float = 30.0) -> float:
+        """Cycles until the condition holds (or for so many seconds); returns the seconds that took."""
+        start = self.now_ns
+        if not callable(until):
+            seconds, until = until, lambda: False
+            limit_s = seconds
+        else:
+            seconds = None
+        while not until():
+            if self.now_ns - start >= limit_s * 1e9:
+                if seconds is not None:
+                    break
+                raise AssertionError(f"not reached in {limit_s} s: {self.output} {self.faults}")
+            self.cycle()
+        return (self.now_ns - start) / 1e9
+
+    def check_cable(self, evse: int = 1) -> None:
+        self.allow(Purpose.INSULATION_TEST, evse, voltage_v=420.0)
+        output = self.control.channels[evse]
+        self.run(lambda: output.snapshot.insulation >= 2 and output.snapshot.mode in (0, 6))
+
+    def precharge(self, evse: int = 1) -> None:
+        self.check_cable(evse)
+        self.allow(Purpose.PRECHARGE, evse, voltage_v=360.0, current_a=2.0)
+        output = self.control.channels[evse]
+        self.run(lambda: output.snapshot.mode == 2 and abs(output.snapshot.voltage_v - 360.0) < 20.0)
+
+    def charge(self, current_a: float = 100.0, evse: int = 1) -> None:
+        """From nothing to this current."""
+        self.precharge(evse)
+        self.rack.networks[evse].vehicle.contactor = True
+        self.allow(Purpose.TRANSFER, evse, voltage_v=410.0, current_a=current_a)
+        output = self.control.channels[evse]
+        self.run(lambda: output.snapshot.mode == 3 and abs(output.snapshot.current_a - current_a) < 0.02 * current_a)
