@@ -24,6 +24,7 @@ import can
 
 from robot_charger import msg
 from robot_charger.chademo.drivers import DriverError, WiresDriver
+from robot_charger.chademo.drivers.lines import GpioWires, Wiring
 from robot_charger.chademo.drivers.simulated import SimulatedWires
 from robot_charger.chademo.logic import (
     Allowed,
@@ -58,7 +59,12 @@ P = msg.SupplyState
 @dataclass(frozen=True)
 class ChademoParameters:
     bus: str = parameter("", "CAN bus of the connector, e.g. socketcan:can1; empty: no CHAdeMO connector")
-    driver: str = parameter("simulated", "hard wires d1, d2, k and lock", choices=("simulated",))
+    driver: str = parameter("simulated", "hard wires d1, d2, k and lock", choices=("simulated", "gpiod"))
+    lines__d1: str = parameter("", "gpiod: line of d1, e.g. gpiochip0:17, with ! when low means on")
+    lines__d2: str = parameter("", "gpiod: line of d2")
+    lines__lock: str = parameter("", "gpiod: line of the lock's solenoid")
+    lines__k: str = parameter("", "gpiod: line of the opto-coupler j that reads switch k")
+    lines__lock_feedback: str = parameter("", "gpiod: line of the lock's feedback")
     protocol_number: int = parameter(3, "own number in 0x109: 1 = 0.9, 2 = 1.x, 3 = 2.0", low=1, high=3)
     v2x: bool = parameter(False, "offer discharge (0x208, 0x209)")
     dynamic_control: bool = parameter(True, "offer dynamic control (0x118)")
@@ -74,6 +80,9 @@ class ChademoParameters:
     capacity_unit_kwh: float = parameter(0.1, "step of 0x101 bytes 5-6", unit="kWh", low=0.1, high=0.11)
     maker: int = parameter(0, "automaker code of the station in 0x708, 0 = not sent", low=0, high=255)
     privacy__publish_identity: bool = parameter(False, "tell the automaker code in vehicle/link", unsafe=True)
+
+    def wiring(self) -> Wiring:
+        return Wiring(self.lines__d1, self.lines__d2, self.lines__lock, self.lines__k, self.lines__lock_feedback)
 
     def settings(self) -> Settings:
         return Settings(
@@ -121,7 +130,8 @@ class ChademoNode(StationNode):
             self._bus = open_bus(self.parameters.bus, fd=False)
         except BusError as error:
             raise StartError(f"parameter bus: {error}") from error
-        self._wires = SimulatedWires(self.evse)
+        lines = self.parameters.driver == "gpiod"
+        self._wires = GpioWires(self.parameters.wiring()) if lines else SimulatedWires(self.evse)
         self._running.set()
         self._closing.clear()
         self._thread = threading.Thread(

@@ -20,6 +20,7 @@ from robot_charger.common.parameters import parameter
 from robot_charger.common.topics import fill
 from robot_charger.pilot import proximity
 from robot_charger.pilot.drivers import DriverError, PilotDriver
+from robot_charger.pilot.drivers.linux import Board, Channel, LinuxPilot
 from robot_charger.pilot.drivers.simulated import SimulatedPilot
 from robot_charger.pilot.iec61851 import Mode, State
 from robot_charger.pilot.logic import Command, Generator, Output, PilotLogic, Reading
@@ -29,7 +30,7 @@ REPORT_S = 0.02  # pilot/state at 50 Hz
 
 @dataclass(frozen=True)
 class PilotParameters:
-    driver: str = parameter("simulated", "pilot board", choices=("simulated",))
+    driver: str = parameter("simulated", "pilot board", choices=("simulated", "linux"))
     connector: str = parameter(
         "ccs2", "kind of connector, for the proximity bands", choices=tuple(sorted(proximity.KINDS))
     )
@@ -44,6 +45,34 @@ class PilotParameters:
         low=0.6,
         high=3.0,
     )
+    linux__pwm: str = parameter("pwmchip0/0", "linux: PWM chip and channel of sysfs, 1 kHz")
+    linux__adc: str = parameter("iio:device0", "linux: ADC of sysfs IIO")
+    linux__high_channel: int = parameter(0, "linux: ADC channel of the positive peak", low=0, high=63)
+    linux__high_gain: float = parameter(1.0, "linux: pilot volts per volt at that channel", low=-1000.0, high=1000.0)
+    linux__high_bias_v: float = parameter(0.0, "linux: pilot volts at 0 V there", unit="V", low=-50.0, high=50.0)
+    linux__low_channel: int = parameter(1, "linux: ADC channel of the negative peak", low=0, high=63)
+    linux__low_gain: float = parameter(-1.0, "linux: pilot volts per volt at that channel", low=-1000.0, high=1000.0)
+    linux__low_bias_v: float = parameter(0.0, "linux: pilot volts at 0 V there", unit="V", low=-50.0, high=50.0)
+    linux__proximity_channel: int = parameter(-1, "linux: ADC channel of proximity, -1 = none", low=-1, high=63)
+    linux__proximity_reference_v: float = parameter(
+        3.3, "linux: voltage above the proximity pull-up", unit="V", low=1.0, high=12.0
+    )
+    linux__proximity_pull_ohm: float = parameter(
+        1000.0, "linux: proximity pull-up", unit="ohm", low=10.0, high=100_000.0
+    )
+    linux__enable_line: str = parameter("", "linux: line that switches the generator on, e.g. gpiochip0:17")
+
+    def board(self) -> Board:
+        return Board(
+            pwm=self.linux__pwm,
+            adc=self.linux__adc,
+            high=Channel(self.linux__high_channel, self.linux__high_gain, self.linux__high_bias_v),
+            low=Channel(self.linux__low_channel, self.linux__low_gain, self.linux__low_bias_v),
+            proximity=Channel(self.linux__proximity_channel),
+            proximity_reference_v=self.linux__proximity_reference_v,
+            proximity_pull_ohm=self.linux__proximity_pull_ohm,
+            enable_line=self.linux__enable_line,
+        )
 
 
 class PilotNode(StationNode):
@@ -65,7 +94,8 @@ class PilotNode(StationNode):
             raise StartError("the pilot belongs to one EVSE: start it in a namespace /evseN, __ns:=/evse1")
         self._logic = PilotLogic(self.parameters.connector, self.parameters.diode_margin_v)
         self._generator = Generator(self.parameters.command_timeout_s)
-        self._driver = SimulatedPilot(self.evse)
+        linux = self.parameters.driver == "linux"
+        self._driver = LinuxPilot(self.parameters.board()) if linux else SimulatedPilot(self.evse)
         self._driver.set_output(Output(Mode.F))
         self._running.set()
         self._thread = threading.Thread(target=self._loop, args=(self._driver,), name="pilot", daemon=True)
