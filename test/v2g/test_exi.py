@@ -31,6 +31,7 @@ KNOWN = [
     ("iso15118_2", iso2({}), "809802302337cda6169c641230"),
     ("iso15118_2", iso2({"AuthorizationReq": {}}), "809802302337cda6169c641008"),
     ("iso15118_2", {"eMAID": {"Id": "id4", "value": "DEABC"}}, "80ec0202b4b21a4001d111505090fd3d00"),
+    ("iso15118_2", {"eMAID": {"Id": ">", "value": ""}}, "80ec02019f3ffd00"),
     ("iso15118_2", {"AuthorizationReq": {"Id": "id1"}}, "8004015a590c5f40"),
 ]
 

@@ -27,6 +27,10 @@ Tree = dict[str, Any]
 #: Distinguishing bits 10, no options, version 1 (EXI 1.0, section 5).
 HEADER = 0x80
 
+#: The first of the five or seven second-level codes behind the escape code: the element ends although
+#: the schema wants text (8.5.4.4.1).
+EARLY_END = "000"
+
 APP_PROTOCOL = "app_protocol"
 #: Schema sets by the name of their grammar module, in the order in which a guess tries them.
 NAMESPACES = {
@@ -57,7 +61,6 @@ SIGNED = {
         "SignedInfo",
         "eMAID",
     },
-    "din70121": {"SignedInfo"},
     "iso15118_20_common": {
         "AbsolutePriceSchedule",
         "OEMProvisioningCertificateChain",
@@ -81,6 +84,11 @@ def _width(choices: int) -> int:
     return (choices - 1).bit_length()
 
 
+def _end_code(productions: list[list]) -> str:
+    """The event code for the end of an element among the productions of a state."""
+    return format(productions.index(["E"]), f"0{_width(len(productions) + 1)}b")
+
+
 class Grammar:
     """The grammars of one schema set, ready to run."""
 
@@ -89,15 +97,19 @@ class Grammar:
         self.name = name
         self._values = table["values"]
         self._codings = [coding(description) for description in table["values"]]
-        self._texts = [as_text(*both, 0) for both in zip(self._values, self._codings, strict=True)]
+        # Text is the only thing that the schema allows in a simple element: codes of one bit.
+        self._texts = [
+            as_text(description, pair, "0", "1" + EARLY_END, "0")
+            for description, pair in zip(self._values, self._codings, strict=True)
+        ]
         self._types = [[_State() for _ in states] for states in table["types"]]
         for states, raw_states in zip(self._types, table["types"], strict=True):
             for state, productions in zip(states, raw_states, strict=True):
-                self._fill(state, productions, states)
+                self._fill(state, productions, states, raw_states)
         self.document = _Roots(self, table["document"], fragment=False)
         self.fragment = _Roots(self, table["fragment"], fragment=True)
 
-    def _fill(self, state: _State, productions: list[list], states: list[_State]) -> None:
+    def _fill(self, state: _State, productions: list[list], states: list[_State], raw: list[list]) -> None:
         width = state.width = _width(len(productions) + 1)
         for code, production in enumerate(productions):
             bits = format(code, f"0{width}b")
@@ -109,12 +121,19 @@ class Grammar:
                 target, (write, read) = self.content(content)
                 state.reads[bits] = (name, target, read, bool(many), states[after])
                 state.writes.append((name, bits, target, write, bool(many), states[after]))
-            elif event == "V":
-                write, read = as_text(self._values[content], self._codings[content], code)
+            elif event in ("V", "T"):
+                if event == "V":  # by the schema, text must come
+                    escape = format(code + 1, f"0{width}b")
+                    codes = bits, escape + EARLY_END, "0"
+                else:
+                    escape = _end_code(productions)
+                    codes = bits, escape, _end_code(raw[after])
+                write, read = as_text(self._values[content], self._codings[content], *codes)
                 both = (name, None, _rewound(read, width), None, None)
-                state.reads[bits] = state.reads[format(code + 1, f"0{width}b")] = both
+                state.reads[bits] = state.reads[escape] = both
                 state.writes.append((name, "", None, write, None, None))
-            elif event in ("A", "T"):
+                state.end = None
+            elif event == "A":
                 write, read = self._codings[content]
                 state.reads[bits] = (name, None, read, None, states[after])
                 state.writes.append((name, bits, None, write, None, states[after]))

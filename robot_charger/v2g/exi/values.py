@@ -249,36 +249,34 @@ def coding(description: list) -> tuple[Write, Read]:
     return {"bool": _bool, "string": _string}[kind]()
 
 
-def as_text(description: list, pair: tuple[Write, Read], before: int) -> tuple[Write, Read]:
-    """The coding of text between start and end of an element, with its event codes.
+def as_text(
+    description: list, pair: tuple[Write, Read], usual: str, empty: str, end: str
+) -> tuple[Write, Read]:
+    """The coding of the text of an element up to the element's end, with its event codes.
 
-    ``before`` is the number of other productions in the state that expects the text.  Usual is the code
-    of the characters, the value, and 0 for the end of the element.  An empty value has no characters: it
-    is coded as an early end, which the schema does not foresee, by the escape code and the first of the
-    seven (behind an attribute: five) codes behind that (8.5.4.4.1).  Some encoders write it the usual
-    way with length 0; that is read too.
+    ``usual`` announces the text and ``end`` follows it.  An empty value has no text: it is coded by
+    ``empty`` alone, an end at once.  Some encoders write it the usual way with length 0; that is read too.
     """
     write_value, read_value = pair
-    width = (before + 1).bit_length()
-    usual = format(before, f"0{width}b")
-    empty = format(before + 1, f"0{width}b") + "000"
     may_be_empty = description[0] in ("string", "base64", "hex")
 
     def write(value: Any) -> str:
-        return usual + write_value(value) + "0"
+        return usual + write_value(value) + end
 
     def write_maybe_empty(value: Any) -> str:
-        return empty if value == "" or value == b"" else usual + write_value(value) + "0"
+        return empty if value == "" or value == b"" else usual + write_value(value) + end
 
     def read(bits: str, position: int) -> tuple[Any, int]:
-        start = position + width
+        start = position + len(usual)
         if bits[position:start] != usual:
             if may_be_empty and bits[position : position + len(empty)] == empty:
                 return "", position + len(empty)
             raise ExiDecodeError("a value is expected", position)
         value, position = read_value(bits, start)
-        if bits[position : position + 1] != "0":
-            raise ExiDecodeError("the end of the element is expected", position)
-        return value, position + 1
+        start = position
+        position += len(end)
+        if bits[start:position] != end:
+            raise ExiDecodeError("the end of the element is expected", start)
+        return value, position
 
     return (write_maybe_empty if may_be_empty else write), read
