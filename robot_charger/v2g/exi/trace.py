@@ -55,10 +55,11 @@ def _element(bits: str, position: int, state: _State, tree: Tree, depth: int) ->
             position = yield from _text(bits, position, read, depth + 1)
         else:
             _, end = read(bits, position)
-            yield bits[start:position], depth, f"attribute {name}" if after else "text follows"
-            yield bits[position : end if after else end - 1], depth, repr(value)
             if after is None:
-                yield bits[end - 1 : end], depth - 1, "end"
+                yield bits[start:end], depth, f"text {value!r} and end"
+            else:
+                yield bits[start:position], depth, f"attribute {name}"
+                yield bits[position:end], depth + 1, repr(value)
             position = end
         if after is None:
             return position
