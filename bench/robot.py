@@ -1,0 +1,213 @@
+"""Mate, release, grasp and withdraw over many random parkings, in simulated time: speed and quality of the robot.
+
+    python bench/robot.py --trials 1000 --seed 1 --json robot.json
+
+Prints a table; the JSON has trials, mated, false_mated, max_force_n, median_excess_n, median_time_s, engine and
+more. The motion logic of the robot node runs unchanged; ROS is left out, its delay (one tick each way) is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import numpy as np  # noqa: E402
+
+from robot_charger.robot.description import config_file  # noqa: E402
+from robot_charger.robot.errors import ErrorCode  # noqa: E402
+from robot_charger.robot.kinematics import Kinematics  # noqa: E402
+from robot_charger.robot.motion import Command, ConnectionRobot, Result, Senses, Zone  # noqa: E402
+from robot_charger.robot.parameters import RobotParameters  # noqa: E402
+from robot_charger.sim.arm.physics import ArmWorld, Parking  # noqa: E402
+
+TICK = 10  # steps of 1 ms
+POSE_TICKS = 10  # an inlet pose every 100 ms
+
+
+class Rehearsal:
+    """The robot's logic on the physics, tick by tick. ``now`` is simulated time [s]."""
+
+    def __init__(
+        self,
+        evses: int = 1,
+        seed: int = 0,
+        parking: Parking | None = None,
+        parameters: RobotParameters | None = None,
+    ) -> None:
+        self.world = ArmWorld(evses, seed, parking)
+        self.parameters = parameters or RobotParameters(evses=list(range(1, evses + 1)))
+        kinematics = Kinematics(config_file(self.parameters.arm_urdf))
+        self.robot = ConnectionRobot(self.world.site, kinematics, self.parameters)
+        self.now = 100.0
+        self.zone = Zone.CONTACT
+        self.permit_age = 0.0
+        self.field_clear, self.emergency = True, False
+        self._ticks = 0
+        self._commands: deque[Command] = deque([Command()])
+        self._joints: tuple[np.ndarray, float] | None = None
+        self._wrench: tuple[np.ndarray, float] | None = None
+
+    def tick(self) -> None:
+        """Ten milliseconds: physics, sensors, one step of the robot, its command one tick later."""
+        self.world.advance(TICK)
+        self.now += TICK * 1e-3
+        self._ticks += 1
+        joints, wrench = self.world.joints(), self.world.wrench()
+        if joints is not None:
+            self._joints = joints[0], self.now
+        if wrench is not None:
+            self._wrench = wrench, self.now
+        if self._ticks % POSE_TICKS == 0:
+            for number in self.world.stalls:
+                pose = self.world.estimate(number)
+                if pose is not None:
+                    self.robot.see(number, self.now, pose, self.world.parking.estimate_m)
+        stall = self.world.stalls.get(self.robot.bay)
+        closed, present, end_stop, holster = self.world.tool()
+        senses = Senses(
+            self.now,
+            self._joints[0] if self._joints else None,
+            self.now - self._joints[1] if self._joints else float("inf"),
+            self._wrench[0] if self._wrench else None,
+            self.now - self._wrench[1] if self._wrench else float("inf"),
+            closed,
+            present,
+            end_stop,
+            holster,
+            0.0,
+            self.zone,
+            self.now + 0.3 - self.permit_age,
+            False,
+            bool(stall and stall.present),
+            self.field_clear,
+            self.emergency,
+        )
+        self._commands.append(self.robot.step(senses))
+        command = self._commands.popleft()
+        if command.grip is not None:
+            self.world.grip(command.grip)
+        if command.q is not None:
+            self.world.trajectory([(self.parameters.horizon_s, command.q)])
+
+    def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        """Let time pass, at most ``seconds``; True when ``until`` came true."""
+        for _ in range(round(seconds * 1e3 / TICK)):
+            self.tick()
+            if until is not None and until():
+                return True
+        return until is None
+
+    def finish(self, seconds: float = 150.0) -> Result:
+        """Run the present action to its end."""
+        assert self.run(seconds, lambda: not self.robot.busy), f"still {self.robot.mode.name} after {seconds} s"
+        assert self.robot.result is not None
+        return self.robot.result
+
+    def connect(self, evse: int = 1, connector: str = "ccs2") -> Result:
+        self.robot.start_connect(evse, connector, self.now)
+        return self.finish()
+
+    def release(self, evse: int = 1) -> Result:
+        self.robot.start_release(evse, self.now)
+        return self.finish()
+
+    def disconnect(self, evse: int = 1) -> Result:
+        self.robot.start_disconnect(evse, self.now)
+        return self.finish()
+
+
+@dataclass
+class Trial:
+    """One parking."""
+
+    seed: int
+    error: str
+    mated: bool
+    false_mated: bool
+    attempts: int
+    connect_s: float
+    disconnect_s: float
+    max_push: float
+    max_pull: float
+    seat_peak: float
+    leave_peak: float
+    disconnect_error: str = ""
+
+
+def trial(seed: int, extent: float = 1.0) -> Trial:
+    """Park, connect, release, disconnect."""
+    parking = Parking()
+    rehearsal = Rehearsal(seed=seed, parking=parking)
+    rehearsal.world.arrive(1)
+    result = rehearsal.connect()
+    stall = rehearsal.world.stalls[1]
+    said, true = result.error == ErrorCode.NONE, stall.mated
+    outcome = Trial(
+        seed, result.error.name + (f": {result.text}" if result.text else ""), said and true, said and not true,
+        result.attempts, result.seconds, 0.0, stall.max_push, 0.0, stall.seat_peak, 0.0,
+    )  # fmt: skip
+    if said:
+        released = rehearsal.release()
+        gone = rehearsal.disconnect()
+        outcome.disconnect_s = gone.seconds
+        outcome.max_pull, outcome.leave_peak = stall.max_pull, stall.leave_peak
+        outcome.disconnect_error = f"{released.error.name} {gone.error.name} {gone.text}"
+    return outcome
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=1000, help="random parkings (default 1000)")
+    parser.add_argument("--seed", type=int, default=1, help="of the first parking (default 1)")
+    parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    arguments = parser.parse_args()
+    began = time.perf_counter()
+    seeds = range(arguments.seed, arguments.seed + arguments.trials)
+    if arguments.jobs > 1:
+        with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
+            trials = list(pool.imap_unordered(trial, seeds, chunksize=1))
+    else:
+        trials = [trial(seed) for seed in seeds]
+    for t in sorted(trials, key=lambda t: t.seed):
+        if not t.mated or "NONE NONE" not in t.disconnect_error:
+            print(f"seed {t.seed}: {t.error} after {t.attempts} attempts; {t.disconnect_error}")
+    mated = [t for t in trials if t.mated]
+    figures = {
+        "trials": len(trials),
+        "mated": len(mated),
+        "false_mated": sum(t.false_mated for t in trials),
+        "max_force_n": round(max(t.max_push for t in trials), 1),
+        "max_pull_n": round(max(t.max_pull for t in trials), 1),
+        "median_seat_peak_n": round(statistics.median(t.seat_peak for t in mated), 1) if mated else 0.0,
+        "median_leave_peak_n": round(statistics.median(t.leave_peak for t in mated), 1) if mated else 0.0,
+        "median_excess_n": round(statistics.median(t.max_push - t.seat_peak for t in mated), 1) if mated else 0.0,
+        "median_time_s": round(statistics.median(t.connect_s for t in mated), 2) if mated else 0.0,
+        "longest_time_s": round(max(t.connect_s for t in mated), 2) if mated else 0.0,
+        "median_disconnect_s": round(statistics.median(t.disconnect_s for t in mated), 2) if mated else 0.0,
+        "first_attempt": sum(t.attempts == 1 for t in mated),
+        "disconnected": sum("NONE NONE" in t.disconnect_error for t in mated),
+        "engine": "mujoco",
+        "wall_s": round(time.perf_counter() - began, 1),
+    }
+    for name, value in figures.items():
+        print(f"{name:22} {value}")
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(figures, file, indent=2)
+    return 0 if mated and len(mated) >= 0.995 * len(trials) and not figures["false_mated"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

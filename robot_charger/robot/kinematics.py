@@ -1,0 +1,109 @@
+"""Kinematics of any six-axis arm that a URDF describes, on MuJoCo's forward kinematics and Jacobians.
+
+All poses are those of ``gripper_link`` (x = direction of insertion) in the arm's base frame.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from robot_charger.common.parameters import ParameterError
+from robot_charger.robot.spatial import Array, difference
+
+GRIPPER = "gripper_link"
+AXES = 6
+
+
+class Kinematics:
+    """Forward and inverse kinematics. Not for use by two threads at once."""
+
+    def __init__(self, urdf: Path) -> None:
+        text = urdf.read_text()
+        try:
+            root = ElementTree.fromstring(text)
+            spec = mujoco.MjSpec.from_string(text)
+            spec.compiler.fusestatic = False
+            self._model = spec.compile()
+        except (ElementTree.ParseError, ValueError) as error:
+            raise ParameterError(f"{urdf} is no arm that can be read: {error}") from error
+        self._data = mujoco.MjData(self._model)
+        self.names = [self._model.joint(i).name for i in range(self._model.njnt)]
+        self._body = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_BODY, GRIPPER)
+        if self._model.nv != AXES or self._body < 0:
+            raise ParameterError(f"{urdf} must have {AXES} moving joints and a link {GRIPPER}")
+        limits = {j.get("name"): j.find("limit") for j in root.iter("joint")}
+        self.lower, self.upper = self._model.jnt_range[:, 0].copy(), self._model.jnt_range[:, 1].copy()
+        self.velocity = np.array([float(limits[n].get("velocity", 1.0)) for n in self.names])  # type: ignore[union-attr]
+        self._jacobian_p = np.zeros((3, AXES))
+        self._jacobian_r = np.zeros((3, AXES))
+
+    def _place(self, q: Array) -> None:
+        self._data.qpos[:] = q
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_comPos(self._model, self._data)
+
+    def forward(self, q: Array) -> Array:
+        """Pose of gripper_link for joint angles (6,) [rad]."""
+        self._data.qpos[:] = q
+        mujoco.mj_kinematics(self._model, self._data)
+        pose = np.eye(4)
+        pose[:3, :3] = self._data.xmat[self._body].reshape(3, 3)
+        pose[:3, 3] = self._data.xpos[self._body]
+        return pose
+
+    def links(self, q: Array) -> Array:
+        """Origins (6, 3) of the moving links for joint angles (6,), root first, without the tool [m]."""
+        self._data.qpos[:] = q
+        mujoco.mj_kinematics(self._model, self._data)
+        return self._data.xpos[self._model.jnt_bodyid].copy()
+
+    def jacobian(self, q: Array) -> tuple[Array, Array]:
+        """Pose and (6, 6) Jacobian, linear rows first, both told in gripper_link's axes at its origin."""
+        self._place(q)
+        mujoco.mj_jacBody(self._model, self._data, self._jacobian_p, self._jacobian_r, self._body)
+        pose = np.eye(4)
+        rotation = self._data.xmat[self._body].reshape(3, 3)
+        pose[:3, :3] = rotation
+        pose[:3, 3] = self._data.xpos[self._body]
+        jacobian = np.empty((6, AXES))
+        jacobian[:3] = rotation.T @ self._jacobian_p
+        jacobian[3:] = rotation.T @ self._jacobian_r
+        return pose, jacobian
+
+    def inverse(
+        self, target: Array, seed: Array, iterations: int = 60, tolerance: float = 2e-5, max_step: float = 0.3
+    ) -> Array | None:
+        """Joint angles (6,) near ``seed`` that bring gripper_link to ``target``; None when out of reach.
+
+        Damped least squares with a damping that falls with the error; joint limits are kept by clipping.
+        ``tolerance`` is in m and rad alike.
+        """
+        q = np.array(seed, dtype=float)
+        for _ in range(iterations):
+            pose, jacobian = self.jacobian(q)
+            error = difference(pose, target)
+            size = float(np.abs(error).max())
+            if size < tolerance:
+                return q
+            damping = min(1e-4, 1e-2 * size * size) + 1e-9
+            step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + damping * np.eye(6), error)
+            largest = float(np.abs(step).max())
+            if largest > max_step:
+                step *= max_step / largest
+            q = np.clip(q + step, self.lower, self.upper)
+        return None
+
+    def follow(self, target: Array, q: Array) -> tuple[Array, float]:
+        """One Newton step from ``q`` towards a near ``target``: new joint angles and the error left over [m, rad]."""
+        pose, jacobian = self.jacobian(q)
+        error = difference(pose, target)
+        step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-8 * np.eye(6), error)
+        return np.clip(q + step, self.lower, self.upper), float(np.abs(error).max())
+
+    def manipulability(self, q: Array) -> float:
+        """Smallest singular value of the Jacobian: near zero at a singular posture."""
+        return float(np.linalg.svd(self.jacobian(q)[1], compute_uv=False)[-1])

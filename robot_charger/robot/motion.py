@@ -1,0 +1,925 @@
+"""What the robot does, as plain Python: one ``step`` every 10 ms, sequences as generators.
+
+No clock, no I/O: time and measurements come with each step, joint set-points and the gripper's command go out.
+Every ``yield`` in a sequence is one tick. A sequence only runs while the motion permit covers where the arm is;
+otherwise the arm gets nothing new and holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from robot_charger.robot.description import Bay, Connector, Site
+from robot_charger.robot.errors import (
+    BadGoal,
+    Busy,
+    Cancelled,
+    Emergency,
+    ErrorCode,
+    FieldBreached,
+    ForceLimit,
+    Jammed,
+    NoPermit,
+    NoPose,
+    NotSeated,
+    OutOfReach,
+    RobotError,
+    SensorError,
+    Stuck,
+    TimedOut,
+    ToolError,
+    VehicleMoved,
+)
+from robot_charger.robot.kinematics import Kinematics
+from robot_charger.robot.parameters import RobotParameters
+from robot_charger.robot.planner import HOLSTER_PULL_M, Planner, back
+from robot_charger.robot.spatial import (
+    Array,
+    difference,
+    inverse,
+    moved,
+    rotation_from_vector,
+    transform,
+    vector_from_rotation,
+)
+
+PERIOD = 0.01  # of step() [s]
+SENSE_AGE = 0.1  # joint states and wrench older than this hold the arm [s]
+SENSE_LOST = 1.5  # and end the action [s]
+FROZEN = 0.25  # a wrench that does not change in its last digit for this long is frozen [s]
+TOOL_TIME = 2.0  # for the gripper [s]
+PAUSE = 0.1  # a step later than this begins anew, like after a hold [s]
+GRASP_STANDOFF = 0.15  # of the empty gripper before a plug [m]
+
+# Gains of the force loop: speed of the set-point per force.
+AXIAL_GAIN = 0.4e-3  # [m/s per N]
+LATERAL_GAIN = 0.5e-3
+TURN_GAIN = 0.02  # [rad/s per Nm]
+LATERAL_SPEED, TURN_SPEED = 0.012, 0.15  # largest answers [m/s, rad/s]
+SEARCH_GAIN = 0.8e-3  # answer of the search where the lead-in catches [m/s per N]
+CAUGHT_FORCE = 8.0  # across the axis: more than friction on the face [N]
+CAUGHT_DEPTH = 0.0045  # beyond the face: the nose is in the opening [m]
+
+
+class Zone(IntEnum):
+    """MotionPermit.ZONE_*."""
+
+    NONE = 0
+    FREE = 1
+    CONTACT = 2
+
+
+class Mode(IntEnum):
+    """RobotState.MODE_*."""
+
+    UNKNOWN = 0
+    PARKED = 1
+    MOVING = 2
+    APPROACH = 3
+    SEARCH = 4
+    INSERT = 5
+    MATED = 6
+    RELEASED = 7
+    FOLLOWING = 8
+    GRASP = 9
+    WITHDRAW = 10
+    RETREAT = 11
+    HOLD = 12
+    FAULT = 13
+
+
+@dataclass
+class Senses:
+    """All that is known at one tick. Ages in s, of the sender's stamp; infinite = never."""
+
+    now: float
+    q: Array | None = None  # (6,) [rad]
+    q_age: float = math.inf
+    wrench: Array | None = None  # (6,) in gripper_link's axes at the sensor, tool's weight removed [N, Nm]
+    wrench_age: float = math.inf
+    gripper_closed: bool = False
+    plug_present: bool = False
+    end_stop: bool = False
+    holster_occupied: bool = False
+    tool_age: float = math.inf
+    zone: Zone = Zone.NONE  # of the permit of the EVSE it works for
+    permit_until: float = -math.inf
+    passive_follow: bool = False
+    occupied: bool = True
+    field_clear: bool = True
+    emergency: bool = False
+
+
+@dataclass(frozen=True)
+class Command:
+    """What goes to the arm at one tick. ``q`` None: nothing, the arm holds."""
+
+    q: Array | None = None
+    grip: bool | None = None
+
+
+@dataclass
+class Result:
+    """How an action ended, in the words of the action's result."""
+
+    error: ErrorCode = ErrorCode.NONE
+    text: str = ""
+    depth: float = 0.0
+    lateral: float = 0.0
+    peak: float = 0.0
+    seconds: float = 0.0
+    attempts: int = 0
+    following: bool = False
+    cause: RobotError | None = None
+
+
+@dataclass
+class Engagement:
+    """A plug in an inlet: where, as estimated then, and where the gripper held it."""
+
+    inlet: Array
+    grip: Array
+    connector: Connector
+
+
+@dataclass
+class Touch:
+    """Where the plug's nose is and what it feels, in the frame of the estimated inlet."""
+
+    x: float = -1.0  # beyond the mouth's plane [m]
+    lateral: float = 0.0
+    push: float = 0.0  # [N]
+    side: Array = field(default_factory=lambda: np.zeros(2))  # y, z on the tool [N]
+    torque: Array = field(default_factory=lambda: np.zeros(3))  # at the nose on the tool [Nm]
+
+
+Sequence = Generator[None, None, None]
+
+
+class ConnectionRobot:
+    """One arm, its goals and its state. ``step`` is called from one thread; so are ``start`` and ``cancel``."""
+
+    def __init__(self, site: Site, kinematics: Kinematics, parameters: RobotParameters) -> None:
+        self.site, self.kinematics, self.parameters = site, kinematics, parameters
+        self.planner = Planner(site, kinematics, parameters.contact__standoff_m)
+        self.mode = Mode.UNKNOWN
+        self.bay = 0
+        self.connector: Connector | None = None
+        self.attempt = 0
+        self.error = ErrorCode.NONE
+        self.text = ""
+        self.touch = Touch()
+        self.gripper = np.eye(4)  # pose of gripper_link, the deflection of the mount included
+        self.peak = 0.0
+        self.in_contact_zone = False
+        self.grasped = False
+        self.result: Result | None = None
+        self.engaged: dict[int, Engagement] = {}
+        self._task: Sequence | None = None
+        self._moving = Mode.UNKNOWN  # mode of the sequence, told while it is not held
+        self._need = Zone.FREE
+        self._senses = Senses(0.0)
+        self._started = self._attempt_began = 0.0
+        self._held_since: float | None = None
+        self._last_now = -math.inf
+        self._q = site.park.copy()  # set-point
+        self._fresh = True  # the set-point was just taken from the measured angles
+        self._grip: bool | None = None
+        self._inlet: Array | None = None  # estimated, of the present attempt
+        self._tare = np.zeros(6)
+        self._sag = np.eye(4)  # deflection of the mount by the cable
+        self._nose = np.zeros(6)  # set-point of the nose in the inlet's frame
+        self._poses: dict[int, deque[tuple[float, Array]]] = {}
+        self._changed_at = -math.inf
+        self._last_wrench = np.zeros(6)
+
+    # Goals.
+    @property
+    def busy(self) -> bool:
+        return self._task is not None
+
+    def start_connect(self, evse: int, connector: str, now: float) -> None:
+        """Begin to plug in. Raises Busy or BadGoal."""
+        bay, plug = self._goal(evse, connector)
+        if evse in self.engaged and self.mode != Mode.HOLD:
+            raise BadGoal(f"a plug is already in the inlet of EVSE {evse}: disconnect it first")
+        self._begin(bay, plug, self._connect(bay, plug), now)
+
+    def start_release(self, evse: int, now: float) -> None:
+        """Begin to let go of the mated plug. Raises Busy or BadGoal."""
+        bay, plug = self._goal(evse)
+        if evse not in self.engaged:
+            raise BadGoal(f"no plug is in the inlet of EVSE {evse}")
+        self._begin(bay, plug, self._release(bay, plug), now)
+
+    def start_disconnect(self, evse: int, now: float) -> None:
+        """Begin to take the plug out and bring it home. Raises Busy or BadGoal."""
+        bay, plug = self._goal(evse)
+        self._begin(bay, plug, self._disconnect(bay, plug), now)
+
+    def cancel(self) -> None:
+        """End the running action at once; the arm holds where it is."""
+        if self.busy:
+            self._finish(Cancelled("cancelled"))
+
+    def _goal(self, evse: int, connector: str | None = None) -> tuple[Bay, Connector]:
+        if self.busy:
+            raise Busy(f"busy with EVSE {self.bay}")
+        bay = self.planner.bay(evse, self.parameters.evses)
+        if connector is None:
+            engaged = self.engaged.get(evse)
+            connector = engaged.connector.name if engaged else bay.connectors[0]
+        return bay, self.planner.connector(bay, connector)
+
+    def _begin(self, bay: Bay, plug: Connector, sequence: Sequence, now: float) -> None:
+        if bay.number != self.bay:
+            self._inlet = None
+        self.bay, self.connector, self.result = bay.number, plug, None
+        self.attempt, self.peak, self.grasped = 0, 0.0, False
+        self.error, self.text = ErrorCode.NONE, ""
+        self._task, self._need, self._started = sequence, Zone.FREE, now
+        self._held_since, self._fresh = None, True
+        self._attempt_began = now
+        self._moving = Mode.MOVING
+
+    def see(self, evse: int, stamp: float, pose: Array, sigma: float) -> None:
+        """An estimate of an inlet's pose in base_link with its standard deviation [m]. Wild ones are dropped."""
+        p = self.parameters
+        if not np.isfinite(pose).all() or not sigma <= p.pose__max_sigma_m:
+            return
+        poses = self._poses.setdefault(evse, deque(maxlen=400))
+        poses.append((stamp, pose))
+        while poses and stamp - poses[0][0] > p.pose__window_s:
+            poses.popleft()
+
+    def forget_poses(self, evse: int) -> None:
+        """The vehicle left or moved: what was seen before counts no more."""
+        self._poses.pop(evse, None)
+
+    def vehicle_left(self, evse: int) -> None:
+        """The bay is empty: nothing seen or mated there counts any more."""
+        self.forget_poses(evse)
+        if not (self.busy and self.bay == evse):
+            self.engaged.pop(evse, None)
+
+    # One tick.
+    def step(self, senses: Senses) -> Command:
+        """Advance by one period and say what the arm shall do."""
+        paused = senses.now - self._last_now > PAUSE
+        self._senses, self._last_now = senses, senses.now
+        self._feel(senses)
+        if self._task is None:
+            self._rest(senses)
+            return Command()
+        try:
+            self._watch(senses)
+            if paused or not self._permitted(senses):
+                return self._hold(senses)
+            if self._held_since is not None:
+                self._held_since, self._fresh = None, True
+            if self._fresh and senses.q is not None:
+                self._q = senses.q.copy()
+            self._grip = None
+            self.mode = self._moving
+            next(self._task)
+            self._fresh = False
+            return Command(self._q, self._grip)
+        except StopIteration:
+            self._finish(None)
+            return Command(self._q, self._grip)
+        except RobotError as error:
+            self._finish(error)
+        return Command()
+
+    def _permitted(self, senses: Senses) -> bool:
+        need = Zone.CONTACT if self.in_contact_zone else self._need
+        fresh = senses.q_age <= SENSE_AGE and (need < Zone.CONTACT or senses.wrench_age <= SENSE_AGE)
+        return fresh and senses.zone >= need and senses.now <= senses.permit_until
+
+    def _hold(self, senses: Senses) -> Command:
+        self.mode = Mode.HOLD
+        if self._held_since is None:
+            self._held_since = senses.now
+        if senses.now - self._held_since > self.parameters.permit_grace_s:
+            raise NoPermit(f"no valid motion permit for {senses.now - self._held_since:.1f} s")
+        return Command()
+
+    def _watch(self, senses: Senses) -> None:
+        """What ends any action at once and leaves the arm where it is."""
+        if senses.emergency:
+            raise Emergency("emergency stop")
+        if not senses.field_clear:
+            raise FieldBreached(f"protective field of bay {self.bay} is breached")
+        if senses.q is None or senses.q_age > SENSE_LOST:
+            raise SensorError(f"joint states are missing for {senses.q_age:.2f} s")
+        if senses.tool_age > SENSE_LOST:
+            raise SensorError(f"the tool's sensors are silent for {senses.tool_age:.2f} s")
+        if self._need == Zone.CONTACT:
+            if senses.wrench is None or senses.wrench_age > SENSE_LOST:
+                raise SensorError(f"the wrench is missing for {senses.wrench_age:.2f} s")
+            same = senses.now - senses.wrench_age - self._changed_at
+            if same > FROZEN:
+                raise SensorError(f"the wrench did not change for {same:.2f} s")
+
+    def _rest(self, senses: Senses) -> None:
+        """Mode of an arm without a goal, told from what it senses when nothing is known yet."""
+        if self.mode == Mode.UNKNOWN and senses.q is not None:
+            if float(np.abs(senses.q - self.site.park).max()) < 0.05:
+                self.mode = Mode.PARKED
+            elif senses.q_age < SENSE_AGE:
+                self.mode = Mode.HOLD
+
+    def _finish(self, error: RobotError | None) -> None:
+        if self._task is not None:
+            self._task.close()
+        self._task = None
+        self.error = error.code if error else ErrorCode.NONE
+        self.text = str(error) if error else ""
+        if error is not None and error.stay:
+            self.mode = Mode.HOLD
+        else:
+            self.mode = self._moving
+        self.result = Result(
+            self.error,
+            self.text,
+            self.touch.x,
+            self.touch.lateral,
+            self.peak,
+            self._senses.now - self._started,
+            self.attempt,
+            False,
+            error,
+        )
+
+    # Measuring.
+    def _feel(self, senses: Senses) -> None:
+        wrench = senses.wrench
+        if wrench is None:
+            wrench = np.zeros(6)
+        elif not np.array_equal(wrench, self._last_wrench):
+            self._changed_at, self._last_wrench = senses.now - senses.wrench_age, wrench
+        if senses.q is None:
+            return
+        self.gripper = self.kinematics.forward(senses.q) @ self._deflection(wrench)
+        force = wrench - self._tare
+        touch = Touch(push=-float(force[0]), side=force[1:3])
+        self.in_contact_zone = False
+        inlet, plug = self._inlet, self.connector
+        if inlet is not None and plug is not None:
+            arm = self.site.tool.wrench_distance + plug.nose
+            touch.torque = force[3:] - np.array([0.0, -arm * force[2], arm * force[1]])
+            nose = inverse(inlet) @ self.gripper @ transform((plug.nose, 0.0, 0.0))
+            touch.x, touch.lateral = float(nose[0, 3]), math.hypot(nose[1, 3], nose[2, 3])
+            limit = self.parameters.contact__distance_m
+            engaged = self.engaged.get(self.bay)
+            if senses.plug_present and senses.gripper_closed:
+                self.in_contact_zone = touch.x > -limit and touch.lateral < 0.25
+            elif engaged is not None:
+                at = inverse(engaged.grip) @ self.gripper
+                self.in_contact_zone = at[0, 3] > -limit and math.hypot(at[1, 3], at[2, 3]) < 0.25
+        self.touch = touch
+
+    def _deflection(self, wrench: Array) -> Array:
+        """How far the compliant mount gives way: pose of the loaded gripper_link in the unloaded one."""
+        tool = self.site.tool
+        arm = tool.wrench_distance + tool.compliance_centre
+        force = wrench[:3]
+        torque = wrench[3:] - np.array([0.0, -arm * force[2], arm * force[1]])
+        turn = rotation_from_vector(torque / tool.stiffness[3:])
+        result = np.eye(4)
+        result[:3, :3] = turn
+        centre = np.array([tool.compliance_centre, 0.0, 0.0])
+        result[:3, 3] = force / tool.stiffness[:3] + centre - turn @ centre
+        return result
+
+    def _fused(self, bay: Bay) -> Array:
+        """Mean of the recent poses of the inlet. Raises NoPose."""
+        p, now = self.parameters, self._senses.now
+        poses = [pose for stamp, pose in self._poses.get(bay.number, ()) if now - stamp <= p.pose__window_s]
+        newest = max((stamp for stamp, _ in self._poses.get(bay.number, ())), default=-math.inf)
+        if now - newest > p.pose__max_age_s:
+            raise NoPose(f"no pose of the inlet for {min(now - newest, 999.0):.1f} s, at most {p.pose__max_age_s} s")
+        steps = np.array([difference(poses[0], pose) for pose in poses])
+        middle = np.median(steps, axis=0)
+        good = np.linalg.norm(steps[:, :3] - middle[:3], axis=1) < 0.03
+        return moved(poses[0], steps[good].mean(axis=0) if good.any() else middle)
+
+    def _check_moved(self, bay: Bay) -> None:
+        """Raises VehicleMoved when the newest poses lie away from the attempt's inlet, or the bay is empty."""
+        if not self._senses.occupied:
+            raise VehicleMoved(f"bay {bay.number} is empty")
+        now = self._senses.now
+        recent = [pose for stamp, pose in self._poses.get(bay.number, ()) if now - stamp < 0.6]
+        if self._inlet is not None and len(recent) >= 3:
+            away = np.mean([pose[:3, 3] for pose in recent], axis=0) - self._inlet[:3, 3]
+            if float(np.linalg.norm(away)) > self.parameters.pose__moved_m:
+                self.forget_poses(bay.number)
+                raise VehicleMoved(f"the inlet moved by {np.linalg.norm(away) * 1e3:.0f} mm")
+
+    # Ways.
+    def _wait(self, seconds: float) -> Sequence:
+        for _ in range(max(1, round(seconds / PERIOD))):
+            yield
+
+    def _line(self, goal: Array, speed: float | None = None) -> Sequence:
+        """Straight to ``goal``, with limits of speed, acceleration and joints."""
+        p = self.parameters
+        v = p.speed__free_m_s if speed is None else speed
+        share = rate = 0.0
+        start = self.kinematics.forward(self._q)
+        twist, full = self._pace(start, goal, v)
+        while share < 1.0:
+            if self._fresh:
+                share = rate = 0.0
+                start = self.kinematics.forward(self._q)
+                twist, full = self._pace(start, goal, v)
+            acceleration = full * p.acceleration_m_s2 / max(v, 0.05)
+            rate = min(rate + acceleration * PERIOD, full, math.sqrt(2.0 * acceleration * (1.0 - share)))
+            rate = max(rate, 0.03 * full)
+            ahead = min(1.0, share + rate * PERIOD)
+            q, _ = self.kinematics.follow(moved(start, twist * ahead), self._q)
+            over = float((np.abs(q - self._q) / (self.kinematics.velocity * PERIOD)).max())
+            if over > 1.0:
+                rate /= over
+                ahead = share + (ahead - share) / over
+                q, _ = self.kinematics.follow(moved(start, twist * ahead), self._q)
+            share, self._q = ahead, q
+            yield
+        q, left = self.kinematics.follow(goal, self._q)
+        if left > 0.005:
+            raise OutOfReach(f"the arm stays {left * 1e3:.0f} mm away from its goal")
+        self._q = q
+
+    def _pace(self, start: Array, goal: Array, speed: float) -> tuple[Array, float]:
+        twist = difference(start, goal)
+        seconds = max(
+            float(np.linalg.norm(twist[:3])) / speed,
+            float(np.linalg.norm(twist[3:])) / self.parameters.speed__turn_rad_s,
+            PERIOD,
+        )
+        return twist, 1.0 / seconds
+
+    def _joints(self, goal: Array) -> Sequence:
+        """Together to joint angles ``goal``, in free space."""
+        limit = np.minimum(self.kinematics.velocity, self.parameters.speed__joint_rad_s)
+        share = rate = 0.0
+        start = self._q.copy()
+        while share < 1.0:
+            if self._fresh:
+                share, rate, start = 0.0, 0.0, self._q.copy()
+            full = 1.0 / max(float((np.abs(goal - start) / limit).max()), PERIOD)
+            acceleration = full / 0.4
+            rate = max(min(rate + acceleration * PERIOD, full, math.sqrt(2 * acceleration * (1 - share))), 0.03 * full)
+            share = min(1.0, share + rate * PERIOD)
+            self._q = start + (goal - start) * share
+            yield
+
+    def _settle(self, goal: Array, tolerance: float = 0.004) -> Sequence:
+        """Wait until the arm really is where it was sent. Raises ToolError when it does not come."""
+        for _ in range(round(6.0 / PERIOD)):
+            q = self._senses.q
+            if q is not None and float(np.abs(difference(self.kinematics.forward(q), goal)).max()) < tolerance:
+                return
+            yield
+        raise ToolError("the arm does not follow its set-points")
+
+    # Pieces of the actions.
+    def _look(self, bay: Bay) -> Sequence:
+        """Wait for enough poses of the inlet. Raises NoPose."""
+        waited = 0.0
+        while True:
+            now = self._senses.now
+            fresh = sum(now - stamp <= self.parameters.pose__window_s for stamp, _ in self._poses.get(bay.number, ()))
+            if fresh >= self.parameters.pose__samples:
+                self._inlet = self._fused(bay)
+                return
+            if waited > 3.0:
+                raise NoPose(f"only {fresh} poses of the inlet within 3 s")
+            waited += PERIOD
+            yield
+
+    def _grip_to(self, closed: bool) -> Sequence:
+        """Command the gripper and wait for its sensor. Raises ToolError."""
+        for tick in range(round(TOOL_TIME / PERIOD)):
+            if tick % 20 == 0:
+                self._grip = closed
+            yield
+            if self._senses.gripper_closed == closed and tick > 5:
+                break
+        else:
+            raise ToolError(f"the gripper does not {'close' if closed else 'open'}")
+        yield from self._wait(0.15)
+        if closed and not self._senses.plug_present:
+            raise ToolError("the gripper closed on nothing")
+
+    def _away(self, bay: Bay, plug: Connector) -> Sequence:
+        """From wherever the last action left the arm to the bay's clear pose."""
+        holding = self._senses.plug_present and self._senses.gripper_closed
+        if self.in_contact_zone and holding:
+            yield from self._back_off(bay, plug)
+        elif self.in_contact_zone:
+            self._need = Zone.CONTACT
+            yield from self._line(back(self.gripper, GRASP_STANDOFF), self.parameters.speed__near_m_s)
+        for other in self.site.bays.values():
+            at = inverse(other.holster) @ self.gripper
+            if -HOLSTER_PULL_M < at[0, 3] < 0.02 and math.hypot(at[1, 3], at[2, 3]) < 0.06:
+                self._need = Zone.FREE
+                yield from self._line(back(other.holster, HOLSTER_PULL_M), self.parameters.speed__near_m_s)
+        self._need = Zone.FREE
+        yield from self._to_clear(bay)
+
+    def _to_clear(self, bay: Bay) -> Sequence:
+        here = self.kinematics.forward(self._q)
+        if float(np.linalg.norm(here[:3, 3] - bay.clear[:3, 3])) < 0.01:
+            return
+        goal = self.planner.reach(bay.clear, self.planner.seed(bay), "clear pose")
+        if float(np.abs(goal - self._q).max()) < 1.0:
+            yield from self._joints(goal)
+            return
+        try:
+            self.planner.line(here, bay.clear, self._q)
+        except OutOfReach:
+            yield from self._joints(goal)
+        else:
+            yield from self._line(bay.clear)
+
+    def _fetch(self, bay: Bay, plug: Connector) -> Sequence:
+        """Take the plug out of its holster, unless it is in the hand."""
+        p = self.parameters
+        if self._senses.gripper_closed and self._senses.plug_present:
+            return
+        yield from self._grip_to(False)
+        yield from self._line(back(bay.holster, HOLSTER_PULL_M))
+        yield from self._line(bay.holster, p.speed__near_m_s)
+        yield from self._settle(bay.holster)
+        yield from self._grip_to(True)
+        yield from self._line(back(bay.holster, HOLSTER_PULL_M), p.speed__near_m_s * 1.5)
+
+    def _bring_home(self, bay: Bay) -> Sequence:
+        """Hang the plug into its holster."""
+        p = self.parameters
+        self._need, self._moving = Zone.FREE, Mode.MOVING
+        before = back(bay.holster, HOLSTER_PULL_M)
+        yield from self._line(before)
+        yield from self._line(bay.holster, p.speed__near_m_s)
+        yield from self._settle(bay.holster, 0.006)
+        yield from self._grip_to(False)
+        if not self._senses.holster_occupied:
+            raise ToolError("the plug does not hang in its holster")
+        yield from self._line(before, p.speed__near_m_s * 1.5)
+
+    def _park(self, bay: Bay) -> Sequence:
+        self._need, self._moving = Zone.FREE, Mode.MOVING
+        yield from self._to_clear(bay)
+        yield from self._joints(self.site.park)
+        self._moving = Mode.PARKED
+
+    # Contact.
+    def _push_on(self, speed: float, give: bool, step: Array | None = None, limit: float | None = None) -> None:
+        """Move the nose's set-point for one tick: along the axis at ``speed`` [m/s], across it as felt or told.
+
+        ``step``: (y, z) of this tick [m]. Raises ForceLimit beyond the limits.
+        """
+        p, touch = self.parameters, self.touch
+        self.peak = max(self.peak, touch.push if limit is None else -touch.push)
+        side = float(np.linalg.norm(touch.side))
+        torque = float(np.linalg.norm(touch.torque))
+        if touch.push > p.insert__limit_n:
+            raise ForceLimit(f"push of {touch.push:.0f} N, at most {p.insert__limit_n:.0f} N")
+        if -touch.push > p.withdraw__limit_n:
+            raise ForceLimit(f"pull of {-touch.push:.0f} N, at most {p.withdraw__limit_n:.0f} N")
+        if side > p.lateral_limit_n:
+            raise ForceLimit(f"{side:.0f} N across the axis, at most {p.lateral_limit_n:.0f} N")
+        if torque > p.torque_limit_nm:
+            raise ForceLimit(f"torque of {torque:.1f} Nm, at most {p.torque_limit_nm:.1f} Nm")
+        self._nose[0] += speed * PERIOD
+        if give:
+            self._nose[1:3] += np.clip(touch.side * LATERAL_GAIN, -LATERAL_SPEED, LATERAL_SPEED) * PERIOD
+            self._nose[3:] += np.clip(touch.torque * TURN_GAIN, -TURN_SPEED, TURN_SPEED) * PERIOD
+        if step is not None:
+            self._nose[1:3] += step
+        assert self._inlet is not None
+        self._q, left = self.kinematics.follow(self._flange(self._nose), self._q)
+        if left > 0.02:
+            raise OutOfReach("the arm cannot follow the plug")
+
+    def _flange(self, nose: Array) -> Array:
+        """Pose of the unloaded gripper_link that brings the nose to (x, y, z, rx, ry, rz) in the inlet's frame."""
+        assert self._inlet is not None and self.connector is not None
+        at = transform(nose[:3], rotation_from_vector(nose[3:]))
+        return self._inlet @ at @ transform((-self.connector.nose, 0.0, 0.0)) @ inverse(self._sag)
+
+    def _take_up(self) -> None:
+        """Let the nose's set-point begin where the arm's set-point is."""
+        assert self._inlet is not None and self.connector is not None
+        at = inverse(self._inlet) @ self.kinematics.forward(self._q) @ self._sag
+        at = at @ transform((self.connector.nose, 0.0, 0.0))
+        self._nose = np.concatenate([at[:3, 3], vector_from_rotation(at[:3, :3])])
+
+    def _tick(self, bay: Bay) -> Sequence:
+        """One tick in contact: time, vehicle, and a new beginning after a hold."""
+        yield
+        if self._fresh:
+            self._take_up()
+        if self._senses.now - self._attempt_began > self.parameters.attempt_timeout_s:
+            raise TimedOut(f"attempt {self.attempt} took longer than {self.parameters.attempt_timeout_s:.0f} s")
+
+    def _zero_wrench(self) -> Sequence:
+        """Stand still, take the present wrench for the cable's. Raises SensorError when it is too large for that."""
+        yield from self._wait(0.15)
+        readings = []
+        for _ in range(15):
+            yield
+            if self._senses.wrench is not None:
+                readings.append(self._senses.wrench)
+        if not readings:
+            raise SensorError("the wrench is missing")
+        tare = np.mean(readings, axis=0)
+        force = float(np.linalg.norm(tare[:3]))
+        if force > self.parameters.tare_limit_n:
+            raise SensorError(
+                f"the wrench reads {force:.0f} N before any contact, at most {self.parameters.tare_limit_n:.0f} N"
+            )
+        self._tare, self._sag = tare, self._deflection(tare)
+
+    def _mate(self, bay: Bay, plug: Connector) -> Sequence:
+        """One attempt: from the clear pose or the standoff to a seated plug."""
+        p = self.parameters
+        self._attempt_began = self._senses.now
+        self._need, self._moving = Zone.FREE, Mode.APPROACH
+        inlet = self._inlet = self._fused(bay)
+        self.planner.check_inlet(bay, plug, inlet)
+        self._sag = np.eye(4)
+        yield from self._line(back(inlet, plug.nose + p.contact__standoff_m))
+        yield from self._zero_wrench()
+        inlet = self._inlet = self._fused(bay)
+        self._need = Zone.CONTACT
+        self._check_moved(bay)
+        yield from self._line(self._flange(np.array([-0.018, 0, 0, 0, 0, 0])), p.speed__near_m_s)
+        self._take_up()
+        while self.touch.push < 10.0 and self.touch.x < 0.8 * plug.depth:
+            self._push_on(p.speed__touch_m_s, give=False)
+            yield from self._tick(bay)
+            self._check_moved(bay)
+        yield from self._search(bay, plug)
+        yield from self._insert(bay, plug)
+
+    def _search(self, bay: Bay, plug: Connector) -> Sequence:
+        """Press lightly and wind outwards; where the lead-in catches, give way until the nose falls in."""
+        p = self.parameters
+        self._moving = Mode.SEARCH
+        face = self.touch.x  # least depth while pressing: the inlet's face
+        angle, ticks, caught = 0.0, 0, 0
+        middle = self._nose[1:3].copy()
+        while True:
+            touch = self.touch
+            if touch.push > 0.5 * p.search__force_n:
+                face = min(face, touch.x)
+            if touch.x > face + CAUGHT_DEPTH:
+                return
+            speed = float(np.clip((p.search__force_n - touch.push) * AXIAL_GAIN, -0.01, p.speed__touch_m_s))
+            side = float(np.linalg.norm(touch.side))
+            caught = caught + 1 if side > CAUGHT_FORCE else 0
+            step = np.zeros(2)
+            if 0 < caught < 120:
+                step = touch.side * (1.0 - 0.6 * CAUGHT_FORCE / side) * SEARCH_GAIN * PERIOD
+                middle += step
+            elif ticks > 20:
+                radius = p.search__pitch_m * angle / (2 * math.pi)
+                if radius > p.search__radius_m:
+                    raise NotSeated(f"opening not found within {p.search__radius_m * 1e3:.0f} mm")
+                angle += p.search__speed_m_s * PERIOD / math.hypot(max(radius, 0.001), p.search__pitch_m / 6.28)
+                step = middle + radius * np.array([math.cos(angle), math.sin(angle)]) - self._nose[1:3]
+                far = float(np.linalg.norm(step))
+                most = 1.5 * p.search__speed_m_s * PERIOD
+                if far > most:
+                    step *= most / far
+            self._push_on(speed, give=False, step=step)
+            yield from self._tick(bay)
+            self._check_moved(bay)
+            if self._fresh:
+                middle, angle = self._nose[1:3].copy(), 0.0
+            ticks += 1
+
+    def _insert(self, bay: Bay, plug: Connector) -> Sequence:
+        """Push in, giving way sideways, until the plug is seated. Raises Jammed or NotSeated."""
+        p = self.parameters
+        self._moving = Mode.INSERT
+        best, best_at, wiggles = self.touch.x, self._senses.now, 0
+        pressed = 0.0
+        while True:
+            touch = self.touch
+            speed = (p.insert__force_n - touch.push) * AXIAL_GAIN
+            self._push_on(float(np.clip(speed, -0.02, p.speed__insert_m_s)), give=True)
+            yield from self._tick(bay)
+            self._check_moved(bay)
+            touch, now = self.touch, self._senses.now
+            if touch.x > best + 0.0005 or self._fresh:
+                best, best_at = max(best, touch.x), now
+            pressed = pressed + PERIOD if self._senses.end_stop and touch.push > 15.0 else 0.0
+            if pressed > 0.08:
+                break
+            if now - best_at > 0.8 and touch.push > 0.8 * p.insert__force_n:
+                if wiggles == 1:
+                    if touch.x > plug.depth - p.seat__depth_tolerance_m:
+                        raise NotSeated(f"end-stop silent at {touch.x * 1e3:.0f} mm")
+                    raise Jammed(f"stopped at {touch.x * 1e3:.0f} mm with {touch.push:.0f} N")
+                wiggles += 1
+                yield from self._wiggle(bay, 1.0)
+                best_at = self._senses.now
+        yield from self._relax(bay)
+        depth, lateral = self.touch.x, self.touch.lateral
+        if not self._senses.end_stop:
+            raise NotSeated("the end-stop let go again")
+        if abs(depth - plug.depth) > p.seat__depth_tolerance_m:
+            raise NotSeated(f"end-stop says seated, kinematics say {depth * 1e3:.0f} mm of {plug.depth * 1e3:.0f} mm")
+        if lateral > p.seat__lateral_tolerance_m:
+            raise NotSeated(f"seated {lateral * 1e3:.0f} mm beside the inlet")
+        self._moving = Mode.MATED
+        assert self._inlet is not None
+        self.engaged[bay.number] = Engagement(self._inlet, self.gripper.copy(), plug)
+
+    def _relax(self, bay: Bay) -> Sequence:
+        """Take the force off the plug."""
+        for _ in range(60):
+            speed = float(np.clip(-self.touch.push * AXIAL_GAIN, -0.01, 0.01))
+            self._push_on(speed, give=True, limit=0.0)
+            yield from self._tick(bay)
+
+    def _wiggle(self, bay: Bay, sign: float) -> Sequence:
+        """Small circles and turns under a light push or pull."""
+        middle = self._nose.copy()
+        for tick in range(80):
+            phase = 2 * math.pi * tick / 40
+            goal = middle[1:3] + 0.0015 * np.array([math.sin(phase), 1.0 - math.cos(phase)])
+            self._nose[3:5] = middle[3:5] + 0.01 * np.array([math.sin(phase), math.sin(2 * phase)])
+            speed = (sign * 40.0 - self.touch.push) * AXIAL_GAIN
+            self._push_on(float(np.clip(speed, -0.02, 0.02)), give=False, step=goal - self._nose[1:3], limit=0.0)
+            yield from self._tick(bay)
+
+    def _back_off(self, bay: Bay, plug: Connector) -> Sequence:
+        """After a failed attempt: out along the axis with limited force, then to the standoff."""
+        self._need, self._moving = Zone.CONTACT, Mode.RETREAT
+        self._attempt_began = self._senses.now
+        self._take_up()
+        yield from self._pull_out(bay, plug)
+        yield from self._to_standoff(plug)
+
+    def _to_standoff(self, plug: Connector) -> Sequence:
+        assert self._inlet is not None
+        nose = np.array([-self.parameters.contact__standoff_m, 0, 0, 0, 0, 0])
+        yield from self._line(self._flange(nose), self.parameters.speed__near_m_s * 1.5)
+        self._need = Zone.FREE
+
+    def _pull_out(self, bay: Bay, plug: Connector) -> Sequence:
+        """Pull until the nose is out. Raises Stuck."""
+        p = self.parameters
+        best, best_at, wiggles = self.touch.x, self._senses.now, 0
+        self.engaged.pop(bay.number, None) if self.touch.x < 0.5 * plug.depth else None
+        while self.touch.x > -0.012:
+            speed = (-p.withdraw__force_n - self.touch.push) * AXIAL_GAIN
+            self._push_on(float(np.clip(speed, -0.035, 0.02)), give=True, limit=p.withdraw__limit_n)
+            yield from self._tick(bay)
+            touch, now = self.touch, self._senses.now
+            if touch.x < best - 0.0005 or self._fresh:
+                best, best_at = min(best, touch.x), now
+            if now - best_at > 1.2 and -touch.push > 0.8 * p.withdraw__force_n:
+                if wiggles == 1:
+                    yield from self._relax(bay)
+                    raise Stuck(f"the plug stays at {touch.x * 1e3:.0f} mm at a pull of {-touch.push:.0f} N")
+                wiggles += 1
+                yield from self._wiggle(bay, -1.5)
+                best_at = self._senses.now
+            if not self._senses.plug_present:
+                raise ToolError("the gripper lost the plug")
+        self.engaged.pop(bay.number, None)
+
+    # The three actions.
+    def _connect(self, bay: Bay, plug: Connector) -> Sequence:
+        p = self.parameters
+        self._inlet = self._inlet if self.in_contact_zone else None
+        if self._inlet is not None:
+            yield from self._away(bay, plug)
+        yield from self._look(bay)
+        assert self._inlet is not None
+        self.planner.check_inlet(bay, plug, self._inlet)
+        yield from self._away(bay, plug)
+        yield from self._fetch(bay, plug)
+        failure: RobotError | None = None
+        for attempt in range(1, p.attempts + 1):
+            self.attempt = attempt
+            try:
+                yield from self._mate(bay, plug)
+                return
+            except RobotError as error:
+                if error.stay:
+                    raise
+                failure = error
+            if self._need == Zone.CONTACT:
+                yield from self._back_off(bay, plug)
+            if not failure.again:
+                break
+        self._moving = Mode.RETREAT
+        yield from self._line(bay.clear)
+        yield from self._bring_home(bay)
+        yield from self._park(bay)
+        assert failure is not None
+        raise failure
+
+    def _release(self, bay: Bay, plug: Connector) -> Sequence:
+        engaged = self.engaged[bay.number]
+        self._moving = Mode.MATED
+        self._need = Zone.CONTACT
+        if self._senses.gripper_closed:
+            self._inlet = engaged.inlet
+            self._take_up()
+            yield from self._relax(bay)
+            engaged.grip = self.gripper.copy()
+            yield from self._grip_to(False)
+        self._tare, self._sag = np.zeros(6), np.eye(4)
+        yield from self._line(back(engaged.grip, GRASP_STANDOFF), self.parameters.speed__near_m_s)
+        self._need = Zone.FREE
+        yield from self._line(bay.clear)
+        self._moving = Mode.RELEASED
+
+    def _disconnect(self, bay: Bay, plug: Connector) -> Sequence:
+        holding = self._senses.gripper_closed and self._senses.plug_present
+        if not holding and bay.number not in self.engaged and self._senses.holster_occupied:
+            yield from self._away(bay, plug)
+            yield from self._park(bay)
+            return
+        failure: RobotError | None = None
+        for attempt in range(1, self.parameters.attempts + 1):
+            self.attempt = attempt
+            try:
+                if not (self._senses.gripper_closed and self._senses.plug_present):
+                    yield from self._grasp(bay, plug)
+                self.grasped = True
+                self._attempt_began = self._senses.now
+                if self._inlet is not None and self.in_contact_zone:
+                    self._need, self._moving = Zone.CONTACT, Mode.WITHDRAW
+                    self._take_up()
+                    yield from self._pull_out(bay, plug)
+                    yield from self._to_standoff(plug)
+                failure = None
+                break
+            except (Stuck, ToolError, ForceLimit) as error:
+                failure = error
+        if failure is not None:
+            yield from self._leave_plug(bay)
+            raise failure
+        yield from self._line(bay.clear)
+        yield from self._bring_home(bay)
+        yield from self._park(bay)
+
+    def _grasp(self, bay: Bay, plug: Connector) -> Sequence:
+        """Take hold of the plug in the inlet, shifted as the vehicle has shifted since."""
+        p = self.parameters
+        self._moving, self._need = Mode.GRASP, Zone.FREE
+        engaged = self.engaged.get(bay.number)
+        try:
+            yield from self._look(bay)
+            seen = self._fused(bay)
+        except NoPose:
+            if engaged is None:
+                raise
+            seen = engaged.inlet
+        if engaged is None:  # after a restart: the plug must be where the inlet is
+            engaged = Engagement(seen, back(seen, plug.nose - plug.depth), plug)
+        shift = inverse(engaged.inlet) @ seen
+        if float(np.linalg.norm(shift[:3, 3])) > 0.003:
+            engaged = Engagement(seen, seen @ inverse(engaged.inlet) @ engaged.grip, plug)
+        self.engaged[bay.number] = engaged
+        self._inlet = engaged.inlet
+        self._tare, self._sag = np.zeros(6), np.eye(4)
+        yield from self._away(bay, plug)
+        yield from self._grip_to(False)
+        yield from self._line(back(engaged.grip, GRASP_STANDOFF))
+        yield from self._zero_wrench()
+        self._sag = np.eye(4)
+        self._need = Zone.CONTACT
+        way = self._line(engaged.grip, p.speed__near_m_s * 0.6)
+        for _ in way:
+            if abs(self.touch.push) > 40.0 or float(np.linalg.norm(self.touch.side)) > 40.0:
+                raise ToolError("the gripper meets something before the plug")
+            yield
+        yield from self._settle(engaged.grip)
+        yield from self._grip_to(True)
+
+    def _leave_plug(self, bay: Bay) -> Sequence:
+        """Let go of a plug that does not come, and stand clear."""
+        self._moving = Mode.RETREAT
+        if self._senses.gripper_closed:
+            yield from self._grip_to(False)
+        self._tare, self._sag = np.zeros(6), np.eye(4)
+        if self.in_contact_zone:
+            yield from self._line(back(self.gripper, GRASP_STANDOFF), self.parameters.speed__near_m_s)
+        self._need = Zone.FREE
+        yield from self._line(bay.clear)
+        self._moving = Mode.RELEASED

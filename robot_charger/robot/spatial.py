@@ -1,0 +1,119 @@
+"""Rigid transforms as 4x4 arrays, quaternions as (x, y, z, w), small rotations as vectors [rad]."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def transform(xyz: Sequence[float] | Array = (0.0, 0.0, 0.0), rotation: Array | None = None) -> Array:
+    """Transform from a translation [m] and a 3x3 rotation."""
+    result = np.eye(4)
+    result[:3, 3] = xyz
+    if rotation is not None:
+        result[:3, :3] = rotation
+    return result
+
+
+def from_xyz_rpy(xyz: Sequence[float], rpy: Sequence[float] = (0.0, 0.0, 0.0)) -> Array:
+    """Transform from a translation [m] and roll, pitch, yaw about fixed axes (URDF's rule) [rad]."""
+    (cr, cp, cy), (sr, sp, sy) = np.cos(rpy), np.sin(rpy)
+    rotation = np.array(
+        [
+            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+            [-sp, cp * sr, cp * cr],
+        ]
+    )
+    return transform(xyz, rotation)
+
+
+def inverse(pose: Array) -> Array:
+    result = np.eye(4)
+    turned = pose[:3, :3].T
+    result[:3, :3] = turned
+    result[:3, 3] = -turned @ pose[:3, 3]
+    return result
+
+
+def rotation_from_vector(vector: Sequence[float] | Array) -> Array:
+    """3x3 rotation from axis times angle [rad]."""
+    x, y, z = (float(v) for v in vector)
+    angle = math.sqrt(x * x + y * y + z * z)
+    if angle < 1e-12:
+        return np.array([[1.0, -z, y], [z, 1.0, -x], [-y, x, 1.0]])
+    x, y, z = x / angle, y / angle, z / angle
+    c, s = math.cos(angle), math.sin(angle)
+    t = 1.0 - c
+    return np.array(
+        [
+            [t * x * x + c, t * x * y - s * z, t * x * z + s * y],
+            [t * x * y + s * z, t * y * y + c, t * y * z - s * x],
+            [t * x * z - s * y, t * y * z + s * x, t * z * z + c],
+        ]
+    )
+
+
+def vector_from_rotation(rotation: Array) -> Array:
+    """Axis times angle [rad], angle in [0, pi]."""
+    r = rotation
+    axis = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]])
+    sine = 0.5 * math.sqrt(float(axis @ axis))
+    cosine = 0.5 * (float(r[0, 0] + r[1, 1] + r[2, 2]) - 1.0)
+    angle = math.atan2(sine, cosine)
+    if sine > 1e-9:
+        return axis * (0.5 * angle / sine)
+    if cosine > 0.0:
+        return 0.5 * axis
+    values, vectors = np.linalg.eigh(0.5 * (r + r.T))  # half a turn: the axis is the eigenvector of 1
+    return vectors[:, int(np.argmax(values))] * math.pi
+
+
+def moved(pose: Array, twist: Sequence[float] | Array) -> Array:
+    """``pose`` moved by a small step (dx, dy, dz, rx, ry, rz) told in its own axes."""
+    result = pose.copy()
+    step = np.asarray(twist, dtype=float)
+    result[:3, 3] += pose[:3, :3] @ step[:3]
+    result[:3, :3] = pose[:3, :3] @ rotation_from_vector(step[3:])
+    return result
+
+
+def difference(start: Array, end: Array) -> Array:
+    """Step (dx, dy, dz, rx, ry, rz) in ``start``'s axes that leads to ``end``; rotation about its own origin."""
+    turned = start[:3, :3].T
+    result = np.empty(6)
+    result[:3] = turned @ (end[:3, 3] - start[:3, 3])
+    result[3:] = vector_from_rotation(turned @ end[:3, :3])
+    return result
+
+
+def from_quaternion(xyz: Sequence[float], xyzw: Sequence[float]) -> Array:
+    """Transform from a translation and a quaternion of any length but zero. Raises ValueError on zero or NaN."""
+    q = np.asarray(xyzw, dtype=float)
+    norm = math.sqrt(float(q @ q))
+    if not norm > 1e-6:
+        raise ValueError("a quaternion of length zero is no direction")
+    x, y, z, w = q / norm
+    rotation = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    return transform(xyz, rotation)
+
+
+def quaternion(rotation: Array) -> tuple[float, float, float, float]:
+    """(x, y, z, w) of a 3x3 rotation."""
+    vector = vector_from_rotation(rotation)
+    angle = math.sqrt(float(vector @ vector))
+    if angle < 1e-12:
+        return 0.0, 0.0, 0.0, 1.0
+    s = math.sin(0.5 * angle) / angle
+    return float(vector[0] * s), float(vector[1] * s), float(vector[2] * s), math.cos(0.5 * angle)

@@ -1,0 +1,238 @@
+"""The arm on a desk: ``python -m robot_charger.sim.arm --evses 1 --seed 0``.
+
+ROS node ``/arm_simulator``, as an arm's driver under ros2_control would look:
+publishes ``/robot/joint_states`` and ``/robot/wrench`` (100 Hz), ``/robot/tool`` (50 Hz), ``/robot/inlet_pose``
+(10 Hz per vehicle, frame ``bayN``) and ``/robot/robot_description`` (latched);
+subscribes ``/robot/joint_trajectory`` and ``/robot/tool_command``.
+
+Wire end ``arm``: hears `present` and `locked` of ``vehicleN`` and faults of ``cli``; tells ``vehicleN`` `mated` and
+`depth_m`, and ``cli`` its truth. Physics runs at 1 ms in real time in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from trajectory_msgs.msg import JointTrajectory
+
+from robot_charger import msg
+from robot_charger.common.clock import now_ns
+from robot_charger.common.parameters import ParameterError
+from robot_charger.common.process import StopSignal, end_with_parent, refuse
+from robot_charger.common.topics import LATCHED, topic
+from robot_charger.common.wires import WireEnd, WireError
+from robot_charger.robot.description import config_file
+from robot_charger.robot.spatial import inverse, quaternion
+from robot_charger.sim.arm.physics import FAULTS, ArmWorld
+
+PERIOD_MS = 5  # one wake-up of the physics thread
+CATCH_UP_MS = 50  # time lost to a busy machine beyond this is dropped
+MAX_AHEAD = 120.0  # [s]
+
+
+class ArmSimulator(Node):
+    """Topics and wires around one ArmWorld."""
+
+    def __init__(self, world: ArmWorld) -> None:
+        super().__init__("arm_simulator")
+        self.world, self._lock = world, threading.Lock()
+        self.refused = 0  # trajectories that no controller would take
+        self._joint_states = self._publisher("/robot/joint_states")
+        self._wrench = self._publisher("/robot/wrench")
+        self._tool = self._publisher("/robot/tool")
+        self._pose = self._publisher("/robot/inlet_pose")
+        self._description = self.create_publisher(String, "/robot/robot_description", LATCHED)
+        self._description.publish(String(data=config_file("arm/arm.urdf").read_text()))
+        for name, callback in (
+            ("/robot/joint_trajectory", self._on_trajectory),
+            ("/robot/tool_command", self._on_tool_command),
+        ):
+            full, kind, qos = topic(name)
+            self.create_subscription(kind, full, callback, qos)
+        self.wires = WireEnd("arm", on_signals=self._on_signals)
+
+    def _publisher(self, name: str) -> Any:
+        full, kind, qos = topic(name)
+        return self.create_publisher(kind, full, qos)
+
+    # Commands.
+    def _on_trajectory(self, trajectory: JointTrajectory) -> None:
+        try:
+            order = [list(trajectory.joint_names).index(name) for name in self.world.names]
+            points = []
+            for point in trajectory.points:
+                seconds = point.time_from_start.sec + point.time_from_start.nanosec * 1e-9
+                q = [float(point.positions[i]) for i in order]
+                if not 0.0 <= seconds <= MAX_AHEAD or not all(map(math.isfinite, q)):
+                    raise ValueError("not finite or too far ahead")
+                points.append((seconds, q))
+        except (ValueError, IndexError) as error:
+            self.refused += 1
+            if self.refused in (1, 10, 100, 1000):
+                self.get_logger().warning(f"trajectory refused ({self.refused} so far): {error}")
+            return
+        with self._lock:
+            self.world.trajectory(points)
+
+    def _on_tool_command(self, command: msg.ToolCommand) -> None:
+        with self._lock:
+            self.world.grip(bool(command.grip))
+
+    def _on_signals(self, sender: str, signals: dict[str, Any]) -> None:
+        with self._lock, contextlib.suppress(KeyError, ValueError, TypeError):
+            if sender == "cli" and signals.get("fault") in FAULTS:
+                self.world.set_fault(signals["fault"], bool(signals.get("on", True)))
+            elif sender.startswith("vehicle"):
+                stall = self.world.stalls[int(sender[7:])]
+                if bool(signals["present"]) != stall.present:
+                    (self.world.arrive if signals["present"] else self.world.leave)(stall.number)
+                stall.locked = bool(signals["locked"])
+
+    # Physics.
+    def live(self, stop: threading.Event) -> None:
+        """``run``; the process does not outlive its physics."""
+        try:
+            self.run(stop)
+        finally:
+            stop.set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Physics and publications in real time until ``stop``."""
+        began = time.monotonic()
+        done = 0  # [ms]
+        told: dict[int, bool] = {}
+        while not stop.is_set():
+            due = int((time.monotonic() - began) * 1000) - done
+            if due > CATCH_UP_MS:
+                done += due - CATCH_UP_MS
+                due = CATCH_UP_MS
+            before = done
+            with self._lock:
+                self.world.advance(max(due, 0))
+            done += max(due, 0)
+            if before // 10 != done // 10:
+                self._publish_motion()
+            if before // 20 != done // 20:
+                self._publish_tool()
+            if before // 100 != done // 100:
+                self._publish_poses()
+            changed = any(told.get(n) != s.mated for n, s in self.world.stalls.items())
+            if changed or before // 50 != done // 50:
+                told = {n: s.mated for n, s in self.world.stalls.items()}
+                self._tell_vehicles()
+            if before // 200 != done // 200:
+                self._tell_truth()
+            ahead = began + (done // PERIOD_MS + 1) * PERIOD_MS * 1e-3 - time.monotonic()
+            if ahead > 0.0:
+                time.sleep(ahead)
+
+    def _publish_motion(self) -> None:
+        with self._lock:
+            joints, wrench = self.world.joints(), self.world.wrench()
+        stamp = self.get_clock().now().to_msg()
+        if joints is not None:
+            state = JointState(name=list(self.world.names), position=joints[0].tolist(), velocity=joints[1].tolist())
+            state.header.stamp = stamp
+            self._joint_states.publish(state)
+        if wrench is not None:
+            message = WrenchStamped()
+            message.header.stamp, message.header.frame_id = stamp, "wrench"
+            fx, fy, fz, tx, ty, tz = wrench.tolist()
+            force, torque = message.wrench.force, message.wrench.torque
+            force.x, force.y, force.z = fx, fy, fz
+            torque.x, torque.y, torque.z = tx, ty, tz
+            self._wrench.publish(message)
+
+    def _publish_tool(self) -> None:
+        with self._lock:
+            closed, present, end_stop, holster = self.world.tool()
+        self._tool.publish(
+            msg.ToolState(
+                stamp_ns=now_ns(),
+                gripper_closed=closed,
+                plug_present=present,
+                end_stop=end_stop,
+                holster_occupied=holster,
+            )
+        )
+
+    def _publish_poses(self) -> None:
+        spread = self.world.parking
+        variances = [spread.estimate_m**2] * 3 + [math.radians(spread.estimate_deg) ** 2] * 3
+        for number in self.world.stalls:
+            with self._lock:
+                estimate = self.world.estimate(number)
+            if estimate is None:
+                continue
+            pose = inverse(self.world.site.bays[number].frame) @ estimate
+            message = PoseWithCovarianceStamped()
+            message.header.stamp, message.header.frame_id = self.get_clock().now().to_msg(), f"bay{number}"
+            at, turn = message.pose.pose.position, message.pose.pose.orientation
+            at.x, at.y, at.z = pose[:3, 3].tolist()
+            turn.x, turn.y, turn.z, turn.w = quaternion(pose[:3, :3])
+            message.pose.covariance = np.diag(variances).ravel()
+            self._pose.publish(message)
+
+    def _tell_vehicles(self) -> None:
+        for number, stall in self.world.stalls.items():
+            self.wires.send(f"vehicle{number}", {"mated": stall.mated, "depth_m": max(0.0, stall.depth)})
+
+    def _tell_truth(self) -> None:
+        truth = {str(n): stall.truth() for n, stall in self.world.stalls.items()}
+        last = truth[str(self.world.last_used)]
+        self.wires.send("cli", {**last, "evses": truth, "guard_trips": self.world.trips})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="robot_charger.sim.arm", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--evses", type=int, default=1, help="bays with vehicles, 1 to 4 (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the parking poses (default 0)")
+    arguments = parser.parse_args()
+    if arguments.seed < 0:
+        parser.error("--seed must be 0 or above")
+    end_with_parent()
+    stop = StopSignal()
+    try:
+        world = ArmWorld(arguments.evses, arguments.seed)
+    except (ParameterError, KeyError, ValueError) as error:
+        refuse(f"robot_charger.sim.arm: --evses {arguments.evses}: {error}")
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = ArmSimulator(world)
+    except WireError as error:
+        refuse(f"robot_charger.sim.arm: {error}")
+    with contextlib.suppress(OSError):  # not permitted: the arm may stutter under load
+        for task in os.listdir("/proc/self/task"):
+            os.sched_setscheduler(int(task), os.SCHED_FIFO, os.sched_param(25))
+    physics = threading.Thread(target=node.live, args=(stop.event,), name="physics")
+    physics.start()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not stop.event.is_set():
+            executor.spin_once(timeout_sec=0.1)
+    finally:
+        stop.event.set()
+        physics.join()
+        node.wires.close()
+        executor.remove_node(node)
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()

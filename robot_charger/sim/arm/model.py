@@ -1,0 +1,283 @@
+"""The MuJoCo model of arm, plugs, holsters and vehicles, made from config/arm and config/bays.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import numpy as np
+import yaml
+
+from robot_charger.robot.description import Connector, Site, config_file, load_site
+from robot_charger.robot.kinematics import AXES, GRIPPER
+from robot_charger.robot.spatial import Array, quaternion
+
+TIMESTEP = 0.001  # [s]
+# Reflected inertia of motor and gear and the inertia each joint's damping is laid out for [kg m^2].
+ARMATURE = (1.5, 1.5, 0.8, 0.2, 0.15, 0.1)
+DAMPED_INERTIA = (9.0, 9.0, 3.0, 0.6, 0.4, 0.15)
+HELD_MASS = 3.5  # gripper and plug on the compliant mount [kg]
+FACE_HALF = 0.11  # inlet's face around the opening [m]
+PLUG, VEHICLE = 1, 1  # contact bits: plugs meet vehicles, arm links (4) meet vehicles only
+ARM = 4
+# Friction of seal and pins along the inlet's axis: set anew at every step, stiff enough to stick at rest.
+STICTION = 'frictionloss="0.01" solreffriction="0.002 1" solimpfriction="0.99 0.999 0.001"'
+PREFIX = "arm/"  # of all names that come from the URDF
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Plug and inlet of one connector as the physics needs them. Lengths m, forces N."""
+
+    half_width: float
+    half_height: float
+    clearance: float
+    chamfer: float
+    friction: Array  # (n, 2): depth, friction
+    detent: Array  # (n, 2): depth, force against insertion
+
+
+@dataclass
+class Built:
+    """The compiled model and what the physics must know of it."""
+
+    model: mujoco.MjModel
+    site: Site
+    connector: Connector
+    shape: Shape
+    controller: dict[str, Any]
+
+
+def _vector(values: Any) -> str:
+    return " ".join(f"{float(v):.9g}" for v in values)
+
+
+def _placed(pose: Array) -> str:
+    x, y, z, w = quaternion(pose[:3, :3])
+    return f'pos="{_vector(pose[:3, 3])}" quat="{_vector((w, x, y, z))}"'
+
+
+def _inlet(number: int, connector: Connector, shape: Shape) -> str:
+    """Body of one inlet: origin at the middle of its mouth, x into the vehicle."""
+    a, b, ch = shape.half_width + shape.clearance, shape.half_height + shape.clearance, shape.chamfer
+    end = connector.depth + 0.012
+    yo, zo = a + ch, b + ch  # opening at the face
+    hit = f'contype="{VEHICLE}" conaffinity="{VEHICLE | ARM}" friction="0.15 0.002 0.0001" solref="0.004 1"'
+    face = f'{hit} rgba="0.12 0.13 0.15 1"'
+    wall = f'{hit} rgba="0.25 0.26 0.28 1"'
+    lead = f'{hit} rgba="0.45 0.47 0.5 1"'
+    parts = []
+    for s in (1, -1):
+        y, z = 0.5 * (FACE_HALF + yo), 0.5 * (FACE_HALF + zo)
+        parts += [
+            f'<geom type="box" pos="0.01 {s * y} 0" size="0.01 {FACE_HALF - y} {FACE_HALF}" {face}/>',
+            f'<geom type="box" pos="0.01 0 {s * z}" size="0.01 {yo} {FACE_HALF - z}" {face}/>',
+        ]
+        x, half = 0.5 * (ch + end), 0.5 * (end - ch)
+        parts += [
+            f'<geom type="box" pos="{x} {s * (a + 0.005)} 0" size="{half} 0.005 {b + 0.01}" {wall}/>',
+            f'<geom type="box" pos="{x} 0 {s * (b + 0.005)}" size="{half} {a} 0.005" {wall}/>',
+        ]
+        slope, thick = ch / np.sqrt(2.0), 0.002
+        x, out = 0.5 * ch + thick / np.sqrt(2), 0.5 * ch + thick / np.sqrt(2)
+        parts += [
+            f'<geom type="box" pos="{x} {s * (a + out)} 0" euler="0 0 {-s * np.pi / 4}" '
+            f'size="{slope} {thick} {zo}" {lead}/>',
+            f'<geom type="box" pos="{x} 0 {s * (b + out)}" euler="0 {s * np.pi / 4} 0" '
+            f'size="{slope} {yo} {thick}" {lead}/>',
+        ]
+    pins = "".join(
+        f'<geom type="cylinder" pos="0.034 {y} {z}" euler="0 {np.pi / 2} 0" size="{r} 0.014" contype="0" '
+        f'conaffinity="0" rgba="0.8 0.7 0.4 1"/>'
+        for y, z, r in ((0.011, -0.02, 0.005), (-0.011, -0.02, 0.005), (0, 0.012, 0.003), (0.01, 0.018, 0.003))
+    )
+    return f"""
+      <body name="inlet{number}">
+        <inertial pos="0.02 0 0" mass="0.5" diaginertia="0.001 0.001 0.001"/>
+        <site name="inlet{number}" size="0.002" rgba="0 0 0 0"/>
+        <site name="anchor{number}" pos="1 0 0" size="0.002" rgba="0 0 0 0"/>
+        <geom type="box" pos="{end + 0.004} 0 0" size="0.004 {a} {b}" {wall}/>
+        <geom name="obstruction{number}" type="box" pos="{0.4 * connector.depth + 0.004} 0 0"
+              size="0.004 0.018 0.02" contype="0" conaffinity="0" rgba="0.5 0.3 0.1 0"/>
+        {"".join(parts)}{pins}
+      </body>"""
+
+
+def _vehicle(number: int, connector: Connector, shape: Shape) -> str:
+    """A vehicle's corner: panel with the inlet; x into the vehicle, origin at the inlet's mouth."""
+    panel = f'contype="{VEHICLE}" conaffinity="{VEHICLE | ARM}" rgba="0.62 0.66 0.70 1"'
+    look = 'contype="0" conaffinity="0"'
+    f = FACE_HALF
+    return f"""
+    <body name="vehicle{number}" mocap="true" pos="0 0 -20">
+      <geom type="box" pos="0.03 {f + 0.2} -0.05" size="0.025 0.2 0.35" {panel}/>
+      <geom type="box" pos="0.03 {-f - 0.2} -0.05" size="0.025 0.2 0.35" {panel}/>
+      <geom type="box" pos="0.03 0 {f + 0.09}" size="0.025 {f} 0.09" {panel}/>
+      <geom type="box" pos="0.03 0 {-f - 0.145}" size="0.025 {f} 0.145" {panel}/>
+      <geom type="box" pos="0.75 0 0.02" size="0.69 0.51 0.26" rgba="0.55 0.60 0.66 1" {look}/>
+      <geom type="box" pos="0.95 0 0.42" size="0.40 0.44 0.16" rgba="0.25 0.30 0.36 1" {look}/>
+      <geom type="cylinder" pos="0.45 0.45 -0.42" euler="{np.pi / 2} 0 0" size="0.3 0.09" rgba="0.1 0.1 0.1 1" {look}/>
+      <geom type="cylinder" pos="0.45 -0.45 -0.42" euler="{np.pi / 2} 0 0" size="0.3 0.09" rgba="0.1 0.1 0.1 1" {look}/>
+      {_inlet(number, connector, shape)}
+    </body>"""
+
+
+def _plug(number: int, holster: Array, connector: Connector, shape: Shape) -> str:
+    """A free plug, hanging in its holster: origin where the gripper holds it, x ahead."""
+    n, d = connector.nose, connector.depth
+    shoulder = n - d - 0.012
+    hit = f'contype="{PLUG}" conaffinity="{PLUG}" friction="0.15 0.002 0.0001" solref="0.004 1"'
+    look = 'contype="0" conaffinity="0"'
+    return f"""
+    <body name="plug{number}" gravcomp="1" {_placed(holster)}>
+      <freejoint name="plug{number}"/>
+      <inertial pos="0.08 0 0" mass="{connector.mass}" diaginertia="0.004 0.012 0.012"/>
+      <geom type="box" pos="{n - d / 2} 0 0" size="{d / 2} {shape.half_width} {shape.half_height}" {hit}
+            rgba="0.08 0.08 0.09 1"/>
+      <geom type="box" pos="{shoulder} 0 0" size="0.012 {shape.half_width + 0.016} {shape.half_height + 0.016}" {hit}
+            rgba="0.15 0.16 0.18 1"/>
+      <geom type="capsule" fromto="0 0 0 {shoulder} 0 0" size="0.032" {look} rgba="0.10 0.45 0.75 1"/>
+      <geom type="capsule" fromto="0 0 0 -0.01 0 -0.12" size="0.02" {look} rgba="0.05 0.05 0.05 1"/>
+      <site name="nose{number}" pos="{n} 0 0" size="0.002" rgba="0 0 0 0"/>
+    </body>"""
+
+
+def _holster(number: int, holster: Array, connector: Connector) -> str:
+    look = 'contype="0" conaffinity="0" rgba="0.35 0.36 0.38 1"'
+    n = connector.nose
+    return f"""
+    <body {_placed(holster)}>
+      <geom type="box" pos="{n + 0.005} 0 0" size="0.004 0.06 0.06" {look}/>
+      <geom type="box" pos="{n - 0.015} 0.045 0" size="0.02 0.006 0.05" {look}/>
+      <geom type="box" pos="{n - 0.015} -0.045 0" size="0.02 0.006 0.05" {look}/>
+      <geom type="cylinder" fromto="{n + 0.03} 0 -0.05 {n + 0.03} 0 {-holster[2, 3]}" size="0.025" {look}/>
+    </body>"""
+
+
+def build(evses: int, connector_name: str = "ccs2") -> Built:
+    """Model for bays 1 to ``evses``. Raises ParameterError when config/ has no such bay or connector."""
+    site = load_site()
+    arm = yaml.safe_load(config_file("arm/arm.yaml").read_text())
+    physics = yaml.safe_load(config_file("arm/connectors.yaml").read_text())[connector_name]["physics"]
+    connector = site.connectors[connector_name]
+    shape = Shape(
+        physics["half_width_m"],
+        physics["half_height_m"],
+        physics["clearance_m"],
+        physics["chamfer_m"],
+        np.array(physics["friction"], dtype=float),
+        np.array(physics["detent"], dtype=float),
+    )
+    numbers = list(range(1, evses + 1))
+    bodies = "".join(
+        _vehicle(n, connector, shape)
+        + _plug(n, site.bays[n].holster, connector, shape)
+        + _holster(n, site.bays[n].holster, connector)
+        for n in numbers
+    )
+    tendons = "".join(
+        f'<spatial name="axis{n}" width="0.0001" rgba="0 0 0 0" {STICTION}>'
+        f'<site site="nose{n}"/><site site="anchor{n}"/></spatial>'
+        for n in numbers
+    )
+    sensors = "".join(
+        f'<framepos name="nose{n}" objtype="site" objname="nose{n}" reftype="site" refname="inlet{n}"/>'
+        f'<force name="inlet{n}" site="inlet{n}"/>'
+        for n in numbers
+    )
+    world = mujoco.MjSpec.from_string(f"""
+<mujoco model="robot_charger">
+  <compiler angle="radian" autolimits="true"/>
+  <option timestep="{TIMESTEP}" integrator="implicitfast" cone="pyramidal" iterations="30"/>
+  <visual>
+    <global offwidth="1280" offheight="960"/>
+    <quality shadowsize="2048"/>
+    <headlight ambient="0.35 0.35 0.35" diffuse="0.45 0.45 0.45" specular="0.1 0.1 0.1"/>
+    <map znear="0.01" zfar="30"/>
+  </visual>
+  <asset>
+    <texture name="sky" type="skybox" builtin="gradient" width="64" height="64"
+             rgb1="0.85 0.90 0.95" rgb2="0.55 0.65 0.75"/>
+    <texture name="floor" type="2d" builtin="checker" width="256" height="256"
+             rgb1="0.55 0.56 0.57" rgb2="0.50 0.51 0.52"/>
+    <material name="floor" texture="floor" texrepeat="8 8" reflectance="0.05"/>
+  </asset>
+  <worldbody>
+    <light pos="-1 -2 4" dir="0.3 0.5 -1" castshadow="true" diffuse="0.5 0.5 0.5"/>
+    <geom type="plane" size="6 6 0.1" material="floor" contype="0" conaffinity="0"/>
+    <frame name="arm"/>
+    {bodies}
+  </worldbody>
+  <tendon>{tendons}</tendon>
+  <sensor>{sensors}</sensor>
+</mujoco>""")
+    chain = mujoco.MjSpec.from_string(config_file("arm/arm.urdf").read_text())
+    chain.compiler.fusestatic = False
+    _equip(chain, arm)
+    world.attach(chain, frame="arm", prefix=PREFIX)
+    _drive(world, arm, site, numbers)
+    model = world.compile()
+    return Built(model, site, connector, shape, arm["controller"])
+
+
+def _equip(chain: mujoco.MjSpec, arm: dict[str, Any]) -> None:
+    """Balance the links and put the compliant mount before the gripper."""
+    for body in chain.bodies:
+        body.gravcomp = 1.0
+    for index, joint in enumerate(chain.joints):
+        joint.armature = ARMATURE[index]
+        joint.damping = np.array([2.0, 0.0, 0.0])
+    for geom in chain.geoms:
+        geom.contype, geom.conaffinity = (ARM, 0) if geom.contype else (0, 0)
+        if geom.contype:
+            geom.rgba = np.array([0.0, 0.0, 0.0, 0.0])  # the collision shapes; the visual ones are seen
+    tool = arm["tool"]
+    gripper = chain.body(GRIPPER)
+    gripper.add_site(name="wrench", pos=[-tool["wrench_distance_m"], 0.0, 0.0], size=[0.002, 0, 0], rgba=[0, 0, 0, 0])
+    centre = [tool["compliance_centre_m"], 0.0, 0.0]
+    lateral, turning = tool["lateral_stiffness_n_m"], tool["rotational_stiffness_nm_rad"]
+    for kind, stiffness, inertia in (
+        (mujoco.mjtJoint.mjJNT_SLIDE, (tool["axial_stiffness_n_m"], lateral, lateral), HELD_MASS),
+        (mujoco.mjtJoint.mjJNT_HINGE, (turning,) * 3, 0.04),
+    ):
+        for axis, k in zip(np.eye(3), stiffness, strict=True):
+            name = f"mount_{'r' if kind == mujoco.mjtJoint.mjJNT_HINGE else ''}{'xyz'[int(np.argmax(axis))]}"
+            joint = gripper.add_joint(name=name, type=kind, axis=axis, pos=centre)
+            joint.stiffness = np.array([k, 0.0, 0.0])
+            joint.damping = np.array([1.4 * np.sqrt(k * inertia), 0.0, 0.0])
+
+
+def _drive(world: mujoco.MjSpec, arm: dict[str, Any], site: Site, numbers: list[int]) -> None:
+    """Position servos whose set-points are integrated velocities; grips, holsters and the inlet's axis."""
+    joints = [j for j in world.joints if j.name.startswith(PREFIX) and "mount" not in j.name]
+    for index, joint in enumerate(joints[:AXES]):
+        k = arm["controller"]["stiffness_nm_rad"][index]
+        damping = 2.0 * np.sqrt(k * DAMPED_INERTIA[index])
+        drive = world.add_actuator(name=joint.name, target=joint.name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+        drive.dyntype = mujoco.mjtDyn.mjDYN_INTEGRATOR
+        drive.gaintype, drive.biastype = mujoco.mjtGain.mjGAIN_FIXED, mujoco.mjtBias.mjBIAS_AFFINE
+        drive.gainprm[0] = k
+        drive.biasprm[1], drive.biasprm[2] = -k, -damping
+    for n in numbers:
+        pull = world.add_actuator(name=f"detent{n}", target=f"axis{n}", trntype=mujoco.mjtTrn.mjTRN_TENDON)
+        pull.gainprm[0] = 1.0
+    sensor = mujoco.mjtSensor
+    world.add_sensor(
+        name="force", type=sensor.mjSENS_FORCE, objtype=mujoco.mjtObj.mjOBJ_SITE, objname=f"{PREFIX}wrench"
+    )
+    world.add_sensor(
+        name="torque", type=sensor.mjSENS_TORQUE, objtype=mujoco.mjtObj.mjOBJ_SITE, objname=f"{PREFIX}wrench"
+    )
+    for n in numbers:
+        for name, other in ((f"grip{n}", PREFIX + GRIPPER), (f"holster{n}", "world")):
+            weld = world.add_equality(name=name, type=mujoco.mjtEq.mjEQ_WELD, objtype=mujoco.mjtObj.mjOBJ_BODY)
+            weld.name1, weld.name2 = other, f"plug{n}"
+            weld.active = other == "world"
+            weld.data[:] = 0.0
+            pose = site.bays[n].holster if other == "world" else np.eye(4)
+            weld.data[3:6] = pose[:3, 3]
+            x, y, z, w = quaternion(pose[:3, :3])
+            weld.data[6:10] = (w, x, y, z)
+            weld.data[10] = 1.0
+            weld.solref = np.array([0.004, 1.0])

@@ -1,0 +1,440 @@
+"""Arm, plugs and vehicles at 1 ms: a trajectory controller with a force guard, a tool, and the plug's own forces.
+
+Plain Python around MuJoCo, without ROS and without a clock: ``advance`` says how much time passes. Poses are told
+in base_link. Signs: the wrench is what the surroundings do to the tool, so a push into the inlet reads negative x;
+in the truth a push is positive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from robot_charger.robot.kinematics import AXES
+from robot_charger.robot.spatial import Array, from_xyz_rpy, inverse, moved, quaternion, transform
+from robot_charger.sim.arm.model import PREFIX, TIMESTEP, build
+
+FAULTS = (
+    "robot-jam",
+    "wrench-dead",
+    "wrench-frozen",
+    "wrench-biased",
+    "joint-states-missing",
+    "vehicle-moved",
+    "no-pose",
+    "plug-stuck",
+    "slow",
+)
+FILTER = 1.0 - math.exp(-TIMESTEP / 0.010)  # first order, 10 ms
+GUARD_FILTER = 1.0 - math.exp(-TIMESTEP / 0.003)
+GRIP_SECONDS = 0.25
+GRIP_REACH = 0.012  # the gripper centres a plug that is no further away than this [m]
+LOCKED_N = 4000.0
+STUCK_N = 700.0
+BIAS_N = 60.0
+AWAY = (0.0, 0.0, -20.0)
+GUARD_PAUSE = 50  # steps the controller stands still after its guard tripped
+
+
+@dataclass(frozen=True)
+class Parking:
+    """Spread of parked vehicles, of the pose estimate and of the cable. Uniform within +- where a half width."""
+
+    position_m: tuple[float, float, float] = (0.15, 0.15, 0.04)
+    yaw_deg: float = 10.0
+    tilt_deg: float = 5.0  # pitch and roll of the inlet
+    estimate_m: float = 0.005  # standard deviation of one estimate, per axis
+    estimate_deg: float = 1.0
+    systematic: float = 0.8  # share of the estimate's variance that stays the same for a whole visit
+    cable_n: float = 30.0  # largest pull of the cable
+
+
+@dataclass
+class Stall:
+    """One EVSE's plug and vehicle: what the physics knows of them."""
+
+    number: int
+    rng: np.random.Generator
+    visits: int = 0
+    present: bool = False
+    locked: bool = False
+    inlet: Array = field(default_factory=lambda: transform(AWAY))  # true pose
+    error: Array = field(default_factory=lambda: np.zeros(6))  # of the estimate, systematic
+    cable: Array = field(default_factory=lambda: np.zeros(3))  # [N]
+    rolled: Array = field(default_factory=lambda: np.zeros(3))  # since it parked [m]
+    depth: float = -1.0  # of the nose in the inlet, -1 when far [m]
+    lateral: float = 1.0
+    push: float = 0.0  # on the inlet along its axis, filtered [N]
+    max_push: float = 0.0
+    max_pull: float = 0.0
+    seat_peak: float = 0.0  # largest of the plug's own profile met on the way in
+    leave_peak: float = 0.0
+    mated: bool = False
+    deepest: float = 0.0  # of this visit [m]
+    inserting: bool = True  # until the gripper lets go: pushes count as insertion
+
+    def truth(self) -> dict[str, Any]:
+        """What only the physics knows, for the desk's books."""
+        return {
+            "depth_m": round(max(0.0, self.depth), 5),
+            "seated_depth_m": round(self.deepest, 5),
+            "mated": self.mated,
+            "max_force_n": round(self.max_push, 2),
+            "max_pull_n": round(self.max_pull, 2),
+            "visits": self.visits,
+            "present": self.present,
+        }
+
+
+class ArmWorld:
+    """The whole desk of the robot. Not thread-safe: the caller holds one lock around all calls."""
+
+    def __init__(self, evses: int = 1, seed: int = 0, parking: Parking | None = None) -> None:
+        built = build(evses)
+        self.model, self.site, self.connector = built.model, built.site, built.connector
+        self.parking = parking or Parking()
+        self.data = mujoco.MjData(self.model)
+        self.faults: set[str] = set()
+        self.seed = seed
+        self.stalls = {n: Stall(n, np.random.default_rng([seed, n])) for n in range(1, evses + 1)}
+        self.held = 0  # EVSE of the plug in the gripper, 0 = none
+        self.gripper_closed = False
+        self.steps = 0
+        self.last_used = 1
+        self.trips = 0  # of the force guard
+        self._shape = built.shape
+        self._guard = built.controller
+        self._noise = np.random.default_rng([seed, 0])
+        m, d = self.model, self.data
+        self._joint = np.array([m.joint(PREFIX + n).qposadr[0] for n in self.names])
+        self._joint_v = np.array([m.joint(PREFIX + n).dofadr[0] for n in self.names])
+        self._gripper = m.body(PREFIX + "gripper_link").id
+        self._plug = {n: m.body(f"plug{n}").id for n in self.stalls}
+        self._mocap = {n: int(m.body(f"vehicle{n}").mocapid[0]) for n in self.stalls}
+        self._tendon = {n: m.tendon(f"axis{n}").id for n in self.stalls}
+        self._detent = {n: m.actuator(f"detent{n}").id for n in self.stalls}
+        self._nose = {n: int(m.sensor(f"nose{n}").adr[0]) for n in self.stalls}
+        self._inlet_force = {n: int(m.sensor(f"inlet{n}").adr[0]) for n in self.stalls}
+        self._force = int(m.sensor("force").adr[0])
+        self._grip = {n: m.equality(f"grip{n}").id for n in self.stalls}
+        self._hang = {n: m.equality(f"holster{n}").id for n in self.stalls}
+        self._obstruction = {n: m.geom(f"obstruction{n}").id for n in self.stalls}
+        self._gripper_mass = float(m.body_mass[self._gripper])
+        self._gripper_com = m.body_ipos[self._gripper].copy()
+        self._wrench_at = m.site(f"{PREFIX}wrench").pos.copy()
+        d.qpos[self._joint] = self.site.park
+        d.act[:AXES] = self.site.park
+        self._segments: list[tuple[int, Array]] = []
+        self._moving_until = 0
+        self._paused_until = 0
+        self._grip_wanted = False
+        self._grip_done = 0
+        self._zero = np.zeros(6)  # of the guard
+        self._guarded = np.zeros(6)  # filtered wrench
+        self._still_since = 0
+        self._sum = np.zeros(6)
+        self._samples = 0
+        self._frozen: Array | None = None
+        self._last_wrench = np.zeros(6)
+        self._near = True
+        mujoco.mj_forward(m, d)
+
+    names = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
+
+    # What the wires and topics command.
+    def arrive(self, number: int) -> None:
+        """A vehicle parks, somewhere within the spread, by seed and number of the visit."""
+        stall, spread = self.stalls[number], self.parking
+        stall.visits += 1
+        stall.rng = rng = np.random.default_rng([self.seed, number, stall.visits])
+        bay = self.site.bays[number]
+        offset = rng.uniform(-1, 1, 3) * spread.position_m
+        turn = np.radians(rng.uniform(-1, 1, 3) * (spread.tilt_deg, spread.tilt_deg, spread.yaw_deg))
+        stall.inlet = bay.inlet @ from_xyz_rpy(list(offset), list(turn))
+        share = math.sqrt(spread.systematic)
+        sizes = np.array([spread.estimate_m] * 3 + [math.radians(spread.estimate_deg)] * 3)
+        stall.error = rng.normal(0.0, 1.0, 6) * sizes * share
+        direction = rng.normal(0.0, 1.0, 3) + (-0.5, 0.0, -1.0)
+        stall.cable = direction / np.linalg.norm(direction) * spread.cable_n * rng.uniform(0.3, 1.0)
+        self.model.geom_friction[:, 0] = rng.uniform(0.08, 0.22)  # dry to wet
+        stall.present, stall.locked, stall.rolled = True, False, np.zeros(3)
+        stall.max_push = stall.max_pull = stall.seat_peak = stall.leave_peak = stall.push = 0.0
+        stall.deepest, stall.inserting = 0.0, True
+        self.last_used = number
+        self._place_vehicle(stall)
+
+    def leave(self, number: int) -> None:
+        """The vehicle drives away; a plug left in it is hung back by a person."""
+        stall = self.stalls[number]
+        stall.present, stall.mated, stall.locked, stall.depth = False, False, False, -1.0
+        self.data.mocap_pos[self._mocap[number]] = AWAY
+        self._detach(number)
+        if self.held != number and not self.data.eq_active[self._hang[number]]:
+            self._hang_up(number)
+
+    def _place_vehicle(self, stall: Stall) -> None:
+        index = self._mocap[stall.number]
+        self.data.mocap_pos[index] = stall.inlet[:3, 3] + stall.rolled
+        x, y, z, w = quaternion(stall.inlet[:3, :3])
+        self.data.mocap_quat[index] = (w, x, y, z)
+
+    def true_inlet(self, number: int) -> Array:
+        """Where the inlet really is."""
+        pose = self.stalls[number].inlet.copy()
+        pose[:3, 3] += self.stalls[number].rolled
+        return pose
+
+    def set_fault(self, name: str, on: bool) -> None:
+        """Raises KeyError for a name that is not in FAULTS."""
+        if name not in FAULTS:
+            raise KeyError(name)
+        (self.faults.add if on else self.faults.discard)(name)
+        for geom in self._obstruction.values():
+            self.model.geom_contype[geom] = self.model.geom_conaffinity[geom] = int("robot-jam" in self.faults)
+            self.model.geom_rgba[geom, 3] = float("robot-jam" in self.faults)
+
+    def trajectory(self, points: Sequence[tuple[float, Sequence[float]]]) -> None:
+        """Replace the running trajectory: (seconds from now, joint angles (6,) [rad]) in order of time."""
+        if self.steps < self._paused_until:
+            return
+        slow = 5.0 if "slow" in self.faults else 1.0
+        self._segments = [
+            (self.steps + max(1, round(t * slow / TIMESTEP)), np.asarray(q, dtype=float)) for t, q in points
+        ]
+        self._moving_until = self.steps  # begin the first segment at the next step
+
+    def grip(self, closed: bool) -> None:
+        """Close or open the gripper."""
+        if closed != self._grip_wanted:
+            self._grip_wanted = closed
+            self._grip_done = self.steps + round(GRIP_SECONDS / TIMESTEP)
+            if not closed:
+                self.gripper_closed = False
+                if self.held:
+                    self._let_go()
+
+    # What the sensors say.
+    def joints(self) -> tuple[Array, Array] | None:
+        """Angles and velocities (6,); None while the encoder's bus is dead."""
+        if "joint-states-missing" in self.faults:
+            return None
+        return self.data.qpos[self._joint].copy(), self.data.qvel[self._joint_v].copy()
+
+    def wrench(self) -> Array | None:
+        """Mean since the last call (6,) [N, Nm] in gripper_link's axes at the sensor, weight of the tool removed."""
+        if "wrench-dead" in self.faults:
+            return None
+        if self._samples:
+            noise = self._noise.normal(0.0, 1.0, 6) * (0.4, 0.4, 0.4, 0.03, 0.03, 0.03)
+            self._last_wrench = self._sum / self._samples + noise
+            self._sum, self._samples = np.zeros(6), 0
+        value = self._last_wrench
+        if "wrench-frozen" in self.faults:
+            if self._frozen is None:
+                self._frozen = value
+            return self._frozen
+        self._frozen = None
+        if "wrench-biased" in self.faults:
+            value = value + np.array([BIAS_N, 0.5 * BIAS_N, 0.0, 0.0, 0.0, 0.0])
+        return value
+
+    def tool(self) -> tuple[bool, bool, bool, bool]:
+        """gripper_closed, plug_present, end_stop, holster_occupied."""
+        stall = self.stalls.get(self.held)
+        end_stop = bool(stall and stall.present and stall.depth > self.connector.depth - 0.0006)
+        present = self.held != 0 or self._plug_in_reach() != 0
+        occupied = any(self.data.eq_active[e] for e in self._hang.values())
+        return self.gripper_closed, present, end_stop, occupied
+
+    def estimate(self, number: int) -> Array | None:
+        """The inlet's pose as a camera would tell it, in base_link; None when it sees nothing."""
+        stall = self.stalls[number]
+        if not stall.present or "no-pose" in self.faults:
+            return None
+        sizes = np.array([self.parking.estimate_m] * 3 + [math.radians(self.parking.estimate_deg)] * 3)
+        noise = self._noise.normal(0.0, 1.0, 6) * sizes * math.sqrt(1.0 - self.parking.systematic)
+        return moved(self.true_inlet(number), stall.error + noise)
+
+    # Time.
+    def advance(self, steps: int) -> None:
+        """Let ``steps`` milliseconds pass; several at once where nothing touches."""
+        while steps > 0:
+            count = 1 if self._near else min(steps, 5)
+            self._command()
+            if not self._near and self._segments:
+                count = max(1, min(count, self._moving_until - self.steps))
+            mujoco.mj_step(self.model, self.data, count)
+            self.steps += count
+            steps -= count
+            self._observe(count)
+
+    def _command(self) -> None:
+        """Set the drives' velocities for the segment that runs now."""
+        data = self.data
+        if self.steps < self._paused_until or (not self._segments and self.steps >= self._moving_until):
+            data.ctrl[:AXES] = 0.0
+            return
+        if self.steps >= self._moving_until and self._segments:
+            while len(self._segments) > 1 and self._segments[0][0] <= self.steps:
+                self._segments.pop(0)
+            end, target = self._segments.pop(0)
+            end = max(end, self.steps + 1)
+            data.ctrl[:AXES] = (target - data.act[:AXES]) / ((end - self.steps) * TIMESTEP)
+            self._moving_until = end
+
+    def _observe(self, count: int) -> None:
+        data = self.data
+        if self._grip_done and self.steps >= self._grip_done:
+            self._grip_done = 0
+            if self._grip_wanted:
+                self._close()
+        # The sensor tells what the child pushes against: turned round it is what the surroundings do to the tool.
+        reading = -data.sensordata[self._force : self._force + 6]
+        reading -= self._tool_weight()
+        self._sum += reading
+        self._samples += 1
+        self._guarded += min(1.0, GUARD_FILTER * count) * (reading - self._guarded)
+        near = bool(self._grip_done) or abs(reading[0]) > 20.0
+        for stall in self.stalls.values():
+            if stall.present:
+                near |= self._plug_forces(stall)
+                if stall.number == self.held:
+                    data.xfrc_applied[self._plug[stall.number], :3] = stall.cable
+                self._roll(stall)
+        self._near = near
+        self._watch(reading)
+
+    def _tool_weight(self) -> Array:
+        """Wrench of gripper and plug by their weight, which the driver knows and removes."""
+        rotation = self.data.xmat[self._gripper].reshape(3, 3)
+        down = rotation[2] * -9.81  # gravity in the gripper's axes
+        force = self._gripper_mass * down
+        torque = np.cross(self._gripper_com - self._wrench_at, force)
+        if self.held:
+            weight = self.connector.mass * down
+            arm = np.array([0.08, 0.0, 0.0]) - self._wrench_at
+            force = force + weight
+            torque = torque + np.cross(arm, weight)
+        return np.concatenate([force, torque])
+
+    def _plug_forces(self, stall: Stall) -> bool:
+        """Friction and detent of the plug in its inlet. True when it is near."""
+        model, data, n = self.model, self.data, stall.number
+        x, y, z = data.sensordata[self._nose[n] : self._nose[n] + 3]
+        lateral = math.hypot(y, z)
+        tendon = self._tendon[n]
+        if not (-0.03 < x < 0.08 and lateral < 0.08):
+            stall.depth, stall.lateral, stall.mated = -1.0, 1.0, False
+            self._detach(n)
+            return False
+        inside = lateral < 0.02
+        stall.depth, stall.lateral = float(x), lateral
+        rub = float(np.interp(x, self._shape.friction[:, 0], self._shape.friction[:, 1])) if inside else 0.0
+        hook = float(np.interp(x, self._shape.detent[:, 0], self._shape.detent[:, 1])) if inside else 0.0
+        push = -float(data.sensordata[self._inlet_force[n]])
+        stall.push += FILTER * (push - stall.push)
+        if self.held == n:
+            if stall.inserting:
+                stall.max_push = max(stall.max_push, stall.push)
+            stall.deepest = max(stall.deepest, float(x))
+            stall.max_pull = max(stall.max_pull, -stall.push)
+            if inside:
+                stall.seat_peak = max(stall.seat_peak, rub + hook)
+                stall.leave_peak = max(stall.leave_peak, rub - hook)
+        if stall.locked:
+            rub = LOCKED_N
+        elif "plug-stuck" in self.faults:
+            rub += STUCK_N
+        model.tendon_frictionloss[tendon] = rub
+        data.ctrl[self._detent[n]] = hook
+        stall.mated = inside and float(x) > self.connector.depth - 0.002
+        return True
+
+    def _detach(self, number: int) -> None:
+        self.model.tendon_frictionloss[self._tendon[number]] = 0.0
+        self.data.ctrl[self._detent[number]] = 0.0
+        self.stalls[number].push = 0.0
+
+    def _roll(self, stall: Stall) -> None:
+        """Creep to where the fault wants the vehicle, 50 mm/s."""
+        goal = np.zeros(3)
+        if "vehicle-moved" in self.faults:
+            goal = stall.inlet[:3, 0] * 0.02 if stall.depth > 0.5 * self.connector.depth else stall.inlet[:3, 1] * 0.06
+        way = goal - stall.rolled
+        far = float(np.linalg.norm(way))
+        if far > 1e-5 and ("vehicle-moved" in self.faults):
+            stall.rolled = stall.rolled + way * min(1.0, 0.05 * TIMESTEP / far)
+            self._place_vehicle(stall)
+
+    def _watch(self, reading: Array) -> None:
+        """The controller's own force guard: stops within one step at its limit."""
+        moving = bool(self._segments) or self.steps < self._moving_until
+        if moving:
+            self._still_since = self.steps
+        force = self._guarded - self._zero
+        if not moving and self.steps - self._still_since == 200 and abs(self._guarded[0]) < 40.0 and not self.tool()[2]:
+            self._zero = self._guarded.copy()
+        limits = self._guard
+        if self.steps >= self._paused_until and (
+            -force[0] > limits["guard_push_n"]
+            or force[0] > limits["guard_pull_n"]
+            or math.hypot(force[1], force[2]) > limits["guard_lateral_n"]
+            or math.sqrt(float(force[3:] @ force[3:])) > limits["guard_torque_nm"]
+        ):
+            self.trips += 1
+            self._segments = []
+            self._moving_until = self.steps
+            self._paused_until = self.steps + GUARD_PAUSE
+
+    # The gripper.
+    def _plug_in_reach(self) -> int:
+        """EVSE of the plug that closing the gripper would hold, 0 = none."""
+        d = self.data
+        for n, body in self._plug.items():
+            apart = d.xpos[body] - d.xpos[self._gripper]
+            aligned = float(d.xmat[body][::3] @ d.xmat[self._gripper][::3])
+            if float(apart @ apart) < GRIP_REACH**2 and aligned > 0.98:
+                return n
+        return 0
+
+    def _close(self) -> None:
+        self.gripper_closed = True
+        n = self._plug_in_reach()
+        if n:
+            self.held = n
+            self.model.eq_solref[self._grip[n], 0] = 0.004
+            self.data.eq_active[self._grip[n]] = 1
+            self.data.eq_active[self._hang[n]] = 0
+
+    def _let_go(self) -> None:
+        n, self.held = self.held, 0
+        self.stalls[n].inserting = False
+        d = self.data
+        d.eq_active[self._grip[n]] = 0
+        d.xfrc_applied[self._plug[n]] = 0.0
+        home = self.site.bays[n].holster
+        if float(np.linalg.norm(d.xpos[self._plug[n]] - home[:3, 3])) < 0.02:
+            d.eq_active[self._hang[n]] = 1
+
+    def _hang_up(self, number: int) -> None:
+        home = self.site.bays[number].holster
+        joint = self.model.joint(f"plug{number}")
+        address, speed = int(joint.qposadr[0]), int(joint.dofadr[0])
+        x, y, z, w = quaternion(home[:3, :3])
+        self.data.qpos[address : address + 7] = (*home[:3, 3], w, x, y, z)
+        self.data.qvel[speed : speed + 6] = 0.0
+        self.data.eq_active[self._hang[number]] = 1
+
+    def gripper_pose(self) -> Array:
+        """True pose of gripper_link, the mount's deflection included."""
+        return transform(self.data.xpos[self._gripper], self.data.xmat[self._gripper].reshape(3, 3))
+
+    def plug_in_inlet(self, number: int) -> Array:
+        """True pose of the nose in the inlet's frame."""
+        plug = transform(self.data.xpos[self._plug[number]], self.data.xmat[self._plug[number]].reshape(3, 3))
+        return inverse(self.true_inlet(number)) @ plug @ transform((self.connector.nose, 0.0, 0.0))
