@@ -1,0 +1,145 @@
+"""The whole station as a user starts it: one session, each fault, Ctrl-C and kill -9 of the tool."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+TOOL = [sys.executable, "-m", "robot_charger.cli"]
+FIELDS = {
+    "session_id", "protocol", "result", "stop_reason", "energy_wh", "exported_wh", "soc_start", "soc_end", "phases",
+    "robot", "slac", "power", "ocpp", "faults", "evse",
+}  # fmt: skip
+
+
+def demo(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Exit status, JSON and output of ``robot-charger demo``."""
+    out = tmp_path / "out.json"
+    command = [*TOOL, "demo", "--json", str(out), "--logs", str(short_directory(tmp_path)), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=own_domain(), timeout=280)
+    document = json.loads(out.read_text()) if out.exists() else {}
+    print(done.stdout, done.stderr)
+    return done.returncode, document, done.stdout + done.stderr
+
+
+def short_directory(tmp_path: Path) -> Path:
+    """Unix sockets allow 107 characters: pytest's own paths are too long."""
+    return Path("/tmp") / f"rc-{os.getpid()}-{abs(hash(tmp_path)) % 100000}"
+
+
+def own_domain() -> dict[str, str]:
+    """The demo takes a DDS domain of its own, not that of this test run."""
+    return {k: v for k, v in os.environ.items() if k not in ("ROS_DOMAIN_ID", "ROBOT_CHARGER_SIM")}
+
+
+def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("did not happen in time")
+
+
+def test_a_whole_session_and_its_record(tmp_path):
+    status, document, output = demo(tmp_path)
+    assert status == 0, output
+    assert document["result"] == "completed"
+    (session,) = document["sessions"]
+    assert set(session) >= FIELDS
+    assert session["result"] == "completed" and session["stop_reason"] == "StoppedByEV"
+    assert session["faults"] == []
+    phases = [p["name"] for p in session["phases"]]
+    expected = ["connecting", "mated", "linking", "cable_check", "precharge", "charging", "stopping", "disconnecting"]
+    assert [p for p in phases if p in expected] == expected
+    assert session["energy_wh"] > 100 and session["exported_wh"] == 0
+    assert session["soc_end"] > session["soc_start"] > 0
+    assert session["slac"]["matched"] and session["slac"]["transport"] == "veth" and session["slac"]["seconds"] < 10
+    assert session["robot"]["attempts"] >= 1 and 0 < session["robot"]["max_force_n"] <= 100
+    assert session["robot"]["depth_mm"] > 10
+    assert session["power"]["modules"] == 46 and session["power"]["peak_current_a"] > 50
+    ocpp = session["ocpp"]
+    assert ocpp["version"] == "2.0.1" and ocpp["transaction_id"]
+    assert ocpp["meter_stop_wh"] - ocpp["meter_start_wh"] == pytest.approx(session["energy_wh"], abs=2)
+    assert document["startup_s"] > 0 and document["rss_mb"] > 0
+
+
+@pytest.mark.parametrize(
+    "fault, status, name",
+    [
+        ("vehicle-gone", 1, "vehicle_gone"),
+        ("isolation", 1, "insulation"),
+        ("isolation-charging", 1, "insulation_charging"),
+        ("emergency-stop", 1, "emergency_stop"),
+        ("robot-jam", 1, "robot_jam"),
+        ("csms-gone", 0, "backend_offline"),
+        ("module-dead", 0, "module_lost"),
+    ],
+)
+def test_a_fault_ends_safely_or_the_session_rightly_goes_on(tmp_path, fault, status, name):
+    code, document, output = demo(tmp_path, "--fault", fault)
+    assert code == status, output
+    (session,) = document["sessions"]
+    assert name in [f["name"] for f in session["faults"]], output
+    assert session["result"] == ("completed" if status == 0 else "faulted")
+    assert session["books"]["agree"], output
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (["--protocol", "gbt"], "--protocol"),
+        (["--modules", "0"], "--modules"),
+        (["--fault", "meteor"], "--fault"),
+        (["--json", "/nowhere/out.json"], "--json"),
+    ],
+)
+def test_bad_usage_names_the_option(tmp_path, arguments, word):
+    done = subprocess.run([*TOOL, "demo", *arguments], capture_output=True, text=True, env=own_domain())
+    assert done.returncode == 2
+    assert word in done.stderr
+
+
+def descendants(directory: Path) -> list[psutil.Process]:
+    """Every process of the run, whoever its parent is now."""
+    found = []
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get("ROBOT_CHARGER_SIM") == str(directory):
+            found.append(process)
+    return found
+
+
+def energised(directory: Path) -> bool:
+    """The log of the supervisor says that energy flows."""
+    log = directory / "evse1_supervisor.log"
+    return log.exists() and "-> CHARGING" in log.read_text()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
+def test_nothing_is_left_running_after_the_tool_ends(tmp_path, how):
+    directory = short_directory(tmp_path)
+    command = [*TOOL, "demo", "--logs", str(directory)]
+    tool = subprocess.Popen(command, env=own_domain(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        wait_for(lambda: energised(directory), 120)
+        tool.send_signal(how)
+        tool.wait(20)
+        wait_for(lambda: not descendants(directory), 15)
+    finally:
+        tool.kill()
+    if how == signal.SIGINT:
+        assert tool.returncode == 130
+    truth = json.loads((directory / "rack_end.json").read_text()) if (directory / "rack_end.json").exists() else {}
+    assert not truth.get("energised", False)
