@@ -385,7 +385,9 @@ class Controller(EVSEControllerInterface):
         if self.bridge.vehicle.bidirectional and wanted_w > 0.0 and export_a > 0.0:
             most_a = min(export_a, float(vehicle.max_discharge_current or 0.0), min(export_w, wanted_w) / voltage)
             return float(vehicle.min_voltage or 0.0), -most_a
-        return float(vehicle.max_voltage or 0.0), min(current, float(vehicle.max_charge_current or 0.0), power / voltage)
+        return float(vehicle.max_voltage or 0.0), min(
+            current, float(vehicle.max_charge_current or 0.0), power / voltage
+        )
 
     async def is_evse_current_limit_achieved(self) -> bool:
         return self.station.current_limited
@@ -549,7 +551,7 @@ class Controller(EVSEControllerInterface):
         export = self.station.announced_export()[1]
         discharging = None
         if selected_energy_service.service == ServiceV20.DC_BPT and export > 0.0:
-            discharging = DischargingSchedule(power_schedule=_power_schedule(-export))
+            discharging = DischargingSchedule(power_schedule=_power_schedule(-export), price_level_schedule=_no_price(2))
         tuple_ = ScheduleTuple(schedule_tuple_id=1, charging_schedule=schedule, discharging_schedule=discharging)
         return ScheduledScheduleExchangeResParams(schedule_tuples=[tuple_])
 
@@ -603,13 +605,13 @@ def _power_schedule(power_w: float) -> PowerSchedule:
     return PowerSchedule(time_anchor=0, schedule_entry_list=PowerScheduleEntryList(entries=[entry]))
 
 
-def _no_price() -> PriceLevelSchedule:
+def _no_price(number: int = 1) -> PriceLevelSchedule:
     """One price level for a day: the package wants a price, and this station announces none."""
     entry = PriceLevelScheduleEntry(duration=DAY_S, price_level=0)
     return PriceLevelSchedule(
-        id="id1",
+        id=f"id{number}",
         time_anchor=0,
-        schedule_id=1,
+        schedule_id=number,
         num_price_levels=1,
         schedule_entries=PriceLevelScheduleEntryList(entries=[entry]),
     )

@@ -61,6 +61,35 @@ def test_iso15118_2(sim_directory: Path) -> None:
     assert session["identity"] == ""  # nobody asked to publish who it is
 
 
+@pytest.mark.parametrize(
+    ("protocol", "name"), [("din", "din70121"), ("iso15118-20", "iso15118-20")], ids=["DIN 70121", "ISO 15118-20 DC"]
+)
+def test_other_protocols(sim_directory: Path, protocol: str, name: str) -> None:
+    station, (car,) = run(sim_directory, {}, {"protocol": protocol})
+    (session,) = station["sessions"]
+    assert car["result"] == "ended", (car, session)
+    assert (session["phase"], session["protocol"]) == ("ENDED", name)
+    assert session["max_current_a"] == 120.0
+    assert session["soc"] == 40.0
+    assert not session["bidirectional"]
+
+
+def test_iso15118_20_bidirectional(sim_directory: Path) -> None:
+    car = {"protocol": "iso15118-20-bpt", "car": {"requested_current_a": -50.0}}
+    station, (result,) = run(sim_directory, {"export_a": 60.0}, car)
+    (session,) = station["sessions"]
+    assert result["result"] == "ended", (result, session)
+    assert session["bidirectional"]
+    assert session["min_current_a"] == -50.0
+    assert session["max_current_a"] == 0.0
+
+
+def test_no_export_without_a_supply_that_can(sim_directory: Path) -> None:
+    station, (car,) = run(sim_directory, {}, {"protocol": "iso15118-20-bpt"})
+    assert car["result"] == "failed"  # DC_BPT is not offered
+    assert "CABLE_CHECK" not in station["sessions"][0]["phases"]
+
+
 def test_two_sessions_without_a_restart(sim_directory: Path) -> None:
     station, cars = run(sim_directory, {"sessions": 2}, {}, {"car": {"charge_s": 0.5}})
     assert [car["result"] for car in cars] == ["ended", "ended"], cars

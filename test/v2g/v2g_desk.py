@@ -220,7 +220,7 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
     codec.prepare(options.get("pki", ""))
     from robot_charger.v2g.worker import Worker
 
-    values = {"slac.settle_s": 0.0, "tls.required": False, "slac.timeout_s": 10.0, **options.get("parameters", {})}
+    values = {"slac.settle_s": 0.0, "tls.required": False, **options.get("parameters", {})}
     parameters = build(V2gParameters, values)
     context = None
     if parameters.tls__directory:
