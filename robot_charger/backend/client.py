@@ -36,6 +36,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
 
 from robot_charger.backend.records import Call, Now, Outcome, Payload, Record
+from robot_charger.backend.security import fingerprint
 from robot_charger.backend.store import Entry, StoreError
 from robot_charger.common.faults import Code, FaultReport, Severity
 
@@ -169,7 +170,10 @@ class Client:
         self._stopping = False
         self._offline_since: int | None = None
         self._late = 0
-        self.allowed_before_boot: set[str] = set()
+        self.after_answer: list[Callable[[], Any]] = []  # once the answer in the making has been sent
+        self.pin = ""  # SHA-256 of the CSMS's certificate, hex
+        self.on_accepted: Callable[[Network], None] = lambda network: None
+        self.on_security: Callable[[str, str], None] = lambda kind, text: None
 
     # What the station uses.
     def wake(self) -> None:
@@ -232,7 +236,12 @@ class Client:
         index = attempts = 0
         backoff = self._new_backoff()
         while not self._stopping:
-            networks = self._networks()
+            try:
+                networks = self._networks()
+            except (OSError, ssl.SSLError) as error:
+                self._fault(Code.BACKEND_TLS, f"certificates: {error}")
+                await asyncio.sleep(backoff.next())
+                continue
             network = networks[index % len(networks)]
             served = False
             try:
@@ -242,10 +251,13 @@ class Client:
             except ssl.SSLError as error:
                 self._fault(Code.BACKEND_TLS, f"{_host(network.url)}: TLS refused: {error}")
                 self.text = f"TLS: {error}"
+                old = "version" in str(error).lower() or "protocol" in str(error).lower()
+                self.on_security("InvalidTLSVersion" if old else "InvalidCsmsCertificate", str(error))
             except InvalidStatus as error:
                 self.text = f"{_host(network.url)} answered {error.response.status_code}"
                 if error.response.status_code == 401:
                     self._fault(Code.BACKEND_REFUSED, f"{self.text}: check station_id and password_file")
+                    attempts = int(settings["profile_attempts"])  # another password, if there is one
             except (OSError, WebSocketException, InvalidHandshake, asyncio.TimeoutError) as error:
                 self.text = f"{_host(network.url)} not reached: {error or type(error).__name__}"
             if self._stopping:
@@ -303,7 +315,22 @@ class Client:
                 self.text = f"the CSMS does not speak OCPP {self.dialect.version}"
                 self._fault(Code.BACKEND_REFUSED, self.text)
                 return False
+            if not self._pinned(socket):
+                return False
             return await self._serve(socket, network)
+
+    def _pinned(self, socket: ClientConnection) -> bool:
+        """The CSMS shows the pinned certificate, or none is pinned."""
+        tls = socket.transport.get_extra_info("ssl_object")
+        if not self.pin or tls is None:
+            return True
+        shown = fingerprint(tls.getpeercert(True))
+        if shown == self.pin.lower().replace(":", ""):
+            return True
+        self.text = "the CSMS shows another certificate than the pinned one"
+        self._fault(Code.BACKEND_TLS, self.text)
+        self.on_security("InvalidCsmsCertificate", self.text)
+        return False
 
     async def _serve(self, socket: ClientConnection, network: Network) -> bool:
         self._socket, self.network, self.connected, self._late = socket, network, True, 0
@@ -336,6 +363,8 @@ class Client:
             self._on_change()
 
     def _came_online(self) -> None:
+        if self.network:
+            self.on_accepted(self.network)
         self.station.connected(self._clock())
         self._clear(Code.BACKEND_OFFLINE)
         self._clear(Code.BACKEND_REFUSED)
@@ -431,7 +460,7 @@ class Client:
                 attempt = 0
             except RefusedError as error:
                 attempt += 1
-                limit = int(self.station.settings["attempts"])
+                limit = int(self.station.settings["attempts"]) if entry.record else 1
                 if attempt >= limit:
                     log.error("a message was refused %d times and is set aside: %s", attempt, error)
                     self.station.store.refuse(entry.number, str(error))
@@ -525,6 +554,10 @@ class Client:
             log.exception("cannot answer %s", message.action)
             text = message.create_call_error(InternalError(description="see the station's log")).to_json()
         await socket.send(text)
+        while self.after_answer:
+            work = self.after_answer.pop(0)()
+            if inspect.isawaitable(work):
+                self._spawn(work)
         if after:
             result = after()
             if inspect.isawaitable(result):

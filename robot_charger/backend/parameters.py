@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from robot_charger.backend.client import Network
 from robot_charger.backend.records import Identity
 from robot_charger.backend.transactions import POINTS
 from robot_charger.common.parameters import ParameterError, parameter
@@ -32,6 +31,7 @@ class BackendParameters:
     tls__ca_file: str = parameter("", "PEM file of the CSMS's root certificates; empty: the system's")
     tls__certificate_file: str = parameter("", "PEM file of the station's certificate chain (profile 3)")
     tls__key_file: str = parameter("", "PEM file of the station's key (profile 3)")
+    tls__folder: str = parameter("", "folder of certificates the CSMS installs; empty: beside the store")
     tls__pin_sha256: str = parameter("", "SHA-256 of the CSMS's certificate, hex; empty: not pinned")
     store: str = parameter("~/.local/state/robot_charger/backend.sqlite", "the durable store (an SQLite file)")
     queue__limit: int = parameter(
@@ -53,6 +53,10 @@ class BackendParameters:
     authorize__remote_start: bool = parameter(
         False, "ask the CSMS again for a token that it itself starts with"
     )
+    firmware__installer: str = parameter(
+        "", "program called with `install FILE`, or `rollback FILE` when that failed; empty: no updates"
+    )
+    firmware__unsigned: bool = parameter(False, "take unsigned firmware of plain OCPP 1.6", unsafe=True)
     call_timeout_s: int = parameter(30, "how long the CSMS may take to answer", unit="s", low=1, high=600)
     ping_s: int = parameter(20, "WebSocket ping interval, and time-out of its pong; 0: none", unit="s", low=0, high=600)
     backoff__minimum_s: int = parameter(2, "first wait before a reconnect", unit="s", low=0, high=3600)
@@ -81,6 +85,11 @@ class Plan:
         return Path(self.parameters.store).expanduser()
 
     @property
+    def certificate_folder(self) -> Path:
+        folder = self.parameters.tls__folder
+        return Path(folder).expanduser() if folder else self.store_path.with_suffix(".certificates")
+
+    @property
     def identity(self) -> Identity:
         p = self.parameters
         return Identity(p.station_id, p.vendor, p.model, p.serial, p.firmware, tuple(p.connectors))
@@ -97,19 +106,6 @@ class Plan:
             "offline_unknown": p.authorize__offline == "all", "security_profile": p.security_profile,
             "identity": p.station_id, "connectors": p.evses,
         }
-
-    def networks(self, password: str | None = None) -> list[Network]:
-        """The ways to the CSMS, in order. Raises ParameterError or OSError."""
-        p = self.parameters
-        urls = [u for u in [p.url, *p.fallback_urls] if u]
-        tls = tls_context(p) if any(u.startswith("wss:") for u in urls) else None
-        return [
-            Network(
-                url, p.security_profile, tls if url.startswith("wss:") else None, p.station_id,
-                self.password if password is None else password, str(number),
-            )
-            for number, url in enumerate(urls, 1)
-        ]
 
 
 def plan(p: BackendParameters) -> Plan:
@@ -142,9 +138,9 @@ def plan(p: BackendParameters) -> Plan:
             raise ParameterError(f"parameter password_file: {p.password_file} holds no password of 1 to 64 characters")
     if p.url and p.security_profile == 3 and not (p.tls__certificate_file and p.tls__key_file):
         raise ParameterError("parameter tls.certificate_file and tls.key_file are needed by security profile 3")
-    result = Plan(p, password)
-    result.networks()
-    return result
+    if any(url.startswith("wss:") for url in [p.url, *p.fallback_urls]):
+        tls_context(p)
+    return Plan(p, password)
 
 
 def tls_context(p: BackendParameters) -> ssl.SSLContext:

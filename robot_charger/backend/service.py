@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from robot_charger.backend.client import Client, Network, NotAnsweredError, RefusedError
+from robot_charger.backend.maintenance import LogRing, Maintenance
+from robot_charger.backend.networks import Networks
 from robot_charger.backend.parameters import Plan
 from robot_charger.backend.records import Call, Limit, Now, Token, TokenInfo, ToVehicleSide
+from robot_charger.backend.security import Certificates
 from robot_charger.backend.settings import Settings
 from robot_charger.backend.station import Outside, Station
 from robot_charger.backend.store import Store
@@ -113,10 +116,28 @@ class Service:
             TransactionSettings(final_meter_s=p.final_meter_s, recovery_s=p.recovery_s), this_boot,
         )
         self.dialect = DIALECTS[p.version](self.station, clock)
+        certificates = Certificates(plan.certificate_folder)
+        self.networks = Networks(plan, self.settings, certificates, self.store.get, self.store.put)
         self.client = Client(
-            self.station, self.dialect, self._networks, clock, callbacks.changed, boot_reason=reason
+            self.station, self.dialect, self.networks.ways, clock, callbacks.changed, boot_reason=reason
         )
-        self.dialect.client = self.client
+        self._ring = LogRing()
+        log.addHandler(self._ring)
+        self.maintenance = Maintenance(
+            self.station, certificates, self.dialect, clock, self.spawn, plan.certificate_folder,
+            p.firmware__installer, self._ring,
+        )
+        self.dialect.client, self.dialect.networks = self.client, self.networks
+        self.dialect.maintenance = self.maintenance
+        self.dialect.unsigned_firmware = p.firmware__unsigned
+        self.client.pin = p.tls__pin_sha256
+        self.client.on_accepted = self._accepted
+        self.client.on_security = self._security_event
+        self.settings.checks["security_profile"] = self._may_raise
+        self.settings.checks["profile_priority"] = self.networks.known
+        self.settings.checks["password"] = lambda value: 16 <= len(value) <= 40
+        self.settings.watchers.append(self._setting_changed)
+        self._last_security: tuple[str, str] = ("", "")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -124,8 +145,31 @@ class Service:
         self._asking = 0
         self._peak_lag = 0.0
 
-    def _networks(self) -> list[Network]:
-        return self.plan.networks()
+    def _accepted(self, network: Network) -> None:
+        self.networks.connected(network)
+        self._last_security = ("", "")
+        self.maintenance.renew_if_due()
+
+    def _security_event(self, kind: str, text: str) -> None:
+        if (kind, text) != self._last_security:  # once, not with every try
+            self._last_security = (kind, text)
+            self.maintenance.security_event(kind, text)
+
+    def _may_raise(self, profile: int) -> bool:
+        """A CSMS may raise the security profile of 1.6, never lower it, and only where it can work."""
+        if profile <= self.networks.floor:
+            return False
+        own = self.maintenance.certificates.chain_file or self.plan.parameters.tls__certificate_file
+        return bool(own) if profile == 3 else bool(self.networks.password)
+
+    def _setting_changed(self, name: str, before: Any) -> None:
+        if name == "password":
+            self.networks.change_password(before)
+            self.maintenance.security_event("ReconfigurationOfSecurityParameters", "password changed")
+            self.client.after_answer.append(self.client.reconnect)
+        elif name == "security_profile":
+            self.networks.wanted = self.settings["security_profile"]
+            self.client.after_answer.append(self.client.reconnect)
 
     # The thread.
     def start(self) -> None:
@@ -168,6 +212,7 @@ class Service:
             self._thread.join(timeout=5.0)
             self._thread = None
         self._loop = None
+        log.removeHandler(self._ring)
         self.store.close()
 
     def spawn(self, work: Any) -> None:

@@ -124,8 +124,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("list_entries", int, _v(_LIST, "Entries"), "", RO),
     Setting("list_max", int, _v(_LIST, "ItemsPerMessage"), "SendLocalListMaxLength", RO),
     Setting("list_storage", int, _v(_LIST, "Storage"), "LocalAuthListMaxLength", RO),
-    Setting("security_profile", int, _v(_SECURITY, "SecurityProfile"), "SecurityProfile", low=0, high=3,
-            reboot=True),
+    Setting("security_profile", int, _v(_SECURITY, "SecurityProfile"), "SecurityProfile", low=0, high=3),
     Setting("password", str, _v(_SECURITY, "BasicAuthPassword"), "AuthorizationKey", WO, max_length=40),
     Setting("identity", str, _v(_SECURITY, "Identity"), "", RO),
     Setting("organization", str, _v(_SECURITY, "OrganizationName"), "CpoName", max_length=64),
@@ -191,7 +190,8 @@ class Settings:
         self._set = {k: v for k, v in (kept or {}).items() if k in self._table}
         self._values.update(self._set)
         self._keep = keep
-        self.watchers: list[Callable[[str, Any], None]] = []
+        self.watchers: list[Callable[[str, Any], None]] = []  # name, value before
+        self.checks: dict[str, Callable[[Any], bool]] = {}  # what else must hold of a new value
         self.by_variable = {
             (c.casefold(), v.casefold(), i.casefold()): s
             for s in TABLE
@@ -202,6 +202,11 @@ class Settings:
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """What a CSMS set."""
+        return dict(self._set)
 
     def text(self, setting: Setting) -> str:
         return setting.format(self._values[setting.name])
@@ -218,10 +223,13 @@ class Settings:
             value = setting.parse(text)
         except (ValueError, TypeError):
             return "Rejected"
+        if setting.name in self.checks and not self.checks[setting.name](value):
+            return "Rejected"
+        before = self._values[setting.name]
         changed = {**self._set, setting.name: value}
         self._keep(changed)  # raises StoreError: nothing changed
         self._set = changed
         self._values[setting.name] = value
         for watcher in self.watchers:
-            watcher(setting.name, value)
+            watcher(setting.name, before)
         return "RebootRequired" if setting.reboot else "Accepted"

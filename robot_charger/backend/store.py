@@ -61,6 +61,7 @@ class Store:
         self._reserve = self.path.with_name(self.path.name + ".reserve")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch(mode=0o600)  # it may hold the password that the CSMS set
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=2.0)
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=full")

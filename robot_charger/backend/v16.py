@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from robot_charger.backend.client import Client, Reply
+from robot_charger.backend.maintenance import Firmware, Maintenance
+from robot_charger.backend.networks import Networks
 from robot_charger.backend.records import Call, Now, Outcome, Payload, Reading, Record, Token, TokenInfo
 from robot_charger.backend.settings import RO, WO
 from robot_charger.backend.smart_charging import STATION_MAX, ProfileError
@@ -25,6 +27,7 @@ _REASON = {
     "ImmediateReset": "HardReset", "Local": "Local", "PowerLoss": "PowerLoss", "Reboot": "Reboot",
     "Remote": "Remote", "MasterPass": "Local", "LocalOutOfCredit": "DeAuthorized",
 }
+_DIAGNOSTICS = {"Uploading": "Uploading", "Uploaded": "Uploaded", "UploadFailure": "UploadFailed"}
 _ERRORS: dict[int, str] = {
     Code.INSULATION: "GroundFailure", Code.INSULATION_CHARGING: "GroundFailure", Code.OVERVOLTAGE: "OverVoltage",
     Code.OVERCURRENT: "OverCurrentFailure", Code.METER: "PowerMeterFailure",
@@ -69,11 +72,14 @@ def sampled(reading: Reading, measurands: list[str]) -> list[Payload]:
 class Version16:
     version = "1.6"
     subprotocol = "ocpp1.6"
+    unsigned_firmware = False
 
     def __init__(self, station: Station, clock: Callable[[], Now]) -> None:
         self.station = station
         self.clock = clock
-        self.client: Client | None = None  # set by the service
+        self.client: Client | None = None  # these are set by the service
+        self.maintenance: Maintenance | None = None
+        self.networks: Networks | None = None
 
     # Out.
     def boot(self, reason: str) -> Call:
@@ -189,6 +195,16 @@ class Version16:
             "ClearChargingProfile": self._clear_profile,
             "GetCompositeSchedule": self._composite,
             "DataTransfer": lambda p: {"status": "UnknownVendorId"},
+            "GetDiagnostics": self._get_diagnostics,
+            "UpdateFirmware": self._update_firmware,
+            "SignedUpdateFirmware": self._signed_update_firmware,
+            "GetLog": self._get_log,
+            "ExtendedTriggerMessage": self._trigger,
+            "CertificateSigned": self._certificate_signed,
+            "InstallCertificate": lambda p: {
+                "status": self.care.install_certificate(p["certificateType"], p["certificate"])},
+            "DeleteCertificate": lambda p: {"status": self.care.delete_certificate(p["certificateHashData"])},
+            "GetInstalledCertificateIds": self._certificate_ids,
         }
 
     def _transaction(self, number: int) -> str:
@@ -253,6 +269,13 @@ class Version16:
             "Heartbeat": lambda evses: send(self.heartbeat()),
             "StatusNotification": self._trigger_status,
             "MeterValues": self._trigger_meter,
+            "FirmwareStatusNotification": lambda evses: send(
+                self.firmware_status(self.care.firmware_state, self.care.firmware)),
+            "DiagnosticsStatusNotification": lambda evses: send(
+                ("DiagnosticsStatusNotification", {"status": _DIAGNOSTICS.get(self.care.log_state, "Idle")})),
+            "LogStatusNotification": lambda evses: send(
+                self.log_status(self.care.log_state, self.care.log_request or 0)),
+            "SignChargePointCertificate": lambda evses: self.care.sign_certificate(),
         }
 
     def _trigger_status(self, evses: list[int]) -> None:
@@ -347,6 +370,74 @@ class Version16:
         return {"status": "Accepted", "connectorId": evse, "scheduleStart": Now(0, start).iso,
                 "chargingSchedule": {"duration": duration, "startSchedule": Now(0, start).iso,
                                      "chargingRateUnit": unit, "chargingSchedulePeriod": periods}}
+
+    # Maintenance.
+    @property
+    def care(self) -> Maintenance:
+        assert self.maintenance
+        return self.maintenance
+
+    def firmware_status(self, status: str, firmware: Firmware | None) -> Call:
+        if firmware and firmware.request_id is not None:  # asked for by SignedUpdateFirmware
+            return "SignedFirmwareStatusNotification", {"status": status, "requestId": firmware.request_id}
+        return "FirmwareStatusNotification", {"status": _plain_firmware_status(status)}
+
+    def log_status(self, status: str, request_id: int | None) -> Call:
+        if request_id is None:
+            return "DiagnosticsStatusNotification", {"status": _DIAGNOSTICS.get(status, "Idle")}
+        return "LogStatusNotification", {"status": status, "requestId": request_id}
+
+    def sign_certificate(self, csr: str) -> Call:
+        return "SignCertificate", {"csr": csr}
+
+    def _get_diagnostics(self, payload: Payload) -> Payload:
+        _, name = self.care.get_log(
+            "DiagnosticsLog", None, payload["location"], payload.get("startTime", ""), payload.get("stopTime", ""),
+            payload.get("retries", 0), payload.get("retryInterval", 10))
+        return {"fileName": name} if name else {}
+
+    def _update_firmware(self, payload: Payload) -> Payload:
+        """Unsigned: taken only where the station is told to (parameter firmware.unsigned)."""
+        if self.unsigned_firmware:
+            self.care.update_firmware(Firmware(
+                None, payload["location"], payload["retrieveDate"], retries=payload.get("retries", 0),
+                retry_interval_s=payload.get("retryInterval", 10)), signed=False)
+        else:
+            self.station.outside.send(("FirmwareStatusNotification", {"status": "InstallationFailed"}))
+        return {}
+
+    def _signed_update_firmware(self, payload: Payload) -> Payload:
+        wanted = payload["firmware"]
+        return {"status": self.care.update_firmware(Firmware(
+            payload["requestId"], wanted["location"], wanted["retrieveDateTime"], wanted.get("installDateTime", ""),
+            wanted["signature"], wanted["signingCertificate"], payload.get("retries", 0),
+            payload.get("retryInterval", 10)))}
+
+    def _get_log(self, payload: Payload) -> Payload:
+        place = payload["log"]
+        status, name = self.care.get_log(
+            payload["logType"], payload["requestId"], place["remoteLocation"], place.get("oldestTimestamp", ""),
+            place.get("latestTimestamp", ""), payload.get("retries", 0), payload.get("retryInterval", 10))
+        return {"status": status, "filename": name} if name else {"status": status}
+
+    def _certificate_signed(self, payload: Payload) -> Payload | Reply:
+        if not self.care.certificate_signed(payload["certificateChain"]):
+            return {"status": "Rejected"}
+        assert self.client
+        client = self.client
+        return Reply({"status": "Accepted"}, lambda: client.reconnect())
+
+    def _certificate_ids(self, payload: Payload) -> Payload:
+        found = self.care.certificates.installed([payload["certificateType"]])
+        if not found:
+            return {"status": "NotFound"}
+        return {"status": "Accepted", "certificateHashData": [data for _, data in found]}
+
+
+def _plain_firmware_status(status: str) -> str:
+    """The seven words of plain 1.6."""
+    return {"DownloadScheduled": "Downloading", "SignatureVerified": "Downloaded", "InstallScheduled": "Downloaded",
+            "InvalidSignature": "InstallationFailed", "InstallRebooting": "Installing"}.get(status, status)
 
 
 def neutral_profile(profile: Payload) -> Payload:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from robot_charger.backend.client import Client, Reply
+from robot_charger.backend.maintenance import Firmware, Maintenance
+from robot_charger.backend.networks import Networks
 from robot_charger.backend.records import (
     Call,
     Now,
@@ -67,7 +69,9 @@ class Version2:
     def __init__(self, station: Station, clock: Callable[[], Now]) -> None:
         self.station = station
         self.clock = clock
-        self.client: Client | None = None  # set by the service
+        self.client: Client | None = None  # these are set by the service
+        self.maintenance: Maintenance | None = None
+        self.networks: Networks | None = None
         station.on_reservation_ended = self._reservation_ended  # type: ignore[method-assign]
 
     # Out.
@@ -193,6 +197,13 @@ class Version2:
             "GetCompositeSchedule": self._composite,
             "GetChargingProfiles": self._get_profiles,
             "DataTransfer": lambda p: {"status": "UnknownVendorId"},
+            "UpdateFirmware": self._update_firmware,
+            "GetLog": self._get_log,
+            "SetNetworkProfile": self._set_network_profile,
+            "CertificateSigned": self._certificate_signed,
+            "InstallCertificate": self._install_certificate,
+            "DeleteCertificate": self._delete_certificate,
+            "GetInstalledCertificateIds": self._certificate_ids,
         }
 
     @staticmethod
@@ -265,6 +276,11 @@ class Version2:
             "StatusNotification": self._trigger_status,
             "TransactionEvent": self._trigger_transactions,
             "MeterValues": self._trigger_meter,
+            "FirmwareStatusNotification": lambda evses: send(
+                self.firmware_status(self.care.firmware_state, self.care.firmware)),
+            "LogStatusNotification": lambda evses: send(
+                self.log_status(self.care.log_state, self.care.log_request)),
+            "SignChargingStationCertificate": lambda evses: self.care.sign_certificate(),
         }
 
     def _trigger_status(self, evses: list[int]) -> None:
@@ -423,3 +439,68 @@ class Version2:
                 self.station.outside.send(("ReportChargingProfiles", message))
 
         return Reply({"status": "Accepted"}, report)
+
+    # Maintenance.
+    @property
+    def care(self) -> Maintenance:
+        assert self.maintenance
+        return self.maintenance
+
+    def firmware_status(self, status: str, firmware: Firmware | None) -> Call:
+        payload: Payload = {"status": status}
+        if firmware and status != "Idle":
+            payload["requestId"] = firmware.request_id
+        return "FirmwareStatusNotification", payload
+
+    def log_status(self, status: str, request_id: int | None) -> Call:
+        payload: Payload = {"status": status}
+        if request_id is not None and status != "Idle":
+            payload["requestId"] = request_id
+        return "LogStatusNotification", payload
+
+    def sign_certificate(self, csr: str) -> Call:
+        return "SignCertificate", {"csr": csr, "certificateType": "ChargingStationCertificate"}
+
+    def _update_firmware(self, payload: Payload) -> Payload:
+        wanted = payload["firmware"]
+        signed = "signature" in wanted or "signingCertificate" in wanted
+        firmware = Firmware(
+            payload["requestId"], wanted["location"], wanted["retrieveDateTime"], wanted.get("installDateTime", ""),
+            wanted.get("signature", ""), wanted.get("signingCertificate", ""), payload.get("retries", 0),
+            payload.get("retryInterval", 10),
+        )
+        return {"status": self.care.update_firmware(firmware, signed)}
+
+    def _get_log(self, payload: Payload) -> Payload:
+        place = payload["log"]
+        status, name = self.care.get_log(
+            payload["logType"], payload["requestId"], place["remoteLocation"], place.get("oldestTimestamp", ""),
+            place.get("latestTimestamp", ""), payload.get("retries", 0), payload.get("retryInterval", 10),
+        )
+        return {"status": status, "filename": name} if name else {"status": status}
+
+    def _set_network_profile(self, payload: Payload) -> Payload:
+        assert self.networks
+        return {"status": self.networks.set(payload["configurationSlot"], payload["connectionData"])}
+
+    def _certificate_signed(self, payload: Payload) -> Payload | Reply:
+        if payload.get("certificateType", "ChargingStationCertificate") != "ChargingStationCertificate":
+            return {"status": "Rejected"}
+        if not self.care.certificate_signed(payload["certificateChain"]):
+            return {"status": "Rejected"}
+        assert self.client
+        client = self.client
+        return Reply({"status": "Accepted"}, lambda: client.reconnect())
+
+    def _install_certificate(self, payload: Payload) -> Payload:
+        return {"status": self.care.install_certificate(payload["certificateType"], payload["certificate"])}
+
+    def _delete_certificate(self, payload: Payload) -> Payload:
+        return {"status": self.care.delete_certificate(payload["certificateHashData"])}
+
+    def _certificate_ids(self, payload: Payload) -> Payload:
+        found = self.care.certificates.installed(payload.get("certificateType"))
+        if not found:
+            return {"status": "NotFound"}
+        chain = [{"certificateType": kind, "certificateHashData": data} for kind, data in found]
+        return {"status": "Accepted", "certificateHashDataChain": chain}

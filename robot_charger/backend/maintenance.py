@@ -1,0 +1,278 @@
+"""What a CSMS does to a station besides charging: firmware, logs, certificates, security events."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from robot_charger.backend import security, transfer
+from robot_charger.backend.records import Call, Now, iso, parse_time
+from robot_charger.backend.security import CertificateError, Certificates
+from robot_charger.backend.station import Station
+from robot_charger.backend.store import StoreError
+
+log = logging.getLogger("robot_charger.backend")
+SECURITY_LOG = 1000  # events kept
+RENEW_BEFORE = timedelta(days=30)
+
+
+class LogRing(logging.Handler):
+    """The last lines of the back end's log, for GetLog."""
+
+    def __init__(self, lines: int = 5000) -> None:
+        super().__init__()
+        self.lines: deque[tuple[datetime, str]] = deque(maxlen=lines)
+        self.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        moment = datetime.fromtimestamp(record.created).astimezone()
+        self.lines.append((moment, f"{iso(moment)} {self.format(record)}"))
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """A firmware update as asked for."""
+
+    request_id: int | None
+    location: str
+    retrieve_at: str
+    install_at: str = ""
+    signature: str = ""  # base64
+    certificate: str = ""  # PEM
+    retries: int = 0
+    retry_interval_s: int = 10
+
+
+class Messages(Protocol):
+    """What the OCPP version's module says for this one."""
+
+    def firmware_status(self, status: str, firmware: Firmware | None) -> Call: ...
+    def log_status(self, status: str, request_id: int | None) -> Call: ...
+    def sign_certificate(self, csr: str) -> Call: ...
+
+
+class Maintenance:
+    def __init__(
+        self,
+        station: Station,
+        certificates: Certificates,
+        messages: Messages,
+        clock: Callable[[], Now],
+        spawn: Callable[[Any], None],
+        folder: Path,
+        installer: str = "",
+        ring: LogRing | None = None,
+    ) -> None:
+        self.station = station
+        self.certificates = certificates
+        self.messages = messages
+        self.firmware_state = "Idle"
+        self.log_state = "Idle"
+        self.log_request: int | None = None
+        self.firmware: Firmware | None = None
+        self._clock = clock
+        self._spawn = spawn
+        self._folder = folder
+        self._installer = installer
+        self._ring = ring or LogRing()
+        self._job = 0  # number of the newest firmware job; an older one gives up
+        self._log_job = 0
+        station.settings.note("root_entries", certificates.count)
+
+    # Security events.
+    def security_event(self, kind: str, text: str = "") -> None:
+        """Log it and tell the CSMS, queued."""
+        moment = self._clock()
+        events = [*self.station.store.get("security_log", []), [moment.iso, kind, text]]
+        payload = {"type": kind, "timestamp": moment.iso}
+        if text:
+            payload["techInfo"] = text[:255]
+        try:
+            self.station.store.put("security_log", events[-SECURITY_LOG:])
+            self.station.store.post(("SecurityEventNotification", payload))
+        except StoreError as error:
+            log.error("security event %s not kept: %s", kind, error)
+            return
+        self.station.outside.queued()
+
+    # Certificates.
+    def sign_certificate(self) -> None:
+        """Ask the CSMS to sign a new key."""
+        identity, settings = self.station.identity, self.station.settings
+        csr = self.certificates.request(identity.station_id, settings["organization"])
+        self.station.outside.send(self.messages.sign_certificate(csr))
+
+    def renew_if_due(self) -> None:
+        """Once a connection is up: ask for a new certificate before the old one ends."""
+        expires = self.certificates.expires()
+        if expires and expires - self._clock().wall < RENEW_BEFORE:
+            self.sign_certificate()
+
+    def certificate_signed(self, chain: str) -> bool:
+        try:
+            self.certificates.signed(chain, self._clock().wall)
+        except CertificateError as error:
+            self.security_event("InvalidChargingStationCertificate", str(error))
+            return False
+        return True
+
+    def install_certificate(self, kind: str, pem: str) -> str:
+        status = self.certificates.install(kind, pem, self._clock().wall)
+        self.station.settings.note("root_entries", self.certificates.count)
+        if status == "Accepted":
+            self.security_event("ReconfigurationOfSecurityParameters", f"{kind} installed")
+        return status
+
+    def delete_certificate(self, wanted: dict[str, Any]) -> str:
+        status = self.certificates.delete(wanted)
+        self.station.settings.note("root_entries", self.certificates.count)
+        return status
+
+    # Firmware.
+    def update_firmware(self, firmware: Firmware, signed: bool = True) -> str:
+        """OCPP UpdateFirmwareStatusEnumType."""
+        if not transfer.supported(firmware.location) or not self._installer:
+            return "Rejected"
+        if signed:
+            try:
+                chain = security.split(firmware.certificate)
+                roots = self.certificates.roots("ManufacturerRootCertificate")
+                security.check_chain(chain, roots, self._clock().wall)
+            except CertificateError as error:
+                self.security_event("InvalidFirmwareSigningCertificate", str(error))
+                return "InvalidCertificate"
+        before = self.firmware_state
+        running = before not in ("Idle", "Installed", "InstallationFailed", "DownloadFailed", "InvalidSignature")
+        self._job += 1
+        self._spawn(self._update(self._job, firmware, signed))
+        return "AcceptedCanceled" if running else "Accepted"
+
+    def _say(self, status: str, firmware: Firmware) -> None:
+        self.firmware_state, self.firmware = status, firmware
+        self.station.outside.send(self.messages.firmware_status(status, firmware))
+
+    async def _wait_until(self, text: str, status: str, firmware: Firmware) -> None:
+        seconds = (parse_time(text) - self._clock().wall).total_seconds() if text else 0.0
+        if seconds > 0:
+            self._say(status, firmware)
+            await asyncio.sleep(seconds)
+
+    async def _update(self, job: int, firmware: Firmware, signed: bool) -> None:
+        image = self._folder / "firmware.staged"
+        await self._wait_until(firmware.retrieve_at, "DownloadScheduled", firmware)
+        for attempt in range(firmware.retries + 1):
+            if job != self._job:
+                return
+            self._say("Downloading", firmware)
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                await asyncio.to_thread(transfer.download, firmware.location, image)
+                break
+            except (transfer.TransferError, OSError) as error:
+                log.warning("firmware: %s", error)
+                if attempt == firmware.retries:
+                    self._say("DownloadFailed", firmware)
+                    return
+                await asyncio.sleep(firmware.retry_interval_s)
+        self._say("Downloaded", firmware)
+        if signed:
+            try:
+                certificate = security.split(firmware.certificate)[0]
+                signature = base64.b64decode(firmware.signature, validate=True)
+                security.verify_signature(certificate, signature, image.read_bytes())
+            except (CertificateError, binascii.Error, ValueError) as error:
+                image.unlink()
+                self._say("InvalidSignature", firmware)
+                self.security_event("InvalidFirmwareSignature", str(error))
+                return
+            self._say("SignatureVerified", firmware)
+        await self._wait_until(firmware.install_at, "InstallScheduled", firmware)
+        if any(t.busy for t in self.station.evses.values()):
+            self._say("InstallScheduled", firmware)
+        while any(t.busy for t in self.station.evses.values()):
+            await asyncio.sleep(0.2)
+        if job != self._job:
+            return
+        self._say("Installing", firmware)
+        if await self._run("install", image):
+            self._say("Installed", firmware)
+            self.security_event("FirmwareUpdated")
+        else:
+            await self._run("rollback", image)
+            self._say("InstallationFailed", firmware)
+
+    async def _run(self, word: str, image: Path) -> bool:
+        try:
+            process = await asyncio.create_subprocess_exec(self._installer, word, str(image))
+            return await process.wait() == 0
+        except OSError as error:
+            log.error("parameter firmware.installer: %s", error)
+            return False
+
+    # Logs.
+    def get_log(
+        self, kind: str, request_id: int | None, location: str, oldest: str, latest: str, retries: int, interval_s: int
+    ) -> tuple[str, str]:
+        """OCPP LogStatusEnumType and the file's name."""
+        if not transfer.supported(location):
+            return "Rejected", ""
+        running = self.log_state == "Uploading"
+        stamp = self._clock().wall.strftime("%Y%m%dT%H%M%SZ")
+        name = f"{self.station.identity.station_id}-{kind}-{stamp}.log"
+        text = self._log_text(kind, oldest, latest)
+        self._log_job += 1
+        self._spawn(self._upload(self._log_job, name, text, location, request_id, retries, interval_s))
+        return "AcceptedCanceled" if running else "Accepted", name
+
+    def _log_text(self, kind: str, oldest: str, latest: str) -> str:
+        first = parse_time(oldest) if oldest else None
+        last = parse_time(latest) if latest else None
+
+        def inside(moment: datetime) -> bool:
+            return (first is None or moment >= first) and (last is None or moment <= last)
+
+        if kind == "SecurityLog":
+            events = self.station.store.get("security_log", [])
+            return "".join(f"{t} {k} {x}\n" for t, k, x in events if inside(parse_time(t)))
+        summary = {
+            "queued": self.station.queued, "refused": len(self.station.store.refused()),
+            "status": self.station.status, "store_ok": self.station.store_ok,
+        }
+        lines = [line for moment, line in self._ring.lines if inside(moment)]
+        return "\n".join([json.dumps(summary), *lines]) + "\n"
+
+    async def _upload(
+        self, job: int, name: str, text: str, location: str, request_id: int | None, retries: int, interval_s: int
+    ) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        file = self._folder / name
+        file.write_text(text)
+        try:
+            for attempt in range(retries + 1):
+                if job != self._log_job:
+                    return
+                self._say_log("Uploading", request_id)
+                try:
+                    await asyncio.to_thread(transfer.upload, file, location, name)
+                    self._say_log("Uploaded", request_id)
+                    return
+                except transfer.TransferError as error:
+                    log.warning("log upload: %s", error)
+                    if attempt < retries:
+                        await asyncio.sleep(interval_s)
+            self._say_log("UploadFailure", request_id)
+        finally:
+            file.unlink(missing_ok=True)
+
+    def _say_log(self, status: str, request_id: int | None) -> None:
+        self.log_state, self.log_request = status, request_id
+        self.station.outside.send(self.messages.log_status(status, request_id))
