@@ -115,8 +115,7 @@ def agreement(package: Any, count: int, seed: int) -> tuple[int, int]:
     while compared < count:
         schema = names[turn % len(names)]
         fragment = random.random() < 0.3
-        roots = exi_generate.roots(schema, fragment)
-        root = roots[turn // len(names) % len(roots)]
+        root = exi_generate.root(schema, fragment, random)
         turn += 1
         try:
             message = exi_generate.Generator(schema, random).message(root, fragment)

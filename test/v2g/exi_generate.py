@@ -61,6 +61,14 @@ def schema(name: str) -> Schema:
     return loaded
 
 
+def root(name: str, fragment: bool, random: Random) -> Element:
+    """An element to make a message of: half of them what is really sent, the rest everything else."""
+    every = roots(name, fragment)
+    sent = [e for e in every if e.name[0] == "V2G_Message"]
+    sent = sent or [e for e in every if e.name[0].endswith(("Req", "Res"))]
+    return random.choice(sent if sent and random.random() < 0.5 else every)
+
+
 def is_abstract(known: Schema, element: Element) -> bool:
     definition = known.node(element.type)
     return element.abstract or (definition is not None and definition[0].get("abstract") == "true")
@@ -100,9 +108,9 @@ class Generator:
         self.random = random
         # How eager this message is to take what is optional, and how long its lists are.
         self.eagerness = random.choice([0.0, 0.3, 0.6, 1.0])
-        self.full = random.random() < 0.1
+        self.full = random.random() < 0.15
         self.budget = 400  # elements
-        self.chosen: dict[tuple[int, int], Particle] = {}
+        self.turns: dict[tuple[int, int], int] = {}
         self.kept: list[Any] = []  # trees, so that their ids stay theirs
 
     def message(self, root: Element, fragment: bool) -> Message:
@@ -142,31 +150,12 @@ class Generator:
             if particle.minimum:
                 raise Impossible(particle)
             return ""
-        if particle.maximum == UNBOUNDED:
-            most = max(particle.minimum, 1) + self.random.choice([0, 1, 2, 5])
-        else:
-            most = particle.maximum
-        count = particle.minimum
-        if self.budget > 0:
-            if self.full and most <= 128:
-                count = most
-            elif self.random.random() < self.eagerness or not particle.minimum:
-                count = self.random.randint(particle.minimum, min(most, particle.minimum + 3))
+        count = self.occurrences(particle)
         many = many or particle.maximum != 1
-        branch = None
-        if particle.kind == "choice" and count:
-            branches = self.branches(particle)
-            if not branches:
-                raise Impossible(particle)
-            # Where a choice repeats, the tree keeps no order among the names: repeat only one of them.
-            branch = self.chosen.get((id(tree), id(particle))) if many else None
-            if branch is None:
-                branch = self.chosen[id(tree), id(particle)] = self.random.choice(branches)
         xml = ""
         for _ in range(count):
             if particle.kind == "choice":
-                assert branch is not None
-                xml += self.particle(branch, tree, many)
+                xml += self.particle(self.branch(particle, tree, many), tree, many)
             elif particle.kind == "seq":
                 xml += self.particles(particle.children, tree, many)
             else:
@@ -181,12 +170,39 @@ class Generator:
                     tree[name] = value
         return xml
 
-    def branches(self, particle: Particle) -> list[Particle]:
-        return [
+    def occurrences(self, particle: Particle) -> int:
+        least = particle.minimum
+        if self.budget <= 0:
+            return least
+        if particle.maximum == 1:
+            return 1 if least or self.random.random() < self.eagerness else 0
+        most = least + 6 if particle.maximum == UNBOUNDED else particle.maximum
+        if self.full:
+            return self.random.choice([most, self.random.randint(least, most)])
+        if least and self.random.random() >= self.eagerness:
+            return least
+        return self.random.randint(least, min(most, least + 3))
+
+    def branch(self, particle: Particle, tree: dict[str, Any], many: bool) -> Particle:
+        """One way through a choice.
+
+        Where a choice repeats, the tree keeps no order among different names; encoders take them in the
+        order of the schema, so a later turn takes no earlier branch.
+        """
+        branches = [
             child
             for child in particle.children
             if child.kind != "any" and not (child.element and is_abstract(self.known, child.element))
         ]
+        if not branches:
+            raise Impossible(particle)
+        key = id(tree), id(particle)
+        first = self.turns.get(key, 0) if many else 0
+        index = self.random.choice([first, self.random.randrange(first, len(branches))])
+        if not many:
+            index = self.random.randrange(len(branches))
+        self.turns[key] = index
+        return branches[index]
 
     def value(self, coding: list, limit: int | None) -> tuple[Any, str]:
         """A value as in a tree and as in XML."""
