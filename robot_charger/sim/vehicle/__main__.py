@@ -53,7 +53,8 @@ class Wires:
         self._sent: dict[str, tuple[float, dict[str, Any]]] = {}
 
     def inputs(self) -> Inputs:
-        cli, pilot, rack, arm = (self._fresh(p) for p in ("cli", f"pilot{self.evse}", "rack", "arm"))
+        cli, pilot, rack = (self._fresh(p) for p in ("cli", f"pilot{self.evse}", "rack"))
+        arm = self.end.signals("arm")  # a plug does not fall out because nobody speaks of it
         here = rack.get(str(self.evse), rack)  # a rack of several EVSEs may tell them apart by number
         station = self._fresh(f"chademo{self.evse}")
         return Inputs(
