@@ -143,7 +143,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     found.store.close()
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 15.0, what: str = "") -> Any:
+def wait_for(condition: Callable[[], Any], timeout_s: float = 45.0, what: str = "") -> Any:
     """Wait until a state is reached; its value."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
@@ -167,7 +167,7 @@ class Live:
         self.parameters = BackendParameters(**{
             "url": self.csms.url, "security_profile": 0, "allow_plain": True, "sample_s": 0,
             "store": str(folder / "station.sqlite"), "backoff__minimum_s": 0, "backoff__random_s": 0,
-            "final_meter_s": 1.0, "recovery_s": 1.0, **parameters})
+            "final_meter_s": 1.0, "recovery_s": 1.0, "authorize__timeout_s": 40.0, **parameters})
         self.service: Service = None  # type: ignore[assignment]
         self.open()
 

@@ -57,16 +57,16 @@ class Rest:
         asking = self.node.create_client(GetState, "/backend/get_state")
         wait_for(lambda: asking.wait_for_service(1.0) and asking.call(GetState.Request(), 1.0), what="the node")
         client = self.node.create_client(ChangeState, "/backend/change_state")
-        assert client.wait_for_service(20.0)
+        assert client.wait_for_service(40.0)
         request = ChangeState.Request()
         request.transition.id = number
-        return bool(client.call(request, 20.0).success)
+        return bool(client.call(request, 40.0).success)
 
     def authorize(self, token: str) -> Any:
         client = self.node.create_client(srv.Authorize, "/authorize")
-        assert client.wait_for_service(10.0)
+        assert client.wait_for_service(40.0)
         request = srv.Authorize.Request(evse=1, session_id=SESSION, id_token=token, token_type="ISO14443")
-        return client.call(request, 20.0)
+        return client.call(request, 40.0)
 
     def session(self, phase: Phase, accepted: bool = True, stop_reason: str = "") -> None:
         self.number += 1
@@ -221,7 +221,7 @@ def test_without_a_csms_the_node_runs_and_says_so(tmp_path: Path, rest: Rest) ->
 def test_bad_parameters_are_one_line_and_exit_status_2(tmp_path: Path, parameters: tuple[str, ...], word: str) -> None:
     process = Process(tmp_path, "ws://127.0.0.1:9/ocpp", *parameters)
     try:
-        assert process.popen.wait(20.0) == 2
+        assert process.popen.wait(60.0) == 2
         [line] = [text for text in process.log.read_text().splitlines() if text.strip()]
         assert word in line
     finally:
