@@ -173,6 +173,9 @@ class Evcc:
         if self._stopped.is_set():
             return
         found = await discover(self.link.interface, self.options.tls)
+        if found.tls != self.options.tls:
+            wants, has = ("TLS", "no TLS") if self.options.tls else ("no TLS", "TLS")
+            raise LinkError(f"the SECC answered with {has}, the vehicle asked for {wants}")
         reader, writer = await self._connect(found)
         from robot_charger.sim.evcc_session import Session, VehicleController, config
 
@@ -181,6 +184,8 @@ class Evcc:
             (reader, writer), config(self.protocol, self.options), self.link.interface, controller, self.options
         )
         session.is_tls = found.tls
+        tls = writer.get_extra_info("ssl_object")
+        self.result["tls"] = tls.version() if tls else ""
         session.loop_s = self.loop_s
         try:
             ok, text = await session.run()

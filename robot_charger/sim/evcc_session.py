@@ -38,9 +38,6 @@ from iso15118.shared.messages.enums import (
     ControlMode,
     DCEVErrorCode,
     EnergyTransferModeEnum,
-    ISOV2PayloadTypes,
-    Namespace,
-    PriceAlgorithm,
     Protocol,
     ServiceV20,
 )
@@ -76,7 +73,8 @@ from iso15118.shared.messages.iso15118_20.dc import (
 from iso15118.shared.messages.v2gtp import V2GTPMessage
 from iso15118.shared.states import Pause, Terminate
 
-from robot_charger.v2g import v2gtp
+from robot_charger.common.plc_link import LinkError
+from robot_charger.v2g import pki, v2gtp
 
 CONTACTOR_CLOSE_V = 20.0
 PRECHARGE_CURRENT_A = 2.0
@@ -102,7 +100,6 @@ PACKAGE_PROTOCOLS = {
     "iso15118-20": Protocol.ISO_15118_20_DC,
     "iso15118-20-bpt": Protocol.ISO_15118_20_DC,
 }
-_ = (ISOV2PayloadTypes, PriceAlgorithm, Path)
 
 
 def physical(kind: Any, value: float, unit: str) -> Any:
@@ -138,9 +135,12 @@ def config(protocol: str, options: Any) -> EVCCConfig:
     return made
 
 
-def tls_context(protocol: str, pki: str) -> ssl.SSLContext:
-    """The vehicle's TLS: the V2G root it trusts, and for -20 its own certificate."""
-    raise ssl.SSLError(f"no certificates for {protocol} in {pki or 'nowhere'}")
+def tls_context(protocol: str, directory: str) -> ssl.SSLContext:
+    """The vehicle's TLS: 1.2 for ISO 15118-2, 1.3 with its own certificate for -20. Raises LinkError."""
+    try:
+        return pki.vehicle_context(Path(directory), tls13=protocol not in ("din", "iso15118-2"))
+    except (OSError, ValueError) as error:
+        raise LinkError(f"the vehicle's certificates: {error}") from error
 
 
 class Session(EVCCCommunicationSession):
@@ -510,6 +510,3 @@ class VehicleController(EVControllerInterface):
 
     async def get_prioritised_emaids(self) -> None:
         return None
-
-
-_NAMESPACE = Namespace

@@ -18,10 +18,9 @@ from robot_charger.v2g.bridge import Bridge, LinkPhase
 from robot_charger.v2g.controller import Controller
 from robot_charger.v2g.discovery import Counters, Discovery
 from robot_charger.v2g.parameters import V2gParameters
+from robot_charger.v2g.pki import Contexts
 from robot_charger.v2g.session import Outcome, Session
 
-# How long a matched vehicle may take to open a session (V2G_EVCC_CommunicationSetup_Timeout).
-SETUP_S = 20.0
 PACKAGE_PROTOCOLS = {
     "din70121": Protocol.DIN_SPEC_70121,
     "iso15118-2": Protocol.ISO_15118_2,
@@ -38,20 +37,23 @@ class Conversation:
         parameters: V2gParameters,
         bridge: Bridge,
         record: Callable[[str, str, Any], None],
-        context: ssl.SSLContext | None,
+        contexts: Contexts | None,
     ) -> None:
         self.parameters = parameters
         self.bridge = bridge
         self.turnaround_s: list[float] = []
         self.loop_turnaround_s: list[float] = []
         self._record = record
-        self._context = context
+        self._contexts = contexts
         self._interface = interface
-        self._discovery = Discovery(interface, self._connected, context, parameters.tls__required)
+        self._discovery = Discovery(interface, self._connected, contexts, parameters.tls__required)
+        self._discovery.on_tls_error = self._on_tls_error
+        self.on_tls_error: Callable[[str], None] = lambda text: None
         self._session: Session | None = None
         self._running: asyncio.Task[Outcome] | None = None
         self._outcome: asyncio.Future[Outcome] | None = None
         self._open_since = 0
+        self._tls_error = ""
 
     @property
     def counters(self) -> Counters:
@@ -60,7 +62,7 @@ class Conversation:
     async def open(self) -> None:
         if not self._interface:
             raise LinkError("the PLC link is virtual: name a network interface for V2G by the parameter interface")
-        if self.parameters.tls__required and self._context is None:
+        if self.parameters.tls__required and self._contexts is None:
             raise LinkError("tls.required is true but there are no certificates: set tls.directory")
         await self._discovery.open()
 
@@ -72,13 +74,18 @@ class Conversation:
         """Be discovered and talk until a session has ended, or none has begun in time."""
         self._outcome = asyncio.get_running_loop().create_future()
         self._open_since = now_ns()
+        self._tls_error = ""
         self._discovery.answering = True
         try:
             while not self._outcome.done():
                 await asyncio.wait({self._outcome}, timeout=0.5)
-                waiting = now_ns() - self._open_since > SETUP_S * 1e9
+                longest_s = self.parameters.setup_timeout_s
+                waiting = now_ns() - self._open_since > longest_s * 1e9
                 if waiting and self._running is None and not self._outcome.done():
-                    text = f"the vehicle opened no V2G session within {SETUP_S:g} s of the match"
+                    if self._tls_error:
+                        text = f"TLS handshake failed: {self._tls_error}"
+                        return Outcome(False, False, False, Code.V2G_TLS, text)
+                    text = f"the vehicle opened no V2G session within {longest_s:g} s of the match"
                     return Outcome(False, False, False, Code.V2G_TIMEOUT, text)
             return self._outcome.result()
         except asyncio.CancelledError:
@@ -137,6 +144,11 @@ class Conversation:
         self._open_since = now_ns()
         if self.bridge.vehicle.phase == LinkPhase.LINKED:
             self.bridge.say(text=f"a connection came to nothing: {outcome.text}"[:200])
+
+    def _on_tls_error(self, text: str) -> None:
+        self._tls_error = text
+        self.bridge.say(text=f"TLS handshake failed: {text}"[:200])
+        self.on_tls_error(text)
 
     def _config(self, writer: asyncio.StreamWriter) -> Config:
         """What may be spoken on this connection: no DIN over TLS, no -20 without TLS 1.3 and a client certificate."""

@@ -10,7 +10,6 @@ backend/limit. Parameters: :class:`robot_charger.v2g.parameters.V2gParameters`.
 from __future__ import annotations
 
 import os
-import ssl
 import threading
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, St
 from robot_charger.common.plc_link import LinkError, PlcLink  # noqa: E402
 from robot_charger.common.topics import fill  # noqa: E402
 from robot_charger.common.wires import RUN_DIRECTORY, run_directory  # noqa: E402
-from robot_charger.v2g import codec  # noqa: E402
+from robot_charger.v2g import codec, pki  # noqa: E402
 from robot_charger.v2g.bridge import Bridge, LinkPhase, Vehicle  # noqa: E402
 from robot_charger.v2g.parameters import V2gParameters  # noqa: E402
 from robot_charger.v2g.worker import Worker  # noqa: E402
@@ -60,9 +59,9 @@ class V2gNode(StationNode):
         if link is None:
             self.get_logger().warning("no PLC link on this desk: no vehicle can be spoken to")
             return
-        context = self._tls_context()
+        contexts = self._tls_contexts()
         codec.prepare(self.parameters.tls__directory)
-        self._worker = Worker(str(self.evse), link, self.parameters, self.bridge, self._on_report, context=context)
+        self._worker = Worker(str(self.evse), link, self.parameters, self.bridge, self._on_report, contexts=contexts)
         try:
             self._worker.start()
         except LinkError as error:
@@ -129,17 +128,15 @@ class V2gNode(StationNode):
     def _transport(self) -> str:
         return self._worker.link.transport if self._worker else ""
 
-    def _tls_context(self) -> ssl.SSLContext | None:
+    def _tls_contexts(self) -> pki.Contexts | None:
         directory = self.parameters.tls__directory
         if not directory:
             if self.parameters.tls__required:
                 raise StartError("tls.required is true but tls.directory names no certificates")
             return None
-        from robot_charger.v2g import pki
-
         try:
-            return pki.station_context(Path(directory))
-        except (OSError, ValueError, ssl.SSLError) as error:
+            return pki.station_contexts(Path(directory))
+        except (OSError, pki.PkiError) as error:
             raise StartError(f"tls.directory {directory}: {error}") from error
 
     # Out.

@@ -34,6 +34,13 @@ class V2gParameters:
     stop_grace_s: float = parameter(
         10.0, "time a vehicle has to end the session after EVSENotification StopCharging", unit="s", low=1.0, high=60.0
     )
+    setup_timeout_s: float = parameter(
+        20.0,
+        "longest time from the match to a V2G session (V2G_EVCC_CommunicationSetup_Timeout)",
+        unit="s",
+        low=1.0,
+        high=120.0,
+    )
     authorization_timeout_s: float = parameter(
         150.0, "longest wait for an authorisation before it counts as refused", unit="s", low=1.0, high=600.0
     )

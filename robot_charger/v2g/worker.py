@@ -10,10 +10,9 @@ import asyncio
 import contextlib
 import gc
 import logging
-import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from robot_charger.common.faults import Code, FaultReport, Severity
@@ -21,6 +20,7 @@ from robot_charger.common.plc_link import LinkError, PlcLink
 from robot_charger.v2g import codec
 from robot_charger.v2g.bridge import Bridge, LinkPhase, SessionPhase
 from robot_charger.v2g.parameters import V2gParameters
+from robot_charger.v2g.pki import Contexts
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Worker:
         bridge: Bridge,
         report: Callable[[FaultReport], None] = lambda report: None,
         record: Callable[[str, str, Any], None] = lambda direction, name, message: None,
-        context: ssl.SSLContext | None = None,
+        contexts: Contexts | None = None,
     ) -> None:
         self.name = name
         self.link = link
@@ -62,7 +62,7 @@ class Worker:
         self.status = Status()
         self._report = report
         self._record = record
-        self._context = context
+        self._contexts = contexts
         self._ready = threading.Event()
         self._error: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -115,7 +115,8 @@ class Worker:
         self._main = asyncio.current_task()
         EXI().set_exi_codec(codec.exi_codec())
         codec.warm()
-        conversation = Conversation(self.link.interface, self.parameters, self.bridge, self._record, self._context)
+        conversation = Conversation(self.link.interface, self.parameters, self.bridge, self._record, self._contexts)
+        conversation.on_tls_error = lambda text: self._report_tls(text)
         matcher = Matcher(self.name, self.link.frames(), self.parameters.slac__settle_s)
         try:
             await conversation.open()
@@ -225,6 +226,11 @@ class Worker:
         )
         self._report(FaultReport(code, Severity.STOP, text))
         self._report(FaultReport(code, Severity.STOP, text, active=False))
+
+    def _report_tls(self, text: str) -> None:
+        report = FaultReport(Code.V2G_TLS, Severity.WARNING, f"TLS handshake with the vehicle failed: {text}")
+        self._report(report)
+        self._report(replace(report, active=False))
 
     def _note(self, matcher: Any, conversation: Any) -> None:
         slac, found = matcher.counters, conversation.counters

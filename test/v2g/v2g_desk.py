@@ -222,11 +222,11 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
 
     values = {"slac.settle_s": 0.0, "tls.required": False, **options.get("parameters", {})}
     parameters = build(V2gParameters, values)
-    context = None
+    contexts = None
     if parameters.tls__directory:
         from robot_charger.v2g import pki
 
-        context = pki.station_context(Path(parameters.tls__directory))
+        contexts = pki.station_contexts(Path(parameters.tls__directory))
     bridge = Bridge()
     reports: list[str] = []
     names: list[str] = []
@@ -237,7 +237,7 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
         bridge,
         lambda report: reports.append(report.code.name) if report.active else None,
         lambda direction, name, message: names.append(name),
-        context,
+        contexts,
     )
     begun = time.monotonic()
     worker.start()
