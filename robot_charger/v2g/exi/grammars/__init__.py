@@ -1,0 +1,1 @@
+"""Grammar tables, one module per schema set; written by :mod:`robot_charger.v2g.exi.compiler`."""
