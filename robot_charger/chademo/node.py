@@ -11,7 +11,6 @@ It stays silent on the bus until the session is in Linking, authorised, and the 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 import traceback
@@ -44,6 +43,7 @@ from robot_charger.common.clock import MILLISECOND, now_ns
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.parameters import parameter
+from robot_charger.common.process import realtime
 from robot_charger.common.topics import fill
 
 CYCLE_S = 0.01
@@ -59,6 +59,7 @@ P = msg.SupplyState
 @dataclass(frozen=True)
 class ChademoParameters:
     bus: str = parameter("", "CAN bus of the connector, e.g. socketcan:can1; empty: no CHAdeMO connector")
+    realtime: bool = parameter(True, "run the node under SCHED_FIFO where the system allows")
     driver: str = parameter("simulated", "hard wires d1, d2, k and lock", choices=("simulated", "gpiod"))
     lines__d1: str = parameter("", "gpiod: line of d1, e.g. gpiochip0:17, with ! when low means on")
     lines__d2: str = parameter("", "gpiod: line of d2")
@@ -200,8 +201,8 @@ class ChademoNode(StationNode):
                 wires.write(replace(self._station.wires, d1=False, d2=False))
 
     def _loop(self, bus: can.BusABC, wires: WiresDriver) -> None:
-        with contextlib.suppress(OSError):  # where the system allows
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(REALTIME_PRIORITY))
+        if self.parameters.realtime:
+            realtime(REALTIME_PRIORITY)
         cycle_s = time.monotonic() + CYCLE_S
         send_s = cycle_s
         read = WiresIn()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -13,6 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 PARENT = "ROBOT_CHARGER_PARENT"  # pid of the command line tool that started this process
+REALTIME = "ROBOT_CHARGER_REALTIME"  # 1: simulators too run under SCHED_FIFO
 _PR_SET_PDEATHSIG = 1
 BAD_USAGE = 2
 
@@ -37,6 +39,27 @@ def parent_gone() -> bool:
     """True when a command line tool started this process and is no longer there."""
     parent = os.environ.get(PARENT)
     return bool(parent) and os.getppid() != int(parent or 0)
+
+
+def realtime(priority: int) -> bool:
+    """SCHED_FIFO for this thread, and one below it for the process's others, which share the interpreter's lock.
+
+    False where the system does not allow it (it takes CAP_SYS_NICE or an rtprio limit). Threads started later
+    inherit the caller's priority.
+    """
+    try:
+        for task in os.listdir("/proc/self/task"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setscheduler(int(task), os.SCHED_FIFO, os.sched_param(priority - 1))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except OSError:
+        return False
+    return True
+
+
+def simulator_realtime(priority: int) -> bool:
+    """As ``realtime``, for a simulator: only when asked for by REALTIME, for a desk has too few cores to spare."""
+    return os.environ.get(REALTIME) == "1" and realtime(priority)
 
 
 class StopSignal:

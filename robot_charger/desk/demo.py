@@ -23,6 +23,7 @@ from robot_charger.station import DeskOptions
 START_S = 40.0
 SESSION_S = 300.0  # no session of the demo takes longer
 INTERRUPTED = 130
+CPU_WINDOW_S = 8.0  # of charging, over which processor time is measured
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ def _sessions(options: DemoOptions, simulation: Simulation, interrupts: Interrup
     ]
     startup_s = 0.0
     rss_mb = 0.0
+    cpu: dict[str, float] = {}
+    cpu_before: dict[str, float] = {}
+    cpu_since = 0.0
     deadline = time.monotonic() + START_S
     complaint = ""
     title = f"{options.simulation.protocol}  OCPP {options.simulation.ocpp}"
@@ -93,6 +97,9 @@ def _sessions(options: DemoOptions, simulation: Simulation, interrupts: Interrup
                 rehearsal.tick()
             if not rss_mb and _any_charging(simulation):
                 rss_mb = simulation.processes.rss_mb()
+                cpu_before, cpu_since = simulation.processes.cpu_seconds(), time.monotonic()
+            elif cpu_since and time.monotonic() - cpu_since > CPU_WINDOW_S:
+                cpu, cpu_since = _shares(simulation, cpu_before, cpu_since), 0.0
             if time.monotonic() > deadline:
                 complaint = _why_late(simulation, startup_s)
                 break
@@ -104,7 +111,7 @@ def _sessions(options: DemoOptions, simulation: Simulation, interrupts: Interrup
         console.print(complaint, style="red", highlight=False, markup=False)
     summary(console, results, startup_s, rss_mb)
     if options.json:
-        _write(options.json, results, startup_s, rss_mb, simulation)
+        _write(options.json, results, startup_s, rss_mb, cpu, simulation)
     if interrupts.count:
         return INTERRUPTED
     well = len(results) == options.sessions and all(r.well for r in results)
@@ -138,7 +145,21 @@ def _why_late(simulation: Simulation, startup_s: float) -> str:
     return f"not all nodes came up within {START_S:.0f} s; waiting for {', '.join(sorted(waiting)) or 'the supervisor'}"
 
 
-def _write(path: Path, results: Sequence[Any], startup_s: float, rss_mb: float, simulation: Simulation) -> None:
+def _shares(simulation: Simulation, before: dict[str, float], since: float) -> dict[str, float]:
+    """Share of one core that each process used since then."""
+    elapsed = time.monotonic() - since
+    used = simulation.processes.cpu_seconds()
+    return {name: round((used[name] - before[name]) / elapsed, 3) for name in used if name in before}
+
+
+def _write(
+    path: Path,
+    results: Sequence[Any],
+    startup_s: float,
+    rss_mb: float,
+    cpu: dict[str, float],
+    simulation: Simulation,
+) -> None:
     grades = {"completed": 0, "stopped": 1, "faulted": 2}
     result = max((r.result for r in results), key=grades.__getitem__, default="faulted")
     with simulation.observer.lock:
@@ -148,6 +169,7 @@ def _write(path: Path, results: Sequence[Any], startup_s: float, rss_mb: float, 
         "sessions": [dataclasses.asdict(r) for r in results],
         "startup_s": round(startup_s, 2),
         "rss_mb": round(rss_mb, 1),
+        "cpu_share": cpu,
         "cycles": {
             "total": max((p.cycles for p in power), default=0),
             "missed": max((p.missed_cycles for p in power), default=0),

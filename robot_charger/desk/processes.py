@@ -95,6 +95,15 @@ class Processes:
                 child.process.kill()
                 child.process.wait()
 
+    def cpu_seconds(self) -> dict[str, float]:
+        """Processor time that each living child has used [s]."""
+        used = {}
+        for name, child in self.children.items():
+            with contextlib.suppress(psutil.Error):
+                times = psutil.Process(child.process.pid).cpu_times()
+                used[name] = times.user + times.system
+        return used
+
     def rss_mb(self) -> float:
         """Resident memory of the tool and all its children, shared pages counted once each [MB]."""
         total = 0

@@ -5,8 +5,6 @@ One thread does all of it, so that no frame waits for another thread's turn. It 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import selectors
 import threading
 import time
@@ -15,26 +13,12 @@ import can
 
 from robot_charger.common.can_bus import FramePort
 from robot_charger.common.clock import now_ns
+from robot_charger.common.process import realtime
 from robot_charger.power.control import Control
 
 PERIOD_S = 0.010
 LATE_S = 0.010  # a cycle whose frames leave later than this is a missed one
-CONTROL_PRIORITY, OTHERS_PRIORITY = 50, 20
-
-
-def _schedule() -> bool:
-    """SCHED_FIFO for this thread, and below it for the rest of the process: they share the interpreter's lock.
-
-    False when the system does not allow it.
-    """
-    try:
-        for task in os.listdir("/proc/self/task"):
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setscheduler(int(task), os.SCHED_FIFO, os.sched_param(OTHERS_PRIORITY))
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(CONTROL_PRIORITY))
-    except (OSError, AttributeError):
-        return False
-    return True
+CONTROL_PRIORITY = 50
 
 
 class ControlLoop:
@@ -72,7 +56,7 @@ class ControlLoop:
 
     def _run(self) -> None:
         if self._want_realtime:
-            self.realtime = _schedule()
+            self.realtime = realtime(CONTROL_PRIORITY)
         with selectors.DefaultSelector() as selector:
             polled = []
             for bus, port in enumerate(self.ports):

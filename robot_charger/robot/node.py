@@ -11,14 +11,11 @@ Parameters: ``robot_charger.robot.parameters.RobotParameters``.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +26,7 @@ from robot_charger import action, msg
 from robot_charger.common.clock import Ticker, now_ns
 from robot_charger.common.faults import FaultReport, Severity
 from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNode, run
+from robot_charger.common.process import realtime
 from robot_charger.common.topics import fill
 from robot_charger.robot.description import config_file, load_site
 from robot_charger.robot.errors import Busy, Cancelled, ErrorCode, RobotError
@@ -224,7 +222,7 @@ class RobotNode(StationNode):
         robot = self._robot
         assert robot is not None
         if self.parameters.realtime:
-            _prefer(REALTIME_PRIORITY)
+            realtime(REALTIME_PRIORITY)
         ticker = self._ticker = Ticker(PERIOD)
         told: tuple[Mode, int] | None = None
         count, concluding = 0, False
@@ -381,15 +379,6 @@ class RobotNode(StationNode):
         if kind is action.Disconnect:
             values |= {"grasped": robot.grasped}
         handle.publish_feedback(fill(kind.Feedback(), **values))
-
-
-def _prefer(priority: int) -> None:
-    """SCHED_FIFO for this thread, and just below it for the rest of the process, which shares its lock."""
-    with contextlib.suppress(OSError):
-        here = threading.get_native_id()
-        for entry in Path("/proc/self/task").iterdir():
-            thread = int(entry.name)
-            os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(priority - (thread != here)))
 
 
 def main() -> None:

@@ -11,10 +11,8 @@ field, silent), ``on``, ``evse`` (0 = all), or ``reset``: true.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
 import json
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +22,7 @@ import numpy as np
 
 from robot_charger.common.can_bus import BusError, FramePort, expand, frame_port, open_bus
 from robot_charger.common.clock import Ticker
-from robot_charger.common.process import StopSignal, parent_gone, refuse
+from robot_charger.common.process import StopSignal, parent_gone, refuse, simulator_realtime
 from robot_charger.common.wires import WireEnd, WireError, run_directory
 from robot_charger.power import codec
 
@@ -321,8 +319,7 @@ def main() -> None:
         process = SafetyProcess(port, arguments.evses, arguments.heartbeat_ms / 1e3)
     except (BusError, WireError) as error:
         refuse(f"safety: {error}")
-    with contextlib.suppress(OSError):  # hardware does not wait for a computer's other work
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(30))
+    simulator_realtime(30)  # hardware does not wait for a computer's other work
     gc.collect()
     gc.freeze()
     run(process, stop)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import os
 import threading
 import time
 from typing import Any
@@ -32,7 +31,7 @@ from trajectory_msgs.msg import JointTrajectory
 from robot_charger import msg
 from robot_charger.common.clock import now_ns
 from robot_charger.common.parameters import ParameterError
-from robot_charger.common.process import StopSignal, end_with_parent, refuse
+from robot_charger.common.process import StopSignal, end_with_parent, refuse, simulator_realtime
 from robot_charger.common.topics import LATCHED, topic
 from robot_charger.common.wires import WireEnd, WireError
 from robot_charger.robot.description import config_file
@@ -115,11 +114,16 @@ class ArmSimulator(Node):
         began = time.monotonic()
         done = 0  # [ms]
         told: dict[int, bool] = {}
+        cpu = 0.0
         while not stop.is_set():
             due = int((time.monotonic() - began) * 1000) - done
             if due > CATCH_UP_MS:
+                if due > 500:
+                    used = time.thread_time() - cpu
+                    self.get_logger().warning(f"physics stood still for {due} ms ({used * 1e3:.0f} ms of CPU)")
                 done += due - CATCH_UP_MS
                 due = CATCH_UP_MS
+            cpu = time.thread_time()
             before = done
             with self._lock:
                 self.world.advance(max(due, 0))
@@ -215,9 +219,7 @@ def main() -> None:
         node = ArmSimulator(world)
     except WireError as error:
         refuse(f"robot_charger.sim.arm: {error}")
-    with contextlib.suppress(OSError):  # not permitted: the arm may stutter under load
-        for task in os.listdir("/proc/self/task"):
-            os.sched_setscheduler(int(task), os.SCHED_FIFO, os.sched_param(25))
+    simulator_realtime(25)
     physics = threading.Thread(target=node.live, args=(stop.event,), name="physics")
     physics.start()
     executor = SingleThreadedExecutor()

@@ -7,10 +7,8 @@ It is ready when its wire ``rack`` exists. ``rack.json`` in the run directory te
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
 import json
-import os
 import struct
 import time
 from collections.abc import Iterable
@@ -21,7 +19,7 @@ import numpy as np
 from robot_charger.common.can_bus import BusError, FramePort, expand, frame_port, open_bus
 from robot_charger.common.can_udp import Batch
 from robot_charger.common.clock import Ticker, now_ns
-from robot_charger.common.process import StopSignal, parent_gone, refuse
+from robot_charger.common.process import StopSignal, parent_gone, refuse, simulator_realtime
 from robot_charger.common.wires import WireEnd, WireError, run_directory
 from robot_charger.power import codec
 from robot_charger.power.bank import place
@@ -223,8 +221,7 @@ def main() -> None:
         process = RackProcess(ports, arguments.modules, arguments.evses, arguments.seed)
     except (BusError, WireError) as error:
         refuse(f"rack: {error}")
-    with contextlib.suppress(OSError):  # hardware does not wait for a computer's other work
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(30))
+    simulator_realtime(30)  # hardware does not wait for a computer's other work
     gc.collect()
     gc.freeze()
     run(process, stop)

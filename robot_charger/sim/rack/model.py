@@ -103,7 +103,7 @@ class Rack:
         self._delayed: deque[tuple[float, np.ndarray]] = deque()
 
     def fault(self, name: str, on: bool, module: int = 0) -> bool:
-        """Switch a fault of one module (from 1; 0 = module 1). False when there is none of this name."""
+        """Switch a fault of one module (from 1; 0 = the first that runs). False when there is none of this name."""
         masks = {
             "module-dead": self.dead,
             "silent": self.silent,
@@ -118,7 +118,10 @@ class Rack:
             return True
         if name not in masks or not 0 <= module <= self.count:
             return False
-        masks[name][max(module, 1) - 1] = on
+        if not module and not on:
+            masks[name][:] = False
+            return True
+        masks[name][module - 1 if module else int(np.argmax(self.enable))] = on
         return True
 
     def command(
