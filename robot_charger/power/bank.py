@@ -22,6 +22,10 @@ BLOCKING = int(
 )
 SUSPECT_NS = 200 * MILLISECOND  # a wrong value must last so long
 RETRY_NS = 10 * SECOND  # a module that was put aside for wrong values may try again
+CROWDED, SPARSE = 0.85, 0.5  # of the limit: more modules are called above, fewer suffice below (of best_load)
+SPARSE_NS = 5 * SECOND  # ... for so long
+LEAVE_NS = 200 * MILLISECOND
+ROTATE_NS = 600 * SECOND  # how often a tired module is relieved by a rested one
 CLASHES = 4  # changes of serial number within a second that two modules with one address show
 
 
@@ -30,6 +34,14 @@ def place(modules: int, buses: int) -> tuple[np.ndarray, np.ndarray]:
     per_bus = -(-modules // buses)
     index = np.arange(modules)
     return index // per_bus, index % per_bus + 1
+
+
+class Crew:
+    """The modules that run for one EVSE: how many there should be, and when [ns] what last happened to them."""
+
+    def __init__(self, now_ns: int) -> None:
+        self.size = 0
+        self.sparse_ns = self.rotated_ns = self.moved_ns = now_ns
 
 
 class Bank:
@@ -74,6 +86,8 @@ class Bank:
         self.silent = np.ones(n, bool)
         self.clash = np.zeros(n, bool)
         self.aside_ns = np.zeros(n, np.int64)  # put aside for wrong values at this time, 0 = not
+        self.chosen = np.zeros(n, bool)  # called to run, by fewest modules and hours
+        self._crew: dict[int, Crew] = {}
         self._wrong_since = np.zeros(n, np.int64)
         self._changes = np.zeros(n, np.int64)
         self._changes_ns = 0
@@ -173,17 +187,69 @@ class Bank:
         """Current of all healthy modules of this EVSE together at this voltage [A]."""
         return float(self.capability(voltage_v)[self.serving(evse)].sum())
 
-    def share(self, evse: int, voltage_v: float, current_a: float, enable: bool, measured_v: float) -> None:
-        """Divide an output's set-point over its healthy modules; the others get zero."""
+    def share(
+        self, evse: int, voltage_v: float, current_a: float, enable: bool, measured_v: float, now_ns: int
+    ) -> None:
+        """Divide an output's set-point over as few of its healthy modules as fit; the others get zero."""
         mine = self.evse == evse
-        serving = mine & self.healthy
         self.command_a[mine] = 0.0
         self.command_v[mine] = 0.0
         self.enable[mine] = False
-        if enable and serving.any():
-            self.command_v[serving] = voltage_v
-            self.enable[serving] = True
-            self.command_a[serving] = divide(current_a, self.capability(measured_v)[serving])
+        serving = mine & self.healthy
+        if not enable or not serving.any():
+            self.chosen[mine] = False
+            self._crew.pop(evse, None)
+            return
+        limits = self.capability(measured_v)
+        self._choose(evse, serving, abs(current_a), limits, now_ns)
+        running = self.chosen & serving
+        self.command_v[running] = voltage_v
+        self.enable[running] = True
+        self.command_a[running] = divide(current_a, limits[running])
+
+    def _choose(self, evse: int, serving: np.ndarray, current_a: float, limits: np.ndarray, now_ns: int) -> None:
+        """Keep ``chosen`` near the best load, with the least used modules, without changing it at every ampere."""
+        best = self.parameters.share__best_load
+        healthy = int(serving.sum())
+        least = min(self.parameters.share__modules_min, healthy)
+        running = self.chosen & serving
+        count = int(running.sum())
+        crew = self._crew.setdefault(evse, Crew(now_ns))
+        total = float(limits[running].sum())
+        if current_a >= SPARSE * best * total:
+            crew.sparse_ns = now_ns
+        if count < least or current_a > CROWDED * total:
+            crew.size = max(self._need(current_a, limits[serving], best), least)
+            if crew.size > count:
+                self._call(serving & ~running, crew.size - count)
+        elif now_ns - crew.sparse_ns > SPARSE_NS:
+            crew.size = max(self._need(current_a, limits[serving], best), least)
+            crew.sparse_ns = now_ns
+        if count > crew.size and now_ns - crew.moved_ns > LEAVE_NS:  # one by one: each leaving is a small dip
+            self.chosen[int(np.argmax(np.where(running, self.hours, -np.inf)))] = False
+            crew.moved_ns = now_ns
+        if now_ns - crew.rotated_ns > ROTATE_NS:
+            crew.rotated_ns = now_ns
+            self._relieve(running, serving & ~running)
+
+    def _need(self, current_a: float, limits: np.ndarray, load: float) -> int:
+        """Modules that carry this current at this share of their limits."""
+        mean = max(float(limits.mean()), 1e-3)
+        return min(max(int(np.ceil(current_a / (load * mean))), 1), len(limits))
+
+    def _call(self, spare: np.ndarray, count: int) -> None:
+        """Let the least used of ``spare`` run."""
+        rested = np.flatnonzero(spare)
+        self.chosen[rested[np.argsort(self.hours[rested], kind="stable")[:count]]] = True
+
+    def _relieve(self, running: np.ndarray, spare: np.ndarray) -> None:
+        """The most used module gives its place to the least used spare one."""
+        if not spare.any() or not running.any():
+            return
+        tired = int(np.argmax(np.where(running, self.hours, -np.inf)))
+        rested = int(np.argmin(np.where(spare, self.hours, np.inf)))
+        if self.hours[tired] > self.hours[rested] + 1.0:
+            self.chosen[tired], self.chosen[rested] = False, True
 
 
 def divide(current_a: float, limits_a: np.ndarray) -> np.ndarray:

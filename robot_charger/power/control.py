@@ -88,6 +88,7 @@ class Control:
         self.safety = codec.SafetyStatus()
         self.safety_ns = 0
         self.safety_alive = False
+        self.blocked: FaultReport | None = None
         self._safety_counter = codec.Alive()
         self.bad = 0
         self.cycles = 0
@@ -181,16 +182,15 @@ class Control:
         self._last_ns = now_ns
         self.pauses += paused
         self.bank.judge(now_ns, {c.evse: c.measured.bank_voltage_v for c in self.channels.values()})
-        blocked = self._station_block(now_ns)
+        blocked = self.blocked = self._station_block(now_ns)
         contactors = monitors = self_tests = 0
         for channel in self.channels.values():
             output = channel.output
             demand = self._demand(channel, now_ns, paused)
             inputs = self._inputs(channel, now_ns, blocked)
             output.step(now_ns, demand, inputs)
-            self.bank.share(
-                channel.evse, output.setpoint_v, output.setpoint_a, output.enable, channel.measured.voltage_v
-            )
+            volts = channel.measured.voltage_v
+            self.bank.share(channel.evse, output.setpoint_v, output.setpoint_a, output.enable, volts, now_ns)
             bit = 1 << (channel.evse - 1)
             contactors |= bit * output.contactors
             monitors |= bit * output.monitor

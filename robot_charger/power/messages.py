@@ -72,9 +72,11 @@ class Reporter:
         capable = bank.capable_a(evse, voltage)
         volts = np.maximum(voltage, bank.voltage[mine])
         power = float(np.minimum(bank.available[mine] * volts, p.module__power_w)[bank.healthy[mine]].sum())
-        current = min(cable, capable)
-        available = bool(healthy) and control.safety_alive and not channel.output.faults
-        block = "" if available else channel.snapshot.text or "no healthy module or no safety controller"
+        current = float(np.floor(min(cable, capable) * 10.0) / 10.0)  # steady: it goes into permits
+        power = float(np.floor(power / 100.0) * 100.0)
+        blocked = control.blocked or next(iter(channel.output.faults.values()), None)
+        available = bool(healthy) and control.safety_alive and blocked is None
+        block = "" if available else blocked.text if blocked else "no healthy module or no safety controller"
         rated_a = min(cable, int(mine.sum()) * p.module__max_current_a)
         rated_w = min(int(mine.sum()) * p.module__power_w, cable * p.max_voltage_v)
         export = current if p.bidirectional else 0.0

@@ -128,6 +128,8 @@ class Desk:
             return
         data = frames.view(np.uint8).reshape(len(index), 16)
         self.control.take(0, batch(codec.STATUS_ID + 1 + index, data), self.now_ns)
+        sensors = self.rack.sensors().view(np.uint8).reshape(-1, 16)
+        self.control.take(0, batch(codec.SENSOR_ID + 1 + np.arange(self.rack.count), sensors), self.now_ns)
         for evse, n in self.rack.networks.items():
             frame = codec.OutputMeasurement(n.output_v, n.bank_v, n.current_a, counter=self.rack.counter)
             self._hear(codec.OUTPUT_ID + evse, frame.encode(evse))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from power_desk import Desk
 
@@ -16,7 +17,7 @@ from robot_charger.power.output import Insulation, Mode
 def test_a_session_in_order_with_its_energies() -> None:
     desk = Desk()
     desk.charge(100.0)
-    assert desk.output.modules_active == 46 and desk.output.insulation == Insulation.VALID
+    assert desk.output.modules_active == 21 and desk.output.insulation == Insulation.VALID
     desk.run(2.0)
     desk.allow(Purpose.NONE)
     desk.run(lambda: desk.output.mode == Mode.DISCHARGE)
@@ -184,7 +185,8 @@ def test_power_killed_modules_zero_in_60_ms_and_contactors_open_in_100() -> None
 def test_a_dead_module_is_replaced_and_the_vehicle_hardly_sees_it() -> None:
     desk = Desk()
     desk.charge(200.0)
-    desk.rack.fault("module-dead", True, 7)
+    desk.rack.fault("module-dead", True)  # the first that runs
+    running = desk.output.modules_active
     seen = []
     for _ in range(50):
         desk.cycle()
@@ -192,11 +194,10 @@ def test_a_dead_module_is_replaced_and_the_vehicle_hardly_sees_it() -> None:
     dips = [i for i, amperes in enumerate(seen) if amperes < 199.0]
     assert min(seen) > 0.95 * 200.0
     assert max(dips) <= 8  # 50 ms to miss it, then a cycle and the module's own lag
-    assert desk.output.modules_active == 45 and desk.output.mode == Mode.TRANSFER
+    assert desk.output.modules_active in (running - 1, running) and desk.output.mode == Mode.TRANSFER
     assert desk.codes == {Code.MODULE_LOST}
-    desk.rack.fault("module-dead", False, 7)
-    desk.run(lambda: desk.output.modules_active == 46)
-    assert any(r.code == Code.MODULE_LOST and not r.active for _, r in desk.faults)
+    desk.rack.fault("module-dead", False)
+    desk.run(lambda: any(r.code == Code.MODULE_LOST and not r.active for _, r in desk.faults))
 
 
 @pytest.mark.parametrize(
@@ -213,14 +214,15 @@ def test_a_dead_module_is_replaced_and_the_vehicle_hardly_sees_it() -> None:
 def test_a_module_that_misbehaves_is_left_out_and_the_session_goes_on(name: str, code: Code) -> None:
     desk = Desk()
     desk.charge(200.0)
-    desk.rack.fault(name, True, 3)
+    desk.rack.fault(name, True)
+    victim = int(np.argmax(desk.rack.enable))
     desk.run(0.3)
     desk.targets[1]["current_a"] = 150.0
     seen = []
     for _ in range(150):
         desk.cycle()
-        seen.append(desk.output.modules_active)
-    assert min(seen) == 45 and desk.output.mode == Mode.TRANSFER
+        seen.append(bool(desk.control.bank.enable[victim]))
+    assert not all(seen) and desk.output.mode == Mode.TRANSFER
     assert abs(desk.network.current_a - 150.0) < 0.05 * 150.0
     assert code in desk.codes
 
@@ -316,7 +318,7 @@ def test_two_evses_are_served_and_stopped_apart() -> None:
     desk.run(1.0)
     first, second = desk.rack.networks[1], desk.rack.networks[2]
     assert first.current_a == pytest.approx(100.0, rel=0.02) and second.current_a == pytest.approx(50.0, rel=0.02)
-    assert desk.output.modules_active == 23
+    assert desk.output.modules_active == 21
     desk.pilots[1] = Pilot.B
     desk.run(lambda: not desk.safety.circuits[1].closed)
     assert second.current_a == pytest.approx(50.0, rel=0.02)
@@ -348,3 +350,35 @@ def test_an_e_stop_frame_calls_for_a_cycle_at_once() -> None:
     assert desk._hear(identifier, frame)
     desk.control.step(desk.now_ns + MILLISECOND)
     assert desk.output.setpoint_a == 0.0 and not desk.control.bank.command_a.any()
+
+
+def test_as_few_modules_run_as_are_efficient_and_more_come_when_asked_for() -> None:
+    desk = Desk(share__modules_min=1)
+    desk.charge(50.0)
+    few = desk.output.modules_active
+    assert 5 < few < 16
+    assert desk.rack.hours[desk.control.bank.enable].max() < np.sort(desk.rack.hours)[20]
+    desk.targets[1]["current_a"] = 300.0
+    desk.run(lambda: desk.output.current_a > 295.0)
+    assert desk.output.modules_active > few
+    assert (np.abs(desk.control.bank.command_a) <= desk.control.bank.capability(360.0) + 0.01).all()
+    desk.targets[1]["current_a"] = 50.0
+    desk.run(lambda: desk.output.current_a < 51.0)
+    lowest = 50.0
+    while desk.output.modules_active > 12:
+        desk.cycle()
+        lowest = min(lowest, desk.network.current_a)
+    assert lowest > 0.9 * 50.0
+
+
+def test_a_tired_module_is_relieved_without_a_dip() -> None:
+    desk = Desk(share__modules_min=1)
+    desk.charge(50.0)
+    desk.control.bank.hours[desk.control.bank.enable] += 10_000.0
+    before = desk.control.bank.enable.copy()
+    desk.control.bank._crew[1].rotated_ns -= 601 * 10**9
+    seen = []
+    for _ in range(20):
+        desk.cycle()
+        seen.append(desk.network.current_a)
+    assert (desk.control.bank.enable != before).sum() == 2 and min(seen) > 0.95 * 50.0

@@ -31,7 +31,7 @@ def _seconds_until(station: Station, condition: object) -> float:
 
 def test_charges_ends_in_order_and_the_books_agree(station: Station) -> None:
     station.charge(100.0)
-    assert station.state.modules_active == 46
+    assert station.state.modules_active == 21
     bay = station.newest["bay/state"]
     assert bay.occupied and bay.immobilised and bay.field_clear
     station.until(lambda: station.newest["power/meter"].import_wh > 5.0)
@@ -75,8 +75,7 @@ def test_permit_lapse_and_e_stop_take_the_output_off(station: Station) -> None:
 
 def test_one_dead_module_goes_unnoticed_and_a_fault_of_insulation_does_not(station: Station) -> None:
     station.charge(100.0)
-    station.fault("rack", "module-dead", module=5)
-    station.until(lambda: station.state.modules_active == 45)
+    station.fault("rack", "module-dead")
     station.until(lambda: Code.MODULE_LOST in station.codes())
     station.until(lambda: abs(station.state.current_a - 100.0) < 2.0)
     assert station.state.mode == Mode.TRANSFER
