@@ -4,7 +4,8 @@ Namespace: / (one per station).
 Service: ``/authorize`` (srv/Authorize).
 Publishes: ``/backend/state`` (2 Hz and on change); per EVSE ``backend/limit`` (1 Hz and on change),
 ``backend/request``.
-Listens to: per EVSE ``session/state``, ``power/meter``, ``power/limits``, ``vehicle/link``.
+Listens to: per EVSE ``session/state``, ``power/meter``, ``power/limits``, ``vehicle/link``, ``fault``; ``/fault``,
+``/diagnostics`` and ``/robot/state`` for the device model.
 Parameters: see BackendParameters.
 """
 
@@ -30,6 +31,7 @@ from robot_charger.backend.records import (
     ToVehicleSide,
 )
 from robot_charger.backend.records import iso as to_iso
+from robot_charger.backend.robot_figures import RobotFigures
 from robot_charger.backend.service import Callbacks, Service, clock
 from robot_charger.backend.store import StoreError
 from robot_charger.common.clock import now_ns
@@ -37,6 +39,7 @@ from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.topics import fill
 
+_NEEDS_KNOWN = range(msg.VehicleLink.PHASE_PARAMETERS, msg.VehicleLink.PHASE_STOPPING)
 _REGISTRATION = {"Accepted": 1, "Pending": 2, "Rejected": 3}
 
 
@@ -87,6 +90,11 @@ class BackendNode(StationNode):
             self.subscribe("power/meter", partial(self._on_meter, n), n)
             self.subscribe("vehicle/link", partial(self._on_link, n), n)
             self.subscribe("power/limits", partial(self._on_supply, n), n)
+            self.subscribe("fault", self._on_fault, n)
+        self.subscribe("/fault", self._on_fault)
+        self.subscribe("/diagnostics", self._on_diagnostics)
+        self.subscribe("/robot/state", self._on_robot)
+        self._figures = RobotFigures()
         self.create_service(srv.Authorize, "/authorize", self._authorize)
         self.create_timer(0.5, self._publish_state)
         self.create_timer(1.0, self._publish_limits)
@@ -143,8 +151,37 @@ class BackendNode(StationNode):
 
     def _on_link(self, evse: int, m: Any) -> None:
         service = self.service
-        if service:
-            service.post(service.station.state_of_charge, evse, m.soc if m.soc >= 0 else None)
+        if service is None:
+            return
+        service.post(service.station.state_of_charge, evse, m.soc if m.soc >= 0 else None)
+        if m.phase in _NEEDS_KNOWN and m.vehicle_max_current_a > 0:
+            needs = {"current_a": m.vehicle_max_current_a, "voltage_v": m.vehicle_max_voltage_v, "soc": m.soc,
+                     "power_w": m.vehicle_max_power_w, "capacity_wh": m.energy_capacity_wh,
+                     "bidirectional": m.bidirectional}
+            service.post(service.dialect.charging_needs, evse, needs)
+
+    def _on_fault(self, m: Any) -> None:
+        service = self.service
+        if service and service.dialect.model:
+            name = Code(m.code).name.lower() if m.code in iter(Code) else str(m.code)
+            service.post(service.dialect.model.fault, m.code, name, m.severity, m.evse, m.active, m.text)
+
+    def _on_diagnostics(self, m: Any) -> None:
+        service = self.service
+        if service is None or not service.dialect.model:
+            return
+        for status in m.status:
+            parts = status.name.strip("/").split("/")
+            evse = int(parts[0][4:]) if parts[0].startswith("evse") and parts[0][4:].isdigit() else 0
+            values = {v.key: v.value for v in status.values}
+            service.post(service.dialect.model.node_report, parts[-1], evse, status.level[0], values)
+
+    def _on_robot(self, m: Any) -> None:
+        service = self.service
+        figures = self._figures.hear(
+            m.mode, m.stamp_ns / 1e9, m.attempt, m.peak_force_n, m.lateral_error_m, m.depth_m)
+        if service and figures:
+            service.post(service.dialect.robot, figures)
 
     def _on_supply(self, evse: int, m: Any) -> None:
         service = self.service

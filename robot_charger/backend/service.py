@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -196,9 +197,11 @@ class Service:
         await asyncio.gather(*jobs, *self._tasks, return_exceptions=True)
 
     async def _tick(self) -> None:
-        while True:
+        for count in itertools.count():
             try:
                 self.station.tick(clock())
+                if self.dialect.model and count % 10 == 0:
+                    self.dialect.model.tick(clock())
             except Exception as error:
                 log.exception("tick failed")
                 self.callbacks.fault(FaultReport(Code.INTERNAL, Severity.WARNING, f"back end: {error!r}"))
@@ -283,5 +286,5 @@ class Service:
             refused=client.refused,
             store_ok=station.store_ok,
             transactions=[t.transaction_id for t in station.evses.values()],
-            text=client.text,
+            text=client.text or self.dialect.text(),
         )

@@ -16,6 +16,7 @@ from robot_charger.backend.records import Limit, Now, OpenTransaction, Payload, 
 STATION_MAX = "ChargingStationMaxProfile"
 EXTERNAL = "ChargingStationExternalConstraints"
 TX_DEFAULT, TX = "TxDefaultProfile", "TxProfile"
+PRIORITY, LOCAL_GENERATION = "PriorityCharging", "LocalGeneration"  # 2.1
 NOMINAL_V = 400.0  # turns amperes into watts where the supply has not told its ratings
 
 
@@ -30,6 +31,7 @@ class ProfileError(ValueError):
 class SmartCharging:
     def __init__(self, kept: list[Payload], keep: Callable[[list[Payload]], None] = lambda profiles: None) -> None:
         self.profiles: list[Payload] = kept
+        self.priority: set[str] = set()  # transactions that charge with priority (2.1)
         self._keep = keep
 
     # Setting and clearing.
@@ -90,8 +92,20 @@ class SmartCharging:
             self._store([p for p in self.profiles if not matches(p)])
         return gone
 
+    def update_dynamic(self, id: int, update: Payload) -> bool:
+        """2.1: new values for the running period of a dynamic profile. False when there is none."""
+        for number, profile in enumerate(self.profiles):
+            if profile["id"] == id and profile["chargingProfileKind"] == "Dynamic":
+                schedule = profile["chargingSchedule"][0]
+                period = {**schedule["chargingSchedulePeriod"][0], **update}
+                changed = {**profile, "chargingSchedule": [{**schedule, "chargingSchedulePeriod": [period]}]}
+                self._store([*self.profiles[:number], changed, *self.profiles[number + 1 :]])
+                return True
+        return False
+
     def ended(self, transaction_id: str) -> None:
         """Profiles of a transaction go with it."""
+        self.priority.discard(transaction_id)
         rest = [p for p in self.profiles if p.get("transactionId") != transaction_id]
         if len(rest) != len(self.profiles):
             self._store(rest)
@@ -107,6 +121,8 @@ class SmartCharging:
         """What this EVSE may draw at this moment."""
         found = Limit()
         source = ""
+        rated_a, rated_w = rating or (0.0, 0.0)
+        volts = rated_w / rated_a if rated_a and rated_w else NOMINAL_V
         current, power, minimum = found.max_current_a, found.max_power_w, found.min_power_w
         for profile, schedule, period, _ in self._binding(evse, transaction, now.wall):
             value = float(period.get("limit", float("inf")))
@@ -115,11 +131,12 @@ class SmartCharging:
                     current, source = value, self._name(profile)
             elif value < power:
                 power, source = value, self._name(profile)
-            minimum = min(minimum, float(period.get("dischargeLimit", 0.0)))
+            watts = volts if schedule["chargingRateUnit"] == "A" else 1.0
+            minimum = min(minimum, float(period.get("dischargeLimit", 0.0)) * watts)
             setpoint = period.get("setpoint")
-            if setpoint is not None and schedule["chargingRateUnit"] == "W":
-                power = min(power, float(setpoint)) if setpoint >= 0 else power
-                minimum = min(minimum, float(setpoint))
+            if setpoint is not None:  # 2.1: below 0 is a demand to discharge
+                power = min(power, max(0.0, float(setpoint) * watts))
+                minimum = min(minimum, float(setpoint) * watts)
                 source = self._name(profile)
         return Limit(current, power, minimum, source)
 
@@ -135,17 +152,21 @@ class SmartCharging:
         for purposes, places in (
             ((EXTERNAL,), (0, evse)),
             ((STATION_MAX,), (0,)),
-            ((TX, TX_DEFAULT), (evse, 0)),
+            (self._of_transaction(transaction), (evse, 0)),
         ):
             best = None
             for purpose in purposes:
-                if purpose in (TX, TX_DEFAULT) and transaction is None:
+                if purpose in (TX, TX_DEFAULT, PRIORITY) and transaction is None:
                     continue
                 for place in places:
                     best = best or self._highest(purpose, place, transaction, moment)
             if best:
                 found.append(best)
         return found
+
+    def _of_transaction(self, transaction: OpenTransaction | None) -> tuple[str, ...]:
+        prior = transaction is not None and transaction.transaction_id in self.priority
+        return (PRIORITY, TX, TX_DEFAULT) if prior else (TX, TX_DEFAULT)
 
     def _highest(
         self, purpose: str, place: int, transaction: OpenTransaction | None, moment: datetime

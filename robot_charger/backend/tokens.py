@@ -55,6 +55,18 @@ class Tokens:
         self._keep("cache", self._cache)
         return True
 
+    def about(self, token_id: str) -> str:
+        """What is kept of a token, for its owner."""
+        key = token_id.casefold()
+        parts = [f"{name}: {table[key]['status']}" for name, table in (("cache", self._cache), ("list", self._list))
+                 if key in table]
+        return "; ".join(parts)
+
+    def forget(self, token_id: str) -> None:
+        """Remove a token from the cache; the local list is the CSMS's own."""
+        if self._cache.pop(token_id.casefold(), None):
+            self._keep("cache", self._cache)
+
     # The local list.
     def update_list(self, version: int, entries: list[tuple[Token, TokenInfo | None]], full: bool) -> str:
         """OCPP SendLocalListStatusEnumType. An entry without info is removed."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from robot_charger.backend.client import Client, Reply
+from robot_charger.backend.device_model import DeviceModel
 from robot_charger.backend.maintenance import Firmware, Maintenance
 from robot_charger.backend.networks import Networks
 from robot_charger.backend.records import Call, Now, Outcome, Payload, Reading, Record, Token, TokenInfo
@@ -80,6 +81,7 @@ class Version16:
         self.client: Client | None = None  # these are set by the service
         self.maintenance: Maintenance | None = None
         self.networks: Networks | None = None
+        self.model: DeviceModel | None = None  # 1.6 has none
 
     # Out.
     def boot(self, reason: str) -> Call:
@@ -370,6 +372,18 @@ class Version16:
         return {"status": "Accepted", "connectorId": evse, "scheduleStart": Now(0, start).iso,
                 "chargingSchedule": {"duration": duration, "startSchedule": Now(0, start).iso,
                                      "chargingRateUnit": unit, "chargingSchedulePeriod": periods}}
+
+    # What the rest of the station tells.
+    def text(self) -> str:
+        return ""
+
+    def robot(self, figures: dict[str, tuple[float, str]]) -> None:
+        data = {name: value for name, (value, _) in figures.items()}
+        self.station.outside.send(
+            ("DataTransfer", {"vendorId": VENDOR, "messageId": "Robot", "data": json.dumps(data)}))
+
+    def charging_needs(self, evse: int, needs: Payload) -> None:
+        """1.6 has no word for it."""
 
     # Maintenance.
     @property

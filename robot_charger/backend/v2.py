@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from robot_charger.backend.client import Client, Reply
+from robot_charger.backend.device_model import DeviceModel
 from robot_charger.backend.maintenance import Firmware, Maintenance
 from robot_charger.backend.networks import Networks
 from robot_charger.backend.records import (
@@ -72,6 +73,10 @@ class Version2:
         self.client: Client | None = None  # these are set by the service
         self.maintenance: Maintenance | None = None
         self.networks: Networks | None = None
+        self.model = DeviceModel(station, clock, self.version)
+        self.messages: dict[int, Payload] = {m["id"]: m for m in station.store.get("messages", [])}
+        self.costs: dict[str, float] = {}
+        self._needs_told: set[str] = set()
         station.on_reservation_ended = self._reservation_ended  # type: ignore[method-assign]
 
     # Out.
@@ -197,6 +202,20 @@ class Version2:
             "GetCompositeSchedule": self._composite,
             "GetChargingProfiles": self._get_profiles,
             "DataTransfer": lambda p: {"status": "UnknownVendorId"},
+            "GetBaseReport": self._base_report,
+            "GetReport": self._report,
+            "SetVariableMonitoring": lambda p: {
+                "setMonitoringResult": [self.model.set_monitor(d) for d in p["setMonitoringData"]]},
+            "ClearVariableMonitoring": lambda p: {"clearMonitoringResult": self.model.clear_monitors(p["id"])},
+            "GetMonitoringReport": self._monitoring_report,
+            "SetMonitoringBase": self._monitoring_base,
+            "SetMonitoringLevel": lambda p: {
+                "status": "Accepted" if self.model.set_level(p["severity"]) else "Rejected"},
+            "CustomerInformation": self._customer_information,
+            "CostUpdated": self._cost_updated,
+            "SetDisplayMessage": self._set_message,
+            "GetDisplayMessages": self._get_messages,
+            "ClearDisplayMessage": self._clear_message,
             "UpdateFirmware": self._update_firmware,
             "GetLog": self._get_log,
             "SetNetworkProfile": self._set_network_profile,
@@ -302,34 +321,22 @@ class Version2:
                 )
 
     # Variables.
-    def _find(self, item: Payload) -> tuple[Any, str]:
-        component, variable = item["component"], item["variable"]
-        settings = self.station.settings
-        wanted = (component["name"].casefold(), variable["name"].casefold())
-        instance = variable.get("instance", component.get("instance", "")).casefold()
-        setting = settings.by_variable.get((*wanted, instance))
-        if setting:
-            return setting, ""
-        known = {c for c, _, _ in settings.by_variable}
-        return None, "UnknownVariable" if wanted[0] in known else "UnknownComponent"
-
     def _get_variables(self, payload: Payload) -> Payload:
+        self.station.settings.note("date_time", self.clock().iso)
         results = []
         for item in payload["getVariableData"]:
             kind = item.get("attributeType", "Actual")
             result: Payload = {"attributeType": kind, "component": item["component"], "variable": item["variable"]}
-            setting, status = self._find(item)
-            if setting is None:
+            variable, status = self.model.find(item)
+            if variable is None:
                 result["attributeStatus"] = status
             elif kind != "Actual":
                 result["attributeStatus"] = "NotSupportedAttributeType"
-            elif setting.mutability == WO:
+            elif variable.mutability == WO:
                 result["attributeStatus"] = "Rejected"
             else:
-                if setting.name == "date_time":
-                    self.station.settings.note("date_time", self.clock().iso)
                 result["attributeStatus"] = "Accepted"
-                result["attributeValue"] = self.station.settings.text(setting)
+                result["attributeValue"] = variable.value[:1000]
             results.append(result)
         return {"getVariableResult": results}
 
@@ -338,18 +345,124 @@ class Version2:
         for item in payload["setVariableData"]:
             kind = item.get("attributeType", "Actual")
             result: Payload = {"attributeType": kind, "component": item["component"], "variable": item["variable"]}
-            setting, status = self._find(item)
-            if setting is None:
+            variable, status = self.model.find(item)
+            if variable is None:
                 result["attributeStatus"] = status
             elif kind != "Actual":
                 result["attributeStatus"] = "NotSupportedAttributeType"
-            elif setting.mutability == RO:
+            elif variable.mutability == RO or variable.setting is None:
                 result["attributeStatus"] = "Rejected"
                 result["attributeStatusInfo"] = {"reasonCode": "ReadOnly"}
             else:
-                result["attributeStatus"] = self.station.settings.change(setting, item["attributeValue"])
+                result["attributeStatus"] = self.station.settings.change(variable.setting, item["attributeValue"])
             results.append(result)
         return {"setVariableResult": results}
+
+    def _base_report(self, payload: Payload) -> Payload | Reply:
+        found = self.model.base_report(payload["reportBase"])
+        return Reply({"status": "Accepted"}, lambda: self.model.send_report(payload["requestId"], found))
+
+    def _report(self, payload: Payload) -> Payload | Reply:
+        found = self.model.report(payload.get("componentVariable"), payload.get("componentCriteria"))
+        if not found:
+            return {"status": "EmptyResultSet"}
+        return Reply({"status": "Accepted"}, lambda: self.model.send_report(payload["requestId"], found))
+
+    def _monitoring_report(self, payload: Payload) -> Payload | Reply:
+        items = self.model.monitors(payload.get("componentVariable"), payload.get("monitoringCriteria"))
+        if not items:
+            return {"status": "EmptyResultSet"}
+        return Reply({"status": "Accepted"}, lambda: self.model.send_pages(
+            "NotifyMonitoringReport", "monitor", payload["requestId"], items))
+
+    def _monitoring_base(self, payload: Payload) -> Payload:
+        if payload["monitoringBase"] != "All":  # no monitors of ours are preconfigured: the base is none
+            self.model.clear_all_monitors()
+        return {"status": "Accepted"}
+
+    # Customers, cost, messages.
+    def _customer_information(self, payload: Payload) -> Payload | Reply:
+        token = payload.get("idToken", {}).get("idToken", "")
+        if not token and "customerIdentifier" not in payload and "customerCertificate" not in payload:
+            return {"status": "Invalid"}
+        text = self.station.tokens.about(token) if token else ""
+        if payload["clear"] and token:
+            self.station.tokens.forget(token)
+
+        def tell() -> None:
+            parts = [text[n : n + 512] for n in range(0, len(text), 512)] or [""]
+            for number, part in enumerate(parts):
+                self.station.outside.send(("NotifyCustomerInformation", {
+                    "requestId": payload["requestId"], "data": part, "seqNo": number,
+                    "generatedAt": self.clock().iso, "tbc": number < len(parts) - 1}))
+
+        return Reply({"status": "Accepted"}, tell if payload["report"] or payload["clear"] else None)
+
+    def _cost_updated(self, payload: Payload) -> Payload:
+        self.costs[payload["transactionId"]] = float(payload["totalCost"])
+        return {}
+
+    def _set_message(self, payload: Payload) -> Payload:
+        message = payload["message"]
+        transaction_id = message.get("transactionId")
+        if transaction_id and not any(t.transaction_id == transaction_id for t in self.station.evses.values()):
+            return {"status": "UnknownTransaction"}
+        self._keep_messages({**self.messages, message["id"]: message})
+        return {"status": "Accepted"}
+
+    def _keep_messages(self, messages: dict[int, Payload]) -> None:
+        self.station.store.put("messages", list(messages.values()))
+        self.messages = messages
+
+    def _get_messages(self, payload: Payload) -> Payload | Reply:
+        found = [
+            m for m in self.messages.values()
+            if ("id" not in payload or m["id"] in payload["id"])
+            and payload.get("priority", m["priority"]) == m["priority"]
+            and payload.get("state", m.get("state")) == m.get("state")
+        ]
+        if not found:
+            return {"status": "Unknown"}
+        return Reply({"status": "Accepted"}, lambda: self.station.outside.send(
+            ("NotifyDisplayMessages", {"requestId": payload["requestId"], "messageInfo": found})))
+
+    def _clear_message(self, payload: Payload) -> Payload:
+        if payload["id"] not in self.messages:
+            return {"status": "Unknown"}
+        self._keep_messages({i: m for i, m in self.messages.items() if i != payload["id"]})
+        return {"status": "Accepted"}
+
+    def text(self) -> str:
+        """What a person at the station may read: messages of the back end and running cost."""
+        parts = [m["message"]["content"] for m in self.messages.values() if "message" in m]
+        for transactions in self.station.evses.values():
+            cost = self.costs.get(transactions.transaction_id)
+            if cost is not None:
+                parts.append(f"cost so far {cost:.2f}")
+        return "; ".join(parts)
+
+    # What the rest of the station tells.
+    def robot(self, figures: dict[str, tuple[float, str]]) -> None:
+        self.model.robot_report(figures)
+
+    def charging_needs(self, evse: int, needs: Payload) -> None:
+        """K15: the vehicle's limits, once per transaction; the CSMS may answer with a profile."""
+        transaction_id = self.station.evses[evse].transaction_id
+        if transaction_id and transaction_id not in self._needs_told:
+            self._needs_told = {transaction_id}
+            self.station.outside.send(("NotifyEVChargingNeeds", {"evseId": evse, "chargingNeeds": self.needs(needs)}))
+
+    @staticmethod
+    def needs(needs: Payload) -> Payload:
+        """ChargingNeedsType of 2.0.1 from {current_a, voltage_v, power_w, soc, capacity_wh, bidirectional}."""
+        limits: Payload = {"evMaxCurrent": round(needs["current_a"]), "evMaxVoltage": round(needs["voltage_v"])}
+        if needs["power_w"] > 0:
+            limits["evMaxPower"] = round(needs["power_w"])
+        if needs["soc"] >= 0:
+            limits["stateOfCharge"] = min(100, round(needs["soc"]))
+        if needs["capacity_wh"] > 0:
+            limits["evEnergyCapacity"] = round(needs["capacity_wh"])
+        return {"requestedEnergyTransfer": "DC", "dcChargingParameters": limits}
 
     # Lists and reservations.
     def _clear_cache(self, payload: Payload) -> Payload:

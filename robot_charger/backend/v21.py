@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from robot_charger.backend.client import Reply
+from robot_charger.backend.records import Payload
+from robot_charger.backend.smart_charging import PRIORITY
 from robot_charger.backend.v2 import Version2
 
 
@@ -9,3 +14,33 @@ class Version21(Version2):
     version = "2.1"
     subprotocol = "ocpp2.1"
     token_length = 255
+
+    @property
+    def handlers(self) -> dict[str, Callable[[Payload], Payload | Reply]]:
+        return {
+            **super().handlers,
+            "UpdateDynamicSchedule": self._update_dynamic_schedule,
+            "UsePriorityCharging": self._use_priority_charging,
+        }
+
+    def _update_dynamic_schedule(self, payload: Payload) -> Payload:
+        done = self.station.smart.update_dynamic(payload["chargingProfileId"], payload["scheduleUpdate"])
+        self.station.refresh(self.clock())
+        return {"status": "Accepted" if done else "Rejected"}
+
+    def _use_priority_charging(self, payload: Payload) -> Payload:
+        smart, transaction_id = self.station.smart, payload["transactionId"]
+        if not any(t.transaction_id == transaction_id for t in self.station.evses.values()):
+            return {"status": "Rejected"}
+        if not any(p["chargingProfilePurpose"] == PRIORITY for p in smart.profiles):
+            return {"status": "NoProfile"}
+        (smart.priority.add if payload["activate"] else smart.priority.discard)(transaction_id)
+        self.station.refresh(self.clock())
+        return {"status": "Accepted"}
+
+    @staticmethod
+    def needs(needs: Payload) -> Payload:
+        found = Version2.needs(needs)
+        if needs["bidirectional"]:
+            found["requestedEnergyTransfer"] = "DC_BPT"
+        return found
