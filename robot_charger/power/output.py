@@ -62,6 +62,7 @@ class Phase(Enum):
     RAISE = "raising the voltage"
     MEASURE = "measuring insulation"
     HOLD = "holding"
+    DELIVER = "delivering"
     LOWER = "lowering the voltage"
     ZERO = "waiting for the current to end"
     OPEN = "opening contactors"
@@ -89,6 +90,11 @@ def cable_check_voltage(vehicle_max_v: float, supply_max_v: float) -> float:
     if vehicle_max_v <= 500.0:
         return min(500.0, vehicle_max_v + 50.0, supply_max_v)
     return min(supply_max_v, 1.1 * vehicle_max_v)
+
+
+def _hottest(measured: OutputMeasurement) -> float:
+    """Hottest of contact pins and cable [deg C]."""
+    return max(measured.positive_c, measured.negative_c, measured.cable_c)
 
 
 class Output:
@@ -232,6 +238,8 @@ class Output:
             self.trip(now_ns, inputs.blocked, tell=False)
         elif demand.fault is not None:
             self.trip(now_ns, demand.fault)
+        elif _hottest(measured) >= p.temperature__stop_c:
+            self._fail(now_ns, Code.OVERTEMPERATURE, f"contact pins or cable at {_hottest(measured):.0f} deg C")
         elif live_v > trip_v:
             text = f"{live_v:.0f} V at the output: emergency trip is {trip_v:.0f} V"
             self.trip(now_ns, FaultReport(Code.OVERVOLTAGE, Severity.EMERGENCY, text))
@@ -404,7 +412,7 @@ class Output:
                 self._fail(now_ns, Code.PRECHARGE, text)
                 return
         if demand.purpose == Purpose.TRANSFER and self.phase is Phase.HOLD:
-            self._enter(now_ns, Mode.TRANSFER, Phase.HOLD)
+            self._enter(now_ns, Mode.TRANSFER, Phase.DELIVER)
             self._transfer(now_ns, elapsed_s, demand, inputs)
             return
         self.enable = True
@@ -422,7 +430,7 @@ class Output:
         if self._watch_insulation(now_ns, demand, evse):
             return
         self.setpoint_v = self._voltage(demand)
-        supply = min(inputs.capable_a, p.cable_current_a(self.evse))
+        supply = min(inputs.capable_a, p.cable_current_a(self.evse) * self._heat_allows(measured))
         export = supply if p.bidirectional else 0.0
         current, self.current_limited, self.power_limited = clamp_current(
             demand, max(measured.voltage_v, p.min_voltage_v), supply, export
@@ -431,8 +439,11 @@ class Output:
             current = max(-p.precharge__current_a, min(p.precharge__current_a, current))
         self.setpoint_a = self._ramp(self.setpoint_a, current, elapsed_s)
         self.enable = True
-        self.phase = Phase.HOLD
-        self.text = "delivering"
+
+    def _heat_allows(self, measured: OutputMeasurement) -> float:
+        """Share of the cable's rating that its temperatures allow, 0 to 1."""
+        low, high = self.parameters.temperature__derate_c, self.parameters.temperature__stop_c
+        return max(0.0, min(1.0, (high - _hottest(measured)) / (high - low)))
 
     def _ramp(self, present_a: float, wanted_a: float, elapsed_s: float) -> float:
         """Magnitude rises by ramp.up and falls by ramp.down; through zero it falls first."""

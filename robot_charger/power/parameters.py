@@ -73,6 +73,12 @@ class PowerParameters:
     overcurrent_a: float = parameter(
         10.0, "measured current above the set-point that counts as over-current", unit="A", low=1.0, high=100.0
     )
+    temperature__derate_c: float = parameter(
+        80.0, "contact pins and cable: the current falls from here", unit="deg C", low=30.0, high=150.0
+    )
+    temperature__stop_c: float = parameter(
+        90.0, "contact pins and cable: the output stops here (61851-23: 90)", unit="deg C", low=40.0, high=150.0
+    )
     safety_timeout_ms: float = parameter(
         100.0, "the safety controller is lost after so long without a valid frame", unit="ms", low=30, high=500
     )
@@ -109,6 +115,8 @@ class PowerParameters:
             raise ParameterError(f"parameter modules = {self.modules} is less than one per EVSE")
         if self.min_voltage_v >= self.max_voltage_v:
             raise ParameterError("parameter min_voltage_v must be below max_voltage_v")
+        if self.temperature__derate_c >= self.temperature__stop_c:
+            raise ParameterError("parameter temperature.derate_c must be below temperature.stop_c")
 
     def cable_current_a(self, evse: int) -> float:
         ratings = self.cable_max_current_a

@@ -131,7 +131,9 @@ class Desk:
         sensors = self.rack.sensors().view(np.uint8).reshape(-1, 16)
         self.control.take(0, batch(codec.SENSOR_ID + 1 + np.arange(self.rack.count), sensors), self.now_ns)
         for evse, n in self.rack.networks.items():
-            frame = codec.OutputMeasurement(n.output_v, n.bank_v, n.current_a, counter=self.rack.counter)
+            frame = codec.OutputMeasurement(
+                n.output_v, n.bank_v, n.current_a, n.pin_c, n.pin_c, n.cable_c, self.rack.counter
+            )
             self._hear(codec.OUTPUT_ID + evse, frame.encode(evse))
 
     def _hear(self, identifier: int, frame: bytes) -> bool:

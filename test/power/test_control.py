@@ -382,3 +382,16 @@ def test_a_tired_module_is_relieved_without_a_dip() -> None:
         desk.cycle()
         seen.append(desk.network.current_a)
     assert (desk.control.bank.enable != before).sum() == 2 and min(seen) > 0.95 * 50.0
+
+
+def test_hot_contact_pins_derate_the_current_and_then_stop_it() -> None:
+    desk = Desk()
+    desk.charge(290.0)
+    desk.rack.fault("pin-hot", True)
+    desk.network.pin_c = 84.0
+    desk.run(3.0)
+    assert desk.output.mode == Mode.TRANSFER and desk.output.current_limited
+    assert 80.0 < desk.network.pin_c < 90.0 and desk.network.current_a < 290.0
+    desk.network.pin_c = 95.0
+    desk.run(lambda: not desk.safety.circuits[1].closed, 1.0)
+    assert desk.codes == {Code.OVERTEMPERATURE}

@@ -122,7 +122,13 @@ class RackProcess:
                 port.write(codec.SENSOR_ID + self.address[part], rows)
         for evse, network in self.rack.networks.items():
             frame = codec.OutputMeasurement(
-                network.output_v, network.bank_v, network.current_a, counter=self.cycle
+                network.output_v,
+                network.bank_v,
+                network.current_a,
+                network.pin_c,
+                network.pin_c,
+                network.cable_c,
+                self.cycle,
             ).encode(evse)
             self.ports[0].write(np.array([codec.OUTPUT_ID + evse]), np.frombuffer(frame, np.uint8)[None])
 

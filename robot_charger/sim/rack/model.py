@@ -23,6 +23,7 @@ BANK_BLEED_OHM = 1000.0  # per module, when it is off
 CABLE_FARAD = 5e-6
 CABLE_BLEED_OHM = 20_000.0
 THERMAL_S = 120.0
+PIN_S = 20.0
 THERMAL_K_PER_W = 0.2
 EFFICIENCY = 0.95
 RATED_W = 3300.0
@@ -39,6 +40,7 @@ FAULTS = (
     "duplicate-id",
     "bus-off",
     "late-frames",
+    "pin-hot",
 )
 
 
@@ -65,6 +67,8 @@ class Network:
     export_wh: float = 0.0
     module_wh: float = 0.0
     peak_a: float = 0.0
+    pin_c: float = 25.0
+    cable_c: float = 25.0
     max_v: float = 0.0
 
 
@@ -100,6 +104,7 @@ class Rack:
         self.double = np.zeros(n, bool)
         self.late = np.zeros(n, bool)
         self.bus_off = False
+        self.pin_hot = False
         self._delayed: deque[tuple[float, np.ndarray]] = deque()
 
     def fault(self, name: str, on: bool, module: int = 0) -> bool:
@@ -115,6 +120,9 @@ class Rack:
         }
         if name == "bus-off":
             self.bus_off = on
+            return True
+        if name == "pin-hot":
+            self.pin_hot = on
             return True
         if name not in masks or not 0 <= module <= self.count:
             return False
@@ -197,6 +205,10 @@ class Rack:
         n.import_wh += max(power, 0.0) * dt_s / 3600.0
         n.export_wh += max(-power, 0.0) * dt_s / 3600.0
         n.module_wh += n.bank_v * float(self.current[mask].sum()) * dt_s / 3600.0
+        # 400 A heats sound pins by 30 K, a worn one by 130 K.
+        rise = (130.0 if self.pin_hot else 30.0) * (n.current_a / 400.0) ** 2
+        n.pin_c += (25.0 + rise - n.pin_c) * dt_s / PIN_S
+        n.cable_c += (25.0 + 20.0 * (n.current_a / 400.0) ** 2 - n.cable_c) * dt_s / THERMAL_S
         n.peak_a = max(n.peak_a, abs(n.current_a))
         n.max_v = max(n.max_v, n.output_v)
 
