@@ -189,7 +189,9 @@ class Evcc:
         session.loop_s = self.loop_s
         try:
             ok, text = await session.run()
-            self.result.update(result="ended" if ok else "failed", text=text, messages=session.messages)
+            self.result.update(
+                result="ended" if ok else "failed", text=text, messages=session.messages, limits_a=session.limits_a
+            )
         finally:
             writer.transport.abort()
 

@@ -35,6 +35,7 @@ from iso15118.shared.messages.din_spec.datatypes import (
 )
 from iso15118.shared.messages.din_spec.datatypes import DCEVStatus as DinDCEVStatus
 from iso15118.shared.messages.enums import (
+    AuthEnum,
     ControlMode,
     DCEVErrorCode,
     EnergyTransferModeEnum,
@@ -151,6 +152,7 @@ class Session(EVCCCommunicationSession):
         self.options = options
         self.messages = 0
         self.loop_s: deque[float] = deque(maxlen=4096)
+        self.limits_a: list[float] = []  # the EVSE's current limits as they changed in the charge loop
         self._sent_at = 0.0
         self._sent = ""
 
@@ -193,7 +195,19 @@ class Session(EVCCCommunicationSession):
         frame = V2GTPMessage.from_bytes(self.protocol, message)
         decoded = EXI().from_exi(frame.payload, self.get_exi_ns(frame.payload_type))
         self.messages += 1
+        self._note_limit(decoded)
+        if not self.options.pnc:  # the package's EVCC takes Plug and Charge wherever it is offered
+            offered = getattr(getattr(decoded, "body", None), "service_discovery_res", None)
+            if offered is not None and hasattr(offered, "auth_option_list"):
+                offered.auth_option_list.auth_options[:] = [AuthEnum.EIM_V2]
         await self.current_state.process_message(decoded, frame.payload)
+
+    def _note_limit(self, decoded: Any) -> None:
+        body = getattr(getattr(decoded, "body", None), "current_demand_res", None)
+        if body is not None and body.evse_max_current_limit is not None:
+            limit = float(body.evse_max_current_limit.get_decimal_value())
+            if not self.limits_a or self.limits_a[-1] != limit:
+                self.limits_a.append(limit)
 
     async def _read(self) -> bytes:
         header = await self.reader.readexactly(v2gtp.HEADER)

@@ -7,6 +7,7 @@ logger when it is imported; here that happens once and is undone.
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any
 
 _PACKAGE_LOGGERS = ("iso15118", "py4j")
@@ -31,6 +32,7 @@ def prepare(pki: str = "") -> None:
 
     root.setLevel(level)
     root.handlers[:] = handlers
+    warnings.filterwarnings("ignore", module=r"iso15118\.")
     for name in _PACKAGE_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     shared_settings.update(

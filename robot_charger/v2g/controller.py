@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 from iso15118.secc.controller.evse_data import (
@@ -46,6 +47,7 @@ from iso15118.shared.messages.din_spec.datatypes import ResponseCode as DinRespo
 from iso15118.shared.messages.din_spec.datatypes import SAScheduleTupleEntry as DinSAScheduleTupleEntry
 from iso15118.shared.messages.enums import (
     AuthorizationStatus,
+    AuthorizationTokenType,
     ControlMode,
     CpState,
     EnergyTransferModeEnum,
@@ -92,6 +94,7 @@ from iso15118.shared.messages.iso15118_20.dc import (
 
 from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Code
+from robot_charger.v2g import pki
 from robot_charger.v2g.bridge import (
     Authorization,
     Bridge,
@@ -256,6 +259,15 @@ class Controller(EVSEControllerInterface):
         now = time.monotonic()
         if self._authorization_since is None:
             self._authorization_since = now
+        if id_token_type == AuthorizationTokenType.EMAID and certificate_chain is not None:
+            try:
+                pki.check_contract(certificate_chain, str(id_token), Path(self.parameters.tls__directory))
+            except pki.PkiError as error:
+                self.refuse(Code.AUTHORIZATION, f"contract certificate refused: {error}")
+                refused = code.FAILED_CERTIFICATE_EXPIRED if "expired" in str(error) else code.FAILED
+                return AuthorizationResponse(AuthorizationStatus.REJECTED, refused)
+            self.bridge.say(contract=True, identity=str(id_token))
+            return AuthorizationResponse(AuthorizationStatus.ONGOING, code.OK)
         if station.authorization == Authorization.ACCEPTED and not station.stopping:
             return AuthorizationResponse(AuthorizationStatus.ACCEPTED, code.OK)
         if station.authorization == Authorization.REFUSED:
@@ -551,7 +563,9 @@ class Controller(EVSEControllerInterface):
         export = self.station.announced_export()[1]
         discharging = None
         if selected_energy_service.service == ServiceV20.DC_BPT and export > 0.0:
-            discharging = DischargingSchedule(power_schedule=_power_schedule(-export), price_level_schedule=_no_price(2))
+            discharging = DischargingSchedule(
+                power_schedule=_power_schedule(-export), price_level_schedule=_no_price(2)
+            )
         tuple_ = ScheduleTuple(schedule_tuple_id=1, charging_schedule=schedule, discharging_schedule=discharging)
         return ScheduledScheduleExchangeResParams(schedule_tuples=[tuple_])
 

@@ -133,9 +133,11 @@ class V2gNode(StationNode):
         if not directory:
             if self.parameters.tls__required:
                 raise StartError("tls.required is true but tls.directory names no certificates")
+            if self.parameters.pnc:
+                raise StartError("pnc is true but tls.directory names no certificates")
             return None
         try:
-            return pki.station_contexts(Path(directory))
+            return pki.station_contexts(Path(directory), self.parameters.pnc)
         except (OSError, pki.PkiError) as error:
             raise StartError(f"tls.directory {directory}: {error}") from error
 

@@ -282,6 +282,9 @@ class Session(SECCCommunicationSession):
             self._count_bad()
             text = f"{self._request} was not expected in state {self.current_state}"
             return Outcome(self.begun, False, False, Code.V2G_SEQUENCE, text)
+        if self._request in ("PaymentDetailsReq", "AuthorizationReq"):
+            why = "a certificate has expired or is not yet valid" if "Expired" in text else text[:150]
+            return Outcome(self.begun, False, False, Code.AUTHORIZATION, f"contract certificate refused: {why}")
         return Outcome(self.begun, False, False, Code.V2G_INTERNAL, text[:150])
 
 

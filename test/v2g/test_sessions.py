@@ -140,6 +140,22 @@ def test_a_vehicle_that_falls_silent_in_the_charge_loop(sim_directory: Path) -> 
     assert station["reports"] == ["V2G_SILENT"]
 
 
+def test_the_charge_loop_time_out_of_20(sim_directory: Path) -> None:
+    """V2G_SECC_Sequence_Timeout of the charge loop, 0.5 s (the package would wait a minute)."""
+    car = {"protocol": "iso15118-20", "options": {"stop_at": "DC_ChargeLoopReq"}, "timeout_s": 8.0}
+    station, _ = run(sim_directory, {}, car)
+    (session,) = station["sessions"]
+    assert (session["phase"], session["error"]) == ("FAILED", Code.V2G_SILENT), session["text"]
+    assert "within 0.5 s after DC_ChargeLoopReq" in session["text"]
+
+
+def test_a_back_end_limit_reaches_the_vehicle(sim_directory: Path) -> None:
+    station, (car,) = run(sim_directory, {"limit_a": 33.0}, {"options": {}, "car": {"charge_s": 2.0}})
+    assert station["sessions"][0]["phase"] == "ENDED"
+    assert car["limits_a"][0] == 150.0
+    assert car["limits_a"][-1] == 33.0
+
+
 def test_no_vehicle(sim_directory: Path) -> None:
     station, _ = run(sim_directory, {"parameters": {"slac.timeout_s": 1.0}})
     (session,) = station["sessions"]

@@ -94,6 +94,39 @@ def test_a_station_of_another_root_is_refused_by_the_vehicle(sim_directory: Path
     assert secc["sessions"][0]["error"] == Code.V2G_TLS
 
 
+@pytest.mark.parametrize("case", ["good", "not wanted", "other root", "expired"])
+@pytest.mark.integration
+@pytest.mark.timeout(90)
+def test_plug_and_charge(sim_directory: Path, good: Path, tmp_path: Path, case: str) -> None:
+    directory = good
+    if case != "good":
+        pki.make(tmp_path, expired={"contractLeaf"} if case == "expired" else ())
+        directory = tmp_path
+    if case == "other root":  # a contract of an operator this station does not know
+        source = good / "vehicle" / pki.ISO_2
+        for name in ("contractLeaf", "moSubCA1", "moSubCA2"):
+            target = tmp_path / "vehicle" / pki.ISO_2 / "certs" / f"{name}Cert.der"
+            target.write_bytes((source / "certs" / f"{name}Cert.der").read_bytes())
+        key = "private_keys/contractLeaf.key"
+        (tmp_path / "vehicle" / pki.ISO_2 / key).write_bytes((source / key).read_bytes())
+    secc = station(directory)
+    secc["parameters"]["pnc"] = True
+    secc["pki"] = str(directory / "station")
+    evcc = car(directory, "iso15118-2")
+    evcc["options"]["pnc"] = case != "not wanted"
+    result, (vehicle,) = run(sim_directory, secc, evcc)
+    (session,) = result["sessions"]
+    if case in ("good", "not wanted"):
+        assert vehicle["result"] == "ended", (vehicle, session)
+        assert session["contract"] == (case == "good")
+        assert session["identity"] == (pki.CONTRACT if case == "good" else "")
+    else:
+        assert vehicle["result"] == "failed"
+        assert (session["phase"], session["error"]) == ("FAILED", Code.AUTHORIZATION), session
+        assert ("expired" if case == "expired" else "not issued under") in session["text"]
+        assert session["max_current_a"] == 0.0
+
+
 def test_certificates_that_do_not_fit_are_told(good: Path, tmp_path: Path) -> None:
     with pytest.raises(pki.PkiError, match="is missing"):
         pki.station_contexts(tmp_path)
