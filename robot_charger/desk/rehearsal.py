@@ -95,6 +95,7 @@ class Rehearsal:
         self._fault_sent = False
         self._fault_mark = 0
         self._energy: dict[str, float] = {}
+        self._depth_m = 0.0  # of the mated plug, by the physics
 
     @property
     def done(self) -> bool:
@@ -137,6 +138,7 @@ class Rehearsal:
             return
         self._visit += 1
         self._fault_sent = False
+        self._depth_m = 0.0
         with self.observer.lock:
             self._fault_mark = len(self.observer.faults)
         self.simulation.tell(f"vehicle{self.evse}", arrive=self._visit, leave=False)
@@ -158,6 +160,8 @@ class Rehearsal:
 
     def _await_end(self) -> None:
         seen = self._seen()
+        if self._phase() in ("mated", "released", "linking"):
+            self._depth_m = max(self._depth_m, float(self.simulation.truth("arm").get("depth_m") or 0.0))
         if self._plan and not self._fault_sent and self._phase() == "charging":
             began = seen.phases[-1][1]
             if time.monotonic() - began > FAULT_AFTER_S:
@@ -226,7 +230,7 @@ class Rehearsal:
                 "connect_s": seconds.get("connecting", 0.0),
                 "disconnect_s": round(seconds.get("grasped", 0.0) + seconds.get("disconnecting", 0.0), 3),
                 "max_force_n": round(float(arm.get("max_force_n") or 0.0), 1),
-                "depth_mm": round(1000.0 * float(arm.get("depth_m") or 0.0), 2),
+                "depth_mm": round(1000.0 * self._depth_m, 2),
             },
             slac={
                 "transport": link.transport if link else "",

@@ -33,10 +33,13 @@ from robot_charger.supervisor import flow
 from robot_charger.supervisor.bringup import Bringup
 from robot_charger.supervisor.inputs import Heard
 from robot_charger.supervisor.model import Authorization, Commands, Goal, Limits, Phase, Purpose, Session, Shutdown
-from robot_charger.supervisor.permits import Numbered, permit
+from robot_charger.supervisor.permits import Numbered, Permit, permit
 
 LOOP_S = 0.05
+SHORTEST_CYCLE_S = 0.004  # messages that come together are read together
+PERMIT_PERIOD_NS = 48_000_000
 STATE_PERIOD_S = 0.2
+STATE_PERIOD_NS = 200_000_000
 ASK_AGAIN_S = 1.0  # an answer can get lost while two nodes are still discovering each other
 TRANSITIONS = {"configure": 1, "activate": 3}  # lifecycle_msgs/Transition
 CHARGE_RESULTS = {Shutdown.NONE: 1, Shutdown.NORMAL: 1, Shutdown.ERROR: 3, Shutdown.EMERGENCY: 3}
@@ -95,6 +98,7 @@ class Supervisor(StationNode):
         start = now_ns() // 1_000_000
         self._numbers = {name: Numbered(start) for name in ("permit", "motion", "pilot", "state")}
         self._state_sent_at = 0.0
+        self._permits_sent_ns = self._pilot_sent_ns = 0
         self._thread: threading.Thread | None = None
         self._meter_start: tuple[float, float] | None = None
 
@@ -208,6 +212,7 @@ class Supervisor(StationNode):
     def _loop(self) -> None:
         while not self._ending.is_set():
             self._wake.wait(LOOP_S)
+            self._ending.wait(SHORTEST_CYCLE_S)
             self._wake.clear()
             with self._lock:
                 self._cycle()
@@ -243,40 +248,53 @@ class Supervisor(StationNode):
         self._meter_start = None
 
     def _publish_permits(self, commands: Commands) -> None:
+        """At once on every change, and at 20 Hz."""
         session = self._session
+        now = now_ns()
+        due = now - self._permits_sent_ns >= PERMIT_PERIOD_NS
+        if due:
+            self._permits_sent_ns = now
         content = permit(commands, self._heard.ceilings(self.parameters.cable__max_current_a))
-        number, _ = self._numbers["permit"].take((content, session.session_id))
+        number, new = self._numbers["permit"].take((content, session.session_id))
         if content.purpose == Purpose.INSULATION_TEST and session.test_permit == 0:
             self._session = session = replace(session, test_permit=number)
+        if new or due:
+            self._publish_charge_permit(commands, content, number)
+        motion = (commands.zone, commands.follow, session.session_id)
+        number, new = self._numbers["motion"].take(motion)
+        if new or due:
+            self._publish_motion_permit(commands, number)
+        number, new = self._numbers["pilot"].take((commands.pilot, commands.duty))
+        if new or now - self._pilot_sent_ns >= STATE_PERIOD_NS:
+            self._pilot_sent_ns = now
+            self._pilot.publish(
+                fill(msg.PilotCommand(), stamp_ns=now_ns(), number=number, mode=commands.pilot, duty=commands.duty)
+            )
+
+    def _publish_charge_permit(self, commands: Commands, content: Permit, number: int) -> None:
         self._permit.publish(
             fill(
                 msg.ChargePermit(),
                 stamp_ns=now_ns(),
                 number=number,
-                session_id=session.session_id,
+                session_id=self._session.session_id,
                 reason=commands.reason,
-                **dataclasses.asdict(content),
+                **vars(content),
             )
         )
-        motion = (commands.zone, commands.follow, session.session_id)
+    def _publish_motion_permit(self, commands: Commands, number: int) -> None:
         self._motion.publish(
             fill(
                 msg.MotionPermit(),
                 stamp_ns=now_ns(),
-                number=self._numbers["motion"].take(motion)[0],
-                session_id=session.session_id,
+                number=number,
+                session_id=self._session.session_id,
                 evse=self.evse,
                 zone=commands.zone,
                 passive_follow=commands.follow,
                 reason=commands.reason,
             )
         )
-        number, new = self._numbers["pilot"].take((commands.pilot, commands.duty))
-        now = now_ns() / 1e9
-        if new or now - self._state_sent_at >= STATE_PERIOD_S:
-            self._pilot.publish(
-                fill(msg.PilotCommand(), stamp_ns=now_ns(), number=number, mode=commands.pilot, duty=commands.duty)
-            )
 
     def _publish_state(self, commands: Commands, now: float) -> None:
         s, h = self._session, self._heard
