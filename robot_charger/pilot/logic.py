@@ -207,6 +207,8 @@ class PilotLogic:
         return iec61851.time_s("filter_fault" if verdict.state is State.FAULT else "filter_state")
 
     def _judge(self, levels: Levels, output: Output) -> _Verdict:
+        if self.connector == proximity.PILOTLESS:
+            return _Verdict(State.UNKNOWN, text="this connector has no control pilot")
         if output.mode is Mode.OFF:
             return _Verdict(State.E, text="generator off")
         if output.mode is Mode.F:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import can
 
 from robot_charger.chademo import frames
-from robot_charger.common.clock import Ticker
+from robot_charger.common.clock import Ticker, now_ns
 
 SLOT_S = 0.01
 SLOTS = 10  # a period of 100 ms
@@ -58,6 +58,8 @@ class CarLike(Protocol):
     d1: bool
     d2: bool
     switch_k: bool
+    k_opened_ns: int
+    last_frame_ns: int
 
     @property
     def soc(self) -> float: ...
@@ -378,6 +380,8 @@ class ChademoSession:
             while (frame := self._bus.recv(0)) is not None:
                 self.ev.take(frame.arbitration_id, bytes(frame.data), now_s)
             self.ev.step(now_s, self._car.d1, self._car.d2)
+            if self._car.switch_k and not self.ev.k:
+                self._car.k_opened_ns = now_ns()
             self._car.switch_k = self.ev.k
             schedule = self.ev.schedule()
             if self.ev.awake and slot < len(schedule):
@@ -393,5 +397,6 @@ class ChademoSession:
         try:
             message = can.Message(arbitration_id=identifier, data=self.ev.frame(identifier), is_extended_id=False)
             self._bus.send(message)
+            self._car.last_frame_ns = now_ns()
         except (can.CanError, OSError) as error:
             self.ev.text = f"bus: {error}"

@@ -129,6 +129,15 @@ def test_a_generator_out_of_tolerance_is_told_and_the_state_still_read(wrong: Le
     assert not bench.faults
 
 
+def test_a_connector_without_a_pilot_is_never_in_state_a() -> None:
+    bench = Bench()
+    bench.logic = PilotLogic("chademo")
+    assert bench.load(100, None, STEADY) is State.UNKNOWN
+    assert bench.load(100, None, Output(Mode.F)) is State.UNKNOWN
+    assert not bench.faults
+    assert "no control pilot" in bench.logic.reading.text
+
+
 def test_a_dead_board_is_a_fault_and_heals() -> None:
     bench = Bench()
     bench.load(50, C)

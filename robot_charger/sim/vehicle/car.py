@@ -164,6 +164,7 @@ class Car:
         self.contactor = False
         self.locked = False
         self.d1 = self.d2 = self.switch_k = False  # CHAdeMO: wires felt, switch k closed
+        self.k_opened_ns = self.last_frame_ns = 0  # CHAdeMO: CLOCK_MONOTONIC, for benches
         self.state = State.AWAY
         self.total_in_wh = 0.0
         self.total_out_wh = 0.0
@@ -508,5 +509,7 @@ class Car:
                 "stop_reason": self.stop_reason,
                 "result": self.result,
                 "faults": sorted(self.faults),
+                **({"k_opened_ns": self.k_opened_ns} if self.options.is_chademo else {}),
+                **({"last_frame_ns": self.last_frame_ns} if self.options.is_chademo else {}),
             },
         )
