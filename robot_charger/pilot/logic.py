@@ -152,7 +152,7 @@ class PilotLogic:
         self.diode_margin_v = diode_margin_v
         self.state = State.UNKNOWN
         self.since_ns = 0
-        self._text = ""
+        self._text = "this connector has no control pilot" if connector == proximity.PILOTLESS else ""
         self._differs_since_ns: int | None = None
         self._code = Code.NONE
         self._generator_since_ns: int | None = None
@@ -208,7 +208,7 @@ class PilotLogic:
 
     def _judge(self, levels: Levels, output: Output) -> _Verdict:
         if self.connector == proximity.PILOTLESS:
-            return _Verdict(State.UNKNOWN, text="this connector has no control pilot")
+            return _Verdict(State.UNKNOWN)
         if output.mode is Mode.OFF:
             return _Verdict(State.E, text="generator off")
         if output.mode is Mode.F:
