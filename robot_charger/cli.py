@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -22,7 +23,28 @@ FAULTS = (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+# Commands that live elsewhere: loaded when called, so that --help and the others start at once.
+ELSEWHERE = {
+    "exi": "robot_charger.v2g.exi.cli:exi",
+    "pki": "robot_charger.v2g.pki:command",
+    **{name: f"robot_charger.operator.commands:{name}" for name in ("doctor",)},
+}
+
+
+class Commands(click.Group):
+    """A group that also knows the commands of ELSEWHERE."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted({*super().list_commands(context), *ELSEWHERE})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in ELSEWHERE:
+            return super().get_command(context, name)
+        module, attribute = ELSEWHERE[name].split(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="robot-charger")
 def main() -> None:
     """A DC fast-charging station whose robot plugs the vehicle in."""
@@ -75,6 +97,23 @@ def demo(
     )
     options = desk.DemoOptions(simulation, sessions=sessions, fault=fault or "", json=json_file, logs=logs)
     sys.exit(desk.run(options))
+
+
+@main.command()
+@click.option("--evses", default="1", show_default=True, help="Numbers of the EVSEs, comma-separated.")
+@click.option("--config", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Parameter files.")
+@click.option(
+    "--logs", type=click.Path(file_okay=False, path_type=Path), default=Path("/tmp/robot-charger"), show_default=True
+)
+def up(evses: str, config: Path | None, logs: Path) -> None:
+    """The nodes of a real station on this computer, without ros2 launch. Ctrl-C ends them, power first."""
+    from robot_charger.desk import up as desk
+
+    try:
+        numbers = [int(n) for n in evses.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{evses!r} is no list of numbers like 1,2", param_hint="--evses") from None
+    sys.exit(desk.run(numbers, config, logs))
 
 
 if __name__ == "__main__":

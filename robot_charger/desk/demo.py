@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -14,8 +13,10 @@ from typing import Any
 
 from rich.console import Console
 
+from robot_charger.desk.interrupts import Interrupts
 from robot_charger.desk.rehearsal import FAULTS, Rehearsal
-from robot_charger.desk.simulation import Simulation, StationFailed
+from robot_charger.desk.running import StationFailed
+from robot_charger.desk.simulation import Simulation
 from robot_charger.desk.view import View, summary
 from robot_charger.sim.csms.books import books
 from robot_charger.station import DeskOptions
@@ -35,18 +36,6 @@ class DemoOptions:
     logs: Path | None = None
 
 
-class Interrupts:
-    """Counts Ctrl-C (and SIGTERM); the demo ends at the first, in a hurry at the second."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._handle)
-
-    def _handle(self, number: int, frame: Any) -> None:
-        self.count += 1
-
-
 def run(options: DemoOptions, console: Console | None = None) -> int:
     """Run the demo; its exit status."""
     console = console or Console()
@@ -54,7 +43,7 @@ def run(options: DemoOptions, console: Console | None = None) -> int:
         raise RuntimeError("the demo handles signals: run it in the main thread")
     interrupts = Interrupts()
     simulation = Simulation(options.simulation, options.logs)
-    simulation.hurry = lambda: interrupts.count > 1
+    simulation.hurry = interrupts.hurry
     try:
         with simulation:
             return _sessions(options, simulation, interrupts, console)

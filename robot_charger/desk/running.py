@@ -1,0 +1,115 @@
+"""A running station: its nodes as processes of this machine, watched by an observer, ended in order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import yaml
+from typing_extensions import Self
+
+from robot_charger.desk.observer import Observer
+from robot_charger.desk.processes import Child, Processes
+from robot_charger.station import NodeSpec
+
+SETTLE_S = 3.0  # from the wish to end to zero current and open contactors
+
+
+class StationFailed(RuntimeError):
+    """A process of the station ended by itself. ``bad_usage`` when it refused its parameters."""
+
+    def __init__(self, text: str, bad_usage: bool = False) -> None:
+        super().__init__(text)
+        self.bad_usage = bad_usage
+
+
+class RunningStation:
+    """The nodes of a station, started here.
+
+    ``with RunningStation(...)`` starts them and, whatever happens, ends them in order: supervisors (which withdraw
+    every permit), power once the output is safe, then the others. ``hurry()`` true shortens the waiting; the zero
+    is never skipped, for power's last act is zero set-points and open contactors.
+    """
+
+    def __init__(self, evses: Sequence[int], directory: Path, respawn: bool = False) -> None:
+        self.evses = list(evses)
+        self.directory = directory
+        self.hurry: Callable[[], bool] = lambda: False
+        self.started_at = time.monotonic()
+        self.environment: dict[str, str] = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self.processes = Processes(directory, self.environment, respawn)
+        self.stack = contextlib.ExitStack()  # closed last
+        self.observer: Observer | None = None
+
+    def specs(self) -> list[NodeSpec]:
+        """The nodes to start."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Whatever has to be there before the nodes."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+            os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+            self.prepare()
+            for spec in self.specs():
+                self.processes.start(spec.name, spec.command(self._override_file(spec)))
+            self.observer = Observer(self.evses)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _override_file(self, spec: NodeSpec) -> Path:
+        path = self.directory / f"{spec.name.strip('/').replace('/', '_')}.yaml"
+        path.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(spec.overrides)}}))
+        return path
+
+    def tick(self) -> None:
+        """Raise StationFailed when a process died and is not started again."""
+        for child in self.processes.dead():
+            if child.ended:
+                raise StationFailed(*_death(child))
+
+    def close(self) -> None:
+        try:
+            self._end()
+        finally:
+            if self.observer:
+                self.observer.close()
+            self.stack.close()
+
+    def _end(self) -> None:
+        names = list(self.processes.children)
+        supervisors = [n for n in names if n.endswith("/supervisor")]
+        simulators = [n for n in names if n.startswith("sim_")]
+        others = [n for n in names if n not in supervisors and n not in simulators and n != "/power"]
+        patience_s = 1.0 if self.hurry() else 3.0
+        self.processes.end(supervisors, patience_s=2.0)
+        deadline = time.monotonic() + SETTLE_S
+        power = self.processes.children.get("/power")
+        while self.observer and power and power.process.poll() is None and not self.observer.output_is_safe():
+            if time.monotonic() > deadline or self.hurry():
+                break
+            time.sleep(0.02)
+        self.processes.end(["/power"], patience_s=4.0)
+        self.processes.end(others, patience_s)
+        self.processes.end(simulators, patience_s)
+
+
+def _death(child: Child) -> tuple[str, bool]:
+    words = child.last_words()
+    if child.process.returncode == 2:
+        return words, True
+    return f"{child.name} ended with status {child.process.returncode}: {words}", False
