@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot_charger.common.faults import Code
@@ -71,6 +71,14 @@ def test_leaving_c_is_seen_within_the_filter_of_10_ms(after: float | None) -> No
     bench.load(50, C)
     assert bench.load(8, after) is State.C
     assert bench.load(6, after) is not State.C
+
+
+def test_every_half_of_a_bcb_toggle_is_seen() -> None:
+    bench = Bench()
+    bench.load(50, B)
+    seen = [bench.load(200, ohm).name for ohm in (C, B, C, B)]  # ISO 15118-3 table 3: 200 to 400 ms each
+    assert seen == ["C", "B", "C", "B"]
+    assert bench.now - bench.logic.reading.since_ns >= 170 * MS
 
 
 def test_one_disturbed_sample_in_c_changes_nothing() -> None:
@@ -147,6 +155,7 @@ def test_a_dead_board_is_a_fault_and_heals() -> None:
     assert bench.load(60, C) is State.C
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.floats(-15, 15), st.floats(-15, 15), st.sampled_from([STEADY, PWM5, Output(Mode.F)])),

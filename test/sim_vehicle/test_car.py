@@ -177,6 +177,22 @@ def test_a_car_that_discharges_gives_back_in_the_second_half() -> None:
     assert truth["energy_in_wh"] > truth["energy_out_wh"]
 
 
+def test_an_acdp_vehicle_talks_before_and_after_the_contact() -> None:
+    desk = Desk(protocol="acdp", charge_seconds=2.0)
+    desk.say(arrive=1)
+    desk.run(0.2)
+    assert not desk.evccs
+    desk.run(1.5)
+    assert desk.evccs[0].started
+    assert not desk.car.connected
+    desk.say(mated=True, pilot_mode="pwm", pilot_duty=0.05)
+    desk.run(1.0)
+    assert desk.car.state is State.CHARGING
+    desk.say(mated=False)
+    desk.run(0.1)
+    assert not desk.evccs[0].stopped, "the link outlives the contact"
+
+
 def test_vehicle_gone_breaks_everything_at_once_in_the_middle() -> None:
     desk = Desk(charge_seconds=10.0)
     desk.car.faults = {"vehicle-gone"}

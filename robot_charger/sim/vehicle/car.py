@@ -90,6 +90,11 @@ class CarOptions:
         return self.protocol.startswith("chademo")
 
     @property
+    def talks_before_contact(self) -> bool:
+        """ACDP: the conversation runs over a link that exists without the plug."""
+        return self.protocol.startswith("acdp")
+
+    @property
     def bidirectional(self) -> bool:
         return self.protocol in ("iso15118-20-bpt", "chademo-v2x", "acdp-bpt")
 
@@ -144,10 +149,11 @@ class _Visit:
 class Car:
     """The car and, at once, the surface that the protocol side (``Session``) uses from its own thread.
 
-    Read: ``connected``, ``pilot_duty`` (0 to 1; 0.05 = digital, 0 = no oscillator), ``inlet_voltage_v``,
-    ``inlet_current_a`` (positive charges), ``battery_voltage_v``, ``soc``, ``target_soc``, ``max_voltage_v``,
-    ``min_voltage_v``, ``max_current_a``, ``max_power_w``, ``max_discharge_current_a`` (0 = cannot),
-    ``capacity_wh``, ``requested_current_a`` (negative when discharging), ``contactor``, ``locked``, ``faults``.
+    Read: ``connected``, ``parked`` (stands still), ``pilot_duty`` (0 to 1; 0.05 = digital, 0 = no oscillator),
+    ``inlet_voltage_v``, ``inlet_current_a`` (positive charges), ``battery_voltage_v``, ``soc``, ``target_soc``,
+    ``max_voltage_v``, ``min_voltage_v``, ``max_current_a``, ``max_power_w``, ``max_discharge_current_a`` (0 =
+    cannot), ``capacity_wh``, ``requested_current_a`` (negative when discharging), ``contactor``, ``locked``,
+    ``faults``.
     Do: ``set_ready(on)`` (switch S2: pilot C or B), ``lock()``, ``unlock()``, ``close_contactor()`` (closes as
     soon as inlet and battery differ by less than 20 V), ``open_contactor()`` (opens below 5 A, at the latest after
     2 s), ``announce(...)`` what the station offers, ``wants_to_stop()``.
@@ -184,6 +190,14 @@ class Car:
         self._pulse_seen = False
 
     # What a session reads.
+    @property
+    def parked(self) -> bool:
+        """Stands still in the bay."""
+        visit = self._visit
+        if visit is None or self.state in (State.AWAY, State.ARRIVING, State.LEAVING):
+            return False
+        return self._now_s - visit.since_s > visit.moves_for_s + visit.settles_for_s
+
     @property
     def soc(self) -> float:
         return self.battery.soc
@@ -342,7 +356,8 @@ class Car:
             self._pulse_seen = False
         elif self.connected and not connected:
             self.connected = False
-            self._drop_session()
+            if not self.options.talks_before_contact or (visit and visit.gone):
+                self._drop_session()
             self._ready = self._contactor_wanted = False
             self.contactor = self.contactor and "contactor-weld" in self.faults
             self._lock_wanted = False
@@ -373,7 +388,8 @@ class Car:
 
     def _run_session(self, inputs: Inputs) -> None:
         visit = self._visit
-        if visit is None or not self.connected:
+        early = self.options.talks_before_contact and self.parked
+        if visit is None or not (self.connected or early):
             return
         if inputs.pilot_mode in ("off", "f"):
             self._pulse_seen = True
@@ -387,7 +403,8 @@ class Car:
                 self._session = self._new_session(self)
                 self._session.start()
             return
-        if self.state is State.CONNECTED and (self.pilot_duty > 0.0 or self.options.is_chademo):
+        talking = self.pilot_duty > 0.0 or self.options.is_chademo or self.options.talks_before_contact
+        if self.state is State.CONNECTED and talking:
             self.state = State.SESSION
             if inputs.station_lock is None and not self.options.is_chademo:
                 self.lock()
@@ -402,7 +419,7 @@ class Car:
             self._ready = False
             self.open_contactor()
             self.unlock()
-            self.state = State.ENDED if visit.completed else State.CONNECTED
+            self.state = State.ENDED if visit.completed else State.CONNECTED if self.connected else State.PARKED
 
     def _move_lock(self, inputs: Inputs) -> None:
         stuck = "stuck-lock" in self.faults and self.locked
@@ -468,9 +485,6 @@ class Car:
     def _outputs(self) -> Outputs:
         visit, on_pilot = self._visit, self.connected and not self.options.is_chademo
         standing = self.state not in (State.AWAY, State.ARRIVING, State.LEAVING)
-        still = standing and visit is not None
-        if still and visit and self.state is State.PARKED:
-            still = self._now_s - visit.since_s > visit.moves_for_s + visit.settles_for_s
         return Outputs(
             pilot={
                 "cp_ohm": (CP_C_OHM if self._ready else CP_B_OHM) if on_pilot else None,
@@ -485,7 +499,7 @@ class Car:
             },
             safety={
                 "occupied": self.state is not State.AWAY,
-                "immobilised": still,
+                "immobilised": self.parked,
                 "insulation_ohm": self._insulation() if self.connected else None,
             },
             arm={"present": standing, "locked": self.locked},
