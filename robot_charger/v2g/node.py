@@ -1,6 +1,7 @@
 """The v2g node: SLAC (ISO 15118-3) and SECC (DIN 70121, ISO 15118-2 and -20) of one EVSE.
 
-Publishes (in /evseN): vehicle/target (20 Hz and on change), vehicle/link (10 Hz and on change), v2g/record.
+Publishes (in /evseN): vehicle/target (20 Hz and on change), vehicle/link (10 Hz and on change), v2g/record
+(std_msgs/String: one decoded V2G message as JSON, when the parameter record is on).
 Subscribes (in /evseN): session/state, power/state, power/limits, power/permit, power/meter, pilot/state,
 backend/limit. Parameters: :class:`robot_charger.v2g.parameters.V2gParameters`.
 
@@ -17,16 +18,19 @@ from robot_charger.v2g import desk_link
 
 desk_link.join()  # before an import starts a thread (numpy does)
 
+from std_msgs.msg import String  # noqa: E402
+
 from robot_charger import msg  # noqa: E402
 from robot_charger.common.clock import Ticker, now_ns  # noqa: E402
 from robot_charger.common.faults import FaultReport  # noqa: E402
 from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run  # noqa: E402
 from robot_charger.common.plc_link import LinkError, PlcLink  # noqa: E402
-from robot_charger.common.topics import fill  # noqa: E402
+from robot_charger.common.topics import EVENTS, fill  # noqa: E402
 from robot_charger.common.wires import RUN_DIRECTORY, run_directory  # noqa: E402
 from robot_charger.v2g import codec, pki  # noqa: E402
 from robot_charger.v2g.bridge import Bridge, LinkPhase, Vehicle  # noqa: E402
 from robot_charger.v2g.parameters import V2gParameters  # noqa: E402
+from robot_charger.v2g.record import Recorder  # noqa: E402
 from robot_charger.v2g.worker import Worker  # noqa: E402
 
 TARGET_PERIOD_S = 0.05
@@ -43,6 +47,8 @@ class V2gNode(StationNode):
         self._lock = threading.Lock()
         self._targets = self.publisher("vehicle/target", self.evse)
         self._links = self.publisher("vehicle/link", self.evse)
+        self._records = self.create_publisher(String, "v2g/record", EVENTS)
+        self._recorder = Recorder()
         self.subscribe("session/state", self._on_session, self.evse)
         self.subscribe("power/state", self._on_supply, self.evse)
         self.subscribe("power/limits", self._on_limits, self.evse)
@@ -61,7 +67,9 @@ class V2gNode(StationNode):
             return
         contexts = self._tls_contexts()
         codec.prepare(self.parameters.tls__directory)
-        self._worker = Worker(str(self.evse), link, self.parameters, self.bridge, self._on_report, contexts=contexts)
+        self._recorder = Recorder(self.parameters.privacy__record_identity)
+        record = self._recorder.put if self.parameters.record == "on" else lambda direction, name, message: None
+        self._worker = Worker(str(self.evse), link, self.parameters, self.bridge, self._on_report, record, contexts)
         try:
             self._worker.start()
         except LinkError as error:
@@ -89,6 +97,7 @@ class V2gNode(StationNode):
         if self._thread:
             self._thread.join(timeout=1.0)
             self._thread = None
+            self._publish_record()
         self.bridge.on_target = self.bridge.on_link = lambda vehicle: None
 
     def make_safe(self) -> None:
@@ -151,6 +160,18 @@ class V2gNode(StationNode):
             self._publish_target(self.bridge.vehicle)
             if count % 2 == 0:
                 self._publish_link(self.bridge.vehicle)
+                self._publish_record()
+
+    def _publish_record(self) -> None:
+        lines = list(self._recorder.lines())
+        for line in lines:
+            self._records.publish(String(data=line))
+        if lines and self.parameters.record_file:
+            try:
+                with open(self.parameters.record_file, "a") as file:
+                    file.write("\n".join(lines) + "\n")
+            except OSError as error:
+                self.get_logger().error(f"record_file: {error}", throttle_duration_sec=10.0)
 
     def _publish_target(self, vehicle: Vehicle) -> None:
         with self._lock:

@@ -52,6 +52,13 @@ class V2gParameters:
     tls__directory: str = parameter("", "directory of the station's certificates, empty = no TLS")
     pnc: bool = parameter(False, "offer Plug and Charge where TLS is spoken")
     bidirectional: bool = parameter(True, "offer DC_BPT where the supply can export")
+    record: str = parameter(
+        "off", "publish every V2G message decoded on v2g/record, and write it to record_file", choices=("off", "on")
+    )
+    record_file: str = parameter("", "file that the record is appended to, one JSON object a line; empty = none")
+    privacy__record_identity: bool = parameter(
+        False, "leave what identifies a person in the record (EVCCID, eMAID, certificates)", unsafe=True
+    )
     privacy__publish_identity: bool = parameter(
         False, "publish the vehicle's EVCCID on vehicle/link (Autocharge needs it)", unsafe=True
     )

@@ -124,7 +124,9 @@ def test_a_session_through_the_topics(sim_directory: Path) -> None:
     need_namespaces()
     environment = {**os.environ, "ROBOT_CHARGER_SIM": str(sim_directory)}
     with plc(sim_directory):
+        record = sim_directory / "record.jsonl"
         parameters = ["-p", "tls.required:=false", "-p", "slac.settle_s:=0.0"]
+        parameters += ["-p", "record:='on'", "-p", f"record_file:={record}"]
         command = [sys.executable, "-m", "robot_charger.v2g.node", "--ros-args", "-r", "__ns:=/evse1", *parameters]
         node = subprocess.Popen(command, env=environment)
         fake = Fake(sim_directory)
@@ -166,6 +168,9 @@ def test_a_session_through_the_topics(sim_directory: Path) -> None:
             node.terminate()
             assert node.wait(10) == 0
             fake.close()
+        names = [json.loads(line)["name"] for line in record.read_text().splitlines()]
+        assert names.count("SessionStopRes") == 2
+        assert "CurrentDemandRes" in names
 
 
 @pytest.mark.integration

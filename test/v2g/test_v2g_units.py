@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import json
 import math
 
 import pytest
@@ -109,3 +110,28 @@ def test_changes_that_matter_are_told_at_once() -> None:
     assert [t.current_a for t in targets] == [5.0] and not links
     both.say(phase=bridge.LinkPhase.CHARGING)
     assert len(targets) == 1 and [link.phase for link in links] == [7]
+
+
+def test_the_record_hides_who_it_is() -> None:
+    from robot_charger.v2g import codec
+
+    codec.prepare()
+    from iso15118.shared.messages.iso15118_2.body import Body, SessionSetupReq
+    from iso15118.shared.messages.iso15118_2.header import MessageHeader
+    from iso15118.shared.messages.iso15118_2.msgdef import V2GMessage
+
+    from robot_charger.v2g.record import HIDDEN, Recorder
+    from robot_charger.v2g.samples import current_demand
+
+    body = Body(SessionSetupReq=SessionSetupReq(evcc_id="AABBCCDDEEFF"))
+    setup = V2GMessage(header=MessageHeader(session_id="00"), body=body)
+    for identity in (False, True):
+        recorder = Recorder(identity)
+        recorder.put("in", "SessionSetupReq", setup)
+        recorder.put("out", "CurrentDemandRes", current_demand()[1])
+        first, second = (json.loads(line) for line in recorder.lines())
+        evcc_id = first["fields"]["Body"]["SessionSetupReq"]["EVCCID"]
+        assert evcc_id == ("AABBCCDDEEFF" if identity else HIDDEN)
+        voltage = second["fields"]["Body"]["CurrentDemandRes"]["EVSEPresentVoltage"]
+        assert (voltage["Value"], voltage["Multiplier"]) == (4000, -1)
+        assert not list(recorder.lines())
