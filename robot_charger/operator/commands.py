@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -61,4 +62,92 @@ def doctor(
     sys.exit(0 if checks.fit(findings) else 1)
 
 
-commands = [doctor]
+@click.command()
+@click.option("--directory", type=DIRECTORY, default="recordings", show_default=True, help="Where the files go.")
+@click.option("--evses", type=click.IntRange(1, 20), default=1, show_default=True, help="How many EVSEs there are.")
+@click.option("--can", multiple=True, help="CAN bus to record, e.g. socketcan:can0; more than one possible.")
+@click.option("--ocpp-journal", type=FILE, help="Journal of the desk's CSMS (csms.sqlite).")
+@click.option("--continuous", is_flag=True, help="One recording of everything, not one per session.")
+@click.option("--personal", is_flag=True, help="Keep vehicle identities and tokens, which are masked otherwise.")
+@click.option("--split-mb", type=click.IntRange(1), default=512, show_default=True, help="Begin a new part then.")
+@click.option("--limit-mb", type=click.IntRange(1), default=10_240, show_default=True, help="Oldest go beyond that.")
+@click.option("--keep-free-mb", type=click.IntRange(0), default=300, show_default=True, help="Of the disk.")
+def record(
+    directory: Path,
+    evses: int,
+    can: tuple[str, ...],
+    ocpp_journal: Path | None,
+    continuous: bool,
+    personal: bool,
+    split_mb: int,
+    limit_mb: int,
+    keep_free_mb: int,
+) -> None:
+    """Record the sessions of a running station, one MCAP file each, until Ctrl-C.
+
+    Exit status: 0, or 2 for bad usage. A full disk ends the file, never the recorder; /diagnostics tells.
+    """
+    _environment()
+    from robot_charger.operator.recorder import MB, Options, run
+    from robot_charger.operator.recording import Limits
+
+    limits = Limits(split_mb * MB, limit_mb * MB, keep_free_mb * MB)
+    run(Options(directory, tuple(range(1, evses + 1)), can, ocpp_journal, personal, continuous, limits))
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--output", type=FILE, help="The page [default: FILE with the ending .html].")
+@click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A second session.")
+@click.option("--evse", type=click.IntRange(0), default=0, help="Which one [default: the first in the file].")
+@click.option("--png", type=FILE, help="Also a picture of the page, by chromium.")
+def report(file: Path, output: Path | None, against: Path | None, evse: int, png: Path | None) -> None:
+    """Show a recording as one HTML page that stands alone.
+
+    Exit status: 0, or 1 with one line when the file cannot be used.
+    """
+    from robot_charger.operator import report as reports
+    from robot_charger.operator.reading import RecordingError
+
+    output = output or file.with_suffix(".html")
+    try:
+        stories = reports.report([file, *([against] if against else [])], output, evse)
+        for story in stories:
+            broken = f" ({story.summary.truncated})" if story.summary.truncated else ""
+            click.echo(f"{story.path}: {story.summary.messages} messages, {story.verdict}{broken}")
+        click.echo(output)
+        if png:
+            reports.picture(output, png)
+            click.echo(png)
+    except (RecordingError, OSError) as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+
+
+@click.command()
+@click.option("--evse", "evses", type=click.IntRange(1), multiple=True, help="Which ones [default: all heard].")
+@click.option("--token", default="", help="Id token that the key a authorises with.")
+@click.option("--remote", is_flag=True, help="Also look for stations on the network, not only on this computer.")
+def watch(evses: tuple[int, ...], token: str, remote: bool) -> None:
+    """Show a running station live; keys authorise, stop and reset.
+
+    Exit status: 0, or 1 with one line when no station is heard.
+    """
+    _environment(remote)
+    from robot_charger.operator import watch as watching
+
+    try:
+        watching.watch(list(evses) or watching.find_evses(), token)
+    except watching.WatchError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+
+
+def _environment(remote: bool = False) -> None:
+    """The same DDS settings as the station's own processes, unless something else is set."""
+    if not remote:
+        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+
+
+commands = [doctor, record, report, watch]
