@@ -261,6 +261,8 @@ class Station:
             minutes = self.vehicle.get(frames.VEHICLE_V2X_TIME, "discharge_min")
             time_frame = {"sequence": 2, "remaining_min": minutes}
             result.append((frames.STATION_V2X_TIME, frames.encode(frames.STATION_V2X_TIME, time_frame)))
+        if self.settings.maker:
+            result.append((frames.STATION_MAKER, frames.encode(frames.STATION_MAKER, {"maker": self.settings.maker})))
         self.sent += len(result)
         return result
 
@@ -433,7 +435,7 @@ class Station:
         v = self.vehicle
         if v.complete:
             self._speaking = True
-            self._available_v = int(i.allowed.max_voltage_v)
+            self._available_v = int(min(i.allowed.max_voltage_v, self.settings.max_voltage_v))
             self._to(Phase.HANDSHAKE, i.now_ns, "limits exchanged: waiting for permission")
         elif self._lasts("early k", i.wires.k and not v.values, i.now_ns, limit("k_before_can")):
             self._fail(Code.CHADEMO_WIRES, "switch k is closed before the vehicle has spoken", i.now_ns)

@@ -47,6 +47,7 @@ from robot_charger.common.process import realtime
 from robot_charger.common.topics import fill
 
 CYCLE_S = 0.01
+IDLE_CYCLE_S = 0.05
 TARGET_NS = 50 * MILLISECOND
 LINK_NS = 100 * MILLISECOND
 ALIVE_NS = 300 * MILLISECOND
@@ -71,6 +72,7 @@ class ChademoParameters:
     dynamic_control: bool = parameter(True, "offer dynamic control (0x118)")
     high_current: bool = parameter(False, "offer the extended request of 0x110 (unverified source)")
     max_current_a: float = parameter(125.0, "rating of cable and connector", unit="A", low=1.0, high=400.0)
+    max_voltage_v: float = parameter(500.0, "rating of cable and connector", unit="V", low=50.0, high=1000.0)
     min_voltage_v: float = parameter(50.0, "lowest battery voltage served", unit="V", low=10.0, high=1000.0)
     can_loss_s: float = parameter(1.0, "silence of 0x102 that ends the charge", unit="s", low=0.3, high=2.0)
     request_slew_a_per_s: float = parameter(
@@ -79,7 +81,7 @@ class ChademoParameters:
     locked_flag_before_test: bool = parameter(True, "109.5.2 is set before the insulation test, not after it")
     stop_on_excess_request: bool = parameter(False, "a request above 108.3 ends the charge instead of being cut")
     capacity_unit_kwh: float = parameter(0.1, "step of 0x101 bytes 5-6", unit="kWh", low=0.1, high=0.11)
-    maker: int = parameter(0, "automaker code of the station in 0x708, 0 = not sent", low=0, high=255)
+    maker: int = parameter(0, "maker code of the station in 0x708, 0 = not sent", low=0, high=255)
     privacy__publish_identity: bool = parameter(False, "tell the automaker code in vehicle/link", unsafe=True)
 
     def wiring(self) -> Wiring:
@@ -98,6 +100,8 @@ class ChademoParameters:
             capacity_unit_kwh=self.capacity_unit_kwh,
             max_current_a=self.max_current_a,
             min_voltage_v=self.min_voltage_v,
+            max_voltage_v=self.max_voltage_v,
+            maker=self.maker,
         )
 
 
@@ -226,7 +230,8 @@ class ChademoNode(StationNode):
             for fault in self._station.faults:
                 self.report(fault, session_id=self._station.session_id)
             told, target_ns, link_ns = self._tell(inputs, told, target_ns, link_ns)
-            cycle_s = max(cycle_s + CYCLE_S, time.monotonic())
+            idle = self._station.phase is Phase.IDLE and not inputs.session.active
+            cycle_s = max(cycle_s + (IDLE_CYCLE_S if idle else CYCLE_S), time.monotonic())
 
     def _read(self, bus: can.BusABC, until_s: float) -> list[tuple[int, bytes, int]]:
         """Frames that arrive until the end of the cycle."""

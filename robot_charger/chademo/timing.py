@@ -57,5 +57,5 @@ class Settings:
     capacity_unit_kwh: float = 0.1
     max_current_a: float = 125.0  # rating of cable and connector
     min_voltage_v: float = 50.0
-    max_voltage_v: float = 500.0
+    max_voltage_v: float = 500.0  # the same
     maker: int = 0

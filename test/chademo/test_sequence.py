@@ -182,6 +182,14 @@ def test_available_voltage_never_changes_after_the_first_frame() -> None:
     assert [value for _, value in desk.seen(LIMITS, "available_v")] == [500]
 
 
+def test_a_connector_is_never_offered_above_its_rating_and_a_maker_code_is_sent() -> None:
+    desk = Desk(settings=Settings(max_voltage_v=450.0, maker=7))
+    desk.start()
+    desk.until(Phase.CHARGE)
+    assert desk.seen(LIMITS, "available_v") == [(pytest.approx(0.1, abs=0.1), 450)]
+    assert desk.seen(0x708, "maker")[-1][1] == 7
+
+
 def test_a_fallen_supply_is_told_first_where_control_is_dynamic() -> None:
     desk = Desk(protocol=2, charge_seconds=10.0)
     desk.start()
