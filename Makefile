@@ -72,6 +72,10 @@ tools:
 	@if command -v apt-get >/dev/null && (cd .tools/deb && apt-get --quiet=2 download plc-utils-extra); then \
 	  dpkg -x .tools/deb/plc-utils-extra_*.deb .tools; echo "tools: unpacked into .tools"; \
 	else echo "tools: SKIPPED, plc-utils-extra cannot be downloaded here (needs apt and its package lists)" >&2; fi
+	@echo "tools: ocpp-rpc, a strict OCPP server, from npm"
+	@if command -v npm >/dev/null && npm install --silent --prefix .tools --no-audit --no-fund ocpp-rpc@2.2.1 >/dev/null; then \
+	  echo "tools: ocpp-rpc is in .tools"; \
+	else echo "tools: SKIPPED, ocpp-rpc cannot be installed here (needs npm)" >&2; fi
 
 clean:
 	@echo "clean: .venv .tools build and caches"

@@ -550,6 +550,8 @@ class Client:
             text = answer.to_json()
         except OCPPError as error:
             text = message.create_call_error(error).to_json()
+        except ValueError as error:  # a time that is none, a number out of range
+            text = message.create_call_error(FormatViolationError(description=str(error)[:255])).to_json()
         except Exception:
             log.exception("cannot answer %s", message.action)
             text = message.create_call_error(InternalError(description="see the station's log")).to_json()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from enum import IntEnum
@@ -71,9 +72,16 @@ def iso(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+_FRACTION = re.compile(r"\.(\d+)")
+
+
 def parse_time(text: str) -> datetime:
     """A moment from RFC 3339; without a zone it is UTC. Raises ValueError."""
-    moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace("z", "+00:00"))
+    plain = text.strip().upper().replace("Z", "+00:00")
+    plain = _FRACTION.sub(lambda m: "." + m[1][:6].ljust(6, "0"), plain, count=1)  # Python 3.10 takes 3 or 6 digits
+    moment = datetime.fromisoformat(plain)
+    if moment.year < 1900 or moment.year > 9000:  # no room for a time zone or a duration
+        raise ValueError(f"the year of {text} cannot be meant")
     return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 

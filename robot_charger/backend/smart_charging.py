@@ -8,6 +8,7 @@ transaction a TxProfile replaces the TxDefaultProfile.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -17,6 +18,7 @@ STATION_MAX = "ChargingStationMaxProfile"
 EXTERNAL = "ChargingStationExternalConstraints"
 TX_DEFAULT, TX = "TxDefaultProfile", "TxProfile"
 PRIORITY, LOCAL_GENERATION = "PriorityCharging", "LocalGeneration"  # 2.1
+MAX_DURATION_S = 7 * 86_400  # of a composite schedule
 NOMINAL_V = 400.0  # turns amperes into watts where the supply has not told its ratings
 
 
@@ -56,6 +58,7 @@ class SmartCharging:
             profile = {**profile, "transactionId": open_transaction}
         if profile["chargingProfileKind"] == "Recurring" and "recurrencyKind" not in profile:
             raise ProfileError("InvalidProfile", "a recurring profile needs recurrencyKind")
+        self._check_values(profile)
         for schedule in profile["chargingSchedule"]:
             periods = schedule.get("chargingSchedulePeriod") or []
             starts = [p["startPeriod"] for p in periods]
@@ -65,6 +68,30 @@ class SmartCharging:
                 raise ProfileError("InvalidSchedule", "an absolute schedule needs startSchedule")
         rest = [p for p in self.profiles if not self._replaced(p, evse, profile)]
         self._store(rest + [{**profile, "evseId": evse}])
+
+    @staticmethod
+    def _check_values(profile: Payload) -> None:
+        """Times that are times, numbers that are numbers; what is kept is read ten times a second."""
+        purpose = profile["chargingProfilePurpose"]
+        if purpose not in (STATION_MAX, TX_DEFAULT, TX, PRIORITY):
+            raise ProfileError("UnsupportedPurpose", f"{purpose} is not done")
+        schedules = profile["chargingSchedule"]
+        times = [profile.get("validFrom"), profile.get("validTo"), *(s.get("startSchedule") for s in schedules)]
+        try:
+            for text in times:
+                if text is not None:
+                    parse_time(text)
+        except ValueError as error:
+            raise ProfileError("InvalidProfile", str(error)) from error
+        for schedule in schedules:
+            if not 0 <= schedule.get("duration", 1) < 1e9:
+                raise ProfileError("InvalidSchedule", "duration")
+            for period in schedule.get("chargingSchedulePeriod") or []:
+                numbers = [v for v in period.values() if isinstance(v, int | float)]
+                if not all(math.isfinite(v) and abs(v) < 1e9 for v in numbers):
+                    raise ProfileError("InvalidSchedule", "a number that is none")
+                if period.get("limit", 0) < 0 or period.get("dischargeLimit", 0) > 0:
+                    raise ProfileError("InvalidSchedule", "the sign of a limit")
 
     @staticmethod
     def _replaced(old: Payload, evse: int, new: Payload) -> bool:
@@ -94,6 +121,10 @@ class SmartCharging:
 
     def update_dynamic(self, id: int, update: Payload) -> bool:
         """2.1: new values for the running period of a dynamic profile. False when there is none."""
+        if not all(math.isfinite(v) and abs(v) < 1e9 for v in update.values() if isinstance(v, int | float)):
+            return False
+        if update.get("limit", 0) < 0 or update.get("dischargeLimit", 0) > 0:
+            return False
         for number, profile in enumerate(self.profiles):
             if profile["id"] == id and profile["chargingProfileKind"] == "Dynamic":
                 schedule = profile["chargingSchedule"][0]

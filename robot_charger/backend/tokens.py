@@ -37,7 +37,7 @@ class Tokens:
         if not self._settings["cache_enabled"] or token.type in ("NoAuthorization", "KeyCode"):
             return
         life = self._settings["cache_life_s"]
-        expires = info.expires or (iso(now.wall + timedelta(seconds=life)) if life else "")
+        expires = self._time(info.expires) or (iso(now.wall + timedelta(seconds=life)) if life else "")
         entry = {"status": info.status, "group": info.group_id, "expires": expires, "evses": list(info.evses)}
         if self._cache.get(token.key) == entry:
             return
@@ -46,6 +46,14 @@ class Tokens:
         while len(self._cache) > CACHE_ENTRIES:
             self._cache.pop(next(iter(self._cache)))
         self._keep("cache", self._cache)
+
+    @staticmethod
+    def _time(text: str) -> str:
+        """An expiry that can be read, else none."""
+        try:
+            return iso(parse_time(text)) if text else ""
+        except ValueError:
+            return ""
 
     def clear_cache(self) -> bool:
         """False when there is no cache."""
@@ -82,7 +90,7 @@ class Tokens:
                 updated.pop(token.key, None)
             else:
                 updated[token.key] = {
-                    "status": info.status, "group": info.group_id, "expires": info.expires,
+                    "status": info.status, "group": info.group_id, "expires": self._time(info.expires),
                     "evses": list(info.evses),
                 }
         if len(updated) > self._settings["list_storage"]:

@@ -16,7 +16,7 @@ from robot_charger.backend.maintenance import Firmware, Maintenance
 from robot_charger.backend.networks import Networks
 from robot_charger.backend.records import Call, Now, Outcome, Payload, Reading, Record, Token, TokenInfo
 from robot_charger.backend.settings import RO, WO
-from robot_charger.backend.smart_charging import STATION_MAX, ProfileError
+from robot_charger.backend.smart_charging import MAX_DURATION_S, STATION_MAX, ProfileError
 from robot_charger.backend.station import Station
 from robot_charger.common.faults import Code
 
@@ -362,7 +362,8 @@ class Version16:
         return {"status": "Accepted" if gone else "Unknown"}
 
     def _composite(self, payload: Payload) -> Payload:
-        evse, unit, duration = payload["connectorId"], payload.get("chargingRateUnit", "W"), payload["duration"]
+        evse, unit = payload["connectorId"], payload.get("chargingRateUnit", "W")
+        duration = max(1, min(payload["duration"], MAX_DURATION_S))
         if evse not in (0, *self.station.evses):
             return {"status": "Rejected"}
         start = self.clock().wall.replace(microsecond=0)

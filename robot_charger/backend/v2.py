@@ -20,7 +20,7 @@ from robot_charger.backend.records import (
     TokenInfo,
 )
 from robot_charger.backend.settings import RO, WO
-from robot_charger.backend.smart_charging import ProfileError
+from robot_charger.backend.smart_charging import MAX_DURATION_S, ProfileError
 from robot_charger.backend.station import Station
 
 CONNECTOR_STATUS = {
@@ -512,15 +512,16 @@ class Version2:
 
     def _composite(self, payload: Payload) -> Payload:
         evse, unit = payload["evseId"], payload.get("chargingRateUnit", "W")
+        duration = max(1, min(payload["duration"], MAX_DURATION_S))
         if evse not in self.station.evses:
             return {"status": "Rejected", "statusInfo": {"reasonCode": "UnknownEvse"}}
         now = self.clock()
         start = now.wall.replace(microsecond=0)
         periods = self.station.smart.composite(
-            evse, self.station.evses[evse].open, start, payload["duration"], unit, self.station.supply.get(evse)
+            evse, self.station.evses[evse].open, start, duration, unit, self.station.supply.get(evse)
         )
         schedule = {
-            "evseId": evse, "duration": payload["duration"], "scheduleStart": Now(0, start).iso,
+            "evseId": evse, "duration": duration, "scheduleStart": Now(0, start).iso,
             "chargingRateUnit": unit, "chargingSchedulePeriod": periods,
         }
         return {"status": "Accepted", "schedule": schedule}
