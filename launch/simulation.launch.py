@@ -20,8 +20,9 @@ ARGUMENTS = {"evses": "1", "protocol": "iso15118-2", "ocpp": "2.0.1", "modules":
 def start(context):
     a = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     options = station.DeskOptions(
-        tuple(int(n) for n in a["evses"].split(",")), a["protocol"], a["ocpp"], a["interface"], int(a["modules"]),
-        float(a["target_soc"]) if a["target_soc"] else None, seed=int(a["seed"]),
+        evses=tuple(int(n) for n in a["evses"].split(",")), protocol=a["protocol"], ocpp=a["ocpp"],
+        interface=a["interface"], modules=int(a["modules"]), seed=int(a["seed"]),
+        target_soc=float(a["target_soc"]) if a["target_soc"] else None,
     )  # fmt: skip
     directory = Path(tempfile.mkdtemp(prefix="rc-"))
     desk = station.Desk(options, directory, int(a["can_port"]), int(a["csms_port"]))

@@ -10,8 +10,8 @@ import click
 
 from robot_charger import __version__
 
-PROTOCOLS = ("iso15118-2",)
-OCPP_VERSIONS = ("2.0.1",)
+PROTOCOLS = ("iso15118-2", "din", "iso15118-20", "iso15118-20-bpt", "chademo", "chademo-v2x")
+OCPP_VERSIONS = ("1.6", "2.0.1", "2.1")
 FAULTS = (
     "vehicle-gone",
     "isolation",
@@ -53,6 +53,8 @@ def main() -> None:
 @main.command()
 @click.option("--protocol", type=click.Choice(PROTOCOLS), default="iso15118-2", show_default=True)
 @click.option("--ocpp", type=click.Choice(OCPP_VERSIONS), default="2.0.1", show_default=True)
+@click.option("--tls", is_flag=True, help="TLS 1.2 for iso15118-2; iso15118-20 always has TLS 1.3, mutual.")
+@click.option("--pnc", is_flag=True, help="Plug and Charge, for iso15118-2 with --tls.")
 @click.option("--interface", default="", help="Network interface for V2G where namespaces are refused.")
 @click.option("--evses", type=click.IntRange(1, 3), default=1, show_default=True, help="Bays.")
 @click.option("--sessions", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Of the whole station.")
@@ -65,6 +67,8 @@ def main() -> None:
 def demo(
     protocol: str,
     ocpp: str,
+    tls: bool,
+    pnc: bool,
     interface: str,
     evses: int,
     sessions: int,
@@ -84,6 +88,12 @@ def demo(
 
     if json_file and not json_file.resolve().parent.is_dir():
         raise click.BadParameter(f"{json_file.parent} is no directory", param_hint="--json")
+    if pnc and not tls:
+        raise click.UsageError("--pnc needs --tls: a contract is only shown over TLS")
+    if tls and protocol in ("din", "chademo", "chademo-v2x"):
+        raise click.UsageError(f"--tls is not for {protocol}: it has no TLS")
+    if pnc and protocol != "iso15118-2":
+        raise click.UsageError(f"--pnc is not for {protocol}: only iso15118-2 has it here")
     if evses > sessions:
         sessions = evses
     simulation = DeskOptions(
@@ -91,6 +101,8 @@ def demo(
         protocol=protocol,
         ocpp=ocpp,
         interface=interface,
+        tls=tls,
+        pnc=pnc,
         modules=modules,
         target_soc=target_soc,
         seed=seed,

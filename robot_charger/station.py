@@ -82,6 +82,9 @@ CSMS_STORE = "csms.sqlite"
 DEMO_TOKEN = "ROBOT-CHARGER-DEMO"  # an id token that the desk's CSMS knows
 CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", "acdp")
 CHADEMO = ("chademo", "chademo-v2x")
+ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", "acdp")  # TLS 1.3, mutual
+BIDIRECTIONAL = ("iso15118-20-bpt", "chademo-v2x")
+DESK_EXPORT_W = 30_000.0  # what the desk's grid connection takes back
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class DeskOptions:
     protocol: str = "iso15118-2"
     ocpp: str = "2.0.1"
     interface: str = ""  # for V2G where namespaces are refused
+    tls: bool = False  # of ISO 15118-2; -20 always has it
+    pnc: bool = False  # Plug and Charge of ISO 15118-2
     modules: int = 46
     target_soc: float | None = None  # per cent; None: after charge_seconds
     charge_seconds: float = 15.0
@@ -113,6 +118,14 @@ class DeskOptions:
     @property
     def chademo(self) -> bool:
         return self.protocol in CHADEMO
+
+    @property
+    def needs_pki(self) -> bool:
+        return self.tls or self.protocol in ALWAYS_TLS
+
+    @property
+    def exports(self) -> bool:
+        return self.protocol in BIDIRECTIONAL
 
 
 @dataclass(frozen=True)
@@ -158,7 +171,16 @@ class Desk:
             arguments += ["--interface", o.interface]
         if o.chademo:
             arguments += ["--can", self.vehicle_bus(n)]
+        if o.needs_pki:
+            arguments += ["--option", "tls=true", "--option", f"pki={self.pki / 'vehicle'}"]
+        if o.pnc:
+            arguments += ["--option", "pnc=true"]
         return tuple(arguments)
+
+    @property
+    def pki(self) -> Path:
+        """Test certificates of this run, made when it starts."""
+        return self.directory / "pki"
 
     def nodes(self) -> list[NodeSpec]:
         """The station's nodes under config/simulation.yaml, with this run's ports and files."""
@@ -171,11 +193,25 @@ class Desk:
                 "store": str(self.directory / "backend.sqlite"),
             },
             "v2g": {"interface": o.interface},
-            "supervisor": {"protocol": "chademo", "connector": "chademo"} if o.chademo else {},
+            "supervisor": {},
+            "chademo": {},
+            "pilot": {},
         }
+        if o.needs_pki:
+            overrides["v2g"] |= {"tls.required": True, "tls.directory": str(self.pki / "station"), "pnc": o.pnc}
+        if o.exports:
+            overrides["power"] |= {"bidirectional": True}
+            overrides["supervisor"] |= {"export.max_power_w": DESK_EXPORT_W}
+        if o.chademo:
+            overrides["supervisor"] |= {"protocol": "chademo", "connector": "chademo"}
+            overrides["v2g"] |= {"link": "none"}
+            overrides["pilot"] |= {"connector": "chademo"}
+            overrides["power"] |= {"ramp.down_a_s": 400.0}  # from k opened to 5 A within 0.5 s
+            overrides["chademo"] |= {"v2x": o.exports}
         for n in o.evses:
             overrides[f"/evse{n}/supervisor"] = {"memory": str(self.directory / f"supervisor{n}.json")}
-            overrides[f"/evse{n}/chademo"] = {"bus": self.vehicle_bus(n)}
+            if o.chademo:
+                overrides[f"/evse{n}/chademo"] = {"bus": self.vehicle_bus(n)}
         for name, values in o.overrides.items():
             overrides.setdefault(name, {}).update(values)
         return nodes(o.evses, overrides=overrides, simulation=True)

@@ -15,6 +15,7 @@ from robot_charger.common.domain import free_domain
 from robot_charger.common.wires import RUN_DIRECTORY, WireEnd
 from robot_charger.desk.observer import Observer
 from robot_charger.desk.running import RunningStation
+from robot_charger.v2g import pki
 
 
 def free_tcp_port() -> int:
@@ -52,6 +53,8 @@ class Simulation(RunningStation):
         self.environment[RUN_DIRECTORY] = str(self.directory)
         can_port = free_block(1 + len(self.evses))
         self.desk = station.Desk(self.options, self.directory, can_port, free_tcp_port())
+        if self.options.needs_pki:
+            pki.make(self.desk.pki)
         self.wires = WireEnd("cli", self.directory)
         self.stack.callback(self.wires.close)
         for simulator in self.desk.simulators():

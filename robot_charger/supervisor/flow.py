@@ -435,6 +435,15 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         (P.STOPPING,),
+        "vehicle gone",
+        lambda c: c.s.fault == Code.LINK_LOST and c.i.pilot_alive and c.i.pilot == "A",
+        None,
+        lambda c: replace(
+            c.s, fault=Code.VEHICLE_GONE, stop_reason="EVDisconnected", text="pilot A: the vehicle is gone"
+        ),
+    ),
+    Rule(
+        (P.STOPPING,),
         "vehicle drove away",
         lambda c: _bay_empty(c) and interlocks.output_is_safe(c.i),
         P.FAULTED,

@@ -58,6 +58,7 @@ class Heard:
         self.goal_done_at = 0.0
         self.goal_grasped = False
         self.goal_text = ""
+        self.pilotless = False  # CHAdeMO: its node stands for the pilot
         self.slow_node_grace_ns = 0  # a desk without real-time scheduling may widen the node's age
 
     def message(self, name: str, message: Any) -> None:
@@ -118,8 +119,8 @@ class Heard:
             occupied=bool(bay and bay.occupied),
             immobilised=bool(bay and bay.immobilised),
             field_clear=bool(bay and bay.field_clear),
-            pilot_alive=pilot is not None,
-            pilot=PILOT_LETTERS.get(pilot.state, "?") if pilot else "?",
+            pilot_alive=link is not None if self.pilotless else pilot is not None,
+            pilot=self._chademo_pilot(link, s) if self.pilotless else PILOT_LETTERS.get(getattr(pilot, "state", 0), "?"),
             power_alive=power is not None,
             supply_available=bool(power and limits and limits.available),
             contactors_closed=power.contactors_closed if power else True,
@@ -151,8 +152,18 @@ class Heard:
             severity=Severity(fault.severity) if fault else Severity.WARNING,
         )
 
-    def ceilings(self, cable_current_a: float) -> Ceilings:
-        """Everybody's ceilings from what they last said. Unknown supply permits nothing."""
+    def _chademo_pilot(self, link: Any, s: Session) -> str:
+        """What the pilot would say: C when the vehicle permits (k and 102.5.0), B when plugged in, else A."""
+        robot = self.last.get("robot")
+        if link is not None and link.vehicle_ready and link.session_id == s.session_id:
+            return "C"
+        return "B" if robot is not None and robot.plug_in_inlet else "A"
+
+    def ceilings(self, cable_current_a: float, export_power_w: float = 0.0) -> Ceilings:
+        """Everybody's ceilings from what they last said. Unknown supply permits nothing.
+
+        ``export_power_w`` is what the grid connection permits without the back end's word [W].
+        """
         limits, link, backend = self.last.get("limits"), self.last.get("link"), self.last.get("limit")
         if limits is None:
             return Ceilings()
@@ -166,7 +177,7 @@ class Heard:
             vehicle_voltage_v=vehicle,
             backend_current_a=backend.max_current_a if backend else math.inf,
             backend_power_w=backend.max_power_w if backend else math.inf,
-            backend_min_power_w=backend.min_power_w if backend else 0.0,
+            backend_min_power_w=min(backend.min_power_w if backend else 0.0, -export_power_w),
             cable_current_a=cable_current_a,
             discharge=bool(link and link.bidirectional),
         )

@@ -55,6 +55,9 @@ class SupervisorParameters:
         ["/power", "pilot", "v2g", "chademo", "/robot", "/backend"], "nodes brought up in this order"
     )
     cable__max_current_a: float = parameter(400.0, "rating of cable and plug", unit="A", low=0.0, high=1000.0)
+    export__max_power_w: float = parameter(
+        0.0, "export that the grid connection permits without the back end's word", unit="W", low=0.0, high=1e7
+    )
     memory: str = parameter(
         "", "file that keeps the emergency latch over restarts ({evse} = its number), empty = not kept", unsafe=""
     )
@@ -106,6 +109,7 @@ class Supervisor(StationNode):
     def configure(self) -> None:
         p = self.parameters
         self._limits = p.limits()
+        self._heard.pilotless = p.protocol == "chademo"
         self._heard.slow_node_grace_ns = p.node_age_grace_ms * 1_000_000
         self._load_latch()
         evse = self.evse
@@ -249,12 +253,12 @@ class Supervisor(StationNode):
 
     def _publish_permits(self, commands: Commands) -> None:
         """At once on every change, and at 20 Hz."""
-        session = self._session
+        session, p = self._session, self.parameters
         now = now_ns()
         due = now - self._permits_sent_ns >= PERMIT_PERIOD_NS
         if due:
             self._permits_sent_ns = now
-        content = permit(commands, self._heard.ceilings(self.parameters.cable__max_current_a))
+        content = permit(commands, self._heard.ceilings(p.cable__max_current_a, p.export__max_power_w))
         number, new = self._numbers["permit"].take((content, session.session_id))
         if content.purpose == Purpose.INSULATION_TEST and session.test_permit == 0:
             self._session = session = replace(session, test_permit=number)

@@ -224,6 +224,14 @@ def test_what_the_session_needs_and_loses_stops_it(station, change, fault):
     assert station.s.shutdown == Shutdown.ERROR
 
 
+def test_a_lost_link_with_an_empty_pilot_is_a_vehicle_gone(station):
+    charging(station)
+    station(link=Link.FAILED, link_error=int(Code.LINK_LOST))
+    assert station.s.fault == Code.LINK_LOST
+    station(pilot="A")
+    assert (station.s.fault, station.s.stop_reason) == (Code.VEHICLE_GONE, "EVDisconnected")
+
+
 def test_the_session_goes_on_without_the_arm_and_with_a_derating(station):
     charging(station)
     station(robot_alive=False, fault=Code.MODULE_LOST, severity=Severity.DERATE)
