@@ -105,6 +105,7 @@ class Heard:
         limits = self.last.get("limits")
         backend = self.last.get("backend")
         fault = self.gravest(s.session_id)
+        letter = PILOT_LETTERS.get(pilot.state, "?") if pilot else "?"
         live = (
             target is not None
             and target.session_id == s.session_id
@@ -120,7 +121,7 @@ class Heard:
             immobilised=bool(bay and bay.immobilised),
             field_clear=bool(bay and bay.field_clear),
             pilot_alive=link is not None if self.pilotless else pilot is not None,
-            pilot=self._chademo_pilot(link, s) if self.pilotless else PILOT_LETTERS.get(getattr(pilot, "state", 0), "?"),
+            pilot=self._chademo_pilot(link, s) if self.pilotless else letter,
             power_alive=power is not None,
             supply_available=bool(power and limits and limits.available),
             contactors_closed=power.contactors_closed if power else True,
