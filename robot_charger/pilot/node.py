@@ -17,6 +17,7 @@ from robot_charger import msg
 from robot_charger.common.clock import SECOND, Ticker, now_ns
 from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.parameters import parameter
+from robot_charger.common.process import realtime
 from robot_charger.common.topics import fill
 from robot_charger.pilot import proximity
 from robot_charger.pilot.drivers import DriverError, PilotDriver
@@ -25,6 +26,7 @@ from robot_charger.pilot.drivers.simulated import SimulatedPilot
 from robot_charger.pilot.iec61851 import Mode, State
 from robot_charger.pilot.logic import Command, Generator, Output, PilotLogic, Reading
 
+REALTIME_PRIORITY = 25
 REPORT_S = 0.02  # pilot/state at 50 Hz
 
 
@@ -34,6 +36,7 @@ class PilotParameters:
     connector: str = parameter(
         "ccs2", "kind of connector, for the proximity bands", choices=tuple(sorted(proximity.KINDS))
     )
+    realtime: bool = parameter(True, "measure under SCHED_FIFO where the system allows")
     sample_ms: int = parameter(4, "period of measuring", unit="ms", low=1, high=10)
     command_timeout_s: float = parameter(
         2.0, "an oscillator without a command for so long goes to state F", unit="s", low=0.5, high=10.0
@@ -142,6 +145,8 @@ class PilotNode(StationNode):
             self._generator.command(plain, now_ns())
 
     def _loop(self, driver: PilotDriver) -> None:
+        if self.parameters.realtime:
+            realtime(REALTIME_PRIORITY)
         ticker = Ticker(self.parameters.sample_ms / 1e3)
         told_ns, told = 0, State.UNKNOWN
         while self._running.is_set():

@@ -66,7 +66,7 @@ def test_a_whole_charge_walks_through_the_states() -> None:
 
 
 @pytest.mark.parametrize("after", [None, B])
-def test_leaving_c_is_seen_within_the_filter_of_10_ms(after: float | None) -> None:
+def test_leaving_c_is_seen_within_the_filter(after: float | None) -> None:
     bench = Bench()
     bench.load(50, C)
     assert bench.load(8, after) is State.C
