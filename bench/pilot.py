@@ -1,8 +1,8 @@
 """How soon others hear that a vehicle left state C: ``python bench/pilot.py [--json FILE]``.
 
 Runs the pilot node with its simulated board; this process is the vehicle on the wire and listens to pilot/state.
-JSON keys: ``leave_c_ms`` {p50, p99, max} from the resistor's change to the message's arrival, ``period_ms`` {p50, p99}
-of pilot/state. Target: 20 ms.
+JSON keys: ``leave_c_ms`` {p50, p99, max} from the resistor's change until the message leaves, ``heard_ms`` the same
+until it arrives here, ``period_ms`` {p50, p99} of pilot/state. Target: 20 ms.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def measure(wire: Any, times: int) -> dict[str, Any]:
 
     rclpy.init()
     node = rclpy.create_node("bench")
-    heard: list[tuple[float, int]] = []
+    heard: list[tuple[float, int, float]] = []
     stamps: list[int] = []
 
     def keep(state: msg.PilotState) -> None:
-        heard.append((time.monotonic(), state.state))
+        heard.append((time.monotonic(), state.state, state.stamp_ns / 1e9))
         stamps.append(state.stamp_ns)
 
     name, kind, qos = topic("pilot/state", 1)
@@ -91,7 +91,8 @@ def measure(wire: Any, times: int) -> dict[str, Any]:
 
     feeder = threading.Thread(target=load)
     feeder.start()
-    delays: list[float] = []
+    left: list[float] = []
+    arrived: list[float] = []
     try:
         for _ in range(times):
             ohm[0] = C_OHM
@@ -99,28 +100,38 @@ def measure(wire: Any, times: int) -> dict[str, Any]:
             begun = time.monotonic()
             ohm[0] = B_OHM
             wire.send("pilot1", {"cp_ohm": B_OHM, "diode": True, "pp_ohm": 1500.0})
-            delays.append((until(node, heard, msg.PilotState.STATE_B, begun) - begun) * 1e3)
+            at, _, sent = until(node, heard, msg.PilotState.STATE_B, begun)
+            left.append((sent - begun) * 1e3)
+            arrived.append((at - begun) * 1e3)
     finally:
         going.set()
         feeder.join()
         rclpy.try_shutdown()
     periods = [(b - a) / 1e6 for a, b in itertools.pairwise(stamps)]
     return {
-        "leave_c_ms": {"p50": share(delays, 0.5), "p99": share(delays, 0.99), "max": round(max(delays), 2)},
+        "leave_c_ms": summary(left),
+        "heard_ms": summary(arrived),
         "period_ms": {"p50": share(periods, 0.5), "p99": share(periods, 0.99)},
     }
 
 
-def until(node: Any, heard: list[tuple[float, int]], state: int, after: float = 0.0) -> float:
-    """Spin until ``state`` is heard; when it arrived [s]."""
+def summary(values: list[float]) -> dict[str, float]:
+    return {"p50": share(values, 0.5), "p99": share(values, 0.99), "max": round(max(values), 2)}
+
+
+Heard = tuple[float, int, float]
+
+
+def until(node: Any, heard: list[Heard], state: int, after: float = 0.0) -> Heard:
+    """Spin until ``state`` is heard: (arrival, state, when it was sent) [s]."""
     import rclpy
 
     deadline = time.monotonic() + 20.0
     seen = len(heard)
     while time.monotonic() < deadline:
-        for at, value in heard[seen:]:
-            if value == state and at >= after:
-                return at
+        for message in heard[seen:]:
+            if message[1] == state and message[0] >= after:
+                return message
         seen = len(heard)
         rclpy.spin_once(node, timeout_sec=0.1)
     raise SystemExit(f"state {state} was not heard within 20 s")
