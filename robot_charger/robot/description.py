@@ -92,7 +92,10 @@ def _read(name: str) -> dict[str, Any]:
 
 def _pose(data: Any, where: str) -> Array:
     try:
-        pose = from_xyz_rpy([float(v) for v in data["xyz"]], [float(v) for v in data.get("rpy", (0, 0, 0))])
+        xyz, rpy = [float(v) for v in data["xyz"]], [float(v) for v in data.get("rpy", (0, 0, 0))]
+        if len(xyz) != 3 or len(rpy) != 3:
+            raise ValueError("three values each")
+        pose = from_xyz_rpy(xyz, rpy)
     except (KeyError, TypeError, ValueError) as error:
         raise ParameterError(f"{where} needs xyz: [m, m, m] and rpy: [rad, rad, rad] ({error})") from error
     if not np.isfinite(pose).all():

@@ -90,6 +90,12 @@ class SensorError(RobotError):
     code, stay, fault = ErrorCode.SENSOR, True, Code.ROBOT_SENSOR
 
 
+class WrenchError(SensorError):
+    """The wrench is wrong before any contact: the arm can still go home."""
+
+    stay = False
+
+
 class VehicleMoved(RobotError):
     code, fault = ErrorCode.VEHICLE_MOVED, Code.ROBOT_VEHICLE_MOVED
 

@@ -35,6 +35,7 @@ from robot_charger.robot.errors import (
     TimedOut,
     ToolError,
     VehicleMoved,
+    WrenchError,
 )
 from robot_charger.robot.kinematics import Kinematics
 from robot_charger.robot.parameters import RobotParameters
@@ -54,6 +55,7 @@ SENSE_AGE = 0.1  # joint states and wrench older than this hold the arm [s]
 SENSE_LOST = 1.5  # and end the action [s]
 FROZEN = 0.25  # a wrench that does not change in its last digit for this long is frozen [s]
 TOOL_TIME = 2.0  # for the gripper [s]
+IDLE_TICKS = 5  # an arm without a goal feels only every so many ticks
 PAUSE = 0.1  # a step later than this begins anew, like after a hold [s]
 GRASP_STANDOFF = 0.15  # of the empty gripper before a plug [m]
 
@@ -188,6 +190,7 @@ class ConnectionRobot:
         self._started = self._attempt_began = 0.0
         self._held_since: float | None = None
         self._last_now = -math.inf
+        self._ticks = 0
         self._q = site.park.copy()  # set-point
         self._fresh = True  # the set-point was just taken from the measured angles
         self._grip: bool | None = None
@@ -273,10 +276,13 @@ class ConnectionRobot:
         """Advance by one period and say what the arm shall do."""
         paused = senses.now - self._last_now > PAUSE
         self._senses, self._last_now = senses, senses.now
-        self._feel(senses)
+        self._ticks += 1
         if self._task is None:
-            self._rest(senses)
+            if self._ticks % IDLE_TICKS == 0:
+                self._feel(senses)
+                self._rest(senses)
             return Command()
+        self._feel(senses)
         try:
             self._watch(senses)
             if paused or not self._permitted(senses):
@@ -330,10 +336,13 @@ class ConnectionRobot:
     def _rest(self, senses: Senses) -> None:
         """Mode of an arm without a goal, told from what it senses when nothing is known yet."""
         if self.mode == Mode.UNKNOWN and senses.q is not None:
-            if float(np.abs(senses.q - self.site.park).max()) < 0.05:
+            if self._parked(senses):
                 self.mode = Mode.PARKED
             elif senses.q_age < SENSE_AGE:
                 self.mode = Mode.HOLD
+
+    def _parked(self, senses: Senses) -> bool:
+        return senses.q is not None and float(np.abs(senses.q - self.site.park).max()) < 0.05
 
     def _finish(self, error: RobotError | None) -> None:
         if self._task is not None:
@@ -341,10 +350,11 @@ class ConnectionRobot:
         self._task = None
         self.error = error.code if error else ErrorCode.NONE
         self.text = str(error) if error else ""
-        if error is not None and error.stay:
+        self.mode = self._moving
+        if error is not None and (error.stay or self._moving not in (Mode.PARKED, Mode.RELEASED)):
             self.mode = Mode.HOLD
-        else:
-            self.mode = self._moving
+            if not self.in_contact_zone and self._parked(self._senses):
+                self.mode = Mode.PARKED
         self.result = Result(
             self.error,
             self.text,
@@ -590,13 +600,15 @@ class ConnectionRobot:
         self.peak = max(self.peak, touch.push if limit is None else -touch.push)
         side = float(np.linalg.norm(touch.side))
         torque = float(np.linalg.norm(touch.torque))
-        if touch.push > p.insert__limit_n:
+        if self._moving == Mode.RETREAT:
+            pass  # on the way out nothing is gained by stopping: the arm's own guard limits what is left
+        elif touch.push > p.insert__limit_n:
             raise ForceLimit(f"push of {touch.push:.0f} N, at most {p.insert__limit_n:.0f} N")
-        if -touch.push > p.withdraw__limit_n:
+        elif -touch.push > p.withdraw__limit_n:
             raise ForceLimit(f"pull of {-touch.push:.0f} N, at most {p.withdraw__limit_n:.0f} N")
-        if side > p.lateral_limit_n:
+        elif side > p.lateral_limit_n:
             raise ForceLimit(f"{side:.0f} N across the axis, at most {p.lateral_limit_n:.0f} N")
-        if torque > p.torque_limit_nm:
+        elif torque > p.torque_limit_nm:
             raise ForceLimit(f"torque of {torque:.1f} Nm, at most {p.torque_limit_nm:.1f} Nm")
         self._nose[0] += speed * PERIOD
         if give:
@@ -638,12 +650,14 @@ class ConnectionRobot:
             yield
             if self._senses.wrench is not None:
                 readings.append(self._senses.wrench)
-        if not readings:
-            raise SensorError("the wrench is missing")
+        if not readings or self._senses.wrench_age > SENSE_AGE:
+            raise WrenchError("the wrench is missing")
+        if len(readings) > 1 and all(np.array_equal(r, readings[0]) for r in readings):
+            raise WrenchError("the wrench does not change: its sensor is frozen")
         tare = np.mean(readings, axis=0)
         force = float(np.linalg.norm(tare[:3]))
         if force > self.parameters.tare_limit_n:
-            raise SensorError(
+            raise WrenchError(
                 f"the wrench reads {force:.0f} N before any contact, at most {self.parameters.tare_limit_n:.0f} N"
             )
         self._tare, self._sag = tare, self._deflection(tare)

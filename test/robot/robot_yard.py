@@ -35,7 +35,7 @@ class Yard:
             subprocess.Popen([sys.executable, "-m", *words], env=environment)
             for words in (["robot_charger.sim.arm", *simulator], ["robot_charger.robot.node"])
         ]
-        self.zone, self.number = CONTACT, 1
+        self.zone, self.number, self.rounds = CONTACT, 1, 0
         self.field_clear, self.immobilised, self.emergency = True, True, False
         self.present, self.locked = False, False
         self.state = msg.RobotState()
@@ -90,6 +90,9 @@ class Yard:
             self._bay.publish(bay)
             self._safety.publish(msg.SafetyState(stamp_ns=now, alive=True, emergency_stop=self.emergency))
             self.wires.send("arm", {"present": self.present, "locked": self.locked})
+            with self.news:
+                self.rounds += 1
+                self.news.notify_all()
             time.sleep(0.05)
 
     def _on_state(self, message: msg.RobotState) -> None:
@@ -115,6 +118,15 @@ class Yard:
         for number in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
             assert self._wait(self._change.call_async(ChangeState.Request(transition=Transition(id=number)))).success
         self.until(lambda s: s.mode == s.MODE_PARKED)
+
+    def calm(self) -> None:
+        """Permit, no emergency, no breach; until the node must have heard it."""
+        self.zone, self.emergency, self.field_clear, self.immobilised = CONTACT, False, True, True
+        rounds = self.rounds
+        with self.news:
+            assert self.news.wait_for(lambda: self.rounds > rounds + 1, 10.0)
+        stamp = now_ns()
+        self.until(lambda s: s.stamp_ns > stamp)
 
     def arrive(self) -> None:
         visits = self.until_truth(bool)["visits"]

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from robot_yard import CONTACT, NONE, Yard
 
 from robot_charger import action
 from robot_charger.robot.errors import ErrorCode
-
-from robot_yard import CONTACT, NONE, Yard
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -32,9 +31,8 @@ def yard(ros_domain: int) -> Iterator[Yard]:
 @pytest.fixture(autouse=True)
 def parked(yard: Yard) -> Iterator[None]:
     """Each test begins and ends with a parked arm and an empty bay."""
-    yard.zone, yard.emergency, yard.field_clear = CONTACT, False, True
     yield
-    yard.zone, yard.emergency, yard.field_clear = CONTACT, False, True
+    yard.calm()
     yard.fault("robot-jam", False)
     if yard.state.mode != yard.state.MODE_PARKED:
         assert yard.act(action.Disconnect).error == ErrorCode.NONE

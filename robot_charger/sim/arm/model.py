@@ -18,6 +18,7 @@ TIMESTEP = 0.001  # [s]
 ARMATURE = (1.5, 1.5, 0.8, 0.2, 0.15, 0.1)
 DAMPED_INERTIA = (9.0, 9.0, 3.0, 0.6, 0.4, 0.15)
 HELD_MASS = 3.5  # gripper and plug on the compliant mount [kg]
+PLUG_CENTRE = 0.08  # of a plug's mass, ahead of its grip [m]
 FACE_HALF = 0.11  # inlet's face around the opening [m]
 PLUG, VEHICLE = 1, 1  # contact bits: plugs meet vehicles, arm links (4) meet vehicles only
 ARM = 4
@@ -98,8 +99,6 @@ def _inlet(number: int, connector: Connector, shape: Shape) -> str:
         <site name="inlet{number}" size="0.002" rgba="0 0 0 0"/>
         <site name="anchor{number}" pos="1 0 0" size="0.002" rgba="0 0 0 0"/>
         <geom type="box" pos="{end + 0.004} 0 0" size="0.004 {a} {b}" {wall}/>
-        <geom name="obstruction{number}" type="box" pos="{0.4 * connector.depth + 0.004} 0 0"
-              size="0.004 0.018 0.02" contype="0" conaffinity="0" rgba="0.5 0.3 0.1 0"/>
         {"".join(parts)}{pins}
       </body>"""
 
@@ -120,6 +119,12 @@ def _vehicle(number: int, connector: Connector, shape: Shape) -> str:
       <geom type="cylinder" pos="0.45 0.45 -0.42" euler="{np.pi / 2} 0 0" size="0.3 0.09" rgba="0.1 0.1 0.1 1" {look}/>
       <geom type="cylinder" pos="0.45 -0.45 -0.42" euler="{np.pi / 2} 0 0" size="0.3 0.09" rgba="0.1 0.1 0.1 1" {look}/>
       {_inlet(number, connector, shape)}
+    </body>
+    <body name="obstruction{number}" mocap="true" pos="0 0 -30">
+      <inertial pos="0.02 0 0" mass="0.1" diaginertia="0.001 0.001 0.001"/>
+      <site name="obstruction{number}" size="0.002" rgba="0 0 0 0"/>
+      <geom type="box" pos="{0.4 * connector.depth + 0.004} 0 0" size="0.004 0.018 0.02" rgba="0.5 0.3 0.1 1"
+            contype="{VEHICLE}" conaffinity="{VEHICLE}" solref="0.004 1"/>
     </body>"""
 
 
@@ -132,7 +137,7 @@ def _plug(number: int, holster: Array, connector: Connector, shape: Shape) -> st
     return f"""
     <body name="plug{number}" gravcomp="1" {_placed(holster)}>
       <freejoint name="plug{number}"/>
-      <inertial pos="0.08 0 0" mass="{connector.mass}" diaginertia="0.004 0.012 0.012"/>
+      <inertial pos="{PLUG_CENTRE} 0 0" mass="{connector.mass}" diaginertia="0.004 0.012 0.012"/>
       <geom type="box" pos="{n - d / 2} 0 0" size="{d / 2} {shape.half_width} {shape.half_height}" {hit}
             rgba="0.08 0.08 0.09 1"/>
       <geom type="box" pos="{shoulder} 0 0" size="0.012 {shape.half_width + 0.016} {shape.half_height + 0.016}" {hit}
@@ -183,7 +188,7 @@ def build(evses: int, connector_name: str = "ccs2") -> Built:
     )
     sensors = "".join(
         f'<framepos name="nose{n}" objtype="site" objname="nose{n}" reftype="site" refname="inlet{n}"/>'
-        f'<force name="inlet{n}" site="inlet{n}"/>'
+        f'<force name="inlet{n}" site="inlet{n}"/><force name="obstruction{n}" site="obstruction{n}"/>'
         for n in numbers
     )
     world = mujoco.MjSpec.from_string(f"""
@@ -270,7 +275,7 @@ def _drive(world: mujoco.MjSpec, arm: dict[str, Any], site: Site, numbers: list[
         name="torque", type=sensor.mjSENS_TORQUE, objtype=mujoco.mjtObj.mjOBJ_SITE, objname=f"{PREFIX}wrench"
     )
     for n in numbers:
-        for name, other in ((f"grip{n}", PREFIX + GRIPPER), (f"holster{n}", "world")):
+        for name, other in ((f"grip{n}", PREFIX + GRIPPER), (f"holster{n}", "world"), (f"lock{n}", f"inlet{n}")):
             weld = world.add_equality(name=name, type=mujoco.mjtEq.mjEQ_WELD, objtype=mujoco.mjtObj.mjOBJ_BODY)
             weld.name1, weld.name2 = other, f"plug{n}"
             weld.active = other == "world"

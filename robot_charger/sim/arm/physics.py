@@ -17,7 +17,7 @@ import numpy as np
 
 from robot_charger.robot.kinematics import AXES
 from robot_charger.robot.spatial import Array, from_xyz_rpy, inverse, moved, quaternion, transform
-from robot_charger.sim.arm.model import PREFIX, TIMESTEP, build
+from robot_charger.sim.arm.model import PLUG_CENTRE, PREFIX, TIMESTEP, build
 
 FAULTS = (
     "robot-jam",
@@ -34,8 +34,6 @@ FILTER = 1.0 - math.exp(-TIMESTEP / 0.010)  # first order, 10 ms
 GUARD_FILTER = 1.0 - math.exp(-TIMESTEP / 0.003)
 GRIP_SECONDS = 0.25
 GRIP_REACH = 0.012  # the gripper centres a plug that is no further away than this [m]
-LOCKED_N = 4000.0
-STUCK_N = 700.0
 BIAS_N = 60.0
 AWAY = (0.0, 0.0, -20.0)
 GUARD_PAUSE = 50  # steps the controller stands still after its guard tripped
@@ -121,12 +119,14 @@ class ArmWorld:
         self._nose = {n: int(m.sensor(f"nose{n}").adr[0]) for n in self.stalls}
         self._inlet_force = {n: int(m.sensor(f"inlet{n}").adr[0]) for n in self.stalls}
         self._force = int(m.sensor("force").adr[0])
+        self._debris_force = {n: int(m.sensor(f"obstruction{n}").adr[0]) for n in self.stalls}
+        self._lock = {n: m.equality(f"lock{n}").id for n in self.stalls}
         self._grip = {n: m.equality(f"grip{n}").id for n in self.stalls}
         self._hang = {n: m.equality(f"holster{n}").id for n in self.stalls}
-        self._obstruction = {n: m.geom(f"obstruction{n}").id for n in self.stalls}
-        self._gripper_mass = float(m.body_mass[self._gripper])
-        self._gripper_com = m.body_ipos[self._gripper].copy()
-        self._wrench_at = m.site(f"{PREFIX}wrench").pos.copy()
+        self._obstruction = {n: int(m.body(f"obstruction{n}").mocapid[0]) for n in self.stalls}
+        self._wrench_at = float(m.site(f"{PREFIX}wrench").pos[0])
+        mass = float(m.body_mass[self._gripper])  # its centre lies on the x axis, as the plug's does
+        self._gripper_weight = mass, mass * (float(m.body_ipos[self._gripper][0]) - self._wrench_at)
         d.qpos[self._joint] = self.site.park
         d.act[:AXES] = self.site.park
         self._segments: list[tuple[int, Array]] = []
@@ -172,16 +172,18 @@ class ArmWorld:
         """The vehicle drives away; a plug left in it is hung back by a person."""
         stall = self.stalls[number]
         stall.present, stall.mated, stall.locked, stall.depth = False, False, False, -1.0
-        self.data.mocap_pos[self._mocap[number]] = AWAY
+        self._place_vehicle(stall)
         self._detach(number)
         if self.held != number and not self.data.eq_active[self._hang[number]]:
             self._hang_up(number)
 
     def _place_vehicle(self, stall: Stall) -> None:
-        index = self._mocap[stall.number]
-        self.data.mocap_pos[index] = stall.inlet[:3, 3] + stall.rolled
+        data, index, debris = self.data, self._mocap[stall.number], self._obstruction[stall.number]
+        place = stall.inlet[:3, 3] + stall.rolled if stall.present else np.array(AWAY)
         x, y, z, w = quaternion(stall.inlet[:3, :3])
-        self.data.mocap_quat[index] = (w, x, y, z)
+        data.mocap_pos[index] = place
+        data.mocap_pos[debris] = place if "robot-jam" in self.faults else AWAY
+        data.mocap_quat[index] = data.mocap_quat[debris] = (w, x, y, z)
 
     def true_inlet(self, number: int) -> Array:
         """Where the inlet really is."""
@@ -194,9 +196,8 @@ class ArmWorld:
         if name not in FAULTS:
             raise KeyError(name)
         (self.faults.add if on else self.faults.discard)(name)
-        for geom in self._obstruction.values():
-            self.model.geom_contype[geom] = self.model.geom_conaffinity[geom] = int("robot-jam" in self.faults)
-            self.model.geom_rgba[geom, 3] = float("robot-jam" in self.faults)
+        for stall in self.stalls.values():
+            self._place_vehicle(stall)
 
     def trajectory(self, points: Sequence[tuple[float, Sequence[float]]]) -> None:
         """Replace the running trajectory: (seconds from now, joint angles (6,) [rad]) in order of time."""
@@ -311,16 +312,13 @@ class ArmWorld:
 
     def _tool_weight(self) -> Array:
         """Wrench of gripper and plug by their weight, which the driver knows and removes."""
-        rotation = self.data.xmat[self._gripper].reshape(3, 3)
-        down = rotation[2] * -9.81  # gravity in the gripper's axes
-        force = self._gripper_mass * down
-        torque = np.cross(self._gripper_com - self._wrench_at, force)
+        rotation = self.data.xmat[self._gripper]
+        x, y, z = (-9.81 * float(v) for v in rotation[6:9])  # gravity in the gripper's axes
+        mass, moment = self._gripper_weight
         if self.held:
-            weight = self.connector.mass * down
-            arm = np.array([0.08, 0.0, 0.0]) - self._wrench_at
-            force = force + weight
-            torque = torque + np.cross(arm, weight)
-        return np.concatenate([force, torque])
+            mass += self.connector.mass
+            moment += self.connector.mass * (PLUG_CENTRE - self._wrench_at)
+        return np.array([mass * x, mass * y, mass * z, 0.0, -moment * z, moment * y])
 
     def _plug_forces(self, stall: Stall) -> bool:
         """Friction and detent of the plug in its inlet. True when it is near."""
@@ -336,7 +334,7 @@ class ArmWorld:
         stall.depth, stall.lateral = float(x), lateral
         rub = float(np.interp(x, self._shape.friction[:, 0], self._shape.friction[:, 1])) if inside else 0.0
         hook = float(np.interp(x, self._shape.detent[:, 0], self._shape.detent[:, 1])) if inside else 0.0
-        push = -float(data.sensordata[self._inlet_force[n]])
+        push = -float(data.sensordata[self._inlet_force[n]] + data.sensordata[self._debris_force[n]])
         stall.push += FILTER * (push - stall.push)
         if self.held == n:
             if stall.inserting:
@@ -346,18 +344,27 @@ class ArmWorld:
             if inside:
                 stall.seat_peak = max(stall.seat_peak, rub + hook)
                 stall.leave_peak = max(stall.leave_peak, rub - hook)
-        if stall.locked:
-            rub = LOCKED_N
-        elif "plug-stuck" in self.faults:
-            rub += STUCK_N
+        self._bolt(n, inside and x > 0.3 * self.connector.depth and (stall.locked or "plug-stuck" in self.faults))
         model.tendon_frictionloss[tendon] = rub
         data.ctrl[self._detent[n]] = hook
         stall.mated = inside and float(x) > self.connector.depth - 0.002
         return True
 
+    def _bolt(self, number: int, on: bool) -> None:
+        """Bolt the plug to the inlet where it is, or let it go."""
+        index = self._lock[number]
+        if bool(self.data.eq_active[index]) == on:
+            return
+        if on:
+            at = self.plug_in_inlet(number) @ transform((-self.connector.nose, 0.0, 0.0))
+            x, y, z, w = quaternion(at[:3, :3])
+            self.model.eq_data[index, 3:10] = (*at[:3, 3], w, x, y, z)
+        self.data.eq_active[index] = on
+
     def _detach(self, number: int) -> None:
         self.model.tendon_frictionloss[self._tendon[number]] = 0.0
         self.data.ctrl[self._detent[number]] = 0.0
+        self._bolt(number, False)
         self.stalls[number].push = 0.0
 
     def _roll(self, stall: Stall) -> None:

@@ -1,0 +1,280 @@
+"""The robot's logic on the physics, without ROS and in simulated time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robot_charger.robot.errors import BadGoal, Busy, ErrorCode
+from robot_charger.robot.motion import Mode, Zone
+from robot_charger.robot.spatial import transform
+
+
+pytestmark = pytest.mark.timeout(600)  # of a machine that is busy with other things
+
+
+@pytest.fixture
+def parked(bench: Any) -> Any:
+    """A rehearsal with a vehicle in the bay."""
+    rehearsal = bench.Rehearsal(seed=5)
+    rehearsal.world.arrive(1)
+    rehearsal.run(0.1)
+    return rehearsal
+
+
+def mated(rehearsal: Any) -> Any:
+    result = rehearsal.connect()
+    assert result.error == ErrorCode.NONE, result.text
+    assert rehearsal.world.stalls[1].mated
+    return result
+
+
+def set_points(rehearsal: Any) -> np.ndarray:
+    return rehearsal.world.data.act[:6].copy()
+
+
+@pytest.mark.parametrize("seeds", [range(i, i + 5) for i in range(101, 121, 5)], ids=lambda r: f"from {r[0]}")
+def test_random_parkings_are_mated_within_the_forces(bench: Any, seeds: range) -> None:
+    for seed in seeds:
+        trial = bench.trial(seed)
+        assert trial.mated and not trial.false_mated, (seed, trial.error)
+        assert trial.disconnect_error.startswith("NONE NONE"), (seed, trial.disconnect_error)
+        assert 70.0 <= trial.max_push <= 100.0
+        assert 85.0 <= trial.max_pull <= 150.0
+        assert trial.connect_s < 30.0
+
+
+def test_a_whole_visit(parked: Any) -> None:
+    result = mated(parked)
+    assert abs(result.depth - 0.040) < 0.015 and result.lateral < 0.025
+    assert parked.robot.mode == Mode.MATED
+    assert parked.release().error == ErrorCode.NONE
+    assert parked.robot.mode == Mode.RELEASED and not parked.robot.in_contact_zone
+    parked.run(1.0)
+    assert parked.world.stalls[1].mated, "the plug stays in the inlet by itself"
+    assert parked.disconnect().error == ErrorCode.NONE
+    assert parked.robot.mode == Mode.PARKED
+    assert parked.world.tool() == (False, False, False, True)
+
+
+def test_the_plug_s_own_profile(parked: Any) -> None:
+    mated(parked)
+    parked.release()
+    parked.disconnect()
+    stall = parked.world.stalls[1]
+    assert stall.seat_peak >= 70.0 and stall.leave_peak >= 90.0
+
+
+def test_a_jam_is_never_forced_and_the_plug_goes_home(parked: Any) -> None:
+    parked.world.set_fault("robot-jam", True)
+    result = parked.connect()
+    assert result.error == ErrorCode.JAMMED and result.attempts == 3
+    assert 80.0 < parked.world.stalls[1].max_push <= 100.0
+    assert parked.robot.mode == Mode.PARKED and parked.world.tool()[3]
+
+
+def test_a_jam_that_goes_away_is_mated_at_the_next_attempt(parked: Any) -> None:
+    parked.world.set_fault("robot-jam", True)
+    parked.robot.start_connect(1, "ccs2", parked.now)
+    assert parked.run(60.0, lambda: parked.robot.mode == Mode.RETREAT)
+    parked.world.set_fault("robot-jam", False)
+    result = parked.finish()
+    assert result.error == ErrorCode.NONE and result.attempts == 2
+
+
+@pytest.mark.parametrize("name", ["wrench-dead", "wrench-frozen", "wrench-biased"])
+def test_a_bad_wrench_is_found_before_contact(parked: Any, name: str) -> None:
+    parked.world.set_fault(name, True)
+    result = parked.connect()
+    assert result.error == ErrorCode.SENSOR, result.text
+    assert parked.world.stalls[1].max_push == 0.0
+    assert parked.robot.mode == Mode.PARKED
+
+
+@pytest.mark.parametrize("name", ["wrench-dead", "wrench-frozen", "joint-states-missing"])
+def test_a_sensor_that_fails_in_contact_stops_the_arm(parked: Any, name: str) -> None:
+    parked.robot.start_connect(1, "ccs2", parked.now)
+    assert parked.run(60.0, lambda: parked.robot.mode == Mode.INSERT)
+    parked.world.set_fault(name, True)
+    assert parked.finish().error == ErrorCode.SENSOR
+    before = set_points(parked)
+    parked.run(1.0)
+    assert parked.robot.mode == Mode.HOLD
+    assert np.array_equal(before, set_points(parked))
+    assert parked.world.stalls[1].max_push <= 100.0
+
+
+def test_no_pose_no_motion(parked: Any) -> None:
+    parked.world.set_fault("no-pose", True)
+    parked.robot.forget_poses(1)
+    before = set_points(parked)
+    assert parked.connect().error == ErrorCode.NO_POSE
+    assert np.array_equal(before, set_points(parked))
+
+
+def test_wild_poses_are_dropped(parked: Any) -> None:
+    parked.world.set_fault("no-pose", True)
+    parked.robot.forget_poses(1)
+    inlet = parked.world.true_inlet(1)
+    for _ in range(20):
+        parked.robot.see(1, parked.now, inlet * float("nan"), 0.005)
+        parked.robot.see(1, parked.now, inlet, float("nan"))
+        parked.robot.see(1, parked.now, inlet, 0.5)
+    assert parked.connect().error == ErrorCode.NO_POSE
+
+
+def test_an_inlet_out_of_reach_is_refused_before_any_motion(parked: Any) -> None:
+    parked.world.set_fault("no-pose", True)
+    parked.robot.forget_poses(1)
+    before = set_points(parked)
+    for _ in range(20):
+        parked.robot.see(1, parked.now, parked.world.true_inlet(1) @ transform((0.0, 0.5, 0.0)), 0.005)
+    assert parked.connect().error == ErrorCode.OUT_OF_REACH
+    assert np.array_equal(before, set_points(parked))
+
+
+def test_a_vehicle_that_moves_before_contact_is_noticed(parked: Any) -> None:
+    parked.robot.start_connect(1, "ccs2", parked.now)
+    assert parked.run(60.0, lambda: parked.robot.mode == Mode.APPROACH)
+    assert parked.run(60.0, lambda: parked.robot.in_contact_zone)
+    parked.world.set_fault("vehicle-moved", True)
+    result = parked.finish()
+    assert result.error == ErrorCode.VEHICLE_MOVED, result.text
+    assert parked.robot.mode == Mode.PARKED and parked.world.tool()[3]
+
+
+@pytest.mark.parametrize("mode", [Mode.MOVING, Mode.APPROACH, Mode.INSERT])
+def test_a_lapsed_permit_holds_the_arm_and_a_new_one_lets_it_go_on(parked: Any, mode: Mode) -> None:
+    parked.robot.start_connect(1, "ccs2", parked.now)
+    assert parked.run(60.0, lambda: parked.robot.mode == mode)
+    parked.permit_age = 0.4
+    parked.run(0.1)
+    assert parked.robot.mode == Mode.HOLD
+    before = set_points(parked)
+    parked.run(1.0)
+    assert np.array_equal(before, set_points(parked))
+    parked.permit_age = 0.0
+    assert parked.finish().error == ErrorCode.NONE
+
+
+def test_a_permit_that_stays_away_ends_the_action(parked: Any) -> None:
+    parked.robot.start_connect(1, "ccs2", parked.now)
+    assert parked.run(60.0, lambda: parked.robot.mode == Mode.INSERT)
+    parked.zone = Zone.NONE
+    assert parked.finish().error == ErrorCode.NO_PERMIT
+    parked.zone = Zone.CONTACT
+    assert parked.disconnect().error == ErrorCode.NONE
+    assert parked.robot.mode == Mode.PARKED
+
+
+def test_the_free_zone_ends_before_the_inlet(parked: Any) -> None:
+    parked.zone = Zone.FREE
+    result = parked.connect()
+    assert result.error == ErrorCode.NO_PERMIT
+    assert not parked.robot.in_contact_zone
+    nose = parked.world.plug_in_inlet(1)
+    assert nose[0, 3] < -0.10
+
+
+@pytest.mark.parametrize("what, code", [("emergency", ErrorCode.EMERGENCY), ("field", ErrorCode.FIELD_BREACHED)])
+def test_emergency_and_breach_end_at_once(parked: Any, what: str, code: ErrorCode) -> None:
+    parked.robot.start_connect(1, "ccs2", parked.now)
+    assert parked.run(60.0, lambda: parked.robot.mode == Mode.APPROACH)
+    parked.emergency, parked.field_clear = what == "emergency", what != "field"
+    parked.tick()
+    assert parked.robot.result.error == code
+    parked.run(0.1)
+    before = set_points(parked)
+    parked.run(0.5)
+    assert np.array_equal(before, set_points(parked)) and parked.robot.mode == Mode.HOLD
+
+
+@pytest.mark.parametrize("mode", [Mode.MOVING, Mode.APPROACH, Mode.SEARCH, Mode.INSERT])
+def test_cancel_holds_and_disconnect_brings_everything_home(parked: Any, mode: Mode) -> None:
+    parked.robot.start_connect(1, "ccs2", parked.now)
+    assert parked.run(60.0, lambda: parked.robot.mode == mode)
+    parked.robot.cancel()
+    assert parked.robot.result.error == ErrorCode.CANCELLED and parked.robot.mode == Mode.HOLD
+    assert parked.disconnect().error == ErrorCode.NONE
+    assert parked.robot.mode == Mode.PARKED and parked.world.tool()[3]
+
+
+def test_a_locked_plug_is_not_torn_out(parked: Any) -> None:
+    mated(parked)
+    parked.release()
+    parked.world.stalls[1].locked = True
+    result = parked.disconnect()
+    assert result.error == ErrorCode.STUCK
+    assert parked.robot.mode == Mode.RELEASED
+    stall = parked.world.stalls[1]
+    assert stall.mated and stall.max_pull <= 150.0
+    stall.locked = False
+    assert parked.disconnect().error == ErrorCode.NONE
+
+
+def test_a_car_that_sank_is_grasped_where_it_is_now(parked: Any) -> None:
+    mated(parked)
+    parked.release()
+    parked.world.set_fault("vehicle-moved", True)  # rolls 20 mm with the plug in
+    parked.run(6.0)
+    assert parked.world.stalls[1].mated
+    assert parked.disconnect().error == ErrorCode.NONE
+
+
+def test_one_goal_at_a_time_and_only_sensible_ones(parked: Any) -> None:
+    robot = parked.robot
+    for evse, connector in ((1, "nacs"), (2, "ccs2"), (0, "ccs2"), (1, "")):
+        with pytest.raises(BadGoal):
+            robot.start_connect(evse, connector, parked.now)
+    with pytest.raises(BadGoal):
+        robot.start_release(1, parked.now)
+    robot.start_connect(1, "ccs2", parked.now)
+    with pytest.raises(Busy):
+        robot.start_disconnect(1, parked.now)
+
+
+def test_a_slow_arm_still_mates(parked: Any) -> None:
+    parked.world.set_fault("slow", True)
+    mated(parked)
+
+
+def test_the_arm_s_own_guard_limits_the_push(bench: Any) -> None:
+    """A robot that does not look at its wrench: the arm stops by itself."""
+    rehearsal = bench.Rehearsal(seed=5)
+    rehearsal.world.arrive(1)
+    rehearsal.world.set_fault("robot-jam", True)
+    rehearsal.robot.start_connect(1, "ccs2", rehearsal.now)
+    assert rehearsal.run(60.0, lambda: rehearsal.robot.mode == Mode.INSERT)
+    world, inlet = rehearsal.world, rehearsal.world.true_inlet(1)
+    q = world.joints()[0]
+    for step in range(400):
+        q = rehearsal.robot.kinematics.follow(inlet @ transform((-0.2 + 0.0002 * step, 0, 0)), q)[0]
+        world.trajectory([(0.02, q)])
+        world.advance(10)
+    assert world.trips > 0
+    assert world.stalls[1].max_push < 105.0
+
+
+@pytest.mark.parametrize("evse", [2, 3, 4])
+def test_other_bays(bench: Any, evse: int) -> None:
+    rehearsal = bench.Rehearsal(evses=4, seed=8)
+    rehearsal.world.arrive(evse)
+    rehearsal.run(0.1)
+    result = rehearsal.connect(evse)
+    assert result.error == ErrorCode.NONE and rehearsal.world.stalls[evse].mated, result.text
+    assert rehearsal.release(evse).error == ErrorCode.NONE
+    assert rehearsal.disconnect(evse).error == ErrorCode.NONE
+
+
+def test_two_vehicles_at_once(bench: Any) -> None:
+    rehearsal = bench.Rehearsal(evses=2, seed=9)
+    for evse in (1, 2):
+        rehearsal.world.arrive(evse)
+        assert rehearsal.connect(evse).error == ErrorCode.NONE
+        assert rehearsal.release(evse).error == ErrorCode.NONE
+    assert all(stall.mated for stall in rehearsal.world.stalls.values())
+    for evse in (1, 2):
+        assert rehearsal.disconnect(evse).error == ErrorCode.NONE
+    assert not any(stall.mated for stall in rehearsal.world.stalls.values())
