@@ -80,6 +80,7 @@ def nodes(
 
 CSMS_STORE = "csms.sqlite"
 DEMO_TOKEN = "ROBOT-CHARGER-DEMO"  # an id token that the desk's CSMS knows
+DEMO_CONTRACT = "DEEKXC00000001"  # and the contract of the test PKI (v2g.pki)
 CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", "acdp")
 CHADEMO = ("chademo", "chademo-v2x")
 ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", "acdp")  # TLS 1.3, mutual
@@ -154,8 +155,8 @@ class Desk:
         yield SimulatorSpec("safety", "safety", ("--bus", self.bus, *evses))
         yield SimulatorSpec("rack", "rack", ("--bus", self.bus, "--modules", str(o.modules), *evses, *seed))
         store = str(self.directory / CSMS_STORE)
-        token = f"{DEMO_TOKEN}=Accepted"
-        yield SimulatorSpec("csms", "csms", ("--port", str(self.csms_port), "--store", store, "--token", token))
+        tokens = ("--token", f"{DEMO_TOKEN}=Accepted", "--token", f"{DEMO_CONTRACT}=Accepted")
+        yield SimulatorSpec("csms", "csms", ("--port", str(self.csms_port), "--store", store, *tokens))
         yield SimulatorSpec("arm", "arm", (*evses, *seed))
         for n in o.evses:
             if not o.chademo:

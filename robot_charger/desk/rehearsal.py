@@ -150,7 +150,8 @@ class Rehearsal:
         if self._phase() in ("", "idle"):
             return
         self._start = self._integrals()
-        self.simulation.ask_csms("remote_start", evse=self.evse, id_token=DEMO_TOKEN)
+        if not self.simulation.options.pnc:  # else the vehicle's contract is its token
+            self.simulation.ask_csms("remote_start", evse=self.evse, id_token=DEMO_TOKEN)
         self._next(self._await_end)
 
     def _misbehave(self) -> None:

@@ -62,6 +62,9 @@ class SupervisorParameters:
         "", "file that keeps the emergency latch over restarts ({evse} = its number), empty = not kept", unsafe=""
     )
     free_vend: bool = parameter(False, "authorise every vehicle without asking the back end", unsafe=True)
+    autocharge: bool = parameter(
+        False, "take the vehicle's EVCCID as its token; it is no secret and can be imitated", unsafe=True
+    )
     limits__pilot_confirm_s: float = parameter(3.0, "from end of connecting to pilot B", unit="s", low=0.5, high=30.0)
     limits__linking_s: float = parameter(150.0, "from pilot 5 % to the cable check", unit="s", low=10.0, high=3600.0)
     limits__cable_check_s: float = parameter(40.0, "insulation test (ISO 15118: 40 s)", unit="s", low=5.0, high=60.0)
@@ -404,8 +407,10 @@ class Supervisor(StationNode):
         if not open_phase or h.authorization != Authorization.NONE:
             return
         token, kind, authorized = self._token
-        if self.parameters.free_vend:
-            token, kind = token or "free", kind or "NoAuthorization"
+        if not token:
+            token, kind = self._vehicle_token(session)
+        if not token and self.parameters.free_vend:
+            token, kind = "free", "NoAuthorization"
         if not token:
             return
         if authorized and session.session_id:
@@ -422,6 +427,15 @@ class Supervisor(StationNode):
         )
         future = self._authorize.call_async(request)
         future.add_done_callback(lambda f: self._on_authorized(session.session_id, f))
+
+    def _vehicle_token(self, session: Session) -> tuple[str, str]:
+        """The token that the vehicle itself shows: its contract (Plug and Charge), or its address (Autocharge)."""
+        link = self._heard.last.get("link")
+        if link is None or not link.identity or link.session_id != session.session_id or not session.session_id:
+            return "", ""
+        if link.contract:
+            return link.identity, "eMAID"
+        return (link.identity, "MacAddress") if self.parameters.autocharge else ("", "")
 
     def _on_authorized(self, session_id: str, future: Future) -> None:
         with self._lock:

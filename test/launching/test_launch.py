@@ -142,3 +142,9 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
+
+
+def test_the_desk_knows_the_contract_of_the_test_pki():
+    from robot_charger.v2g import pki
+
+    assert station.DEMO_CONTRACT == pki.CONTRACT
