@@ -221,6 +221,22 @@ class UnixFrames(Frames):
             os.unlink(self._path)
 
 
+class NoFrames(Frames):
+    """No HomePlug modem: an IP link that needs no SLAC."""
+
+    def __init__(self) -> None:
+        self.socket, self._other = socket.socketpair()
+        self.socket.setblocking(False)
+        self.mac = bytes(6)
+
+    def send(self, frame: bytes) -> bool:
+        return False
+
+    def close(self) -> None:
+        super().close()
+        self._other.close()
+
+
 def virtual_mac(side: str) -> bytes:
     """Locally administered address of one side of a simulated link."""
     return bytes.fromhex({"evse": "02ec0000e5e1", "ev": "02ec000000e1", "modem": "02ec0000f0f0"}[side])

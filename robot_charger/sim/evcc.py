@@ -30,7 +30,7 @@ CHARGE_LOOP_PERIOD_S = 0.1
 CONTACTOR_CLOSE_V = 20.0  # a vehicle closes its contactor when precharge is this near
 PRECHARGE_CURRENT_A = 2.0
 WELDING_VOLTAGE_V = 60.0
-PROTOCOLS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt")
+PROTOCOLS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", "acdp", "acdp-bpt")
 
 
 class VehicleLike(Protocol):
@@ -110,6 +110,7 @@ class Evcc:
         self.vehicle = vehicle
         self.link = link
         self.protocol = protocol
+        self.acdp = protocol.startswith("acdp")
         self.options = Options.parse(options) if isinstance(options, dict) else options or Options()
         self.finished = threading.Event()
         self.result: dict[str, Any] = {"protocol": protocol, "result": "", "text": "", "slac_seconds": 0.0}
@@ -141,7 +142,7 @@ class Evcc:
             if EXI().exi_codec is None:
                 EXI().set_exi_codec(codec.exi_codec())
                 codec.warm()
-            if self.options.slac:
+            if self.options.slac and not self.acdp:
                 self._match()
             asyncio.run(self._talk())
         except NoMatchError as error:
@@ -172,7 +173,7 @@ class Evcc:
         self._main = asyncio.current_task()
         if self._stopped.is_set():
             return
-        found = await discover(self.link.interface, self.options.tls)
+        found = await discover(self.link.interface, self.options.tls, self.acdp)
         if found.tls != self.options.tls:
             wants, has = ("TLS", "no TLS") if self.options.tls else ("no TLS", "TLS")
             raise LinkError(f"the SECC answered with {has}, the vehicle asked for {wants}")
@@ -192,6 +193,7 @@ class Evcc:
             self.result.update(
                 result="ended" if ok else "failed", text=text, messages=session.messages, limits_a=session.limits_a
             )
+            self.result.update(acdp=session.acdp_log)
         finally:
             writer.transport.abort()
 
@@ -218,15 +220,15 @@ class Evcc:
         return await asyncio.open_connection(sock=sock, ssl=context, server_hostname="")
 
 
-async def discover(interface: str, tls: bool) -> v2gtp.SdpResponse:
-    """SECC discovery on ``interface``. Raises LinkError when nobody answers."""
+async def discover(interface: str, tls: bool, wireless: bool = False) -> v2gtp.SdpResponse:
+    """SECC discovery on ``interface``; ``wireless`` by ACDP's payload types. Raises LinkError if nobody answers."""
     address, index = link_local_address(interface)
     sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
     sock.bind((address, 0, 0, index))
     sock.setblocking(False)
     loop = asyncio.get_running_loop()
-    request = v2gtp.SdpRequest(tls).encode()
+    request = v2gtp.SdpRequest(tls, wireless).encode()
     try:
         for _ in range(SDP_ATTEMPTS):
             with contextlib.suppress(OSError):  # the link may be down just now

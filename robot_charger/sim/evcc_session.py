@@ -39,6 +39,7 @@ from iso15118.shared.messages.enums import (
     ControlMode,
     DCEVErrorCode,
     EnergyTransferModeEnum,
+    Namespace,
     Protocol,
     ServiceV20,
 )
@@ -75,7 +76,7 @@ from iso15118.shared.messages.v2gtp import V2GTPMessage
 from iso15118.shared.states import Pause, Terminate
 
 from robot_charger.common.plc_link import LinkError
-from robot_charger.v2g import pki, v2gtp
+from robot_charger.v2g import acdp, pki, v2gtp
 
 CONTACTOR_CLOSE_V = 20.0
 PRECHARGE_CURRENT_A = 2.0
@@ -100,7 +101,11 @@ PACKAGE_PROTOCOLS = {
     "iso15118-2": Protocol.ISO_15118_2,
     "iso15118-20": Protocol.ISO_15118_20_DC,
     "iso15118-20-bpt": Protocol.ISO_15118_20_DC,
+    "acdp": Protocol.ISO_15118_20_ACDP,
+    "acdp-bpt": Protocol.ISO_15118_20_ACDP,
 }
+ACDP_PERIOD_S = 0.1  # of polling while the device moves
+SYSTEM_STATUS_PERIOD_S = 1.0
 
 
 def physical(kind: Any, value: float, unit: str) -> Any:
@@ -122,7 +127,7 @@ def rational(value: float) -> RationalNumber:
 
 
 def config(protocol: str, options: Any) -> EVCCConfig:
-    service = "DC_BPT" if protocol == "iso15118-20-bpt" else "DC"
+    service = "DC_BPT" if protocol.endswith("-bpt") else "DC"
     made = EVCCConfig(
         useTls=options.tls,
         enforceTls=options.tls,
@@ -153,6 +158,9 @@ class Session(EVCCCommunicationSession):
         self.messages = 0
         self.loop_s: deque[float] = deque(maxlen=4096)
         self.limits_a: list[float] = []  # the EVSE's current limits as they changed in the charge loop
+        self.acdp = controller.protocol.startswith("acdp")
+        self.acdp_log: list[str] = []  # what the device said of itself, as it changed
+        self._status_at = 0.0
         self._sent_at = 0.0
         self._sent = ""
 
@@ -196,6 +204,8 @@ class Session(EVCCCommunicationSession):
         decoded = EXI().from_exi(frame.payload, self.get_exi_ns(frame.payload_type))
         self.messages += 1
         self._note_limit(decoded)
+        if self.acdp:
+            _to_package(decoded)
         if not self.options.pnc:  # the package's EVCC takes Plug and Charge wherever it is offered
             offered = getattr(getattr(decoded, "body", None), "service_discovery_res", None)
             if offered is not None and hasattr(offered, "auth_option_list"):
@@ -216,6 +226,8 @@ class Session(EVCCCommunicationSession):
 
     async def send(self, message: V2GTPMessage) -> None:
         name = str(self.current_state.message)
+        if self.acdp:
+            message = await self._beside(name, message)
         if name == self._sent:
             period = self.options.loop_period_s if name in CHARGE_LOOP else POLL_PERIOD_S if name in POLLED else 0.0
             wait = self._sent_at + period - time.monotonic()
@@ -228,6 +240,63 @@ class Session(EVCCCommunicationSession):
 
     async def stop(self, reason: str) -> None:
         """The package's own end (with sleeps) is not used."""
+
+    # ACDP, around the package's messages.
+    async def _beside(self, name: str, message: V2GTPMessage) -> V2GTPMessage:
+        """What an ACDP vehicle says before ``name``; the message itself, under the ACDP service's number."""
+        if name == "AuthorizationSetupReq" and name != self._sent:
+            mobility = {"EVMobilityStatus": False, "EVPositioningSupport": False}
+            await self._poll("VehiclePositioning", mobility, 60.0)
+        elif name == "DC_CableCheckReq" and name != self._sent:
+            await self._poll("Connect", {"EVElectricalChargingDeviceStatus": "State_A"}, 60.0)
+        elif name == "SessionStopReq":
+            self.ev_controller.vehicle.unlock()
+            await self._poll("Disconnect", {"EVElectricalChargingDeviceStatus": "State_B"}, 60.0)
+        elif time.monotonic() - self._status_at > SYSTEM_STATUS_PERIOD_S and name in CHARGE_LOOP:
+            self._status_at = time.monotonic()
+            technical = {"EVReadyToCharge": True, "EVImmobilizationRequest": False, "EVImmobilized": True}
+            await self._ask("SystemStatus", {"EVTechnicalStatus": technical})
+        if name in ("ServiceDetailReq", "ServiceSelectionReq"):
+            request: Any = self.current_state.message
+            service = request if name == "ServiceDetailReq" else request.selected_energy_service
+            service.service_id = {2: 4, 6: 7}.get(service.service_id, service.service_id)
+            message.payload = EXI().to_exi(request, Namespace.ISO_V20_COMMON_MSG)
+            message.payload_length = len(message.payload)
+        return message
+
+    async def _poll(self, kind: str, fields: dict[str, Any], timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            answer = await self._ask(kind, fields)
+            if answer.fields["EVSEProcessing"] == "Finished":
+                return
+            if time.monotonic() > deadline:
+                raise v2gtp.V2gtpError(f"ACDP_{kind} was not finished within {timeout_s:g} s")
+            await asyncio.sleep(ACDP_PERIOD_S)
+
+    async def _ask(self, kind: str, fields: dict[str, Any]) -> acdp.Message:
+        request = acdp.Message(f"ACDP_{kind}Req", self.session_id, fields)
+        self._sent = request.name
+        self.writer.write(v2gtp.message(request.payload_type, request.encode()))
+        await self.writer.drain()
+        data = await asyncio.wait_for(self._read(), max(2.0, self.options.patience_s))
+        answer = acdp.Message.decode(data[v2gtp.HEADER :])
+        device = answer.fields.get("EVSEMechanicalChargingDeviceStatus", "")
+        entry = f"{kind} {device}".strip()
+        if not self.acdp_log or self.acdp_log[-1] != entry:
+            self.acdp_log.append(entry)
+        if answer.code != acdp.OK:
+            raise v2gtp.V2gtpError(f"{answer.name}: {answer.code}")
+        return answer
+
+
+def _to_package(decoded: Any) -> None:
+    """An ACDP service in an answer becomes the DC service that the package's states know."""
+    offered = getattr(decoded, "energy_service_list", None)
+    for service in offered.services if offered is not None else ():
+        service.service_id = acdp.SERVICES.get(service.service_id, service.service_id)
+    if hasattr(decoded, "service_parameter_list"):
+        decoded.service_id = acdp.SERVICES.get(decoded.service_id, decoded.service_id)
 
 
 class VehicleController(EVControllerInterface):
@@ -388,7 +457,7 @@ class VehicleController(EVControllerInterface):
 
     # ISO 15118-20.
     async def get_supported_energy_services(self) -> list[ServiceV20]:
-        return [ServiceV20.DC_BPT if self.protocol == "iso15118-20-bpt" else ServiceV20.DC]
+        return [ServiceV20.DC_BPT if self.protocol.endswith("-bpt") else ServiceV20.DC]
 
     async def select_energy_service_v20(self, services: list) -> SelectedEnergyService:
         chosen = services[0]

@@ -153,8 +153,12 @@ class Station:
     # pilot/state: 0 unknown, 1 A ... 6 F, 7 fault
     pilot: int = 0
     pilot_pwm: bool = False
-    # robot/state, for ACDP
-    arm: str = ""  # home, moving, end: where the charging device is
+    # robot/state and robot/inlet_pose, for ACDP
+    arm: str = ""  # Home, Moving or EndPosition: where the charging device is
+    mated: bool = False
+    inlet_known: bool = False
+    inlet_x_mm: float = 0.0  # of the inlet from where the arm expects it [mm]
+    inlet_y_mm: float = 0.0
 
     @property
     def talking(self) -> bool:
@@ -229,6 +233,7 @@ class Vehicle:
     bidirectional: bool = False
     identity: str = ""
     contract: bool = False
+    asks: str = ""  # ACDP: connect or disconnect, empty when nothing is asked for
     error: int = Code.NONE
     text: str = ""
     messages_in: int = 0
@@ -238,7 +243,7 @@ class Vehicle:
 
 # A change of these is published at once; messages and stamps alone wait for the next period.
 _TARGET = ("purpose", "voltage_v", "current_a", "max_voltage_v", "max_current_a", "max_power_w", "session_id")
-_LINK = ("phase", "matched", "ready", "lock", "error", "protocol", "session_id", "contract", "bidirectional")
+_LINK = ("phase", "matched", "ready", "lock", "error", "protocol", "session_id", "contract", "bidirectional", "asks")
 
 
 class Bridge:

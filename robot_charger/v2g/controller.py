@@ -527,9 +527,10 @@ class Controller(EVSEControllerInterface):
         )
 
     def _energy_services(self) -> list[int]:
-        services = [ServiceV20.DC.id]
+        device = self.parameters.link == "acdp"
+        services = [ServiceV20.DC_ACDP.id if device else ServiceV20.DC.id]
         if self.parameters.bidirectional and self.station.announced_export()[1] > 0.0:
-            services.append(ServiceV20.DC_BPT.id)
+            services.append(ServiceV20.DC_ACDP_BPT.id if device else ServiceV20.DC_BPT.id)
         return services
 
     async def get_energy_service_list(self) -> ServiceList:
@@ -547,7 +548,7 @@ class Controller(EVSEControllerInterface):
         sets = []
         for number, (control, needs) in enumerate(((1, 1), (2, 1)), start=1):
             values = {"Connector": 2, "ControlMode": control, "MobilityNeedsMode": needs, "Pricing": 0}
-            if service_id == ServiceV20.DC_BPT.id:
+            if service_id in (ServiceV20.DC_BPT.id, ServiceV20.DC_ACDP_BPT.id):
                 values |= {"BPTChannel": 1, "GeneratorMode": 1}
             parameters = [Parameter(name=name, int_value=value) for name, value in values.items()]
             sets.append(ParameterSet(id=number, parameters=parameters))

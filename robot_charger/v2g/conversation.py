@@ -48,6 +48,7 @@ class Conversation:
         self._interface = interface
         self._discovery = Discovery(interface, self._connected, contexts, parameters.tls__required)
         self._discovery.on_tls_error = self._on_tls_error
+        self._discovery.wireless = parameters.link == "acdp"
         self.on_tls_error: Callable[[str], None] = lambda text: None
         self._session: Session | None = None
         self._running: asyncio.Task[Outcome] | None = None
@@ -160,6 +161,8 @@ class Conversation:
                 names = [name for name in names if name != "iso15118-20"]
         config = Config()
         config.supported_protocols = [PACKAGE_PROTOCOLS[name] for name in names]
+        if self.parameters.link == "acdp":  # nothing else is spoken over the air
+            config.supported_protocols = [Protocol.ISO_15118_20_ACDP] if "iso15118-20" in names else []
         config.supported_auth_options = [AuthEnum.EIM] + ([AuthEnum.PNC] if self.parameters.pnc and tls else [])
         config.allow_cert_install_service = False
         config.free_charging_service = False

@@ -43,6 +43,7 @@ class Discovery(asyncio.DatagramProtocol):
     def __init__(self, interface: str, connected: Connected, contexts: Contexts | None, require_tls: bool) -> None:
         self.interface = interface
         self.answering = False
+        self.wireless = False  # answers requests of vehicles without a plug (ACDP) too
         self.on_tls_error: Callable[[str], None] = lambda text: None
         self.counters = Counters()
         self._connected = connected
@@ -166,12 +167,15 @@ class Discovery(asyncio.DatagramProtocol):
         except ValueError:
             self.counters.sdp_bad += 1
             return
+        if request.wireless and not self.wireless:
+            self.counters.sdp_bad += 1
+            return
         if not self.answering or not self._allowed():
             self.counters.sdp_dropped += 1
             return
         # TLS where the vehicle asks for it and we have it, or where nothing else is allowed.
         tls = True in self._listeners and (request.tls or False not in self._listeners)
-        response = v2gtp.SdpResponse(self._address, self._listeners[tls][1], tls)
+        response = v2gtp.SdpResponse(self._address, self._listeners[tls][1], tls, request.wireless)
         if self._transport:
             self._transport.sendto(response.encode(), addr)
 

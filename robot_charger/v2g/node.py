@@ -3,7 +3,8 @@
 Publishes (in /evseN): vehicle/target (20 Hz and on change), vehicle/link (10 Hz and on change), v2g/record
 (std_msgs/String: one decoded V2G message as JSON, when the parameter record is on).
 Subscribes (in /evseN): session/state, power/state, power/limits, power/permit, power/meter, pilot/state,
-backend/limit. Parameters: :class:`robot_charger.v2g.parameters.V2gParameters`.
+backend/limit; with link acdp also /robot/state and /robot/inlet_pose.
+Parameters: :class:`robot_charger.v2g.parameters.V2gParameters`.
 
 ``python -m robot_charger.v2g.node --ros-args -r __ns:=/evse1``
 """
@@ -18,6 +19,7 @@ from robot_charger.v2g import desk_link
 
 desk_link.join()  # before an import starts a thread (numpy does)
 
+from geometry_msgs.msg import PoseWithCovarianceStamped  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
 from robot_charger import msg  # noqa: E402
@@ -56,6 +58,9 @@ class V2gNode(StationNode):
         self.subscribe("power/meter", self._on_meter, self.evse)
         self.subscribe("pilot/state", self._on_pilot, self.evse)
         self.subscribe("backend/limit", self._on_limit, self.evse)
+        if self.parameters.link == "acdp":
+            self.subscribe("/robot/state", self._on_robot)
+            self.subscribe("/robot/inlet_pose", self._on_inlet)
 
     # Life cycle.
     def configure(self) -> None:
@@ -239,6 +244,7 @@ class V2gNode(StationNode):
             authorization=state.authorization,
             stop_requested=state.stop_requested,
             shutdown=state.shutdown,
+            mated=state.mated,
         )
 
     def _on_supply(self, state: msg.SupplyState) -> None:
@@ -288,6 +294,24 @@ class V2gNode(StationNode):
 
     def _on_pilot(self, state: msg.PilotState) -> None:
         self.bridge.inform(pilot=state.state, pilot_pwm=state.pwm)
+
+    def _on_robot(self, state: msg.RobotState) -> None:
+        """The arm as the mechanical charging device of ACDP."""
+        here = state.evse in (0, self.evse)
+        arm = "Moving"
+        if not here or state.mode == state.MODE_PARKED:
+            arm = "Home"
+        elif state.mode in (state.MODE_MATED, state.MODE_RELEASED, state.MODE_FOLLOWING):
+            arm = "EndPosition"
+        self.bridge.inform(arm=arm)
+
+    def _on_inlet(self, pose: PoseWithCovarianceStamped) -> None:
+        at = pose.pose.pose.position
+        self.bridge.inform(
+            inlet_known=True,
+            inlet_x_mm=(at.x - self.parameters.acdp__inlet_x_m) * 1e3,
+            inlet_y_mm=(at.y - self.parameters.acdp__inlet_y_m) * 1e3,
+        )
 
     def _on_limit(self, limit: msg.ChargingLimit) -> None:
         self.bridge.inform(

@@ -12,7 +12,10 @@ PROTOCOLS = ("din70121", "iso15118-2", "iso15118-20")
 @dataclass(frozen=True)
 class V2gParameters:
     link: str = parameter(
-        "plc", "none: this EVSE speaks to no vehicle over a PLC modem (CHAdeMO alone)", choices=("plc", "none")
+        "plc",
+        "plc: a PLC modem and SLAC; acdp: an IP link that exists before contact, for an automated connection device "
+        "(ISO 15118-20); none: this EVSE speaks to no vehicle (CHAdeMO alone)",
+        choices=("plc", "acdp", "none"),
     )
     interface: str = parameter("", "network interface of the PLC modem; on a desk, for V2G on a virtual link")
     protocols: list[str] = parameter(
@@ -52,6 +55,10 @@ class V2gParameters:
     tls__directory: str = parameter("", "directory of the station's certificates, empty = no TLS")
     pnc: bool = parameter(False, "offer Plug and Charge where TLS is spoken")
     bidirectional: bool = parameter(True, "offer DC_BPT where the supply can export")
+    acdp__inlet_x_m: float = parameter(
+        0.0, "where the arm expects the inlet, in its own frame", unit="m", low=-5.0, high=5.0
+    )
+    acdp__inlet_y_m: float = parameter(0.0, "the same across", unit="m", low=-5.0, high=5.0)
     record: str = parameter(
         "off", "publish every V2G message decoded on v2g/record, and write it to record_file", choices=("off", "on")
     )

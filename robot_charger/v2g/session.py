@@ -19,13 +19,14 @@ from iso15118.secc.comm_session_handler import SECCCommunicationSession
 from iso15118.secc.states import iso15118_2_states
 from iso15118.shared.exceptions import EXIDecodingError, InvalidV2GTPMessageError, V2GMessageValidationError
 from iso15118.shared.exi_codec import EXI
-from iso15118.shared.messages.enums import Protocol, SessionStopAction
+from iso15118.shared.messages.enums import Protocol, ServiceV20, SessionStopAction
 from iso15118.shared.messages.iso15118_2.body import CurrentDemandRes
+from iso15118.shared.messages.iso15118_20.common_types import ResponseCode
 from iso15118.shared.messages.v2gtp import V2GTPMessage
 from iso15118.shared.states import Pause, Terminate
 
 from robot_charger.common.faults import Code
-from robot_charger.v2g import v2gtp
+from robot_charger.v2g import acdp, v2gtp
 from robot_charger.v2g.bridge import LinkPhase, Lock, Purpose, Shutdown
 from robot_charger.v2g.controller import Controller
 
@@ -105,7 +106,13 @@ class Session(SECCCommunicationSession):
         self._request = ""
         self._stop_since: float | None = None
         self._peer_gone = False
+        # An automated connection device is offered where the link exists before contact.
+        self.acdp = acdp.Secc(self._asked) if controller.parameters.link == "acdp" else None
         controller.reset_ev_data_context()
+
+    def _asked(self, what: str) -> None:
+        text = f"the vehicle asks the charging device to {what}" if what else "the charging device has done as asked"
+        self.bridge.say(asks=what, text=text)
 
     async def run(self) -> Outcome:
         """Answer the vehicle until the session ends. Never raises but CancelledError; closes the connection."""
@@ -146,6 +153,10 @@ class Session(SECCCommunicationSession):
             message = await self._read(timeout_s)
             arrived = time.monotonic()
             self.controller.heard(self._vehicle_timeout_ms())
+            if self._is_acdp(message):
+                await self._answer_acdp(message)
+                self.turnaround_s.append(time.monotonic() - arrived)
+                continue
             await self.process_message(message)
             state = self.current_state
             if state.next_v2gtp_msg:
@@ -226,7 +237,53 @@ class Session(SECCCommunicationSession):
         self._on_message("in", self._request, decoded)
         self._before_answer(self._request, decoded)
         self.controller.refresh()
+        self._select_acdp(self._request, decoded)
+        early = self.acdp is not None and self.acdp.selected and not self.acdp.connected
+        if early and self._request == "DC_CableCheckReq":
+            self.current_state.stop_state_machine(
+                "DC_CableCheckReq not accepted in state before ACDP_Connect",
+                decoded,
+                ResponseCode.FAILED_SEQUENCE_ERROR,
+            )
+            return
         await self.current_state.process_message(decoded, frame.payload)
+
+    # ACDP: messages that the package does not know, answered beside its states.
+    def _is_acdp(self, message: bytes) -> bool:
+        kind = int.from_bytes(message[2:4], "big")
+        return kind in (acdp.PAYLOAD_ACDP, acdp.PAYLOAD_SYSTEM_STATUS) and self.acdp is not None
+
+    async def _answer_acdp(self, message: bytes) -> None:
+        assert self.acdp is not None
+        try:
+            request = acdp.Message.decode(message[v2gtp.HEADER :])
+            state = str(self.current_state)
+            response, ends = self.acdp.answer(request, self.session_id, state, self.bridge.station)
+        except (acdp.AcdpError, KeyError) as error:
+            self._count_bad()
+            raise SessionEnd(Code.V2G_DECODE, f"an ACDP message could not be decoded: {error}") from error
+        self._request = request.name
+        self._on_message("in", request.name, request)
+        self.writer.write(v2gtp.message(response.payload_type, response.encode()))
+        await self.writer.drain()
+        self.bridge.say(messages_out=self.bridge.vehicle.messages_out + 1)
+        self._on_message("out", response.name, response)
+        if ends:
+            self._count_bad()
+            raise SessionEnd(Code.V2G_SEQUENCE, f"{request.name} was not expected in state {state}")
+
+    def _select_acdp(self, name: str, message: Any) -> None:
+        """The package knows DC and DC_BPT only: an ACDP service is one of them from here on."""
+        if name != "ServiceSelectionReq" or self.acdp is None:
+            return
+        chosen = acdp.SERVICES.get(message.selected_energy_service.service_id)
+        if chosen is None:
+            return
+        self.acdp.selected = True
+        message.selected_energy_service.service_id = chosen
+        for offered in self.matched_services_v20:
+            if offered.service.id in acdp.SERVICES:
+                offered.service = ServiceV20.get_by_id(acdp.SERVICES[offered.service.id])
 
     def _before_answer(self, name: str, message: Any) -> None:
         phase = PHASES.get(name)

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from robot_charger.common.faults import Code, FaultReport, Severity
-from robot_charger.common.plc_link import LinkError, PlcLink
-from robot_charger.v2g import codec
-from robot_charger.v2g.bridge import Bridge, LinkPhase, SessionPhase
+from robot_charger.common.plc_link import LinkError, NoFrames, PlcLink
+from robot_charger.v2g import acdp, codec
+from robot_charger.v2g.bridge import TALKING, Bridge, LinkPhase, SessionPhase
 from robot_charger.v2g.parameters import V2gParameters
 from robot_charger.v2g.pki import Contexts
 
@@ -60,6 +60,7 @@ class Worker:
         self.parameters = parameters
         self.bridge = bridge
         self.status = Status()
+        self._acdp = parameters.link == "acdp"
         self._report = report
         self._record = record
         self._contexts = contexts
@@ -117,16 +118,17 @@ class Worker:
         codec.warm()
         conversation = Conversation(self.link.interface, self.parameters, self.bridge, self._record, self._contexts)
         conversation.on_tls_error = lambda text: self._report_tls(text)
-        matcher = Matcher(self.name, self.link.frames(), self.parameters.slac__settle_s)
+        frames = NoFrames() if self._acdp else self.link.frames()
+        matcher = Matcher(self.name, frames, self.parameters.slac__settle_s)
         try:
             await conversation.open()
-            if self.link.transport != "interface":
+            if self.link.transport != "interface" and not self._acdp:
                 await matcher.set_key()  # a desk's modem answers at once; on a station it may still be booting
             gc.collect()
             gc.freeze()
             self._ready.set()
             while True:
-                if not matcher.has_key:
+                if not matcher.has_key and not self._acdp:
                     try:
                         await matcher.set_key()
                         self._report(FaultReport(Code.SLAC_FAILED, Severity.WARNING, "", active=False))
@@ -138,7 +140,8 @@ class Worker:
                 await self._session(matcher, conversation)
                 self._note(matcher, conversation)
                 with contextlib.suppress(KeyNotSetError):
-                    await matcher.set_key()  # the last vehicle leaves the network, the next finds it ready
+                    if not self._acdp:
+                        await matcher.set_key()  # the last vehicle leaves the network, the next finds it ready
         finally:
             matcher.close()
             await conversation.close()
@@ -148,7 +151,8 @@ class Worker:
         done = self.bridge.vehicle.session_id if self.bridge.vehicle.phase >= LinkPhase.ENDED else ""
         while True:
             station = self.bridge.station
-            if station.phase == SessionPhase.LINKING and station.session_id and station.session_id != done:
+            begins = station.phase in acdp.TALKING if self._acdp else station.phase == SessionPhase.LINKING
+            if begins and station.session_id and station.session_id != done:
                 return
             if station.session_id != done and self.bridge.vehicle.phase != LinkPhase.IDLE:
                 self.bridge.begin("")
@@ -159,6 +163,10 @@ class Worker:
 
         session_id = self.bridge.station.session_id
         self.bridge.begin(session_id)
+        if self._acdp:
+            self.bridge.say(phase=LinkPhase.LINKED, text="waiting for the vehicle on the IP link")
+            await self._talk(session_id, matcher, conversation)
+            return
         self.bridge.say(phase=LinkPhase.MATCHING, text="waiting for the vehicle's SLAC request")
         matching = asyncio.ensure_future(
             matcher.match(
@@ -215,7 +223,8 @@ class Worker:
 
     def _wanted(self, session_id: str) -> bool:
         station = self.bridge.station
-        return station.session_id == session_id and (station.talking or station.phase == ONLY_TALKED_TO)
+        phases = acdp.TALKING if self._acdp else TALKING
+        return station.session_id == session_id and (station.phase in phases or station.phase == ONLY_TALKED_TO)
 
     def _ended(self, text: str) -> None:
         self.bridge.say(phase=LinkPhase.ENDED, purpose=0, voltage_v=0.0, current_a=0.0, text=text)

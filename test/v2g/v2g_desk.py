@@ -114,6 +114,10 @@ class Plain:
         self.stopped = threading.Event()
         self.voltage_v = self.current_a = 0.0
         self.test_until: float | None = None
+        self.arm_until = 0.0
+        self.asked = ""
+        if options.get("acdp"):
+            bridge.inform(arm="Home", mated=False, inlet_known=True, inlet_x_mm=12.0, inlet_y_mm=-7.0)
         bridge.inform(
             session_stamp_ns=now_ns(),
             session_id=options.get("session_id", "s-1"),
@@ -168,6 +172,8 @@ class Plain:
                 "insulation": b.Insulation.FAULT if fault else b.Insulation.VALID,
                 "insulation_permit_number": self.permit,
             }
+        if self.options.get("acdp"):
+            changes |= self._arm(vehicle.asks)
         car = self._car()
         if self.purpose == b.Purpose.TRANSFER and vehicle.phase == b.LinkPhase.CHARGING:
             if self.charging_since is None:
@@ -194,6 +200,17 @@ class Plain:
         }
         bridge.inform(**changes)
         write(self.directory / "supply.json", {"voltage_v": self.voltage_v, "current_a": self.current_a})
+
+    def _arm(self, asks: str) -> dict[str, Any]:
+        """An arm that takes 0.4 s to connect or to go home."""
+        if asks != self.asked:
+            self.asked = asks
+            self.arm_until = time.monotonic() + 0.4
+        if not asks:
+            return {}
+        if time.monotonic() < self.arm_until:
+            return {"arm": "Moving"}
+        return {"arm": "EndPosition", "mated": True} if asks == "connect" else {"arm": "Home", "mated": False}
 
     def _authorization(self, vehicle: Any) -> int:
         wanted = self.options.get("authorization", "accepted")
