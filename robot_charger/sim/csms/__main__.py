@@ -13,12 +13,14 @@ import json
 import os
 import ssl
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from robot_charger.common.process import StopSignal, end_with_parent, parent_gone, refuse
 from robot_charger.common.wires import RUN_DIRECTORY, WireEnd, WireError
+from robot_charger.sim.csms.console import Console
 from robot_charger.sim.csms.server import FAULTS, KNOWN_TOKENS, Csms, CsmsThread
 
 
@@ -34,6 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--certificate", help="PEM chain: speak TLS")
     parser.add_argument("--key", help="PEM key of the certificate")
     parser.add_argument("--client-ca", help="PEM roots: demand a client certificate")
+    parser.add_argument("--console", action="store_true", help="take commands on stdin (try: help)")
     parser.add_argument("--fault", action="append", default=[], choices=sorted(FAULTS))
     return parser.parse_args()
 
@@ -121,6 +124,12 @@ def main() -> None:
             wire = WireEnd("csms", on_signals=lambda peer, s: desk.listen(s) if peer == "cli" else None)
         except (WireError, OSError) as error:
             refuse(f"csms: {error}")
+    if options.console:
+        def converse() -> None:
+            Console(thread, Path(options.store)).run()
+            stop.event.set()
+
+        threading.Thread(target=converse, name="console", daemon=True).start()
     told = 0.0
     last: dict[str, Any] = {}
     while not stop.wait(0.05) and not parent_gone():
