@@ -43,6 +43,8 @@ def compare(exificient, schema, root, fragment, random):
     data = encode(message.tree(qualified=fragment), schema, fragment)
     assert data.hex() == exificient.encode(message.xml, schema, fragment).hex(), message.xml
     assert decode(data, schema, fragment) == message.tree()
+    if fragment:
+        return  # its elements are those of the documents
     theirs = ET.canonicalize(exificient.decode(data, schema, fragment), rewrite_prefixes=True)
     assert theirs == ET.canonicalize(message.xml, rewrite_prefixes=True)
 
