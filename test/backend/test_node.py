@@ -170,7 +170,7 @@ def test_a_session_through_the_topics(tmp_path: Path, csms: CsmsThread, rest: Re
 def test_killed_while_charging_the_transaction_ends_after_the_restart(
     tmp_path: Path, csms: CsmsThread, rest: Rest
 ) -> None:
-    """EVerest 1364: an open transaction was never ended after a restart."""
+    """EVerest 1364: events were missed at start, and an open transaction was never ended after a restart."""
     process = Process(tmp_path, csms.csms.url)
     try:
         assert rest.transition(CONFIGURE) and rest.transition(ACTIVATE)

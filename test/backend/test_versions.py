@@ -53,6 +53,7 @@ def test_a_session(desk: Live) -> None:
 
 
 def test_the_csms_absent_for_the_whole_session_and_back_later(desk: Live) -> None:
+    """libocpp 1137: messages of an offline session were lost or could not be matched to it."""
     desk.online()
     desk.authorize()
     desk.fault("csms-gone")
@@ -66,6 +67,7 @@ def test_the_csms_absent_for_the_whole_session_and_back_later(desk: Live) -> Non
 
 
 def test_the_csms_goes_and_comes_in_the_middle_with_a_restart_of_the_node(desk: Live) -> None:
+    """SteVe 1293: one transaction, one StopTransaction, whatever happens in between."""
     desk.online()
     desk.begin(100.0)
     desk.delivered()
@@ -80,6 +82,8 @@ def test_the_csms_goes_and_comes_in_the_middle_with_a_restart_of_the_node(desk: 
     entry = settled(desk)
     assert (entry.meter_start_wh, entry.meter_stop_wh, entry.stop_reason) == (
         100.0, 400.0, "Other" if desk.parameters.version == "1.6" else "StoppedByEV")
+    ends = [p for p in desk.received("TransactionEvent") if p["eventType"] == "Ended"]
+    assert len(ends + desk.received("StopTransaction")) == 1
 
 
 def test_remote_start_and_stop_in_plain_words(desk: Live) -> None:
@@ -100,7 +104,7 @@ def test_remote_start_and_stop_in_plain_words(desk: Live) -> None:
 
 
 def test_an_answer_lost_on_the_way_doubles_nothing(desk: Live) -> None:
-    """libocpp 907, MicroOcpp 454: sent, taken, but the answer never came; sent again after the reconnect."""
+    """libocpp 495 and 907, MicroOcpp 454: sent and taken, but the answer never came; sent again, booked once."""
     desk.online()
     desk.authorize()
     desk.service.settings.note("message_timeout_s", 1)
