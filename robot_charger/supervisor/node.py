@@ -11,7 +11,6 @@ Parameters: see SupervisorParameters.
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 import uuid
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from robot_charger.common.faults import Severity
 from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.parameters import parameter
 from robot_charger.common.topics import fill
-from robot_charger.supervisor import flow
+from robot_charger.supervisor import flow, memory
 from robot_charger.supervisor.bringup import Bringup
 from robot_charger.supervisor.inputs import Heard
 from robot_charger.supervisor.model import Authorization, Commands, Goal, Limits, Phase, Purpose, Session, Shutdown
@@ -114,7 +113,7 @@ class Supervisor(StationNode):
         self._limits = p.limits()
         self._heard.pilotless = p.protocol == "chademo"
         self._heard.slow_node_grace_ns = p.node_age_grace_ms * 1_000_000
-        self._load_latch()
+        self._remember()
         evse = self.evse
         self._permit = self.publisher("power/permit", evse)
         self._motion = self.publisher("robot/permit", evse)
@@ -208,7 +207,7 @@ class Supervisor(StationNode):
             now = now_ns()
             self._session, refusal = flow.reset(self._session, self._heard.inputs(self._session, now), now / 1e9)
             if not refusal:
-                self._save_latch()
+                self._keep()
                 self._say("reset", f"by {request.acknowledged_by or 'a person on site'}")
         response.accepted = not refusal
         response.text = refusal or "reset; nothing was started"
@@ -236,8 +235,8 @@ class Supervisor(StationNode):
         self._session = session
         commands = flow.command(session, inputs, self._limits)
         self._publish_permits(commands)
-        if session.emergency_latched != before.emergency_latched:
-            self._save_latch()
+        if (session.phase, session.emergency_latched) != (before.phase, before.emergency_latched):
+            self._keep()
         for event in events:
             self._say(event, session.text)
         if session.phase != before.phase:
@@ -547,31 +546,30 @@ class Supervisor(StationNode):
                 self._heard.forget_node(name)
             self._heard.nodes_ready = self._bringup.ready
 
-    # The latch that survives restarts.
-    def _load_latch(self) -> None:
-        path = self._memory
-        if path is None:
-            return
-        if not path.parent.is_dir():
-            raise StartError(f"parameter memory = {path}: {path.parent} is no directory")
-        if path.exists():
-            try:
-                latched = bool(json.loads(path.read_text())["emergency_latched"])
-            except (ValueError, KeyError, OSError):
-                latched = True  # unreadable memory: assume the worst
-            self._session = replace(self._session, emergency_latched=latched)
-
+    # What survives restarts.
     @property
     def _memory(self) -> Path | None:
         name = self.parameters.memory.replace("{evse}", str(self.evse))
         return Path(name) if name else None
 
-    def _save_latch(self) -> None:
+    def _remember(self) -> None:
         path = self._memory
-        if path is not None:
-            temporary = path.with_suffix(".new")
-            temporary.write_text(json.dumps({"emergency_latched": self._session.emergency_latched}))
-            temporary.replace(path)
+        if path is None:
+            return
+        if not path.parent.is_dir():
+            raise StartError(f"parameter memory = {path}: {path.parent} is no directory")
+        self._session = memory.load(path, now_ns() / 1e9)
+        if self._session.session_id:
+            self.get_logger().warning(f"session {self._session.session_id}: {self._session.text}")
+
+    def _keep(self) -> None:
+        path = self._memory
+        if path is None:
+            return
+        try:
+            memory.save(path, self._session)
+        except OSError as error:
+            self.get_logger().error(f"cannot keep the session over a restart: {error}", throttle_duration_sec=10.0)
 
     def diagnose(self) -> Diagnosis:
         with self._lock:
