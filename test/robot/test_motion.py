@@ -11,7 +11,6 @@ from robot_charger.robot.errors import BadGoal, Busy, ErrorCode
 from robot_charger.robot.motion import Mode, Zone
 from robot_charger.robot.spatial import transform
 
-
 pytestmark = pytest.mark.timeout(600)  # of a machine that is busy with other things
 
 

@@ -16,6 +16,7 @@ import contextlib
 import math
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from robot_charger.common.wires import WireEnd, WireError
 from robot_charger.robot.description import config_file
 from robot_charger.robot.spatial import inverse, quaternion
 from robot_charger.sim.arm.physics import FAULTS, ArmWorld
+from robot_charger.sim.arm.record import FRAME_MS, Frame, frame, save
 
 PERIOD_MS = 5  # one wake-up of the physics thread
 CATCH_UP_MS = 50  # time lost to a busy machine beyond this is dropped
@@ -46,8 +48,9 @@ MAX_AHEAD = 120.0  # [s]
 class ArmSimulator(Node):
     """Topics and wires around one ArmWorld."""
 
-    def __init__(self, world: ArmWorld) -> None:
+    def __init__(self, world: ArmWorld, record: bool = False) -> None:
         super().__init__("arm_simulator")
+        self.film: list[Frame] | None = [] if record else None
         self.world, self._lock = world, threading.Lock()
         self.refused = 0  # trajectories that no controller would take
         self._joint_states = self._publisher("/robot/joint_states")
@@ -140,6 +143,9 @@ class ArmSimulator(Node):
                 self._tell_vehicles()
             if before // 200 != done // 200:
                 self._tell_truth()
+            if self.film is not None and before // FRAME_MS != done // FRAME_MS:
+                with self._lock:
+                    self.film.append(frame(self.world))
             ahead = began + (done // PERIOD_MS + 1) * PERIOD_MS * 1e-3 - time.monotonic()
             if ahead > 0.0:
                 time.sleep(ahead)
@@ -205,6 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="robot_charger.sim.arm", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--evses", type=int, default=1, help="bays with vehicles, 1 to 4 (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the parking poses (default 0)")
+    parser.add_argument("--record", metavar="FILE", help="write the motion here at the end, for sim.arm.film")
     arguments = parser.parse_args()
     if arguments.seed < 0:
         parser.error("--seed must be 0 or above")
@@ -216,7 +223,7 @@ def main() -> None:
         refuse(f"robot_charger.sim.arm: --evses {arguments.evses}: {error}")
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = ArmSimulator(world)
+        node = ArmSimulator(world, bool(arguments.record))
     except WireError as error:
         refuse(f"robot_charger.sim.arm: {error}")
     simulator_realtime(25)
@@ -231,6 +238,8 @@ def main() -> None:
         stop.event.set()
         physics.join()
         node.wires.close()
+        if node.film is not None:
+            save(Path(arguments.record), arguments.evses, node.film)
         executor.remove_node(node)
         node.destroy_node()
         rclpy.try_shutdown()

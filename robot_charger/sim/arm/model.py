@@ -105,19 +105,21 @@ def _inlet(number: int, connector: Connector, shape: Shape) -> str:
 
 def _vehicle(number: int, connector: Connector, shape: Shape) -> str:
     """A vehicle's corner: panel with the inlet; x into the vehicle, origin at the inlet's mouth."""
-    panel = f'contype="{VEHICLE}" conaffinity="{VEHICLE | ARM}" rgba="0.62 0.66 0.70 1"'
+    panel = f'contype="{VEHICLE}" conaffinity="{VEHICLE | ARM}" rgba="0.18 0.46 0.40 1"'
     look = 'contype="0" conaffinity="0"'
     f = FACE_HALF
     return f"""
     <body name="vehicle{number}" mocap="true" pos="0 0 -20">
       <geom type="box" pos="0.03 {f + 0.2} -0.05" size="0.025 0.2 0.35" {panel}/>
       <geom type="box" pos="0.03 {-f - 0.2} -0.05" size="0.025 0.2 0.35" {panel}/>
-      <geom type="box" pos="0.03 0 {f + 0.09}" size="0.025 {f} 0.09" {panel}/>
+      <geom type="box" pos="0.03 0 {f + 0.095}" size="0.025 {f} 0.095" {panel}/>
       <geom type="box" pos="0.03 0 {-f - 0.145}" size="0.025 {f} 0.145" {panel}/>
-      <geom type="box" pos="0.75 0 0.02" size="0.69 0.51 0.26" rgba="0.55 0.60 0.66 1" {look}/>
-      <geom type="box" pos="0.95 0 0.42" size="0.40 0.44 0.16" rgba="0.25 0.30 0.36 1" {look}/>
-      <geom type="cylinder" pos="0.45 0.45 -0.42" euler="{np.pi / 2} 0 0" size="0.3 0.09" rgba="0.1 0.1 0.1 1" {look}/>
-      <geom type="cylinder" pos="0.45 -0.45 -0.42" euler="{np.pi / 2} 0 0" size="0.3 0.09" rgba="0.1 0.1 0.1 1" {look}/>
+      <geom type="box" pos="0.80 0 -0.03" size="0.748 0.308 0.328" rgba="0.16 0.42 0.36 1" {look}/>
+      <geom type="box" pos="1.15 0 0.44" size="0.42 0.27 0.14" rgba="0.20 0.24 0.28 1" {look}/>
+      <geom type="ellipsoid" pos="0.02 0.25 0.16" size="0.03 0.07 0.04" rgba="0.95 0.95 0.85 1" {look}/>
+      <geom type="ellipsoid" pos="0.02 -0.25 0.16" size="0.03 0.07 0.04" rgba="0.95 0.95 0.85 1" {look}/>
+      <geom type="cylinder" fromto="0.48 0.21 -0.40 0.48 0.33 -0.40" size="0.25" rgba="0.1 0.1 0.1 1" {look}/>
+      <geom type="cylinder" fromto="0.48 -0.21 -0.40 0.48 -0.33 -0.40" size="0.25" rgba="0.1 0.1 0.1 1" {look}/>
       {_inlet(number, connector, shape)}
     </body>
     <body name="obstruction{number}" mocap="true" pos="0 0 -30">
