@@ -143,6 +143,54 @@ def watch(evses: tuple[int, ...], token: str, remote: bool) -> None:
         sys.exit(1)
 
 
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--evse", type=click.IntRange(0), default=0, help="Which one [default: the first in the file].")
+@click.option("--live", is_flag=True, help="Play the vehicle's side at nodes that run already; compare nothing.")
+@click.option("--can", nargs=2, metavar="TOPIC BUS", help="Only send recorded frames, e.g. /can/can1 socketcan:can1.")
+@click.option("--ids", default="0x100-0x1ff", show_default=True, help="Range of CAN ids to send (a vehicle's).")
+@click.option("--excerpt", type=FILE, help="Only write what a replay needs into this small file, e.g. for a test.")
+def replay(file: Path, evse: int, live: bool, can: tuple[str, str] | None, ids: str, excerpt: Path | None) -> None:
+    """Play a recorded session at a supervisor of its own: does it come to the same end?
+
+    Exit status: 0 when phases, fault and stop reason are those recorded, 1 when not, 2 for bad usage.
+    """
+    _environment()
+    from robot_charger.common.can_bus import BusError
+    from robot_charger.common.domain import free_domain
+    from robot_charger.operator import playback
+    from robot_charger.operator.reading import RecordingError
+
+    try:
+        if excerpt:
+            click.echo(f"{excerpt}: {playback.excerpt(file, excerpt)} messages")
+            return
+        from robot_charger.operator import replay as playing
+
+        if can:
+            low, _, high = ids.partition("-")
+            try:
+                bounds = int(low, 0), int(high or low, 0)
+            except ValueError:
+                raise click.BadParameter(f"{ids!r} is no range like 0x100-0x1ff", param_hint="--ids") from None
+            click.echo(f"{playing.play_can(file, *can, *bounds)} frames sent")
+            return
+        script = playback.read_script(file, evse)
+        if live:
+            trouble = playing.play_vehicle(script, evse)
+            click.echo(trouble or "played", err=bool(trouble))
+            sys.exit(1 if trouble else 0)
+        with free_domain() as domain:  # never at a station that happens to run here
+            os.environ["ROS_DOMAIN_ID"] = str(domain)
+            verdict = playing.check(script)
+        for line in verdict.lines():
+            click.echo(line)
+        sys.exit(0 if verdict.same else 1)
+    except (RecordingError, BusError, FileExistsError) as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+
+
 def _environment(remote: bool = False) -> None:
     """The same DDS settings as the station's own processes, unless something else is set."""
     if not remote:
@@ -150,4 +198,4 @@ def _environment(remote: bool = False) -> None:
     os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
 
 
-commands = [doctor, record, report, watch]
+commands = [doctor, record, report, replay, watch]

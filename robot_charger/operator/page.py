@@ -20,6 +20,7 @@ import numpy as np
 from robot_charger.operator.story import CONNECTING, Lane, Series, Story
 
 HEAT_COLUMNS = 400
+GAP_S = 1.0  # a curve is broken where nothing was said for longer
 _PHASE_COLOURS = {
     "idle": "#64748b",
     "positioning": "#0ea5e9",
@@ -272,8 +273,10 @@ def _chart(story: Story, chart: Chart, scale: Scale) -> str:
         if not points:
             continue
         legend.append(f"<span><i style='background:{curve.colour}'></i>{escape(curve.label)} <output></output></span>")
-        text = " ".join(f"{x:.3f},{1000 * (high - y) / (high - low):.1f}" for x, y in points)
-        drawn.append(f"<polyline points='{text}' stroke='{curve.colour}'/>")
+        gap = max(GAP_S, 4 * story.series[curve.series].width_s)
+        for part in _unbroken(points, gap):
+            text = " ".join(f"{x:.3f},{1000 * (high - y) / (high - low):.1f}" for x, y in part)
+            drawn.append(f"<polyline points='{text}' stroke='{curve.colour}'/>")
         data[curve.label] = [[round(x, 3), float(f"{y:.4g}")] for x, y in points]
     if not drawn:
         return ""
@@ -298,13 +301,25 @@ def _points(series: Series, story: Story, chart: Chart) -> list[tuple[float, flo
         t, low, high = t[keep], low[keep], high[keep]
     points: list[tuple[float, float]] = []
     for x, a, b in zip((t - story.begin_s).tolist(), low.tolist(), high.tolist(), strict=True):
-        if points and points[-1][1] == a == b and len(points) > 1 and points[-2][1] == a:
-            points[-1] = (x, a)  # a straight stretch needs its two ends only
-            continue
         points.append((x, a))
         if b != a:
             points.append((x, b))
     return points
+
+
+def _unbroken(points: list[tuple[float, float]], gap_s: float) -> list[list[tuple[float, float]]]:
+    """Cut where nothing was said for longer; of a straight stretch only the ends are kept."""
+    parts: list[list[tuple[float, float]]] = []
+    last = -np.inf
+    for x, y in points:
+        if x - last > gap_s:
+            parts.append([])
+        last, part = x, parts[-1]
+        if len(part) > 1 and part[-1][1] == part[-2][1] == y:
+            part[-1] = (x, y)
+        else:
+            part.append((x, y))
+    return parts
 
 
 def _heat_map(story: Story, scale: Scale) -> str:

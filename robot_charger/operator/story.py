@@ -293,7 +293,10 @@ class _Teller:
             self._add("soc", t, soc)
 
     def _event(self, t: float, name: str, text: str) -> None:
-        self._row(t, "event", name, text)
+        phase = words.phase_of_event(name)  # a phase of milliseconds shows here only: session/state keeps the newest
+        if phase and not self._be("session", t, phase):
+            return
+        self._row(t, "phase" if phase else "event", phase or name, text)
 
     def _link(self, t: float, phase: int, soc: float, text: str, protocol: str) -> None:
         name = words.LINKS.get(phase, str(phase))

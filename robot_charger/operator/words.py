@@ -20,3 +20,9 @@ SEVERITIES = names(msg.Fault, "SEVERITY_")
 REQUESTS = names(msg.BackendRequest, "KIND_")
 MODULE_FAULT = msg.ModuleState.STATE_FAULT
 LEVELS = {0: "ok", 1: "warning", 2: "error", 3: "stale"}
+
+
+def phase_of_event(name: str) -> str:
+    """The phase that a session/event announces (RELEASED), empty for other events."""
+    told = name.lower().replace("_", " ")
+    return told if name.isupper() and told in PHASES.values() else ""

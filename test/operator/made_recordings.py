@@ -61,6 +61,8 @@ def session(
         now = next((name for name, end in ends if at < end), "IDLE")
         charging = now == "CHARGING"
         if now != phase or k % int(rate / 5) == 0:
+            if now != phase:
+                yield entry("session/event", msg.SessionEvent(name=now, session_id="5e551011-made"), at)
             phase = now
             state = fill(
                 msg.SessionState(), session_id="5e551011-made", phase=getattr(msg.SessionState, f"PHASE_{now}"), evse=1,
@@ -97,6 +99,7 @@ def session(
             yield v2g("in", "CurrentDemandReq", at, current=round(amps, 1))
             yield v2g("out", "CurrentDemandRes", at, voltage=round(volts, 1))
     if fault:
+        yield entry("session/event", msg.SessionEvent(name="FAULTED", session_id="5e551011-made"), total)
         broken = msg.Fault(code=fault, severity=3, source="/power", active=True, text="seeded <fault> & more", evse=1)
         yield entry("fault", broken, total)
         end = msg.SessionState(session_id="5e551011-made", phase=13, fault=fault, stop_reason="Other", evse=1)

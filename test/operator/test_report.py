@@ -244,3 +244,13 @@ def test_the_report_in_a_browser(good, failed, tmp_path):
     seen = json.loads(title[1])
     assert seen["ready"] == "yes" and seen["shown"] == 1 and seen["count"].startswith("1 of ")
     assert re.fullmatch(r"39\d\.?\d* V", seen["volts"]) and seen["height"] > 100
+
+
+def test_a_curve_is_broken_where_nothing_was_said(tmp_path):
+    entries = [made.entry("power/state", msg.SupplyState(voltage_v=100.0 + k % 2), k * 0.1) for k in range(20)]
+    entries += [made.entry("power/state", msg.SupplyState(voltage_v=200.0), 10 + k * 0.1) for k in range(20)]
+    report([made.write(tmp_path, entries)], tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    volts = page.split("<h3>Voltage")[1].split("<h3>")[0]
+    lines = re.findall(r"<polyline points='([^']+)'", volts)
+    assert len(lines) == 2 and len(lines[1].split()) == 2  # a straight stretch is its two ends

@@ -1,0 +1,334 @@
+"""A recorded session as a script to play: what the surroundings of a supervisor said and when, and what it decided.
+
+Plain Python without ROS. The script is cut at the supervisor's changes of phase: what came after one is played only
+when the live supervisor has made the same change, so a slower machine plays the same session.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from robot_charger.common.clock import SECOND
+from robot_charger.operator import words
+from robot_charger.operator.reading import Handler, Picker, RecordingError, Topic, scan
+from robot_charger.operator.recording import Entry, File, Stream
+
+ALIVE_NS = 300 * SECOND // 1000  # a topic whose last message is younger is repeated while the script waits
+SLOW_ALIVE_NS = SECOND  # the same of those that the supervisor gives a second
+SLOW = ("bay/state", "/robot/state")
+GRACE_NS = SECOND // 20  # a cause may be logged shortly after its effect
+SURROUNDINGS = (  # of one supervisor; relative names are those of its EVSE
+    "vehicle/target",
+    "vehicle/link",
+    "power/state",
+    "power/limits",
+    "power/meter",
+    "bay/state",
+    "pilot/state",
+    "backend/limit",
+    "backend/request",
+    "fault",
+    "/fault",
+    "/safety/state",
+    "/robot/state",
+    "/backend/state",
+)
+VEHICLE = ("vehicle/target", "vehicle/link", "pilot/state", "bay/state", "/robot/inlet_pose")
+ONCE = ("fault", "/fault", "backend/request")  # told once, never repeated
+GOAL_ERRORS = {  # the robot's answer that leads to a fault (Connect.ERROR_*), where the recording has only the fault
+    608: 4,
+    603: 5,
+    601: 7,
+    602: 8,
+    605: 9,
+    604: 10,
+    607: 11,
+    507: 12,
+    606: 13,
+    609: 14,
+    504: 18,
+}
+MATED, RELEASED, FOLLOWING, WITHDRAW = 6, 7, 8, 10  # RobotState.MODE_*
+OUTSIDE = ("idle", "unavailable")
+
+
+class Job(Enum):
+    """What the robot is asked for."""
+
+    CONNECT = "connect"
+    RELEASE = "release"
+    DISCONNECT = "disconnect"
+
+
+@dataclass(frozen=True)
+class Said:
+    """One message of the surroundings."""
+
+    at: int  # log time [ns]
+    topic: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an action of the robot ended. ``grasped_at``: when the plug was held (disconnect)."""
+
+    job: Job
+    at: int
+    error: int = 0
+    grasped_at: int = 0
+
+
+@dataclass(frozen=True)
+class End:
+    """What a session came to; two that are equal failed, or went well, the same way."""
+
+    phases: tuple[str, ...]
+    fault: int
+    stop_reason: str
+
+    def differences(self, other: End) -> list[str]:
+        """In words, of the live session (self) from the recorded one."""
+        lines = []
+        if self.phases != other.phases:
+            same = 0
+            while same < min(len(self.phases), len(other.phases)) and self.phases[same] == other.phases[same]:
+                same += 1
+            here = self.phases[same] if same < len(self.phases) else "its end"
+            there = other.phases[same] if same < len(other.phases) else "its end"
+            lines.append(f"phase {same + 1}: {here}, recorded {there}")
+        if self.fault != other.fault:
+            lines.append(f"fault {self.fault}, recorded {other.fault}")
+        if self.stop_reason != other.stop_reason:
+            lines.append(f"stopped by {self.stop_reason or '-'}, recorded {other.stop_reason or '-'}")
+        return lines
+
+
+@dataclass
+class Script:
+    """A recorded session of one EVSE."""
+
+    evse: int = 0
+    session_id: str = ""
+    connector: str = "ccs2"
+    protocol: str = "ccs"
+    said: list[Said] = field(default_factory=list)
+    definitions: dict[str, tuple[str, str]] = field(default_factory=dict)  # topic -> type, definition
+    changes: list[tuple[int, str]] = field(default_factory=list)  # log time, phase
+    outcomes: list[Outcome] = field(default_factory=list)
+    authorised_at: int = 0
+    accepted: bool = False
+    start_asked: bool = False  # the recording holds the request that began it
+    stop_asked_at: int = 0  # of a stop whose request the recording does not hold
+    test_permits: list[int] = field(default_factory=list)  # number of each insulation test's first permit
+    fault: int = 0
+    stop_reason: str = ""
+
+    @property
+    def end(self) -> End:
+        return End(tuple(name for _, name in self.changes if name not in OUTSIDE), self.fault, self.stop_reason)
+
+    @property
+    def begin(self) -> int:
+        """Log time from which the script is played: when the session began, or what is recorded before."""
+        first = next((at for at, name in self.changes if name not in OUTSIDE), 0)
+        earlier = [s.at for s in self.said if s.at < first]
+        return max(earlier[0], first - 2 * SECOND) if earlier else first
+
+
+class _Reader:
+    """Collects a script from the topics of a recording."""
+
+    def __init__(self, evse: int) -> None:
+        self.script = Script(evse)
+        self._robot: list[tuple[int, int, int]] = []  # at, mode, error
+        self._announced: list[tuple[int, str]] = []  # phases by session/event, which misses none
+        self._purpose = 0
+        self._stop_requested_at = 0
+        self._stop_asked = False
+
+    def choose(self, topic: Topic) -> Handler | None:
+        name = topic.name
+        if name.startswith("/evse"):
+            number, _, name = name[5:].partition("/")
+            if not number.isdigit():
+                return None
+            self.script.evse = self.script.evse or int(number)
+            if int(number) != self.script.evse:
+                return None
+        if name == "session/state":
+            fields = "phase session_id fault stop_reason authorization stop_requested connector protocol"
+            return self._picked(topic, fields, self._session)
+        if name == "session/event":
+            return self._picked(topic, "name session_id", self._event)
+        if name == "power/permit":
+            return self._picked(topic, "number purpose", self._permit)
+        if name not in SURROUNDINGS and name not in VEHICLE:
+            return None
+        self.script.definitions[topic.name] = (topic.type_name, topic.definition)
+        inner: list[Handler] = []
+        if name == "/robot/state":
+            inner = [self._picked(topic, "mode error", lambda at, *v: self._robot.append((at, *v)))]
+        if name == "backend/request":
+            inner = [self._picked(topic, "kind", self._request)]
+
+        def handle(at: int, data: bytes) -> None:
+            self.script.said.append(Said(at, topic.name, data))
+            for other in inner:
+                other(at, data)
+
+        return handle
+
+    @staticmethod
+    def _picked(topic: Topic, fields: str, method: Callable[..., None]) -> Handler:
+        pick = Picker(topic.definition, tuple(fields.split())).pick
+        return lambda at, data: method(at, *pick(data))
+
+    def _session(
+        self,
+        at: int,
+        phase: int,
+        session_id: str,
+        fault: int,
+        reason: str,
+        authorization: int,
+        stop: bool,
+        connector: str,
+        protocol: str,
+    ) -> None:
+        script = self.script
+        name = words.PHASES.get(phase, str(phase))
+        if session_id and not script.session_id:
+            script.session_id = session_id
+        if session_id and session_id != script.session_id:
+            return  # a recording of everything: the first session is played
+        if not script.changes or script.changes[-1][1] != name:
+            if script.session_id and not session_id and name in OUTSIDE and len(script.end.phases) == 0:
+                return
+            script.changes.append((at, name))
+        if session_id:
+            script.fault = fault or script.fault
+            script.stop_reason = reason or script.stop_reason
+            script.connector = connector or script.connector
+            script.protocol = "chademo" if protocol == "chademo" else "ccs"
+            if authorization and not script.authorised_at:
+                script.authorised_at = at
+            script.accepted = script.accepted or authorization == 2
+            if stop and not self._stop_requested_at:
+                self._stop_requested_at = at
+
+    def _event(self, at: int, name: str, session_id: str) -> None:
+        phase = words.phase_of_event(name)
+        if phase and (not session_id or not self.script.session_id or session_id == self.script.session_id):
+            self._announced.append((at, phase))
+
+    def _permit(self, at: int, number: int, purpose: int) -> None:
+        if purpose == 1 and self._purpose != 1:
+            self.script.test_permits.append(number)
+        self._purpose = purpose
+
+    def _request(self, at: int, kind: int) -> None:
+        self.script.start_asked = self.script.start_asked or kind == 1
+        self._stop_asked = self._stop_asked or kind == 2
+
+    def finish(self) -> Script:
+        script = self.script
+        if any(name not in OUTSIDE for _, name in self._announced):
+            before = [(at, name) for at, name in script.changes if at < self._announced[0][0] and name in OUTSIDE]
+            script.changes = before + self._announced
+        if script.stop_reason in ("Local", "Remote") and not self._stop_asked:
+            script.stop_asked_at = self._stop_requested_at
+        script.said.sort(key=lambda s: s.at)
+        ends = [at for at, _ in script.changes[1:]] + [2**63]
+        for (begin, phase), end, (_, following) in zip(
+            script.changes, ends, [*script.changes[1:], (0, "")], strict=True
+        ):
+            script.outcomes += self._outcome(phase, begin, end, following)
+        return script
+
+    def _outcome(self, phase: str, begin: int, end: int, following: str) -> Iterator[Outcome]:
+        seen = [(at, mode, error) for at, mode, error in self._robot if begin <= at < end]
+        failed = next((Outcome(Job.CONNECT, at, error) for at, _, error in seen if error), None)
+        before = end - GRACE_NS // 2
+        guess = GOAL_ERRORS.get(self.script.fault, 14)
+        if phase == "connecting":
+            mated = next((at for at, mode, _ in seen if mode == MATED), before)
+            if following in ("mated", "grasped"):
+                yield Outcome(Job.CONNECT, mated)
+            elif following == "departing":
+                yield failed or Outcome(Job.CONNECT, before, guess)
+        elif phase == "mated":
+            done = next((at for at, mode, _ in seen if mode in (RELEASED, FOLLOWING)), before)
+            if following == "released":
+                yield Outcome(Job.RELEASE, done)
+            elif following == "stopping" and guess != 14:
+                yield Outcome(Job.RELEASE, before, guess)
+        elif phase in ("grasped", "disconnecting"):
+            held = next((at for at, mode, _ in self._robot if at >= begin and mode == WITHDRAW), begin)
+            if following in ("departing", "connecting", "idle"):
+                yield Outcome(Job.DISCONNECT, before, 0, held)
+            elif following == "faulted" and self.script.fault in GOAL_ERRORS:
+                yield Outcome(Job.DISCONNECT, before, guess, held)
+
+
+def read_script(path: Path, evse: int = 0) -> Script:
+    """The first session in a recording. Raises RecordingError when there is none."""
+    reader = _Reader(evse)
+    scan(path, reader.choose)
+    script = reader.finish()
+    if not script.end.phases:
+        raise RecordingError(f"{path}: no session in it, nothing to replay")
+    return script
+
+
+class Clock:
+    """Recorded time that runs with the live one, and stands still at a barrier."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self.recorded = script.begin
+        self._barriers = [(at + GRACE_NS, name) for at, name in script.changes if name not in OUTSIDE]
+        self.passed = 0
+
+    def advance(self, step_ns: int, live_phases: list[str]) -> str:
+        """Go on by ``step_ns`` or to the next barrier. The phase it waits for, empty when it does not wait."""
+        target = self.recorded + step_ns
+        while self.passed < len(self._barriers):
+            at, name = self._barriers[self.passed]
+            if target < at:
+                break
+            if len(live_phases) <= self.passed:
+                self.recorded = max(self.recorded, at - 1)
+                return name
+            self.passed += 1
+        self.recorded = target
+        return ""
+
+    @property
+    def done(self) -> bool:
+        """Every recorded change has happened live."""
+        return self.passed == len(self._barriers)
+
+
+def excerpt(path: Path, target: Path) -> int:
+    """Write what a replay needs of a recording into a small one; the number of its messages. Raises RecordingError."""
+    needed = {*SURROUNDINGS, *VEHICLE, "session/state", "session/event", "power/permit"}
+    entries: list[Entry] = []
+
+    def choose(topic: Topic) -> Handler | None:
+        name = re.sub(r"^/evse\d+/", "", topic.name)
+        if name not in needed:
+            return None
+        stream = Stream(topic.name, topic.type_name, topic.definition)
+        return lambda at, data: entries.append(Entry(stream, at, at, data))
+
+    summary = scan(path, choose)
+    file = File(target, {"excerpt_of": path.name, **summary.metadata.get("robot_charger", {})})
+    for entry in sorted(entries, key=lambda e: e.log_time):
+        file.write(entry)
+    file.close()
+    return len(entries)
