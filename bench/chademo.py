@@ -81,6 +81,9 @@ class Station:
                 self.executor.spin_once(timeout_sec=0.1)
 
     def _listen(self) -> None:
+        from robot_charger.common.process import realtime
+
+        realtime(30)  # an ear that comes late hears jitter that is not there
         while self.going:
             frame = self._bus.recv(0.2)
             if frame is not None and frame.arbitration_id in self.arrivals:
@@ -172,7 +175,8 @@ class Station:
 @contextlib.contextmanager
 def processes(directory: Path, bus: str, modules_bus: str, modules: int) -> Iterator[list[subprocess.Popen]]:
     parameters = {
-        "power": [f"bus:={modules_bus}", f"modules:={modules}", "evses:=[1]", "meter.kind:=none", "safety_timeout_ms:=500.0",
+        "power": [f"bus:={modules_bus}", f"modules:={modules}", "evses:=[1]", "meter.kind:=none",
+                  "safety_timeout_ms:=500.0",
                   "measurement_timeout_ms:=1000.0", "bus_timeout_ms:=2000.0",
                   "ramp.down_a_s:=400.0"],
         "pilot": ["connector:=chademo"],
@@ -224,7 +228,9 @@ def main() -> int:
     os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
     from robot_charger.common.can_udp import SLOTS, free_block
     from robot_charger.common.domain import free_domain
+    from robot_charger.common.process import REALTIME
 
+    os.environ.setdefault(REALTIME, "1")  # hardware does not wait for this computer's other work
     directory = Path(tempfile.mkdtemp(prefix="rc-", dir="/tmp"))
     os.environ["ROBOT_CHARGER_SIM"] = str(directory)
     base = free_block(2)

@@ -213,7 +213,7 @@ class ChademoNode(StationNode):
         told: tuple[Any, ...] = ()
         target_ns = link_ns = 0
         while self._running.is_set():
-            heard = self._read(bus, cycle_s)
+            heard = self._read(bus, min(cycle_s, send_s))
             now = now_ns()
             try:
                 read = wires.read()
@@ -231,7 +231,8 @@ class ChademoNode(StationNode):
                 self.report(fault, session_id=self._station.session_id)
             told, target_ns, link_ns = self._tell(inputs, told, target_ns, link_ns)
             idle = self._station.phase is Phase.IDLE and not inputs.session.active
-            cycle_s = max(cycle_s + (IDLE_CYCLE_S if idle else CYCLE_S), time.monotonic())
+            if time.monotonic() >= cycle_s:  # else it was the frames' turn, not the cycle's
+                cycle_s = max(cycle_s + (IDLE_CYCLE_S if idle else CYCLE_S), time.monotonic())
 
     def _read(self, bus: can.BusABC, until_s: float) -> list[tuple[int, bytes, int]]:
         """Frames that arrive until the end of the cycle."""

@@ -22,7 +22,7 @@ import can
 from robot_charger.common.can_bus import BusError, open_bus
 from robot_charger.common.clock import Ticker
 from robot_charger.common.plc_link import LinkError, PlcLink
-from robot_charger.common.process import StopSignal, end_with_parent, parent_gone, refuse
+from robot_charger.common.process import StopSignal, end_with_parent, parent_gone, refuse, simulator_realtime
 from robot_charger.common.wires import WireEnd, WireError, run_directory
 from robot_charger.sim.vehicle.car import FAULTS, Car, CarOptions, Inputs, Outputs, Session
 
@@ -171,6 +171,7 @@ def main(words: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
     end_with_parent()
     stop = StopSignal()
+    simulator_realtime(25)
     try:
         directory = run_directory()
         factory: Callable[[Car], Session] | None = None
