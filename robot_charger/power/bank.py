@@ -21,6 +21,7 @@ BLOCKING = int(
     | codec.ModuleFault.ADDRESS_CLASH
 )
 SUSPECT_NS = 200 * MILLISECOND  # a wrong value must last so long
+PROBATION_NS = 300 * MILLISECOND  # of good frames before a module that joined serves
 RETRY_NS = 10 * SECOND  # a module that was put aside for wrong values may try again
 CROWDED, SPARSE = 0.85, 0.5  # of the limit: more modules are called above, fewer suffice below (of best_load)
 SPARSE_NS = 5 * SECOND  # ... for so long
@@ -34,6 +35,15 @@ def place(modules: int, buses: int) -> tuple[np.ndarray, np.ndarray]:
     per_bus = -(-modules // buses)
     index = np.arange(modules)
     return index // per_bus, index % per_bus + 1
+
+
+def assign(modules: int, evses: list[int], series: int) -> tuple[np.ndarray, np.ndarray]:
+    """EVSE and series group (from 0) of every module: neighbours feed one EVSE and alternate between its groups."""
+    evse, group = np.zeros(modules, np.int64), np.zeros(modules, np.int64)
+    for number, part in zip(evses, np.array_split(np.arange(modules), len(evses)), strict=True):
+        evse[part] = number
+        group[part] = np.arange(len(part)) % series
+    return evse, group
 
 
 class Crew:
@@ -74,20 +84,24 @@ class Bank:
         self.bus_heard = np.zeros(buses, np.int64)
         self.bad = 0
 
-        self.evse = np.zeros(n, np.int64)
-        shares = np.array_split(np.arange(n), len(parameters.evses))
-        for evse, share in zip(parameters.evses, shares, strict=True):
-            self.evse[share] = evse
+        self.series = parameters.series_groups
+        self.evse, self.group = assign(n, parameters.evses, self.series)
+        self._members = [
+            (evse, group, (self.evse == evse) & (self.group == group))
+            for evse in parameters.evses
+            for group in range(self.series)
+        ]
 
         self.command_v = np.zeros(n)
         self.command_a = np.zeros(n)
         self.enable = np.zeros(n, bool)
         self.healthy = np.zeros(n, bool)
         self.silent = np.ones(n, bool)
+        self._joined_ns = np.zeros(n, np.int64)
         self.clash = np.zeros(n, bool)
         self.aside_ns = np.zeros(n, np.int64)  # put aside for wrong values at this time, 0 = not
         self.chosen = np.zeros(n, bool)  # called to run, by fewest modules and hours
-        self._crew: dict[int, Crew] = {}
+        self._crew: dict[tuple[int, int], Crew] = {}
         self._wrong_since = np.zeros(n, np.int64)
         self._changes = np.zeros(n, np.int64)
         self._changes_ns = 0
@@ -133,12 +147,15 @@ class Bank:
     def judge(self, now_ns: int, bank_voltage_v: dict[int, float]) -> None:
         """Which modules are healthy now. ``bank_voltage_v``: measured, per EVSE.
 
-        A module's silence is measured against the newest frame of its bus, so that a pause of the whole bus (or of
-        this process) does not look like the death of every module; the bus has a longer time-out of its own.
+        A module's silence is measured against the newest frame of all modules, so that a pause of this process
+        does not look like the death of every module; all of them together have a longer time-out. Who comes back,
+        or is new, is watched for a while before it serves.
         """
         bus_lost = now_ns - self.bus_heard > self._bus_patience_ns
-        age = self.bus_heard[self.bus] - self.heard
+        age = self.bus_heard.max() - self.heard
+        was_silent = self.silent
         self.silent = (self.heard == 0) | (age > self.parameters.module__timeout_ms * MILLISECOND) | bus_lost[self.bus]
+        self._joined_ns[was_silent & ~self.silent] = now_ns
         if now_ns - self._changes_ns > SECOND:
             self.clash = self._changes >= CLASHES
             self._changes[:] = 0
@@ -150,6 +167,7 @@ class Bank:
             ~self.silent
             & ~self.clash
             & (self.aside_ns == 0)
+            & (now_ns - self._joined_ns > PROBATION_NS)
             & (self.state != codec.State.FAULT)
             & (self.state != codec.State.INIT)
             & (self.faults & BLOCKING == 0)
@@ -159,7 +177,7 @@ class Bank:
         measured = np.zeros(codec.MAX_EVSES + 1)
         for evse, voltage in bank_voltage_v.items():
             measured[evse] = voltage
-        bank = measured[self.evse]
+        bank = measured[self.evse] / self.series
         deaf = (np.abs(self.echo - self.command_a) > 0.05) & (now_ns - self._echo_ns > SUSPECT_NS)
         over = np.abs(self.current) > np.abs(self.echo) * 1.1 + 1.0
         off = self.enable & (bank > 60.0) & (np.abs(self.voltage - bank) > np.maximum(10.0, 0.05 * bank))
@@ -178,43 +196,57 @@ class Bank:
         return self.healthy & (self.evse == evse)
 
     def capability(self, voltage_v: float) -> np.ndarray:
-        """Current each module may give at this voltage [A]."""
+        """Current each module may give when the output has this voltage [A]."""
         p = self.parameters
-        by_power = p.module__power_w / max(voltage_v, p.min_voltage_v, 1.0)
+        by_power = p.module__power_w / max(max(voltage_v, p.min_voltage_v) / self.series, 1.0)
         return np.minimum(self.available, min(p.module__max_current_a, by_power))
 
     def capable_a(self, evse: int, voltage_v: float) -> float:
-        """Current of all healthy modules of this EVSE together at this voltage [A]."""
-        return float(self.capability(voltage_v)[self.serving(evse)].sum())
+        """Current that the healthy modules of this EVSE can drive at this voltage [A]: its weakest group's."""
+        limits = np.where(self.healthy, self.capability(voltage_v), 0.0)
+        return min(float(limits[mine].sum()) for number, _, mine in self._members if number == evse)
+
+    def usable(self, evse: int) -> int:
+        """Healthy modules of this EVSE; none while a whole series group is missing."""
+        counts = [int((mine & self.healthy).sum()) for number, _, mine in self._members if number == evse]
+        return sum(counts) if all(counts) else 0
 
     def share(
         self, evse: int, voltage_v: float, current_a: float, enable: bool, measured_v: float, now_ns: int
     ) -> None:
-        """Divide an output's set-point over as few of its healthy modules as fit; the others get zero."""
-        mine = self.evse == evse
-        self.command_a[mine] = 0.0
-        self.command_v[mine] = 0.0
-        self.enable[mine] = False
-        serving = mine & self.healthy
-        if not enable or not serving.any():
-            self.chosen[mine] = False
-            self._crew.pop(evse, None)
-            return
-        limits = self.capability(measured_v)
-        self._choose(evse, serving, abs(current_a), limits, now_ns)
-        running = self.chosen & serving
-        self.command_v[running] = voltage_v
-        self.enable[running] = True
-        self.command_a[running] = divide(current_a, limits[running])
+        """Divide an output's set-point over as few of its healthy modules as fit; the others get zero.
 
-    def _choose(self, evse: int, serving: np.ndarray, current_a: float, limits: np.ndarray, now_ns: int) -> None:
+        Groups in series carry the same current, each its part of the voltage.
+        """
+        limits = self.capability(measured_v)
+        enable = enable and bool(self.usable(evse))
+        for number, group, mine in self._members:
+            if number != evse:
+                continue
+            self.command_a[mine] = 0.0
+            self.command_v[mine] = 0.0
+            self.enable[mine] = False
+            if not enable:
+                self.chosen[mine] = False
+                self._crew.pop((evse, group), None)
+                continue
+            serving = mine & self.healthy
+            self._choose((evse, group), serving, abs(current_a), limits, now_ns)
+            running = self.chosen & serving
+            self.command_v[running] = voltage_v / self.series
+            self.enable[running] = True
+            self.command_a[running] = divide(current_a, limits[running])
+
+    def _choose(
+        self, key: tuple[int, int], serving: np.ndarray, current_a: float, limits: np.ndarray, now_ns: int
+    ) -> None:
         """Keep ``chosen`` near the best load, with the least used modules, without changing it at every ampere."""
         best = self.parameters.share__best_load
         healthy = int(serving.sum())
         least = min(self.parameters.share__modules_min, healthy)
         running = self.chosen & serving
         count = int(running.sum())
-        crew = self._crew.setdefault(evse, Crew(now_ns))
+        crew = self._crew.setdefault(key, Crew(now_ns))
         total = float(limits[running].sum())
         if current_a >= SPARSE * best * total:
             crew.sparse_ns = now_ns

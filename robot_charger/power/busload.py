@@ -44,6 +44,12 @@ def worst(parameters: PowerParameters, buses: int, groups: bool) -> float:
     return load(int((bus == 0).sum()), groups, len(parameters.evses))
 
 
+def buses_needed(modules: int, evses: int = 1) -> int:
+    """Fewest buses that carry a bank at no more than 70 % load, with group frames where they help."""
+    parameters = PowerParameters(modules=modules, evses=list(range(1, evses + 1)))
+    return next(b for b in range(1, 256) if min(worst(parameters, b, g) for g in (False, True)) <= WARN)
+
+
 def choose(parameters: PowerParameters, buses: int) -> bool:
     """Whether set-points go out in frames of 15. Raises ParameterError above 80 % load."""
     wanted = parameters.setpoint_frames

@@ -270,7 +270,7 @@ class Control:
             measured=channel.measured,
             evse=channel.status,
             capable_a=self.bank.capable_a(channel.evse, voltage),
-            modules=int(self.bank.serving(channel.evse).sum()),
+            modules=self.bank.usable(channel.evse),
             blocked=blocked,
             pilot=channel.gate.pilot,
         )

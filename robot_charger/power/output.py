@@ -265,7 +265,7 @@ class Output:
         if inputs.blocked is not None:
             self.text = inputs.blocked.text
         elif not inputs.modules:
-            self._trip_idle(now_ns, Code.NO_MODULES, "no healthy module feeds this EVSE")
+            self.text = "no healthy module feeds this EVSE"
         elif not inputs.evse.open:
             self._trip_idle(now_ns, Code.CONTACTOR_WELDED, "a contactor is closed though not requested")
         elif demand.purpose == Purpose.INSULATION_TEST:

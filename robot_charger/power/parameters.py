@@ -25,6 +25,12 @@ class PowerParameters:
     realtime: bool = parameter(True, "run the control thread under SCHED_FIFO where the system allows")
 
     max_voltage_v: float = parameter(500.0, "highest output voltage of the bank", unit="V", low=50.0, high=1000.0)
+    series_groups: int = parameter(
+        1, "groups of modules in series: 2 doubles the voltage (800 V cars) at half the current", low=1, high=2
+    )
+    module__max_voltage_v: float = parameter(
+        500.0, "highest output voltage of a module", unit="V", low=50.0, high=1000.0
+    )
     min_voltage_v: float = parameter(50.0, "lowest regulated output voltage", unit="V", low=0.0, high=1000.0)
     module__power_w: float = parameter(3300.0, "continuous rating of a module", unit="W", low=1.0, high=1e5)
     module__max_current_a: float = parameter(20.0, "current limit of a module", unit="A", low=0.1, high=320.0)
@@ -111,8 +117,13 @@ class PowerParameters:
             raise ParameterError(
                 f"parameter cable_max_current_a has {len(self.cable_max_current_a)} values: one, or one per EVSE"
             )
-        if self.modules < len(self.evses):
-            raise ParameterError(f"parameter modules = {self.modules} is less than one per EVSE")
+        if self.modules < len(self.evses) * self.series_groups:
+            raise ParameterError(f"parameter modules = {self.modules} is less than {self.series_groups} per EVSE")
+        if self.max_voltage_v > self.series_groups * self.module__max_voltage_v:
+            raise ParameterError(
+                f"parameter max_voltage_v = {self.max_voltage_v:g} is above what series_groups = {self.series_groups} "
+                f"group(s) of {self.module__max_voltage_v:g} V modules give"
+            )
         if self.min_voltage_v >= self.max_voltage_v:
             raise ParameterError("parameter min_voltage_v must be below max_voltage_v")
         if self.temperature__derate_c >= self.temperature__stop_c:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,7 @@ class Desk:
         self.parameters = PowerParameters(modules=modules, evses=list(evses), **parameters)
         self.parameters.check()
         self.control = Control(self.parameters, buses)
-        self.rack = Rack(modules, list(evses), seed=1)
+        self.rack = Rack(modules, list(evses), 1, self.parameters.series_groups)
         self.safety = Controller(list(evses))
         self.worlds = {e: World(True, True, 2e6) for e in evses}
         self.now_ns = 10**12
@@ -51,6 +52,7 @@ class Desk:
         self.targets: dict[int, dict[str, Any]] = {e: {"purpose": Purpose.NONE} for e in evses}
         self.pilots = {e: int(Pilot.C) for e in evses}
         self.number = 1
+        self.emf_v = 360.0
         self.target_number = 0
         self.vehicle_silent_ns: int | None = None
         self.faults: list[tuple[int, FaultReport]] = []
@@ -85,19 +87,20 @@ class Desk:
         control = self.control
         for evse in self.parameters.evses:
             if self.supervisor_speaks:
-                values = {"number": self.number, "max_voltage_v": 500.0, "max_current_a": 400.0, "max_power_w": 150e3,
+                values = {"number": self.number, "max_voltage_v": self.parameters.max_voltage_v,
+                          "max_current_a": 400.0, "max_power_w": 150e3,
                           "session_id": "s", **self.permits[evse]}  # fmt: skip
                 control.permit(evse, Permit(self.now_ns, **values))
             if self.protocol_speaks:
                 self.target_number += 1
-                values = {"max_voltage_v": 420.0, "max_current_a": 300.0, "session_id": "s",
+                values = {"max_voltage_v": self.emf_v + 60.0, "max_current_a": 300.0, "session_id": "s",
                           "vehicle_stamp_ns": self.vehicle_silent_ns or self.now_ns, "vehicle_timeout_ms": 1000,
                           **self.targets[evse]}  # fmt: skip
                 control.target(evse, Target(self.now_ns, self.target_number, **values))
             control.pilot(evse, self.pilots[evse], self.now_ns)
         if self.power_runs:
-            for _, ids, data in control.step(self.now_ns):
-                self._deliver(ids, data, now_s)
+            for bus, ids, data in control.step(self.now_ns):
+                self._deliver(bus, ids, data, now_s)
             self._keep()
         self.safety.step(now_s, self.worlds)
         for evse, network in self.rack.networks.items():
@@ -111,25 +114,42 @@ class Desk:
                 self._hear(identifier, frame)
         self._status(now_s)
 
-    def _deliver(self, ids: np.ndarray, data: np.ndarray, now_s: float) -> None:
-        for identifier, row in zip(np.asarray(ids).tolist(), data, strict=True):
-            raw = row.tobytes()
-            if identifier == codec.POWER_ID:
-                self.safety.hear(raw, now_s)
-            elif not self.rack.bus_off and codec.intact(identifier, raw):
-                for address, volts, amperes, enable, _ in _modules_of(identifier, raw):
-                    if address <= self.rack.count:
-                        at = np.array([address - 1])
-                        self.rack.command(at, np.array([volts]), np.array([amperes]), np.array([enable]), now_s)
+    def _deliver(self, bus: int, ids: np.ndarray, data: np.ndarray, now_s: float) -> None:
+        first = int(self.control.bank.first[bus])
+        if ids[0] == codec.POWER_ID:
+            self.safety.hear(data[0].tobytes(), now_s)
+        elif bus in self.rack.buses_off:
+            return
+        elif ids[0] >= codec.GROUP_ID:
+            for identifier, row in zip(ids.tolist(), data, strict=True):
+                told = [m for m in _modules_of(identifier, row.tobytes())]
+                told = [m for m in told if first + m[0] <= self.control.bank.first[bus + 1]]
+                at = np.array([first + m[0] - 1 for m in told])
+                volts, amperes = np.array([m[1] for m in told]), np.array([m[2] for m in told])
+                self.rack.command(at, volts, amperes, np.array([m[3] for m in told]), now_s)
+        else:
+            assert codec.intact(int(ids[-1]), data[-1].tobytes())
+            frames = np.ascontiguousarray(data).view(codec.SETPOINT)[:, 0]
+            at = first + ids - codec.SETPOINT_ID - 1
+            enable = frames["control"] & int(codec.Control.ENABLE) != 0
+            volts, amperes = frames["voltage"] * codec.VOLT, frames["current"] * codec.AMPERE
+            self.rack.command(at, volts, amperes, enable, now_s)
 
     def _status(self, now_s: float) -> None:
         index, frames = self.rack.status(now_s)
-        if self.rack.bus_off:
-            return
         data = frames.view(np.uint8).reshape(len(index), 16)
-        self.control.take(0, batch(codec.STATUS_ID + 1 + index, data), self.now_ns)
-        sensors = self.rack.sensors().view(np.uint8).reshape(-1, 16)
-        self.control.take(0, batch(codec.SENSOR_ID + 1 + np.arange(self.rack.count), sensors), self.now_ns)
+        sensors = self.rack.sensors().view(np.uint8).reshape(-1, 16) if self.rack.counter % 10 == 0 else data
+        bank = self.control.bank
+        for bus in set(range(bank.buses)) - self.rack.buses_off:
+            mine = bank.bus[index] == bus
+            self.control.take(bus, batch(codec.STATUS_ID + bank.address[index[mine]], data[mine]), self.now_ns)
+            if self.rack.counter % 10:
+                continue
+            all_mine = bank.bus == bus
+            sensor_ids = codec.SENSOR_ID + bank.address[all_mine]
+            self.control.take(bus, batch(sensor_ids, sensors[all_mine]), self.now_ns)
+        if 0 in self.rack.buses_off:
+            return
         for evse, n in self.rack.networks.items():
             frame = codec.OutputMeasurement(
                 n.output_v, n.bank_v, n.current_a, n.pin_c, n.pin_c, n.cable_c, self.rack.counter
@@ -146,7 +166,7 @@ class Desk:
         if not self.modes or self.modes[-1] != self.output.mode:
             self.modes.append(self.output.mode)
 
-    def run(self, until: Callable[[], Any] | float, limit_s: float = 30.0) -> float:
+    def run(self, until: Callable[[], Any] | float, limit_s: float = 12.0) -> float:
         """Cycles until the condition holds (or for so many seconds); returns the seconds that took."""
         start = self.now_ns
         if not callable(until):
@@ -163,20 +183,32 @@ class Desk:
         return (self.now_ns - start) / 1e9
 
     def check_cable(self, evse: int = 1) -> None:
-        self.allow(Purpose.INSULATION_TEST, evse, voltage_v=420.0)
+        self.allow(Purpose.INSULATION_TEST, evse, voltage_v=self.emf_v + 60.0)
         output = self.control.channels[evse]
         self.run(lambda: output.snapshot.insulation >= 2 and output.snapshot.mode in (0, 6))
 
     def precharge(self, evse: int = 1) -> None:
         self.check_cable(evse)
-        self.allow(Purpose.PRECHARGE, evse, voltage_v=360.0, current_a=2.0)
+        self.allow(Purpose.PRECHARGE, evse, voltage_v=self.emf_v, current_a=2.0)
         output = self.control.channels[evse]
-        self.run(lambda: output.snapshot.mode == 2 and abs(output.snapshot.voltage_v - 360.0) < 20.0)
+        self.run(lambda: output.snapshot.mode == 2 and abs(output.snapshot.voltage_v - self.emf_v) < 20.0)
 
     def charge(self, current_a: float = 100.0, evse: int = 1) -> None:
         """From nothing to this current."""
         self.precharge(evse)
         self.rack.networks[evse].vehicle.contactor = True
-        self.allow(Purpose.TRANSFER, evse, voltage_v=410.0, current_a=current_a)
+        self.allow(Purpose.TRANSFER, evse, voltage_v=self.emf_v + 50.0, current_a=current_a)
         output = self.control.channels[evse]
         self.run(lambda: output.snapshot.mode == 3 and abs(output.snapshot.current_a - current_a) < 0.02 * current_a)
+
+
+_READY: dict[str, Desk] = {}
+
+
+def charged(current_a: float, **parameters: Any) -> Desk:
+    """A desk that charges at this current: a copy of one that was brought there before."""
+    key = f"{current_a} {parameters}"
+    if key not in _READY:
+        _READY[key] = Desk(**parameters)
+        _READY[key].charge(current_a)
+    return copy.deepcopy(_READY[key])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from power_desk import Desk
+from power_desk import Desk, charged
 
 from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.faults import Code
@@ -15,8 +15,7 @@ from robot_charger.power.output import Insulation, Mode
 
 
 def test_a_session_in_order_with_its_energies() -> None:
-    desk = Desk()
-    desk.charge(100.0)
+    desk = charged(100.0)
     assert desk.output.modules_active == 21 and desk.output.insulation == Insulation.VALID
     desk.run(2.0)
     desk.allow(Purpose.NONE)
@@ -32,8 +31,7 @@ def test_a_session_in_order_with_its_energies() -> None:
 
 
 def test_contactors_never_move_under_load_and_open_in_order() -> None:
-    desk = Desk()
-    desk.charge(150.0)
+    desk = charged(150.0)
     desk.allow(Purpose.NONE)
     desk.run(lambda: desk.output.mode == Mode.DISCHARGE)
     changes = [
@@ -49,8 +47,7 @@ def test_contactors_never_move_under_load_and_open_in_order() -> None:
 
 
 def test_the_normal_stop_falls_at_the_rate_of_the_parameter_and_no_slower_than_100_a_per_s() -> None:
-    desk = Desk()
-    desk.charge(200.0)
+    desk = charged(200.0)
     desk.allow(Purpose.NONE)
     taken = desk.run(lambda: desk.output.setpoint_a == 0.0)
     assert 0.9 < taken < 1.1  # 200 A at 200 A/s
@@ -130,8 +127,7 @@ STOPS = [
 def test_every_cause_takes_the_set_point_to_zero_and_opens_the_contactors(
     cause: Callable[[Desk], None], code: Code | None, within_s: float
 ) -> None:
-    desk = Desk()
-    desk.charge(200.0)
+    desk = charged(200.0)
     cause(desk)
     taken = desk.run(lambda: desk.output.setpoint_a == 0.0)
     assert taken <= within_s + 0.011
@@ -144,8 +140,7 @@ def test_every_cause_takes_the_set_point_to_zero_and_opens_the_contactors(
 
 @pytest.mark.parametrize("cause", [lapse, pilot_b, vehicle_silent], ids=lambda c: c.__name__)
 def test_nothing_resumes_by_itself(cause: Callable[[Desk], None]) -> None:
-    desk = Desk()
-    desk.charge(100.0)
+    desk = charged(100.0)
     cause(desk)
     desk.run(lambda: desk.output.mode == Mode.FAULT)
     desk.supervisor_speaks, desk.vehicle_silent_ns, desk.pilots[1] = True, None, Pilot.C
@@ -159,8 +154,7 @@ def test_nothing_resumes_by_itself(cause: Callable[[Desk], None]) -> None:
 
 
 def test_a_pause_of_power_itself_discards_the_permit_until_a_higher_number() -> None:
-    desk = Desk()
-    desk.charge(100.0)
+    desk = charged(100.0)
     desk.now_ns += 150 * MILLISECOND
     desk.run(0.1)
     assert desk.output.setpoint_a == 0.0 and desk.control.pauses == 1
@@ -172,19 +166,16 @@ def test_a_pause_of_power_itself_discards_the_permit_until_a_higher_number() -> 
 
 
 def test_power_killed_modules_zero_in_60_ms_and_contactors_open_in_100() -> None:
-    desk = Desk()
-    desk.charge(200.0)
+    desk = charged(200.0)
     desk.power_runs = False
     assert desk.run(lambda: abs(desk.network.current_a) < 5.0) <= 0.09
-    desk = Desk()
-    desk.charge(200.0)
+    desk = charged(200.0)
     desk.power_runs = False
     assert desk.run(lambda: not desk.safety.circuits[1].closed) <= 0.12
 
 
 def test_a_dead_module_is_replaced_and_the_vehicle_hardly_sees_it() -> None:
-    desk = Desk()
-    desk.charge(200.0)
+    desk = charged(200.0)
     desk.rack.fault("module-dead", True)  # the first that runs
     running = desk.output.modules_active
     seen = []
@@ -212,8 +203,7 @@ def test_a_dead_module_is_replaced_and_the_vehicle_hardly_sees_it() -> None:
     ],
 )
 def test_a_module_that_misbehaves_is_left_out_and_the_session_goes_on(name: str, code: Code) -> None:
-    desk = Desk()
-    desk.charge(200.0)
+    desk = charged(200.0)
     desk.rack.fault(name, True)
     victim = int(np.argmax(desk.rack.enable))
     desk.run(0.3)
@@ -228,8 +218,7 @@ def test_a_module_that_misbehaves_is_left_out_and_the_session_goes_on(name: str,
 
 
 def test_without_a_module_left_it_stops() -> None:
-    desk = Desk(modules=2)
-    desk.charge(10.0)
+    desk = charged(10.0, modules=2)
     desk.rack.fault("module-dead", True, 1)
     desk.rack.fault("over-temperature", True, 2)
     desk.run(lambda: not desk.safety.circuits[1].closed)
@@ -266,8 +255,7 @@ def test_cable_check_at_the_voltage_of_the_standard_and_never_above_2_a() -> Non
 
 
 def test_a_welded_contactor_is_found_and_told() -> None:
-    desk = Desk()
-    desk.charge(50.0)
+    desk = charged(50.0)
     desk.safety.fault("weld", True)
     desk.allow(Purpose.NONE)
     desk.run(lambda: desk.output.mode == Mode.FAULT)
@@ -304,8 +292,7 @@ def test_transfer_waits_for_both_sides_and_a_target_of_another_session_counts_fo
 
 
 def test_the_cable_bounds_every_permit() -> None:
-    desk = Desk(cable_max_current_a=[80.0])
-    desk.charge(80.0)
+    desk = charged(80.0, cable_max_current_a=[80.0])
     desk.targets[1]["current_a"] = 300.0
     desk.run(2.0)
     assert desk.network.peak_a < 81.0 and desk.output.current_limited
@@ -325,8 +312,7 @@ def test_two_evses_are_served_and_stopped_apart() -> None:
 
 
 def test_an_emergency_stays_latched_until_reset_on_site_and_a_reset_starts_nothing() -> None:
-    desk = Desk()
-    desk.charge(100.0)
+    desk = charged(100.0)
     desk.safety.fault("emergency-stop", True)
     desk.run(lambda: desk.output.mode == Mode.FAULT)
     desk.safety.reset()
@@ -342,8 +328,7 @@ def test_an_emergency_stays_latched_until_reset_on_site_and_a_reset_starts_nothi
 
 
 def test_an_e_stop_frame_calls_for_a_cycle_at_once() -> None:
-    desk = Desk()
-    desk.charge(100.0)
+    desk = charged(100.0)
     desk.safety.fault("emergency-stop", True)
     desk.safety.step(desk.now_ns / 1e9, desk.worlds)
     identifier, frame = desk.safety.frames(desk.worlds)[0]
@@ -353,8 +338,7 @@ def test_an_e_stop_frame_calls_for_a_cycle_at_once() -> None:
 
 
 def test_as_few_modules_run_as_are_efficient_and_more_come_when_asked_for() -> None:
-    desk = Desk(share__modules_min=1)
-    desk.charge(50.0)
+    desk = charged(50.0, share__modules_min=1)
     few = desk.output.modules_active
     assert 5 < few < 16
     assert desk.rack.hours[desk.control.bank.enable].max() < np.sort(desk.rack.hours)[20]
@@ -372,11 +356,10 @@ def test_as_few_modules_run_as_are_efficient_and_more_come_when_asked_for() -> N
 
 
 def test_a_tired_module_is_relieved_without_a_dip() -> None:
-    desk = Desk(share__modules_min=1)
-    desk.charge(50.0)
+    desk = charged(50.0, share__modules_min=1)
     desk.control.bank.hours[desk.control.bank.enable] += 10_000.0
     before = desk.control.bank.enable.copy()
-    desk.control.bank._crew[1].rotated_ns -= 601 * 10**9
+    desk.control.bank._crew[1, 0].rotated_ns -= 601 * 10**9
     seen = []
     for _ in range(20):
         desk.cycle()
@@ -385,8 +368,7 @@ def test_a_tired_module_is_relieved_without_a_dip() -> None:
 
 
 def test_hot_contact_pins_derate_the_current_and_then_stop_it() -> None:
-    desk = Desk()
-    desk.charge(290.0)
+    desk = charged(290.0)
     desk.rack.fault("pin-hot", True)
     desk.network.pin_c = 84.0
     desk.run(3.0)
@@ -395,3 +377,66 @@ def test_hot_contact_pins_derate_the_current_and_then_stop_it() -> None:
     desk.network.pin_c = 95.0
     desk.run(lambda: not desk.safety.circuits[1].closed, 1.0)
     assert desk.codes == {Code.OVERTEMPERATURE}
+
+
+def test_a_lost_bus_of_several_is_replaced_like_a_lost_module() -> None:
+    desk = charged(200.0, modules=90, buses=3)
+    assert set(desk.control.bank.bus[desk.control.bank.enable].tolist()) == {0, 1, 2}
+    desk.rack.fault("bus-off", True, bus=2)
+    seen = []
+    for _ in range(60):
+        desk.cycle()
+        seen.append(desk.network.current_a)
+    assert max(i for i, amperes in enumerate(seen) if amperes < 0.98 * 200.0) < 25  # 250 ms
+    assert desk.output.mode == Mode.TRANSFER and seen[-1] == pytest.approx(200.0, rel=0.02)
+    desk.run(0.5)
+    assert Code.POWER_BUS in desk.codes and Code.MODULE_LOST in desk.codes
+    desk.rack.fault("bus-off", False, bus=2)
+    desk.run(lambda: desk.control.bank.healthy.all())
+
+
+def test_a_module_is_swapped_without_a_restart() -> None:
+    desk = charged(15.0, modules=3)
+    desk.rack.fault("module-dead", True, 2)
+    desk.run(lambda: desk.output.modules_active == 2)
+    desk.rack.serial[1] = 555_555
+    desk.rack.fault("module-dead", False, 2)
+    assert 0.3 < desk.run(lambda: desk.output.modules_active == 3) < 1.0
+    assert desk.network.current_a == pytest.approx(15.0, rel=0.05)
+
+
+@pytest.mark.parametrize("modules", [1, 3, 303])
+def test_banks_of_other_sizes_complete_a_session(modules: int) -> None:
+    desk = Desk(modules=modules, buses=5 if modules > 50 else 1)
+    desk.charge(min(250.0, 8.0 * modules))
+    desk.allow(Purpose.NONE)
+    desk.run(lambda: desk.output.mode == Mode.DISCHARGE)
+    assert not desk.codes
+
+
+def test_two_groups_in_series_charge_an_800_v_car() -> None:
+    desk = Desk(series_groups=2, max_voltage_v=1000.0)
+    desk.emf_v = desk.network.vehicle.emf_v = 740.0
+    desk.charge(100.0)
+    bank = desk.control.bank
+    assert max(s.setpoint_v for s in desk.history) == pytest.approx(880.0)  # 1.1 times 800 V at the cable check
+    first, second = bank.enable & (bank.group == 0), bank.enable & (bank.group == 1)
+    assert bank.command_a[first].sum() == pytest.approx(100.0) == bank.command_a[second].sum()
+    assert bank.command_v[bank.enable] == pytest.approx(395.0)
+    desk.rack.fault("module-dead", True)
+    seen = []
+    for _ in range(40):
+        desk.cycle()
+        seen.append(desk.network.current_a)
+    assert min(seen) > 0.93 * 100.0 and seen[-1] == pytest.approx(100.0, rel=0.01)
+    assert desk.network.module_wh == pytest.approx(desk.network.import_wh, rel=0.01)
+
+
+def test_without_one_of_its_series_groups_an_output_stops() -> None:
+    desk = Desk(modules=4, series_groups=2, max_voltage_v=1000.0)
+    desk.emf_v = desk.network.vehicle.emf_v = 740.0
+    desk.charge(10.0)
+    for module in (1, 3):
+        desk.rack.fault("over-temperature", True, module)
+    desk.run(lambda: not desk.safety.circuits[1].closed)
+    assert Code.NO_MODULES in desk.codes

@@ -184,6 +184,7 @@ def test_an_overloaded_bus_is_refused_and_the_number_of_buses_named() -> None:
         ({"cable_max_current_a": [1.0, 2.0]}, "cable_max_current_a"),
         ({"modules": 1, "evses": [1, 2]}, "modules"),
         ({"min_voltage_v": 600.0}, "min_voltage_v"),
+        ({"max_voltage_v": 920.0}, "series_groups"),
     ],
 )
 def test_impossible_combinations_name_the_parameter(values: dict[str, object], names: str) -> None:
@@ -283,3 +284,7 @@ def test_derating_by_ambient_as_the_module_s_sheet_says() -> None:
     rack.step(0.0, 0.01)
     assert (rack.available * 400.0).round().tolist() == [3300, 3000, 2700, 2300, 1800, 0]
     assert rack.state[5] == codec.State.FAULT
+
+
+def test_buses_needed() -> None:
+    assert [busload.buses_needed(n) for n in (1, 46, 84, 303, 909)] == [1, 1, 2, 5, 13]

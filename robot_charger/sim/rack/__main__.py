@@ -35,9 +35,10 @@ GRACE_S = 2.0
 class RackProcess:
     """The model with its buses, wires and meters."""
 
-    def __init__(self, ports: list[FramePort], modules: int, evses: list[int], seed: int) -> None:
+    def __init__(self, ports: list[FramePort], rack: Rack) -> None:
         self.ports = ports
-        self.rack = Rack(modules, evses, seed)
+        self.rack = rack
+        modules = rack.count
         self.bus, self.address = place(modules, len(ports))
         self.first = [int(np.searchsorted(self.bus, b)) for b in range(len(ports) + 1)]
         self.counters = np.full(modules, -1)
@@ -49,8 +50,8 @@ class RackProcess:
 
     def _on_signals(self, sender: str, signals: dict[str, Any]) -> None:
         if sender == "cli" and "fault" in signals:
-            name = str(signals["fault"])
-            if not self.rack.fault(name, bool(signals.get("on", True)), int(signals.get("module", 0))):
+            name, bus = str(signals["fault"]), int(signals.get("bus", 0))
+            if not self.rack.fault(name, bool(signals.get("on", True)), int(signals.get("module", 0)), bus):
                 print(f"rack: no fault {name}: one of {', '.join(FAULTS)}", flush=True)
 
     def _read_wires(self) -> None:
@@ -67,7 +68,7 @@ class RackProcess:
 
     def _read_bus(self, bus: int, port: FramePort, now_s: float) -> None:
         for batch in port.read():
-            if self.rack.bus_off:
+            if bus in self.rack.buses_off:
                 continue
             index, voltage, current, enable = self._setpoints(bus, batch)
             if len(index):
@@ -109,10 +110,10 @@ class RackProcess:
     def _send(self, now_s: float) -> None:
         index, status = self.rack.status(now_s)
         sensors = self.rack.sensors() if self.cycle % 10 == 0 else None
-        if self.rack.bus_off:
-            return
         data = status.view(np.uint8).reshape(len(index), codec.STATUS.itemsize)
         for bus, port in enumerate(self.ports):
+            if bus in self.rack.buses_off:
+                continue
             mine = self.bus[index] == bus if len(self.ports) > 1 else slice(None)
             if len(index[mine]):
                 port.write(codec.STATUS_ID + self.address[index[mine]], data[mine])
@@ -120,6 +121,8 @@ class RackProcess:
                 part = slice(self.first[bus], self.first[bus + 1])
                 rows = sensors[part].view(np.uint8).reshape(-1, codec.SENSOR.itemsize)
                 port.write(codec.SENSOR_ID + self.address[part], rows)
+        if 0 in self.rack.buses_off:
+            return
         for evse, network in self.rack.networks.items():
             frame = codec.OutputMeasurement(
                 network.output_v,
@@ -218,13 +221,15 @@ def main() -> None:
     parser.add_argument("--modules", type=int, default=46)
     parser.add_argument("--evses", type=int, nargs="+", default=[1], metavar="N", help="numbers of the EVSEs")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--series", type=int, default=1, choices=(1, 2), help="groups of modules in series")
     arguments = parser.parse_args()
     stop = StopSignal()
     try:
         if not 1 <= arguments.modules <= 1024 or arguments.modules < len(arguments.evses):
             refuse(f"rack: --modules {arguments.modules} must be 1 to 1024, at least one per EVSE")
         ports = [frame_port(open_bus(name)) for name in expand(arguments.bus)]
-        process = RackProcess(ports, arguments.modules, arguments.evses, arguments.seed)
+        rack = Rack(arguments.modules, arguments.evses, arguments.seed, arguments.series)
+        process = RackProcess(ports, rack)
     except (BusError, WireError) as error:
         refuse(f"rack: {error}")
     simulator_realtime(30)  # hardware does not wait for a computer's other work

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from robot_charger.power import codec
+from robot_charger.power.bank import assign
 
 HOLD_S = 0.050  # a module goes to zero so long after its last valid set-point
 LAG_S = 0.005  # of a module's current behind its set-point
@@ -73,16 +74,15 @@ class Network:
 
 
 class Rack:
-    """``modules`` modules, shared evenly over ``evses`` outputs."""
+    """``modules`` modules, shared evenly over ``evses`` outputs, in ``series`` groups each."""
 
-    def __init__(self, modules: int, evses: list[int], seed: int = 1) -> None:
+    def __init__(self, modules: int, evses: list[int], seed: int = 1, series: int = 1) -> None:
         random = np.random.default_rng(seed)
         n = modules
         self.count = n
         self.networks = {evse: Network() for evse in evses}
-        self.evse = np.zeros(n, np.int64)
-        for evse, part in zip(evses, np.array_split(np.arange(n), len(evses)), strict=True):
-            self.evse[part] = evse
+        self.series = series
+        self.evse, self.group = assign(n, evses, series)
         self._masks = {evse: self.evse == evse for evse in evses}
         self.current = np.zeros(n)
         self.setpoint_a = np.zeros(n)
@@ -103,11 +103,11 @@ class Rack:
         self.wrong = np.zeros(n, bool)
         self.double = np.zeros(n, bool)
         self.late = np.zeros(n, bool)
-        self.bus_off = False
+        self.buses_off: set[int] = set()
         self.pin_hot = False
         self._delayed: deque[tuple[float, np.ndarray]] = deque()
 
-    def fault(self, name: str, on: bool, module: int = 0) -> bool:
+    def fault(self, name: str, on: bool, module: int = 0, bus: int = 0) -> bool:
         """Switch a fault of one module (from 1; 0 = the first that runs). False when there is none of this name."""
         masks = {
             "module-dead": self.dead,
@@ -119,7 +119,10 @@ class Rack:
             "late-frames": self.late,
         }
         if name == "bus-off":
-            self.bus_off = on
+            if on:
+                self.buses_off.add(bus)
+            else:
+                self.buses_off.discard(bus)
             return True
         if name == "pin-hot":
             self.pin_hot = on
@@ -156,7 +159,7 @@ class Rack:
         self.module_faults |= np.where(fresh, 0, int(codec.ModuleFault.SETPOINT_LOST))
         volts = np.zeros(self.count)
         for evse, network in self.networks.items():
-            volts[self._masks[evse]] = network.bank_v
+            volts[self._masks[evse]] = network.bank_v / self.series
         self.available = np.minimum(MAX_CURRENT_A, limit_w / np.maximum(volts, 50.0))
         self.obeyed = np.where(running, np.clip(self.setpoint_a, -self.available, self.available), 0.0)
         wanted = np.where(self.stuck, self.current, self.obeyed)
@@ -173,9 +176,11 @@ class Rack:
     def _network(self, n: Network, mask: np.ndarray, running: np.ndarray, dt_s: float) -> None:
         on = mask & running
         count = max(int(mask.sum()), 1)
-        pushed = float(self.current[on].sum())
-        ceiling = float(self.setpoint_v[on].max()) if on.any() else 0.0
-        farad = BANK_FARAD * count
+        groups = [on & (self.group == g) for g in range(self.series)]
+        sums = [float(self.current[g].sum()) for g in groups]
+        pushed = min(sums, key=abs)  # the groups are in series: the weakest sets the current
+        ceiling = sum(float(self.setpoint_v[g].max()) for g in groups if g.any())
+        farad = BANK_FARAD * count / self.series**2
         car = n.vehicle
         held = car.connected and car.contactor
         used = 0.0
@@ -186,7 +191,7 @@ class Rack:
             n.output_v = n.bank_v = car.emf_v + car.resistance_ohm * flow
             n.current_a = used = flow
         else:
-            bleed = BANK_BLEED_OHM / count
+            bleed = BANK_BLEED_OHM * self.series**2 / count
             if n.contactors:  # one node; the vehicle is not on it
                 joint = farad + CABLE_FARAD
                 start = (n.bank_v * farad + n.output_v * CABLE_FARAD) / joint
@@ -199,12 +204,13 @@ class Rack:
                 if held:
                     n.output_v = car.emf_v
                 n.current_a = 0.0
-        if pushed:
-            self.current[on] *= used / pushed
+        for group, total in zip(groups, sums, strict=True):
+            if total:
+                self.current[group] *= used / total
         power = n.output_v * n.current_a
         n.import_wh += max(power, 0.0) * dt_s / 3600.0
         n.export_wh += max(-power, 0.0) * dt_s / 3600.0
-        n.module_wh += n.bank_v * float(self.current[mask].sum()) * dt_s / 3600.0
+        n.module_wh += n.bank_v / self.series * float(self.current[mask].sum()) * dt_s / 3600.0
         # 400 A heats sound pins by 30 K, a worn one by 130 K.
         rise = (130.0 if self.pin_hot else 30.0) * (n.current_a / 400.0) ** 2
         n.pin_c += (25.0 + rise - n.pin_c) * dt_s / PIN_S
@@ -217,7 +223,7 @@ class Rack:
         frames = np.zeros(self.count, codec.STATUS)
         volts = np.zeros(self.count)
         for evse, network in self.networks.items():
-            volts[self._masks[evse]] = network.bank_v
+            volts[self._masks[evse]] = network.bank_v / self.series
         noise = self._random.normal(0.0, 0.05, self.count)
         frames["voltage"] = codec.raw_volts((volts + noise * (volts > 1.0)) * np.where(self.wrong, 0.5, 1.0))
         frames["current"] = codec.raw_amperes(self.current * self._gain)
