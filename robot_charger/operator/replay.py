@@ -363,7 +363,7 @@ def supervisor(script: Script) -> Iterator[subprocess.Popen]:
         "connector": script.connector,
         "protocol": script.protocol,
         "managed": [f"/{STAND_IN}"],
-        "node_age_grace_ms": 700,
+        "node_age_grace_ms": 2000,
         "memory": "",
     }
     with tempfile.TemporaryDirectory() as folder:
