@@ -334,7 +334,10 @@ class ChademoNode(StationNode):
         )
 
     def _allowed(self, now: int, supply: Supply) -> Allowed:
-        """The smaller of supply, back end and, once transfer is permitted, permit."""
+        """The smaller of supply, back end and, once transfer is permitted, permit.
+
+        Whether energy may leave the vehicle is the permit's word alone: it knows grid and back end.
+        """
         limits, backend = self._latest.get("power/limits"), self._latest.get("backend/limit")
         permit = self._latest.get("power/permit")
         if limits is None:
@@ -344,7 +347,6 @@ class ChademoNode(StationNode):
         export_a = min(limits.max_export_current_a, limits.max_export_power_w / volts)
         if backend is not None:
             current_a, power_w = min(current_a, backend.max_current_a), min(power_w, backend.max_power_w)
-            export_a = min(export_a, max(0.0, -backend.min_power_w) / volts)
         transfer = permit is not None and permit.purpose == permit.PURPOSE_TRANSFER
         if permit is not None and transfer and now - permit.stamp_ns <= ALIVE_NS:
             current_a, power_w = min(current_a, permit.max_current_a), min(power_w, permit.max_power_w)
