@@ -22,6 +22,7 @@ BLOCKING = int(
 )
 SUSPECT_NS = 200 * MILLISECOND  # a wrong value must last so long
 PROBATION_NS = 300 * MILLISECOND  # of good frames before a module that joined serves
+FRESH_NS = 30 * MILLISECOND
 RETRY_NS = 10 * SECOND  # a module that was put aside for wrong values may try again
 CROWDED, SPARSE = 0.85, 0.5  # of the limit: more modules are called above, fewer suffice below (of best_load)
 SPARSE_NS = 5 * SECOND  # ... for so long
@@ -181,7 +182,8 @@ class Bank:
         deaf = (np.abs(self.echo - self.command_a) > 0.05) & (now_ns - self._echo_ns > SUSPECT_NS)
         over = np.abs(self.current) > np.abs(self.echo) * 1.1 + 1.0
         off = self.enable & (bank > 60.0) & (np.abs(self.voltage - bank) > np.maximum(10.0, 0.05 * bank))
-        wrong = (deaf | over | off) & ~self.silent
+        fresh = now_ns - self.heard < FRESH_NS  # an old frame accuses nobody: the bus or a process slept
+        wrong = (deaf | over | off) & ~self.silent & fresh
         self._wrong_since = np.where(wrong, np.where(self._wrong_since == 0, now_ns, self._wrong_since), 0)
         lasting = wrong & (now_ns - self._wrong_since > SUSPECT_NS)
         self.aside_ns = np.where(lasting, now_ns, self.aside_ns)

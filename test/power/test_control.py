@@ -440,3 +440,14 @@ def test_without_one_of_its_series_groups_an_output_stops() -> None:
         desk.rack.fault("over-temperature", True, module)
     desk.run(lambda: not desk.safety.circuits[1].closed)
     assert Code.NO_MODULES in desk.codes
+
+
+def test_a_pause_of_the_rack_accuses_no_module() -> None:
+    desk = charged(200.0, desk_grace_ms=300.0)
+    desk.allow(Purpose.NONE)
+    desk.run(0.1)
+    desk.rack.fault("bus-off", True)  # in the middle of the ramp nothing is heard, then all again
+    desk.run(0.55)
+    desk.rack.fault("bus-off", False)
+    desk.run(0.5)
+    assert not desk.control.bank.aside_ns.any() and Code.MODULE_FAULT not in desk.codes
