@@ -236,6 +236,13 @@ class Session(EVCCCommunicationSession):
         if name in ("CableCheckReq", "DC_CableCheckReq") and name != self._sent:
             await self.ev_controller.enable_charging(True)
         self._sent, self._sent_at = name, time.monotonic()
+        if self.options.split:
+            data = message.to_bytes()
+            for at in range(0, len(data), 3):
+                self.writer.write(data[at : at + 3])
+                await self.writer.drain()
+                await asyncio.sleep(0.001)
+            return
         await super().send(message)
 
     async def stop(self, reason: str) -> None:
@@ -462,8 +469,16 @@ class VehicleController(EVControllerInterface):
     async def select_energy_service_v20(self, services: list) -> SelectedEnergyService:
         chosen = services[0]
         return SelectedEnergyService(
-            service=chosen.service, is_free=chosen.is_free, parameter_set=chosen.parameter_sets[0]
+            service=chosen.service, is_free=chosen.is_free, parameter_set=self._parameter_set(chosen.parameter_sets)
         )
+
+    def _parameter_set(self, offered: list) -> Any:
+        """The first set of the control mode this vehicle wants (1 scheduled, 2 dynamic)."""
+        wanted = 2 if self.options.dynamic else 1
+        for parameters in offered:
+            if any(p.name == "ControlMode" and p.int_value == wanted for p in parameters.parameters):
+                return parameters
+        return offered[0]
 
     async def select_vas_services_v20(self, services: list) -> list:
         return []

@@ -74,6 +74,21 @@ def test_other_protocols(sim_directory: Path, protocol: str, name: str) -> None:
     assert not session["bidirectional"]
 
 
+def test_iso15118_20_dynamic_control(sim_directory: Path) -> None:
+    """The station chooses the current: the smallest of its own limits and the vehicle's."""
+    car = {"protocol": "iso15118-20", "options": {"dynamic": True}, "car": {"requested_current_a": 90.0}}
+    station, (result,) = run(sim_directory, {}, car)
+    (session,) = station["sessions"]
+    assert result["result"] == "ended", (result, session)
+    assert session["max_current_a"] == 90.0
+
+
+def test_segments_cut_anywhere(sim_directory: Path) -> None:
+    station, (car,) = run(sim_directory, {}, {"options": {"split": True}, "car": {"charge_s": 0.5}})
+    assert car["result"] == "ended", car
+    assert station["sessions"][0]["messages_bad"] == 0
+
+
 def test_iso15118_20_bidirectional(sim_directory: Path) -> None:
     car = {"protocol": "iso15118-20-bpt", "car": {"requested_current_a": -50.0}}
     station, (result,) = run(sim_directory, {"export_a": 60.0}, car)
