@@ -52,6 +52,7 @@ class Rehearsal:
         self.now = 100.0
         self.zone = Zone.CONTACT
         self.permit_age = 0.0
+        self.passive_follow = False
         self.field_clear, self.emergency = True, False
         self._ticks = 0
         self._commands: deque[Command] = deque([Command()])
@@ -88,7 +89,7 @@ class Rehearsal:
             0.0,
             self.zone,
             self.now + 0.3 - self.permit_age,
-            False,
+            self.passive_follow,
             bool(stall and stall.present),
             self.field_clear,
             self.emergency,

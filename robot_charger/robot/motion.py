@@ -55,6 +55,9 @@ SENSE_AGE = 0.1  # joint states and wrench older than this hold the arm [s]
 SENSE_LOST = 1.5  # and end the action [s]
 FROZEN = 0.25  # a wrench that does not change in its last digit for this long is frozen [s]
 TOOL_TIME = 2.0  # for the gripper [s]
+FOLLOW_GAIN = 0.6e-3  # [m/s per N]
+FOLLOW_SPEED = 0.06  # [m/s]
+FOLLOW_DEADBAND = 8.0  # forces below this are left alone, lest the arm creeps [N]
 IDLE_TICKS = 5  # an arm without a goal feels only every so many ticks
 PAUSE = 0.1  # a step later than this begins anew, like after a hold [s]
 GRASP_STANDOFF = 0.15  # of the empty gripper before a plug [m]
@@ -197,6 +200,7 @@ class ConnectionRobot:
         self._inlet: Array | None = None  # estimated, of the present attempt
         self._tare = np.zeros(6)
         self._sag = np.eye(4)  # deflection of the mount by the cable
+        self._follow_from = np.zeros(6)
         self._nose = np.zeros(6)  # set-point of the nose in the inlet's frame
         self._poses: dict[int, deque[tuple[float, Array]]] = {}
         self._changed_at = -math.inf
@@ -278,6 +282,9 @@ class ConnectionRobot:
         self._senses, self._last_now = senses, senses.now
         self._ticks += 1
         if self._task is None:
+            if self.mode in (Mode.MATED, Mode.FOLLOWING):
+                self._feel(senses)
+                return self._accompany(senses, paused)
             if self._ticks % IDLE_TICKS == 0:
                 self._feel(senses)
                 self._rest(senses)
@@ -332,6 +339,34 @@ class ConnectionRobot:
             same = senses.now - senses.wrench_age - self._changed_at
             if same > FROZEN:
                 raise SensorError(f"the wrench did not change for {same:.2f} s")
+
+    def _accompany(self, senses: Senses, paused: bool) -> Command:
+        """Follow the mated plug with zero commanded force while the permit asks for it; otherwise hold."""
+        may = senses.passive_follow and senses.field_clear and not senses.emergency
+        holding = senses.gripper_closed and senses.plug_present
+        if not (may and holding and senses.zone == Zone.CONTACT and senses.now <= senses.permit_until):
+            self.mode = Mode.MATED
+            return Command()
+        if senses.q is None or max(senses.q_age, senses.wrench_age) > SENSE_AGE or self._inlet is None:
+            return Command()
+        if self.mode != Mode.FOLLOWING or paused:
+            self.mode, self._q = Mode.FOLLOWING, senses.q.copy()
+            self._take_up()
+            self._follow_from = self._nose.copy()
+        before = self._nose.copy()
+        force = np.array([-self.touch.push, *self.touch.side])
+        size = float(np.linalg.norm(force))
+        if size > FOLLOW_DEADBAND:
+            speed = force * (1.0 - FOLLOW_DEADBAND / size) * FOLLOW_GAIN
+            self._nose[:3] += np.clip(speed, -FOLLOW_SPEED, FOLLOW_SPEED) * PERIOD
+        torque = self.touch.torque
+        if float(np.linalg.norm(torque)) > 1.0:
+            self._nose[3:] += np.clip(torque * TURN_GAIN, -TURN_SPEED, TURN_SPEED) * PERIOD
+        if float(np.linalg.norm(self._nose[:3] - self._follow_from[:3])) > self.parameters.follow__stroke_m:
+            self._nose = before
+            self.text = f"followed the plug by {self.parameters.follow__stroke_m * 1e3:.0f} mm: no further"
+        self._q, _ = self.kinematics.follow(self._flange(self._nose), self._q)
+        return Command(self._q)
 
     def _rest(self, senses: Senses) -> None:
         """Mode of an arm without a goal, told from what it senses when nothing is known yet."""

@@ -65,6 +65,10 @@ class RobotParameters:
         45.0, "a wrench above this before contact is a biased sensor, not a cable", unit="N", low=5.0, high=100.0
     )
 
+    follow__stroke_m: float = parameter(
+        0.06, "follows a mated plug this far, with zero commanded force", unit="m", low=0.0, high=0.2
+    )
+
     seat__depth_tolerance_m: float = parameter(
         0.015, "seated plug's depth by kinematics against the connector's", unit="m", low=0.002, high=0.03
     )

@@ -35,6 +35,7 @@ GUARD_FILTER = 1.0 - math.exp(-TIMESTEP / 0.003)
 GRIP_SECONDS = 0.25
 GRIP_REACH = 0.012  # the gripper centres a plug that is no further away than this [m]
 BIAS_N = 60.0
+ROLL_SPEED = 0.03  # of a vehicle that moves while it should not [m/s]
 AWAY = (0.0, 0.0, -20.0)
 GUARD_PAUSE = 50  # steps the controller stands still after its guard tripped
 
@@ -368,15 +369,19 @@ class ArmWorld:
         self.stalls[number].push = 0.0
 
     def _roll(self, stall: Stall) -> None:
-        """Creep to where the fault wants the vehicle, 50 mm/s."""
+        """Creep to where the fault wants the vehicle."""
         goal = np.zeros(3)
         if "vehicle-moved" in self.faults:
             goal = stall.inlet[:3, 0] * 0.02 if stall.depth > 0.5 * self.connector.depth else stall.inlet[:3, 1] * 0.06
         way = goal - stall.rolled
         far = float(np.linalg.norm(way))
-        if far > 1e-5 and ("vehicle-moved" in self.faults):
-            stall.rolled = stall.rolled + way * min(1.0, 0.05 * TIMESTEP / far)
+        if far > 1e-5 and "vehicle-moved" in self.faults:
+            step = way * min(1.0, ROLL_SPEED * TIMESTEP / far)
+            stall.rolled = stall.rolled + step
             self._place_vehicle(stall)
+            if stall.depth > 0.1 * self.connector.depth:  # a vehicle without velocity would not drag its plug along
+                address = int(self.model.joint(f"plug{stall.number}").qposadr[0])
+                self.data.qpos[address : address + 3] += step
 
     def _watch(self, reading: Array) -> None:
         """The controller's own force guard: stops within one step at its limit."""
