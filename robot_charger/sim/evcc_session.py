@@ -76,7 +76,7 @@ from iso15118.shared.messages.v2gtp import V2GTPMessage
 from iso15118.shared.states import Pause, Terminate
 
 from robot_charger.common.plc_link import LinkError
-from robot_charger.v2g import acdp, pki, v2gtp
+from robot_charger.v2g import acdp, pki, samples, v2gtp
 
 CONTACTOR_CLOSE_V = 20.0
 PRECHARGE_CURRENT_A = 2.0
@@ -235,6 +235,8 @@ class Session(EVCCCommunicationSession):
                 await asyncio.sleep(wait)
         if name in ("CableCheckReq", "DC_CableCheckReq") and name != self._sent:
             await self.ev_controller.enable_charging(True)
+        if self.options.out_of_order and name == "ServiceDiscoveryReq":
+            name, message = "CurrentDemandReq", self._out_of_order(message)
         self._sent, self._sent_at = name, time.monotonic()
         if self.options.split:
             data = message.to_bytes()
@@ -244,6 +246,12 @@ class Session(EVCCCommunicationSession):
                 await asyncio.sleep(0.001)
             return
         await super().send(message)
+
+    def _out_of_order(self, message: V2GTPMessage) -> V2GTPMessage:
+        request, _ = samples.current_demand()
+        request.header.session_id = self.session_id
+        payload = EXI().to_exi(request, Namespace.ISO_V2_MSG_DEF)
+        return V2GTPMessage(self.protocol, message.payload_type, payload)
 
     async def stop(self, reason: str) -> None:
         """The package's own end (with sleeps) is not used."""

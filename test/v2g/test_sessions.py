@@ -171,6 +171,15 @@ def test_a_back_end_limit_reaches_the_vehicle(sim_directory: Path) -> None:
     assert car["limits_a"][-1] == 33.0
 
 
+def test_a_message_out_of_order(sim_directory: Path) -> None:
+    station, (car,) = run(sim_directory, {}, {"options": {"out_of_order": True}})
+    assert car["result"] == "failed"
+    assert "CurrentDemandRes" in car["text"], car  # it was answered, with FAILED_SequenceError
+    (session,) = station["sessions"]
+    assert (session["phase"], session["error"]) == ("FAILED", Code.V2G_SEQUENCE), session
+    assert session["messages_bad"] == 1
+
+
 def test_no_vehicle(sim_directory: Path) -> None:
     station, _ = run(sim_directory, {"parameters": {"slac.timeout_s": 1.0}})
     (session,) = station["sessions"]
