@@ -489,7 +489,9 @@ class Client:
         if entry.record is not None and call is not None:
             outcome, keep, follow = self.dialect.read_record(entry.record, answer)
         try:
-            self.station.store.done(entry.number, keep, follow)
+            # An update sent twice has the same id and number and bills nothing: no fsync for its end.
+            update = entry.record is not None and entry.record.event == "Updated"
+            self.station.store.done(entry.number, keep, follow, durable=not update)
         except StoreError as error:
             log.error("%s", error)
             await asyncio.sleep(1.0)

@@ -58,6 +58,7 @@ class Store:
     def __init__(self, path: Path | str, limit: int = 100_000) -> None:
         self.path = Path(path)
         self.limit = limit
+        self._durable = True
         self._reserve = self.path.with_name(self.path.name + ".reserve")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,8 +83,12 @@ class Store:
         return self._queued
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, durable: bool = True) -> Iterator[None]:
+        """One commit; not durable: a power cut (not a kill) may undo it, until the next durable one."""
         try:
+            if durable != self._durable:
+                self._db.execute(f"pragma synchronous={'full' if durable else 'normal'}")
+                self._durable = durable
             self._db.execute("begin immediate")
             try:
                 yield
@@ -173,10 +178,11 @@ class Store:
         row = self._db.execute("select count(*) from queue where transaction_id=?", (transaction_id,)).fetchone()
         return int(row[0])
 
-    def done(self, number: int, settings: dict[str, Any] | None = None, follow: Call | None = None) -> None:
+    def done(self, number: int, settings: dict[str, Any] | None = None, follow: Call | None = None,
+             durable: bool = True) -> None:
         """A message was answered: forget it and, in the same commit, keep what the answer told and queue what
-        follows from it."""
-        with self._transaction():
+        follows from it. What may be sent again without harm need not be forgotten durably."""
+        with self._transaction(durable):
             self._db.execute("delete from queue where number=?", (number,))
             for key, value in (settings or {}).items():
                 self._put(key, value)
