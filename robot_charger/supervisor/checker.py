@@ -195,8 +195,8 @@ class Exploration:
     phases: frozenset[Phase] = frozenset()
 
 
-def explore(max_steps: int = 20_000_000) -> Exploration:
-    """Explore to the fixed point, or to ``max_steps``."""
+def explore(max_steps: int = 20_000_000, looking_for: str = "") -> Exploration:
+    """Explore to the fixed point, to ``max_steps``, or until the assertion ``looking_for`` was violated."""
     first = canonical(Session(), 0.0)
     known = {first}
     frontier = [first]
@@ -219,6 +219,8 @@ def explore(max_steps: int = 20_000_000) -> Exploration:
                 steps += 1
                 for name in broken:
                     violations.append(Violation(name, before, after, tuple(lazy.values.items()), commands))
+                    if name == looking_for:
+                        return Exploration(len(known), steps, False, tuple(violations))
                 successors = [after]
                 if after.emergency_latched or after.phase == Phase.FAULTED:
                     for pressed in (False, True):

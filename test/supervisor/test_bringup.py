@@ -103,3 +103,9 @@ def test_numbers_rise_with_content_only():
 def test_the_page_shows_the_table_as_it_is():
     text = Path(__file__).parents[2].joinpath("docs/session.md").read_text()
     assert diagram.page(text) == text, "run: python -m robot_charger.supervisor.diagram"
+
+
+def test_the_safety_page_shows_the_promises_as_they_are():
+    from robot_charger.desk.promises import table
+
+    assert table() in Path(__file__).parents[2].joinpath("docs/safety.md").read_text()

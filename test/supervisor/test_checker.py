@@ -1,0 +1,31 @@
+"""Every session that the flow can reach keeps the interlocks, and the checker would notice if not."""
+
+from __future__ import annotations
+
+import pytest
+
+from robot_charger.supervisor import checker, interlocks
+from robot_charger.supervisor.model import Phase
+
+pytestmark = pytest.mark.timeout(600)  # 20 s of processor time alone
+
+
+def test_no_reachable_session_breaks_an_interlock():
+    result = checker.explore()
+    assert result.complete, "the fixed point was not reached"
+    assert result.phases == frozenset(Phase)
+    assert not result.violations, "\n".join(str(v) for v in result.violations[:5])
+
+
+@pytest.mark.parametrize(
+    "name, interlock",
+    [
+        ("forbids_contact_motion", "1: contact only with a dead output"),
+        ("forbids_purpose", "3: output only with live target, pilot, safety"),
+    ],
+)
+def test_a_missing_interlock_is_found(monkeypatch, name, interlock):
+    """The table alone would not hold: without the interlock the checker finds the violation."""
+    monkeypatch.setattr(interlocks, name, lambda *a: "")
+    result = checker.explore(looking_for=interlock)
+    assert interlock in {v.interlock for v in result.violations}
