@@ -228,8 +228,8 @@ class Output:
         measured, p = inputs.measured, self.parameters
         closed = inputs.evse.closed
         top = min(demand.target.max_voltage_v if demand.target else 0.0, p.max_voltage_v) or p.max_voltage_v
-        if self.mode == Mode.INSULATION_TEST:  # the test voltage may be above the vehicle's own maximum
-            top = max(top, self.setpoint_v)
+        if self.mode == Mode.INSULATION_TEST:  # the test voltage is above the vehicle's own maximum
+            top = max(top, cable_check_voltage(top, p.max_voltage_v))
         trip_v = overvoltage_trip_v(top)
         live_v = max(measured.voltage_v if closed else 0.0, measured.bank_voltage_v)
         excess = abs(measured.current_a) - abs(self.setpoint_a)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_charger.common.can_udp import free_block
+from robot_charger.common.process import REALTIME
 from robot_charger.common.wires import WireEnd
 
 SESSION = "0f6f3b5e-session"
@@ -54,9 +55,9 @@ class Vehicle:
 class Station:
     """Processes, topics and the two voices that power obeys: supervisor and vehicle's protocol."""
 
-    def __init__(self, directory: Path, modules: int = 46, **parameters: Any) -> None:
+    def __init__(self, directory: Path, modules: int = 46, buses: int = 1, **parameters: Any) -> None:
         self.directory = directory
-        self.bus = f"udp:{free_block()}"
+        self.bus = f"udp:{free_block(buses)}*{buses}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.vehicle = Vehicle(directory)
         self.cli = WireEnd("cli", directory)
@@ -104,7 +105,7 @@ class Station:
         self._voice.start()
 
     def start(self, name: str, module: str, *arguments: str) -> None:
-        environment = {**os.environ, "ROBOT_CHARGER_SIM": str(self.directory)}
+        environment = {**os.environ, "ROBOT_CHARGER_SIM": str(self.directory), REALTIME: "1"}
         self.processes[name] = subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment)
 
     def start_power(self) -> None:

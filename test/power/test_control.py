@@ -12,6 +12,7 @@ from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.faults import Code
 from robot_charger.power.gate import Pilot, Purpose
 from robot_charger.power.output import Insulation, Mode
+from robot_charger.sim.rack import model
 
 
 def test_a_session_in_order_with_its_energies() -> None:
@@ -451,3 +452,10 @@ def test_a_pause_of_the_rack_accuses_no_module() -> None:
     desk.rack.fault("bus-off", False)
     desk.run(0.5)
     assert not desk.control.bank.aside_ns.any() and Code.MODULE_FAULT not in desk.codes
+
+
+def test_the_test_voltage_is_no_overvoltage_while_it_falls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "BANK_BLEED_OHM", 10_000.0)  # ten times slower than usual
+    desk = Desk()
+    desk.check_cable()
+    assert desk.output.insulation == Insulation.VALID and not desk.codes

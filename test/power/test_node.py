@@ -124,3 +124,15 @@ def test_a_bus_that_is_not_there_leaves_the_node_unconfigured(sim_directory: Pat
             station.transition(1)
     finally:
         station.close()
+
+
+def test_303_modules_on_five_buses(sim_directory: Path) -> None:
+    station = Station(sim_directory, modules=303, buses=5, setpoint_frames="group")
+    try:
+        station.charge(250.0)
+        station.until(lambda: "/power/modules" in station.newest)
+        modules = station.newest["/power/modules"].modules
+        assert len(modules) == 303 and {m.bus for m in modules} == {0, 1, 2, 3, 4}
+        assert len({(m.bus, m.id) for m in modules}) == 303
+    finally:
+        station.close()

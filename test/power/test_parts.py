@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+from random import Random
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymodbus.client import ModbusTcpClient
 
+from robot_charger.common.can_udp import Batch
 from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.parameters import ParameterError, build
 from robot_charger.power import busload, codec
 from robot_charger.power.bank import Bank, divide, place
+from robot_charger.power.control import Control
 from robot_charger.power.gate import Demand, Gate, Permit, Pilot, Purpose, Target, clamp_current
 from robot_charger.power.meter import ModbusMeter, Reading, decode_registers, encode_registers, open_meter
 from robot_charger.power.output import cable_check_voltage, overvoltage_trip_v
@@ -288,3 +291,28 @@ def test_derating_by_ambient_as_the_module_s_sheet_says() -> None:
 
 def test_buses_needed() -> None:
     assert [busload.buses_needed(n) for n in (1, 46, 84, 303, 909)] == [1, 1, 2, 5, 13]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 0x7FF), st.sampled_from([0, 1, 8, 12, 16, 64]), st.sampled_from([8, 24, 1, 9, 2, 4])),
+        max_size=20,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_garbage_on_the_bus_is_counted_and_survived(frames: list[tuple[int, int, int]], random: Random) -> None:
+    control = Control(PowerParameters(modules=4), 1)
+    n = len(frames)
+    data = np.frombuffer(random.randbytes(64 * n), np.uint8).reshape(n, 64)
+    ids = np.array([f[0] for f in frames], np.uint32)
+    lengths = np.array([f[1] for f in frames], np.uint8)
+    flags = np.array([f[2] for f in frames], np.uint8)
+    control.take(0, Batch(ids, flags, lengths, data), NOW)
+    status = (ids >> 8 == 1) & (lengths == 16)
+    sensor = (ids >> 8 == 3) & (lengths == 16)
+    ordinary = flags & ~np.uint8(0x18) == 0
+    ours = (ids & 0xFF >= 1) & (ids & 0xFF <= 4)
+    good = ((status | sensor) & ordinary & ours).sum()
+    assert control.bad + control.bank.bad == n - good
+    outputs = control.step(NOW)
+    assert not control.bank.enable.any() and len(outputs) == 2
