@@ -27,7 +27,7 @@ FAULTS = (
 ELSEWHERE = {
     "exi": "robot_charger.v2g.exi.cli:exi",
     "pki": "robot_charger.v2g.pki:command",
-    **{name: f"robot_charger.operator.commands:{name}" for name in ("doctor",)},
+    **{name: f"robot_charger.operator.commands:{name}" for name in ("doctor", "record", "replay", "report", "watch")},
 }
 
 
@@ -63,6 +63,7 @@ def main() -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--fault", type=click.Choice(FAULTS), default=None, help="Something goes wrong on purpose.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result here.")
+@click.option("--record", type=click.Path(file_okay=False, path_type=Path), help="One MCAP file per session, here.")
 @click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="Keep every process's output here.")
 def demo(
     protocol: str,
@@ -77,6 +78,7 @@ def demo(
     seed: int,
     fault: str | None,
     json_file: Path | None,
+    record: Path | None,
     logs: Path | None,
 ) -> None:
     """One automated charging session on this machine, every edge a real protocol.
@@ -107,7 +109,7 @@ def demo(
         target_soc=target_soc,
         seed=seed,
     )
-    options = desk.DemoOptions(simulation, sessions=sessions, fault=fault or "", json=json_file, logs=logs)
+    options = desk.DemoOptions(simulation, sessions, fault or "", json_file, logs, record)
     sys.exit(desk.run(options))
 
 

@@ -34,6 +34,7 @@ class DemoOptions:
     fault: str = ""
     json: Path | None = None
     logs: Path | None = None
+    record: Path | None = None
 
 
 def run(options: DemoOptions, console: Console | None = None) -> int:
@@ -42,7 +43,7 @@ def run(options: DemoOptions, console: Console | None = None) -> int:
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("the demo handles signals: run it in the main thread")
     interrupts = Interrupts()
-    simulation = Simulation(options.simulation, options.logs)
+    simulation = Simulation(options.simulation, options.logs, options.record)
     simulation.hurry = interrupts.hurry
     try:
         with simulation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,15 @@ class Simulation(RunningStation):
 
     observer: Observer
 
-    def __init__(self, options: station.DeskOptions, directory: Path | None = None) -> None:
-        """``directory`` keeps the logs and files of the run; without one they go when it ends."""
+    def __init__(
+        self, options: station.DeskOptions, directory: Path | None = None, record: Path | None = None
+    ) -> None:
+        """``directory`` keeps the logs and files of the run; without one they go when it ends.
+
+        ``record`` is where one MCAP file per session goes.
+        """
         self.options = options
+        self.record = record
         super().__init__(options.evses, directory or Path(tempfile.mkdtemp(prefix="rc-", dir="/tmp")))
         if directory is None:
             self.stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
@@ -59,6 +66,10 @@ class Simulation(RunningStation):
         self.stack.callback(self.wires.close)
         for simulator in self.desk.simulators():
             self.processes.start(f"sim_{simulator.name}", simulator.command())
+        if self.record:
+            recorder = [sys.executable, "-m", "robot_charger.operator.recorder", "--directory", str(self.record)]
+            recorder += ["--evses", *(str(n) for n in self.evses), "--can", self.desk.bus]
+            self.processes.start("recorder", [*recorder, "--ocpp-journal", str(self.csms_store)])
 
     def specs(self) -> list[station.NodeSpec]:
         return self.desk.nodes()
