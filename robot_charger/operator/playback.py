@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 from robot_charger.common.clock import SECOND
+from robot_charger.common.faults import Code
 from robot_charger.operator import words
 from robot_charger.operator.reading import Handler, Picker, RecordingError, Topic, scan
 from robot_charger.operator.recording import Entry, File, Stream
@@ -147,6 +148,8 @@ class _Reader:
         self.script = Script(evse)
         self._robot: list[tuple[int, int, int]] = []  # at, mode, error
         self._announced: list[tuple[int, str]] = []  # phases by session/event, which misses none
+        self._gave_up: list[int] = []
+        self._robot_faults: list[tuple[int, int]] = []
         self._purpose = 0
         self._stop_requested_at = 0
         self._stop_asked = False
@@ -173,6 +176,8 @@ class _Reader:
         inner: list[Handler] = []
         if name == "/robot/state":
             inner = [self._picked(topic, "mode error", lambda at, *v: self._robot.append((at, *v)))]
+        if name == "/fault":
+            inner = [self._picked(topic, "code active", self._fault)]
         if name == "backend/request":
             inner = [self._picked(topic, "kind", self._request)]
 
@@ -223,8 +228,14 @@ class _Reader:
 
     def _event(self, at: int, name: str, session_id: str) -> None:
         phase = words.phase_of_event(name)
+        if name == "robot":  # said when an action of the robot ended by an error
+            self._gave_up.append(at)
         if phase and (not session_id or not self.script.session_id or session_id == self.script.session_id):
             self._announced.append((at, phase))
+
+    def _fault(self, at: int, code: int, active: bool) -> None:
+        if active and code in GOAL_ERRORS:
+            self._robot_faults.append((at, code))
 
     def _permit(self, at: int, number: int, purpose: int) -> None:
         if purpose == 1 and self._purpose != 1:
@@ -243,6 +254,8 @@ class _Reader:
         if script.stop_reason in ("Local", "Remote") and not self._stop_asked:
             script.stop_asked_at = self._stop_requested_at
         script.said.sort(key=lambda s: s.at)
+        if not script.changes:
+            return script
         ends = [at for at, _ in script.changes[1:]] + [2**63]
         for (begin, phase), end, (_, following) in zip(
             script.changes, ends, [*script.changes[1:], (0, "")], strict=True
@@ -251,28 +264,37 @@ class _Reader:
         return script
 
     def _outcome(self, phase: str, begin: int, end: int, following: str) -> Iterator[Outcome]:
-        seen = [(at, mode, error) for at, mode, error in self._robot if begin <= at < end]
-        failed = next((Outcome(Job.CONNECT, at, error) for at, _, error in seen if error), None)
+        """How the robot's action of a phase ended. None is given where it never answered."""
+        seen = [(at, mode) for at, mode, _ in self._robot if begin <= at < end]
         before = end - GRACE_NS // 2
-        guess = GOAL_ERRORS.get(self.script.fault, 14)
+        failure = self._failure(begin, end)
         if phase == "connecting":
-            mated = next((at for at, mode, _ in seen if mode == MATED), before)
             if following in ("mated", "grasped"):
-                yield Outcome(Job.CONNECT, mated)
-            elif following == "departing":
-                yield failed or Outcome(Job.CONNECT, before, guess)
+                yield Outcome(Job.CONNECT, next((at for at, mode in seen if mode == MATED), before))
+            elif failure:
+                yield Outcome(Job.CONNECT, min(failure[0], before), failure[1])
         elif phase == "mated":
-            done = next((at for at, mode, _ in seen if mode in (RELEASED, FOLLOWING)), before)
             if following == "released":
-                yield Outcome(Job.RELEASE, done)
-            elif following == "stopping" and guess != 14:
-                yield Outcome(Job.RELEASE, before, guess)
+                yield Outcome(Job.RELEASE, next((at for at, mode in seen if mode in (RELEASED, FOLLOWING)), before))
+            elif failure:
+                yield Outcome(Job.RELEASE, min(failure[0], before), failure[1])
         elif phase in ("grasped", "disconnecting"):
             held = next((at for at, mode, _ in self._robot if at >= begin and mode == WITHDRAW), begin)
             if following in ("departing", "connecting", "idle"):
                 yield Outcome(Job.DISCONNECT, before, 0, held)
-            elif following == "faulted" and self.script.fault in GOAL_ERRORS:
-                yield Outcome(Job.DISCONNECT, before, guess, held)
+            elif following == "faulted" and failure:
+                yield Outcome(Job.DISCONNECT, min(failure[0], before), failure[1], 2**63)
+
+    def _failure(self, begin: int, end: int) -> tuple[int, int] | None:
+        """When and by which error an action failed between two times; None when it did not."""
+        told = next((at for at in self._gave_up if begin - GRACE_NS <= at <= end + 2 * GRACE_NS), 0)
+        state = next(((at, error) for at, _, error in self._robot if begin <= at < end and error), None)
+        if not told and not state and self.script.fault not in GOAL_ERRORS:
+            return None
+        if state:
+            return state
+        codes = [code for at, code in self._robot_faults if begin - SECOND <= at <= end + SECOND]
+        return told or end, GOAL_ERRORS.get(codes[-1] if codes else self.script.fault, GOAL_ERRORS[Code.ROBOT_ARM])
 
 
 def read_script(path: Path, evse: int = 0) -> Script:

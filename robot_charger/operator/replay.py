@@ -95,7 +95,9 @@ class Player:
         self._last: dict[str, tuple[int, Any]] = {}  # topic -> recorded time, message
         self._repeated_at = 0.0
         self._started = self._stopped = False
+        self._working = 0
         self._ended = threading.Event()
+        self._older: dict[str, Picker] = {}
         wanted = SURROUNDINGS if whole else VEHICLE
         self._messages = {t: self._kind(t) for t in script.definitions if self._relative(t) in wanted}
         self._said: Iterator[Said] = iter([s for s in script.said if s.topic in self._messages])
@@ -127,6 +129,9 @@ class Player:
 
     def close(self) -> None:
         self._ended.set()
+        until = time.monotonic() + 2.0
+        while self._working and time.monotonic() < until:  # an action that answers a closed context is a traceback
+            time.sleep(0.01)
         self._executor.shutdown(timeout_sec=2.0)
         self._thread.join(timeout=3.0)
         self.node.destroy_node()
@@ -142,12 +147,11 @@ class Player:
 
     def _kind(self, topic: str) -> tuple[Any, Any]:
         relative = self._relative(topic)
+        kind: Any
         kind, qos = (EVSE_TOPICS if relative != topic else STATION_TOPICS)[relative]
-        if definition(kind) != self.script.definitions[topic][1]:
-            raise RecordingError(
-                f"{topic} was recorded with another definition of {kind.__name__}: replay it with the version "
-                "that wrote it"
-            )
+        recorded = self.script.definitions[topic][1]
+        if definition(kind) != recorded:  # of another version: the fields that both know
+            self._older[topic] = Picker(recorded, tuple(kind.get_fields_and_field_types()))
         return kind, qos
 
     # The surroundings' services.
@@ -187,9 +191,17 @@ class Player:
     def _execute(self, handle: ServerGoalHandle, job: Job, kind: Any) -> Any:
         """Answer when the recorded time of the answer has come; never, when it never came."""
         with self.live.lock:
+            self._working += 1
             outcome = next((o for o in self._outcomes if o.job == job), None)
             if outcome:
                 self._outcomes.remove(outcome)
+        try:
+            return self._answer_in_time(handle, job, kind, outcome)
+        finally:
+            with self.live.lock:
+                self._working -= 1
+
+    def _answer_in_time(self, handle: ServerGoalHandle, job: Job, kind: Any, outcome: Outcome | None) -> Any:
         told = False
         while not self._ended.wait(0.01):
             if handle.is_cancel_requested:
@@ -325,7 +337,12 @@ class Player:
                 self._publish(topic, message)
 
     def _message(self, said: Said) -> Any:
-        return deserialize_message(said.data, self._messages[said.topic][0])
+        kind = self._messages[said.topic][0]
+        older = self._older.get(said.topic)
+        if older is None:
+            return deserialize_message(said.data, kind)
+        values = zip(older.fields, older.pick(said.data), strict=True)
+        return fill(kind(), **{name: value for name, value in values if value is not None})
 
     def _publish(self, topic: str, message: Any) -> None:
         """With stamps of now and the live session's names."""
