@@ -44,8 +44,9 @@ class Rehearsal:
         seed: int = 0,
         parking: Parking | None = None,
         parameters: RobotParameters | None = None,
+        connector: str = "ccs2",
     ) -> None:
-        self.world = ArmWorld(evses, seed, parking)
+        self.world = ArmWorld(range(1, evses + 1), seed, parking, connector)
         self.parameters = parameters or RobotParameters(evses=list(range(1, evses + 1)))
         kinematics = Kinematics(config_file(self.parameters.arm_urdf))
         self.robot = ConnectionRobot(self.world.site, kinematics, self.parameters)

@@ -479,7 +479,7 @@ class ConnectionRobot:
         share = rate = 0.0
         start = self.kinematics.forward(self._q)
         twist, full = self._pace(start, goal, v)
-        while share < 1.0:
+        while share < 1.0 or self._fresh:  # held at the very end: the set-point fell back to the measured angles
             if self._fresh:
                 share = rate = 0.0
                 start = self.kinematics.forward(self._q)
@@ -496,10 +496,10 @@ class ConnectionRobot:
                 q, _ = self.kinematics.follow(moved(start, twist * ahead), self._q)
             share, self._q = ahead, q
             yield
-        q, left = self.kinematics.follow(goal, self._q)
-        if left > 0.005:
+        self._q, _ = self.kinematics.follow(goal, self._q)
+        left = float(np.abs(difference(self.kinematics.forward(self._q), goal)[:3]).max())
+        if left > 0.002:
             raise OutOfReach(f"the arm stays {left * 1e3:.0f} mm away from its goal")
-        self._q = q
 
     def _pace(self, start: Array, goal: Array, speed: float) -> tuple[Array, float]:
         twist = difference(start, goal)
@@ -515,7 +515,7 @@ class ConnectionRobot:
         limit = np.minimum(self.kinematics.velocity, self.parameters.speed__joint_rad_s)
         share = rate = 0.0
         start = self._q.copy()
-        while share < 1.0:
+        while share < 1.0 or self._fresh:  # held at the very end: the set-point fell back to the measured angles
             if self._fresh:
                 share, rate, start = 0.0, 0.0, self._q.copy()
             full = 1.0 / max(float((np.abs(goal - start) / limit).max()), PERIOD)

@@ -241,7 +241,7 @@ def test_the_arm_follows_a_car_that_rolls_with_the_plug_held(parked: Any) -> Non
 
 def test_one_goal_at_a_time_and_only_sensible_ones(parked: Any) -> None:
     robot = parked.robot
-    for evse, connector in ((1, "nacs"), (2, "ccs2"), (0, "ccs2"), (1, "")):
+    for evse, connector in ((1, "schuko"), (2, "ccs2"), (0, "ccs2"), (1, "")):
         with pytest.raises(BadGoal):
             robot.start_connect(evse, connector, parked.now)
     with pytest.raises(BadGoal):
@@ -282,6 +282,18 @@ def test_other_bays(bench: Any, evse: int) -> None:
     assert result.error == ErrorCode.NONE and rehearsal.world.stalls[evse].mated, result.text
     assert rehearsal.release(evse).error == ErrorCode.NONE
     assert rehearsal.disconnect(evse).error == ErrorCode.NONE
+
+
+@pytest.mark.parametrize("connector", ["ccs1", "nacs", "chademo"])
+def test_other_plugs(bench: Any, connector: str) -> None:
+    rehearsal = bench.Rehearsal(seed=12, connector=connector)
+    rehearsal.world.arrive(1)
+    result = rehearsal.connect(1, connector)
+    stall = rehearsal.world.stalls[1]
+    assert result.error == ErrorCode.NONE and stall.mated, result.text
+    assert rehearsal.release().error == ErrorCode.NONE
+    assert rehearsal.disconnect().error == ErrorCode.NONE
+    assert stall.seat_peak >= 70.0 and stall.seat_peak - 2.0 < stall.max_push <= 100.0
 
 
 def test_two_vehicles_at_once(bench: Any) -> None:

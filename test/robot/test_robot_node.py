@@ -94,7 +94,8 @@ def test_without_a_permit_the_arm_holds_then_the_action_ends(yard: Yard) -> None
     handle = yard.send(action.Connect, evse=1, connector="ccs2")
     yard.until(lambda s: s.mode == s.MODE_APPROACH)
     yard.zone = None  # the supervisor falls silent
-    yard.until(lambda s: s.mode == s.MODE_HOLD)
+    stamp = yard.until(lambda s: s.mode == s.MODE_HOLD).stamp_ns
+    yard.until(lambda s: s.mode == s.MODE_HOLD and s.stamp_ns > stamp + 200_000_000)
     sent = len(yard.trajectories)
     assert yard.result(handle).error == ErrorCode.NO_PERMIT
     assert len(yard.trajectories) == sent
@@ -114,7 +115,7 @@ def test_a_short_lapse_is_survived(yard: Yard) -> None:
 def test_an_emergency_stop_ends_the_action_and_nothing_moves(yard: Yard) -> None:
     yard.arrive()
     handle = yard.send(action.Connect, evse=1, connector="ccs2")
-    yard.until(lambda s: s.mode == s.MODE_MOVING)
+    yard.until(lambda s: s.mode == s.MODE_APPROACH)
     yard.emergency = True
     assert yard.result(handle).error == ErrorCode.EMERGENCY
     yard.until(lambda s: s.mode == s.MODE_HOLD)
@@ -127,6 +128,6 @@ def test_one_goal_at_a_time_and_bad_goals(yard: Yard) -> None:
     assert yard.act(action.Disconnect).error == ErrorCode.BUSY
     yard.cancel(handle)
     assert yard.result(handle).error == ErrorCode.CANCELLED
-    assert yard.act(action.Connect, connector="nacs").error == ErrorCode.BAD_GOAL
+    assert yard.act(action.Connect, connector="schuko").error == ErrorCode.BAD_GOAL
     assert yard.result(yard.send(action.Connect, evse=7, connector="ccs2")).error == ErrorCode.BAD_GOAL
     assert yard.act(action.Release).error == ErrorCode.BAD_GOAL

@@ -209,8 +209,13 @@ class ArmSimulator(Node):
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="robot_charger.sim.arm", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--evses", type=int, default=1, help="bays with vehicles, 1 to 4 (default 1)")
+    parser.add_argument(
+        "--evses", type=int, nargs="+", default=[1], help="EVSEs whose vehicles and plugs there are, of 1 to 4"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the parking poses (default 0)")
+    parser.add_argument(
+        "--connector", default="ccs2", help="plugs and inlets: ccs2, ccs1, nacs, chademo (default ccs2)"
+    )
     parser.add_argument("--record", metavar="FILE", help="write the motion here at the end, for sim.arm.film")
     arguments = parser.parse_args()
     if arguments.seed < 0:
@@ -218,9 +223,9 @@ def main() -> None:
     end_with_parent()
     stop = StopSignal()
     try:
-        world = ArmWorld(arguments.evses, arguments.seed)
+        world = ArmWorld(arguments.evses, arguments.seed, connector=arguments.connector)
     except (ParameterError, KeyError, ValueError) as error:
-        refuse(f"robot_charger.sim.arm: --evses {arguments.evses}: {error}")
+        refuse(f"robot_charger.sim.arm: --evses {arguments.evses} --connector {arguments.connector}: {error!r}")
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = ArmSimulator(world, bool(arguments.record))
@@ -239,7 +244,7 @@ def main() -> None:
         physics.join()
         node.wires.close()
         if node.film is not None:
-            save(Path(arguments.record), arguments.evses, node.film)
+            save(Path(arguments.record), arguments.evses, node.film, arguments.connector)
         executor.remove_node(node)
         node.destroy_node()
         rclpy.try_shutdown()

@@ -28,7 +28,7 @@ def render(record: Path, target: Path, speed: float = 2.0, at: float | None = No
     from robot_charger.sim.arm.camera import Spectator
 
     with np.load(record) as data:
-        world = ArmWorld(int(data["evses"]))
+        world = ArmWorld([int(n) for n in data["evses"]], connector=str(data["connector"]))
         frames = list(zip(data["qpos"], data["mocap_pos"], data["mocap_quat"], strict=True))
     if not frames:
         raise ValueError(f"{record} holds no moment")

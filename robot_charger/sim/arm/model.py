@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,8 +163,8 @@ def _holster(number: int, holster: Array, connector: Connector) -> str:
     </body>"""
 
 
-def build(evses: int, connector_name: str = "ccs2") -> Built:
-    """Model for bays 1 to ``evses``. Raises ParameterError when config/ has no such bay or connector."""
+def build(evses: Sequence[int], connector_name: str = "ccs2") -> Built:
+    """Model with the bays of these EVSEs. Raises KeyError when config/ has no such bay or connector."""
     site = load_site()
     arm = yaml.safe_load(config_file("arm/arm.yaml").read_text())
     physics = yaml.safe_load(config_file("arm/connectors.yaml").read_text())[connector_name]["physics"]
@@ -176,7 +177,7 @@ def build(evses: int, connector_name: str = "ccs2") -> Built:
         np.array(physics["friction"], dtype=float),
         np.array(physics["detent"], dtype=float),
     )
-    numbers = list(range(1, evses + 1))
+    numbers = list(evses)
     bodies = "".join(
         _vehicle(n, connector, shape)
         + _plug(n, site.bays[n].holster, connector, shape)

@@ -17,7 +17,7 @@ import numpy as np
 
 from robot_charger.robot.kinematics import AXES
 from robot_charger.robot.spatial import Array, from_xyz_rpy, inverse, moved, quaternion, transform
-from robot_charger.sim.arm.model import PLUG_CENTRE, PREFIX, TIMESTEP, build
+from robot_charger.sim.arm.model import PREFIX, TIMESTEP, build
 
 FAULTS = (
     "robot-jam",
@@ -93,18 +93,20 @@ class Stall:
 class ArmWorld:
     """The whole desk of the robot. Not thread-safe: the caller holds one lock around all calls."""
 
-    def __init__(self, evses: int = 1, seed: int = 0, parking: Parking | None = None) -> None:
-        built = build(evses)
+    def __init__(
+        self, evses: Sequence[int] = (1,), seed: int = 0, parking: Parking | None = None, connector: str = "ccs2"
+    ) -> None:
+        built = build(evses, connector)
         self.model, self.site, self.connector = built.model, built.site, built.connector
         self.parking = parking or Parking()
         self.data = mujoco.MjData(self.model)
         self.faults: set[str] = set()
         self.seed = seed
-        self.stalls = {n: Stall(n, np.random.default_rng([seed, n])) for n in range(1, evses + 1)}
+        self.stalls = {n: Stall(n, np.random.default_rng([seed, n])) for n in evses}
         self.held = 0  # EVSE of the plug in the gripper, 0 = none
         self.gripper_closed = False
         self.steps = 0
-        self.last_used = 1
+        self.last_used = next(iter(self.stalls))
         self.trips = 0  # of the force guard
         self._shape = built.shape
         self._guard = built.controller
@@ -125,9 +127,9 @@ class ArmWorld:
         self._grip = {n: m.equality(f"grip{n}").id for n in self.stalls}
         self._hang = {n: m.equality(f"holster{n}").id for n in self.stalls}
         self._obstruction = {n: int(m.body(f"obstruction{n}").mocapid[0]) for n in self.stalls}
-        self._wrench_at = float(m.site(f"{PREFIX}wrench").pos[0])
-        mass = float(m.body_mass[self._gripper])  # its centre lies on the x axis, as the plug's does
-        self._gripper_weight = mass, mass * (float(m.body_ipos[self._gripper][0]) - self._wrench_at)
+        mass = float(m.body_mass[self._gripper])  # its centre lies on the x axis
+        wrench_at = float(m.site(f"{PREFIX}wrench").pos[0])
+        self._gripper_weight = mass, mass * (float(m.body_ipos[self._gripper][0]) - wrench_at)
         d.qpos[self._joint] = self.site.park
         d.act[:AXES] = self.site.park
         self._segments: list[tuple[int, Array]] = []
@@ -312,13 +314,10 @@ class ArmWorld:
         self._watch(reading)
 
     def _tool_weight(self) -> Array:
-        """Wrench of gripper and plug by their weight, which the driver knows and removes."""
+        """Wrench of the gripper by its weight, which the driver knows and removes; a balancer carries the plug."""
         rotation = self.data.xmat[self._gripper]
         x, y, z = (-9.81 * float(v) for v in rotation[6:9])  # gravity in the gripper's axes
         mass, moment = self._gripper_weight
-        if self.held:
-            mass += self.connector.mass
-            moment += self.connector.mass * (PLUG_CENTRE - self._wrench_at)
         return np.array([mass * x, mass * y, mass * z, 0.0, -moment * z, moment * y])
 
     def _plug_forces(self, stall: Stall) -> bool:

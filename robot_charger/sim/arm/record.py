@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ def frame(world: ArmWorld) -> Frame:
     return data.qpos.copy(), data.mocap_pos.copy(), data.mocap_quat.copy()
 
 
-def save(path: Path, evses: int, frames: list[Frame]) -> None:
+def save(path: Path, evses: Sequence[int], frames: list[Frame], connector: str = "ccs2") -> None:
     """Write the frames as one compressed file."""
     qpos, positions, turns = ([f[i] for f in frames] for i in range(3))
     with path.open("wb") as file:
-        np.savez_compressed(file, evses=evses, qpos=qpos, mocap_pos=positions, mocap_quat=turns)
+        np.savez_compressed(
+            file, evses=list(evses), connector=connector, qpos=qpos, mocap_pos=positions, mocap_quat=turns
+        )
