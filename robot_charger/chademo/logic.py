@@ -201,7 +201,7 @@ class Station:
         self.session_id = session_id
         self._since_ns = 0
         self._d1_ns = 0
-        self._skew_ns = 0
+        self._k_opened_ns = 0  # until CAN confirms it
         self._lasting_ns: dict[str, int] = {}
         self._own_fault = self._incompatible = False
         self._speaking = False
@@ -232,6 +232,7 @@ class Station:
         self._follow_session(i)
         if self.phase not in (Phase.IDLE, Phase.ENDED):
             self._watch(i)
+        self._confirm_k(i)
         self._announce(i)
         handler = getattr(self, "_" + self.phase.name.lower())
         handler(i, elapsed_s)
@@ -312,6 +313,8 @@ class Station:
     def _link_phase(self, i: Inputs) -> Link:
         if self.phase is Phase.IDLE and i.session.active:
             return Link.MATCHING
+        if self._k_opened_ns:  # power is told at once, why it ended only when that is known
+            return Link.CHARGING if self._charge_since_ns else Link.CABLE_CHECK
         return LINKS[self.phase]
 
     # Frames.
@@ -410,6 +413,23 @@ class Station:
             self._stop("the vehicle ends the charge" if not before else "the vehicle stops before the charge", i.now_ns)
         else:
             self._stop("switch k opened", i.now_ns)
+            self._k_opened_ns = i.now_ns
+
+    def _confirm_k(self, i: Inputs) -> None:
+        """Switch k opened first: CAN must say so too, else the wires lie or the vehicle has gone."""
+        if not self._k_opened_ns or self.phase not in (Phase.RAMP_DOWN, Phase.WELDING):
+            return
+        v = self.vehicle
+        if not v.control("enabled"):
+            self._k_opened_ns = 0
+        elif (i.now_ns - v.control_ns) / 1e9 > self.settings.can_loss_s:
+            self._fail(
+                Code.VEHICLE_GONE, "switch k opened and the vehicle's frames ended: the connection broke", i.now_ns
+            )
+        elif (v.control_ns - self._k_opened_ns) / 1e9 > limit("wire_skew"):
+            self._fail(Code.CHADEMO_WIRES, "switch k opened and 0x102 still says enabled", i.now_ns)
+        if self.failed:
+            self._k_opened_ns = 0
 
     def _before_charge_stop(self) -> bool:
         return self.rules >= 2 and bool(self.vehicle.control("stop_before_charge"))
@@ -548,6 +568,8 @@ class Station:
         """The vehicle opens its contactor, checks it and says so; an old one is given 4 s."""
         now = i.now_ns
         silent = (now - self.vehicle.control_ns) / 1e9 > self.settings.can_loss_s
+        if self._k_opened_ns and self.wires.d2 and not silent:
+            return
         if not self.wires.d2 or silent or self.failed:
             self._release_now(now)
         elif self.rules < 2:

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 LIMITS: dict[str, tuple[float, str, str]] = {
     "period": (0.1, "s", "all sources: 100 ms +-10 ms, 0x108 before 0x109"),
     "permission": (8.0, "s", "1 source: from d1 to switch k and 102.5.0"),
-    "wire_skew": (0.5, "s", "1 source says `a short skew` between k and 102.5.0; measured below 0.2 s"),
+    "wire_skew": (
+        0.5,
+        "s",
+        "1 source says `a short skew` between k and 102.5.0, closing and opening; measured below 0.2 s",
+    ),
     "k_before_can": (0.2, "s", "1 source: k before the first vehicle frame is a fault; ours, two frames"),
     "lock": (1.0, "s", "ours: solenoid feedback"),
     "insulation": (20.0, "s", "1 source: d2 at most 20 s after k; ours covers test and discharge"),

@@ -223,6 +223,29 @@ def test_the_plug_is_torn_out() -> None:
     assert desk.run(0.05, lambda: desk.station.target.purpose is Purpose.NONE), "k is the first to go"
     time_to_zero(desk)
     desk.until(Phase.ENDED)
+    assert desk.status.error is Code.VEHICLE_GONE
+    assert desk.status.phase is Link.FAILED
+
+
+def test_the_link_says_why_only_when_can_has_confirmed_switch_k() -> None:
+    desk = charging()
+    desk.ev.k = desk.ev.enabled = False
+    desk.ev.request_a = 0
+    desk.step()
+    assert (desk.station.target.purpose, desk.status.phase) == (Purpose.NONE, Link.CHARGING)
+    desk.run(0.15)
+    assert desk.status.phase in (Link.STOPPING, Link.WELDING_CHECK)
+    desk.until(Phase.ENDED)
+    assert desk.status.phase is Link.ENDED
+
+
+def test_switch_k_open_while_can_goes_on_is_a_fault_of_the_wires() -> None:
+    desk = charging()
+    desk.ev.k = False
+    desk.ev._charging = desk.ev._stopping = lambda *_: None  # type: ignore[method-assign]
+    assert time_to_zero(desk) < 0.5
+    desk.until(Phase.ENDED)
+    assert desk.status.error is Code.CHADEMO_WIRES
 
 
 def test_a_faulted_supply() -> None:
