@@ -34,7 +34,7 @@ from robot_charger.backend.records import iso as to_iso
 from robot_charger.backend.robot_figures import RobotFigures
 from robot_charger.backend.service import Callbacks, Service, clock
 from robot_charger.backend.store import StoreError
-from robot_charger.common.clock import now_ns
+from robot_charger.common.clock import MILLISECOND, now_ns
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.topics import fill
@@ -80,6 +80,8 @@ class BackendNode(StationNode):
         super().__init__("backend", BackendParameters)
         plan(self.parameters)  # impossible parameters end the process with one line
         self.service: Service | None = None
+        self._told: Any = None
+        self._told_ns = 0
         self._state = self.publisher("/backend/state")
         evses = range(1, self.parameters.evses + 1)
         self._limits = {n: self.publisher("backend/limit", n) for n in evses}
@@ -107,7 +109,7 @@ class BackendNode(StationNode):
         try:
             self.service = Service(
                 plan(self.parameters),
-                Callbacks(self._request, self._limit, self.report, self._publish_state),
+                Callbacks(self._request, self._limit, self.report, self._changed),
             )
         except StoreError as error:
             self.report(FaultReport(Code.BACKEND_STORE, Severity.STOP, str(error)))
@@ -233,6 +235,18 @@ class BackendNode(StationNode):
     def _publish_limits(self) -> None:
         for evse in self._limits:
             self._publish_limit(evse, self.service.station.limit_of(evse) if self.service else Limit())
+
+    def _changed(self) -> None:
+        """Publish at once what others act on; counters of a replay at 20 Hz are enough."""
+        service = self.service
+        if service is None:
+            return
+        state = service.state()
+        told = (state.connected, state.registration, state.store_ok, state.transactions)
+        moment = now_ns()
+        if told != self._told or moment - self._told_ns > 50 * MILLISECOND:
+            self._told, self._told_ns = told, moment
+            self._publish_state()
 
     def _publish_state(self) -> None:
         service = self.service
