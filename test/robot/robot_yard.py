@@ -20,6 +20,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from robot_charger import action, msg
 from robot_charger.common.clock import now_ns
+from robot_charger.common.process import REALTIME
 from robot_charger.common.topics import fill, topic
 from robot_charger.common.wires import WireEnd
 
@@ -30,7 +31,7 @@ class Yard:
     """Starts the arm's simulator and the robot's node, and says to them what the rest of a station would."""
 
     def __init__(self, directory: Path, *simulator: str) -> None:
-        environment = {**os.environ, "ROBOT_CHARGER_SIM": str(directory)}
+        environment = {**os.environ, "ROBOT_CHARGER_SIM": str(directory), REALTIME: "1"}
         self.processes = [
             subprocess.Popen([sys.executable, "-m", *words], env=environment)
             for words in (["robot_charger.sim.arm", *simulator], ["robot_charger.robot.node"])
