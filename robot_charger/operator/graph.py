@@ -20,7 +20,7 @@ from robot_charger.common.topics import EVSE_TOPICS, STATION_TOPICS
 EVERYWHERE = ("fault", "/fault", "/diagnostics")
 LISTENERS = ("desk_observer", "watch_observer", "recorder", "graph")
 SETTLE_S = 3.0
-PATIENCE_S = 20.0  # for the first word of a station
+PATIENCE_S = 40.0  # for the first word of a station
 
 
 def edges(node: Any, evse: int) -> dict[tuple[str, str], list[str]]:
