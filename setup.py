@@ -65,9 +65,12 @@ REQUIREMENTS = [
     "environs>=9.5",
     "iso15118>=0.28.5",
     "marshmallow<4",
+    "mcap>=1.2",
+    "mcap-ros2-support>=0.5",
     "mujoco>=3.2",
     "numpy>=1.23",
     "ocpp>=2.0",
+    "opencv-python-headless>=4.8",
     "psutil>=5.9",
     "py4j>=0.10.9",
     "pydantic>=1.10,<2",
@@ -88,6 +91,7 @@ TEST_REQUIREMENTS = [
     "mypy",
     "pytest",
     "pytest-timeout",
+    "rosbags; python_version >= '3.11'",  # reads recordings by another hand
     "ruff",
     "types-PyYAML",
 ]
