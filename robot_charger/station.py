@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_charger.common.can_udp import SLOTS
+from robot_charger.power.busload import buses_needed
 
 EVSE_NODES = ("pilot", "v2g", "chademo", "supervisor")  # one of each per EVSE, in /evseN
 
@@ -121,6 +122,11 @@ class DeskOptions:
         return self.protocol in CHADEMO
 
     @property
+    def buses(self) -> int:
+        """Buses that the modules need."""
+        return buses_needed(self.modules, len(self.evses))
+
+    @property
     def needs_pki(self) -> bool:
         return self.tls or self.protocol in ALWAYS_TLS
 
@@ -133,7 +139,7 @@ class DeskOptions:
 class Desk:
     """A simulated station: its nodes and simulators with this run's directory and ports.
 
-    ``can_port`` begins a block of UDP ports: the modules' bus, then one bus per EVSE (common.can_udp.SLOTS each).
+    ``can_port`` begins a block of UDP ports: the modules' buses, then one per EVSE (common.can_udp.SLOTS each).
     """
 
     options: DeskOptions
@@ -143,10 +149,11 @@ class Desk:
 
     @property
     def bus(self) -> str:
-        return f"udp:{self.can_port}"
+        """The modules' bus or buses."""
+        return f"udp:{self.can_port}*{self.options.buses}"
 
     def vehicle_bus(self, evse: int) -> str:
-        return f"udp:{self.can_port + SLOTS * (1 + self.options.evses.index(evse))}"
+        return f"udp:{self.can_port + SLOTS * (self.options.buses + self.options.evses.index(evse))}"
 
     def simulators(self) -> Iterator[SimulatorSpec]:
         o = self.options

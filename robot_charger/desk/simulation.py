@@ -58,7 +58,7 @@ class Simulation(RunningStation):
             self.stack.callback(os.environ.pop, "ROS_DOMAIN_ID", None)
             os.environ["ROS_DOMAIN_ID"] = str(self.domain)
         self.environment[RUN_DIRECTORY] = str(self.directory)
-        can_port = free_block(1 + len(self.evses))
+        can_port = free_block(self.options.buses + len(self.evses))
         self.desk = station.Desk(self.options, self.directory, can_port, free_tcp_port())
         if self.options.needs_pki:
             pki.make(self.desk.pki)
