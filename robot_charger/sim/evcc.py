@@ -140,6 +140,8 @@ class Evcc:
         try:
             self.link.join_network()
             codec.prepare(self.options.pki)
+            with codec.quiet_import():
+                from robot_charger.sim import evcc_session as _  # noqa: F401  (imports the package's EVCC)
             from iso15118.shared.exi_codec import EXI
 
             if EXI().exi_codec is None:

@@ -6,8 +6,10 @@ logger when it is imported; here that happens once and is undone.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 _PACKAGE_LOGGERS = ("iso15118", "py4j")
@@ -18,6 +20,25 @@ def exi_codec() -> Any:
     from robot_charger.v2g.exi.adapter import ExiCodec
 
     return ExiCodec()
+
+
+@contextlib.contextmanager
+def quiet_import() -> Iterator[None]:
+    """For the import of a package that reconfigures logging: the root logger and disabled loggers stay as they were."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    disabled = [logger for logger in _loggers() if logger.disabled]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
+        for logger in disabled:
+            logger.disabled = True
+
+
+def _loggers() -> list[logging.Logger]:
+    return [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
 
 
 def prepare(pki: str = "") -> None:

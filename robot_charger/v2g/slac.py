@@ -16,25 +16,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from robot_charger.common.plc_link import Frames
+from robot_charger.v2g.codec import quiet_import
 
-_level = logging.getLogger().level
-_handlers = list(logging.getLogger().handlers)
-from pyslac import session as pyslac_session  # noqa: E402  (its import reconfigures logging; undone below)
-from pyslac.enums import (  # noqa: E402
-    EVSE_PLC_MAC,
-    SLAC_GROUPS,
-    STATE_MATCHED,
-    STATE_UNMATCHED,
-)
-from pyslac.environment import Config  # noqa: E402
+with quiet_import():  # pyslac reconfigures logging
+    from pyslac import session as pyslac_session
+    from pyslac import utils as pyslac_utils
+    from pyslac.enums import EVSE_PLC_MAC, SLAC_GROUPS, STATE_MATCHED, STATE_UNMATCHED
+    from pyslac.environment import Config
+    from pyslac.sockets import async_linux_socket as pyslac_socket
 
-logging.getLogger().setLevel(_level)
-for _handler in list(logging.getLogger().handlers):
-    if _handler not in _handlers:
-        logging.getLogger().removeHandler(_handler)
-for _name in ("slac_session", "async_linux_socket", "pyslac.utils", "pyslac.environment"):
-    # Whatever the application's logging does: pyslac writes the network key at DEBUG.
-    logging.getLogger(_name).disabled = True
+# pyslac writes the network key at DEBUG. Its loggers are replaced, not only disabled: another package's
+# logging.config.fileConfig would enable them again.
+_mute = logging.Logger("pyslac", logging.CRITICAL + 1)
+_mute.disabled = True
+for _module in (pyslac_session, pyslac_utils, pyslac_socket):
+    _module.logger = _mute
 pyslac_session.SLAC_SETTLE_TIME = 0  # ours is a parameter
 
 log = logging.getLogger(__name__)
