@@ -114,6 +114,7 @@ class Plain:
         self.stopped = threading.Event()
         self.voltage_v = self.current_a = 0.0
         self.test_until: float | None = None
+        bridge.on_link = self._note_phase
         self.arm_until = 0.0
         self.asked = ""
         if options.get("acdp"):
@@ -139,9 +140,6 @@ class Plain:
     def step(self) -> None:
         b, bridge = self.b, self.bridge
         vehicle = bridge.vehicle
-        name = b.LinkPhase(vehicle.phase).name
-        if not self.phases or self.phases[-1] != name:
-            self.phases.append(name)
         changes: dict[str, Any] = {"session_stamp_ns": now_ns(), "authorization": self._authorization(vehicle)}
         phases = {
             b.LinkPhase.CABLE_CHECK: b.SessionPhase.CABLE_CHECK,
@@ -200,6 +198,12 @@ class Plain:
         }
         bridge.inform(**changes)
         write(self.directory / "supply.json", {"voltage_v": self.voltage_v, "current_a": self.current_a})
+
+    def _note_phase(self, vehicle: Any) -> None:
+        """Every phase, however short, as the node would publish it."""
+        name = self.b.LinkPhase(vehicle.phase).name
+        if not self.phases or self.phases[-1] != name:
+            self.phases.append(name)
 
     def _arm(self, asks: str) -> dict[str, Any]:
         """An arm that takes 0.4 s to connect or to go home."""
