@@ -144,6 +144,7 @@ def test_a_session_through_the_topics(tmp_path: Path, csms: CsmsThread, rest: Re
         rest.until_open(1000.0)
         rest.session(Phase.CHARGING)
         rest.meter(1500.0, 100.0)
+        wait_for(lambda: books(tmp_path / "csms.sqlite"), what="the start in the books")
         answer = csms.do(csms.csms.command("remote_stop", {"evse": 1}))
         assert answer == {"status": "Accepted"}
         wait_for(lambda: rest.heard["backend/request"], what="backend/request")
