@@ -108,6 +108,7 @@ def demo(
         modules=modules,
         target_soc=target_soc,
         seed=seed,
+        record=record is not None,
     )
     options = desk.DemoOptions(simulation, sessions, fault or "", json_file, logs, record)
     sys.exit(desk.run(options))

@@ -115,11 +115,16 @@ class DeskOptions:
     target_soc: float | None = None  # per cent; None: after charge_seconds
     charge_seconds: float = 15.0
     seed: int = 0
+    record: bool = False  # publish decoded V2G messages for a recorder
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parameters, as in nodes()
 
     @property
     def chademo(self) -> bool:
         return self.protocol in CHADEMO
+
+    @property
+    def connector(self) -> str:
+        return "chademo" if self.chademo else "ccs2"
 
     @property
     def buses(self) -> int:
@@ -164,7 +169,7 @@ class Desk:
         store = str(self.directory / CSMS_STORE)
         tokens = ("--token", f"{DEMO_TOKEN}=Accepted", "--token", f"{DEMO_CONTRACT}=Accepted")
         yield SimulatorSpec("csms", "csms", ("--port", str(self.csms_port), "--store", store, *tokens))
-        yield SimulatorSpec("arm", "arm", (*evses, *seed))
+        yield SimulatorSpec("arm", "arm", (*evses, *seed, "--connector", o.connector))
         for n in o.evses:
             if not o.chademo:
                 yield SimulatorSpec(f"plc{n}", "plc", ("--evse", str(n)))
@@ -200,7 +205,7 @@ class Desk:
                 "version": o.ocpp,
                 "store": str(self.directory / "backend.sqlite"),
             },
-            "v2g": {"interface": o.interface},
+            "v2g": {"interface": o.interface, "record": "on" if o.record else "off"},
             "supervisor": {},
             "chademo": {},
             "pilot": {},
@@ -211,9 +216,9 @@ class Desk:
             overrides["power"] |= {"bidirectional": True}
             overrides["supervisor"] |= {"export.max_power_w": DESK_EXPORT_W}
         if o.chademo:
-            overrides["supervisor"] |= {"protocol": "chademo", "connector": "chademo"}
+            overrides["supervisor"] |= {"protocol": "chademo", "connector": o.connector}
             overrides["v2g"] |= {"link": "none"}
-            overrides["pilot"] |= {"connector": "chademo"}
+            overrides["pilot"] |= {"connector": o.connector}
             overrides["power"] |= {"ramp.down_a_s": 400.0}  # from k opened to 5 A within 0.5 s
             overrides["chademo"] |= {"v2x": o.exports}
         for n in o.evses:
