@@ -114,6 +114,17 @@ def demo(
     sys.exit(desk.run(options))
 
 
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def csms(arguments: tuple[str, ...]) -> None:
+    """A small CSMS with a console, to drive a station by hand (csms --help)."""
+    import runpy
+
+    console = [] if {"--console", "--help", "-h"} & set(arguments) else ["--console"]
+    sys.argv = ["robot-charger csms", *arguments, *console]
+    runpy.run_module("robot_charger.sim.csms", run_name="__main__")
+
+
 @main.command()
 @click.option("--evses", default="1", show_default=True, help="Numbers of the EVSEs, comma-separated.")
 @click.option("--config", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Parameter files.")
