@@ -1,4 +1,4 @@
-"""What the bank did, as ROS messages. Kept apart from the node's shell, and as cheap as 50 Hz asks for.
+"""What the bank did, as ROS messages. Kept apart from the node's shell, and as cheap as 25 Hz for every EVSE asks for.
 
 Only message classes are used here, no rclpy.
 """

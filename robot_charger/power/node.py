@@ -1,7 +1,7 @@
 """The power node: one bank of EK3 modules, its outputs, safety controller and meters.
 
 Subscribes, per EVSE: ``power/permit``, ``vehicle/target``, ``pilot/state``.
-Publishes, per EVSE: ``power/state`` 50 Hz, ``power/limits`` 2 Hz and on change, ``power/meter`` 5 Hz,
+Publishes, per EVSE: ``power/state`` 25 Hz, ``power/limits`` 2 Hz and on change, ``power/meter`` 5 Hz,
 ``bay/state`` 10 Hz and on change, ``fault``; for the station ``/power/modules`` 2 Hz, ``/safety/state`` 20 Hz and
 on change.
 Parameters: ``power.parameters.PowerParameters``.
@@ -29,7 +29,7 @@ from robot_charger.power.messages import Reporter
 from robot_charger.power.meter import MeterReader, Reading, open_meter
 from robot_charger.power.parameters import PowerParameters
 
-REPORT_S = 0.020
+REPORT_S = 0.040
 
 
 class PowerNode(StationNode):

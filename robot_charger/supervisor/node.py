@@ -35,7 +35,7 @@ from robot_charger.supervisor.model import Authorization, Commands, Goal, Limits
 from robot_charger.supervisor.permits import Numbered, Permit, permit
 
 LOOP_S = 0.05
-SHORTEST_CYCLE_S = 0.004  # messages that come together are read together
+SHORTEST_CYCLE_S = 0.01  # messages that come together are read together
 PERMIT_PERIOD_NS = 48_000_000
 STATE_PERIOD_S = 0.2
 STATE_PERIOD_NS = 200_000_000
