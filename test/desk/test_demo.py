@@ -80,12 +80,13 @@ def test_a_whole_session_and_its_record(tmp_path):
     "fault, status, name",
     [
         ("vehicle-gone", 1, "vehicle_gone"),
-        ("isolation", 1, "insulation"),
-        ("isolation-charging", 1, "insulation_charging"),
         ("emergency-stop", 1, "emergency_stop"),
-        ("robot-jam", 1, "robot_jam"),
         ("csms-gone", 0, "backend_offline"),
-        ("module-dead", 0, "module_lost"),
+        # A minute each: the suite has fifteen. `make test-all` runs them too.
+        pytest.param("isolation", 1, "insulation", marks=pytest.mark.slow),
+        pytest.param("isolation-charging", 1, "insulation_charging", marks=pytest.mark.slow),
+        pytest.param("robot-jam", 1, "robot_jam", marks=pytest.mark.slow),
+        pytest.param("module-dead", 0, "module_lost", marks=pytest.mark.slow),
     ],
 )
 def test_a_fault_ends_safely_or_the_session_rightly_goes_on(tmp_path, fault, status, name):

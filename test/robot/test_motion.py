@@ -42,7 +42,7 @@ def test_random_parkings_are_mated_within_the_forces(bench: Any, seeds: range) -
         assert trial.disconnect_error.startswith("NONE NONE"), (seed, trial.disconnect_error)
         assert 70.0 <= trial.max_push <= 100.0
         assert 85.0 <= trial.max_pull <= 150.0
-        assert trial.connect_s < 30.0
+        assert trial.connect_s < 30.0 * trial.attempts
 
 
 def test_a_whole_visit(parked: Any) -> None:
