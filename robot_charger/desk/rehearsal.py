@@ -155,8 +155,8 @@ class Rehearsal:
         self._next(self._await_end)
 
     def _misbehave(self) -> None:
-        assert self._plan
-        self.simulation.tell(self._plan.simulator.format(n=self.evse), fault=self._plan.name, on=True)
+        assert self._plan  # signals are repeated: without a number the rack would lose one more module each time
+        self.simulation.tell(self._plan.simulator.format(n=self.evse), fault=self._plan.name, on=True, module=1)
         self._fault_sent = True
 
     def _await_end(self) -> None:
