@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
@@ -31,6 +30,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from robot_charger import msg
 from robot_charger.common.clock import now_ns
+from robot_charger.common.executor import LeanExecutor
 from robot_charger.common.parameters import ParameterError
 from robot_charger.common.process import StopSignal, end_with_parent, refuse, simulator_realtime
 from robot_charger.common.topics import LATCHED, topic
@@ -234,7 +234,7 @@ def main() -> None:
     simulator_realtime(25)
     physics = threading.Thread(target=node.live, args=(stop.event,), name="physics")
     physics.start()
-    executor = SingleThreadedExecutor()
+    executor = LeanExecutor()
     executor.add_node(node)
     try:
         while not stop.event.is_set():
@@ -245,7 +245,7 @@ def main() -> None:
         node.wires.close()
         if node.film is not None:
             save(Path(arguments.record), arguments.evses, node.film, arguments.connector)
-        executor.remove_node(node)
+        executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
 
