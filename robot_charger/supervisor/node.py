@@ -40,6 +40,7 @@ PERMIT_PERIOD_NS = 48_000_000
 STATE_PERIOD_S = 0.2
 STATE_PERIOD_NS = 200_000_000
 ASK_AGAIN_S = 1.0  # an answer can get lost while two nodes are still discovering each other
+STEADY_S = 1.0  # how often an active node is asked for its state; a dead one is missed sooner, by its topics
 TRANSITIONS = {"configure": 1, "activate": 3}  # lifecycle_msgs/Transition
 CHARGE_RESULTS = {Shutdown.NONE: 1, Shutdown.NORMAL: 1, Shutdown.ERROR: 3, Shutdown.EMERGENCY: 3}
 
@@ -157,6 +158,7 @@ class Supervisor(StationNode):
         self._get_state = {n: self.create_client(GetState, f"{n}/get_state") for n in names}
         self._change_state = {n: self.create_client(ChangeState, f"{n}/change_state") for n in names}
         self._asked_at: dict[str, float] = {}  # node -> when its state was asked for and not yet answered [s]
+        self._told_at: dict[str, float] = {}  # node -> when it last answered [s]
         self.create_timer(0.2, self._watch_nodes)
 
     def activate(self) -> None:
@@ -517,6 +519,8 @@ class Supervisor(StationNode):
             if not client.service_is_ready():
                 self._asked_at.pop(name, None)
                 self._node_state(name, "")
+            elif self._bringup.state.get(name) == "active" and now - self._told_at.get(name, 0.0) < STEADY_S:
+                continue
             elif now - self._asked_at.get(name, 0.0) > ASK_AGAIN_S:
                 self._asked_at[name] = now
                 future = client.call_async(GetState.Request())
@@ -535,6 +539,7 @@ class Supervisor(StationNode):
 
     def _on_node_state(self, name: str, future: Future) -> None:
         self._asked_at.pop(name, None)
+        self._told_at[name] = now_ns() / 1e9
         answer = future.result()
         if name not in self._bringup.asked:  # else the answer may be older than the transition
             self._node_state(name, answer.current_state.label if answer else "")
