@@ -145,7 +145,7 @@ def test_entities_come_and_go_while_another_thread_spins(desk):
 
 
 def test_the_end_of_the_context_is_told(desk):
-    node, executor = desk
+    _node, executor = desk
     rclpy.shutdown(context=executor.context)
     with pytest.raises(ExternalShutdownException):
         executor.spin_once(timeout_sec=1.0)
