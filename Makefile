@@ -45,6 +45,7 @@ setup: .venv/.installed
 	@for compiler in "$${CC:-cc}" "$${CXX:-c++}"; do command -v $${compiler%% *} >/dev/null || { echo "make: the compiler $$compiler is missing; install one (apt install g++)." >&2; exit 1; }; done
 	@echo "setup: robot_charger (compiles its interfaces the first time, about a minute)"
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q robot_charger
 	@touch $@
 
 demo: setup
