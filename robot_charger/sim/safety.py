@@ -230,6 +230,7 @@ class SafetyProcess:
         self.controller = Controller(evses, self._read_latch(), heartbeat_s)
         self._saved = self.controller.latched
         self.cycle = 0
+        self._told: dict[str, bool] = {}
         self.wires = WireEnd("safety", on_signals=self._on_signals)
 
     def _read_latch(self) -> bool:
@@ -277,7 +278,9 @@ class SafetyProcess:
 
     def tell(self) -> None:
         closed = {str(e): c.closed for e, c in self.controller.circuits.items()}
-        self.wires.send("rack", {"contactors": closed})
+        if closed != self._told or self.cycle % 10 == 0:
+            self._told = closed
+            self.wires.send("rack", {"contactors": closed})
         if self.cycle % 10 == 0:
             self.wires.send("cli", {"emergency": self.controller.latched, "contactors": closed})
 

@@ -241,36 +241,54 @@ class Vehicle:
     messages_bad: int = 0
 
 
-# A change of these is published at once; messages and stamps alone wait for the next period.
+# A change of these is published at once; messages alone wait for ``settle`` or the next period.
 _TARGET = ("purpose", "voltage_v", "current_a", "max_voltage_v", "max_current_a", "max_power_w", "session_id")
 _LINK = ("phase", "matched", "ready", "lock", "error", "protocol", "session_id", "contract", "bidirectional", "asks")
 
 
+# What the V2G thread waits for between messages.
+_SESSION = ("session_id", "phase", "stop_requested", "shutdown")
+
+
 class Bridge:
-    """The two snapshots. ``on_target`` and ``on_link`` are called in the V2G thread on a change that matters."""
+    """The two snapshots. ``on_target`` and ``on_link`` are called in the V2G thread on a change that matters,
+    ``on_session`` in the station's when the session goes on to another phase or shall end."""
 
     def __init__(self) -> None:
         self.station = Station()
         self.vehicle = Vehicle()
         self.on_target: Callable[[Vehicle], None] = lambda vehicle: None
         self.on_link: Callable[[Vehicle], None] = lambda vehicle: None
+        self.on_session: Callable[[], None] = lambda: None
+        self._unsaid = False  # the vehicle spoke since the target was last published
         self._station_lock = threading.Lock()
         self._vehicle_lock = threading.Lock()
 
     def inform(self, **changes: Any) -> None:
         """The station side: new values of ``Station`` fields."""
         with self._station_lock:
-            self.station = replace(self.station, **changes)
+            before = self.station
+            after = self.station = replace(before, **changes)
+        if any(getattr(before, name) != getattr(after, name) for name in _SESSION):
+            self.on_session()
 
     def say(self, **changes: Any) -> None:
         """The V2G side: new values of ``Vehicle`` fields."""
         with self._vehicle_lock:
             before = self.vehicle
             after = self.vehicle = replace(before, **changes)
+            self._unsaid = self._unsaid or after.stamp_ns != before.stamp_ns
         if any(getattr(before, name) != getattr(after, name) for name in _TARGET):
+            self._unsaid = False
             self.on_target(after)
         if any(getattr(before, name) != getattr(after, name) for name in _LINK):
             self.on_link(after)
+
+    def settle(self) -> None:
+        """A message is answered: the target of a vehicle that asks for energy is as young as that message."""
+        if self._unsaid and self.vehicle.purpose != Purpose.NONE:
+            self._unsaid = False
+            self.on_target(self.vehicle)
 
     def begin(self, session_id: str) -> None:
         """Forget the last vehicle."""

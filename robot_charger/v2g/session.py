@@ -156,12 +156,14 @@ class Session(SECCCommunicationSession):
             if self._is_acdp(message):
                 await self._answer_acdp(message)
                 self.turnaround_s.append(time.monotonic() - arrived)
+                self.bridge.settle()
                 continue
             await self.process_message(message)
             state = self.current_state
             if state.next_v2gtp_msg:
                 await self.send(state.next_v2gtp_msg)
                 self._note_answer(state.message, time.monotonic() - arrived)
+            self.bridge.settle()
             if state.next_state in (Terminate, Pause):
                 return
             timeout_s = state.next_msg_timeout or 60.0

@@ -24,7 +24,8 @@ from robot_charger.v2g.pki import Contexts
 
 log = logging.getLogger(__name__)
 
-TICK_S = 0.05
+TICK_S = 0.1
+IDLE_S = 1.0  # without a word of the station
 CARRIER_LOST_S = 0.3  # a link must be gone this long before it counts
 ONLY_TALKED_TO = SessionPhase.FAULTED  # the vehicle is told, then the connection closed
 
@@ -68,6 +69,7 @@ class Worker:
         self._error: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="v2g", daemon=True)
 
     def start(self, timeout_s: float = 60.0) -> None:
@@ -78,16 +80,20 @@ class Worker:
             raise LinkError(str(self._error)) from self._error
 
     def stop(self) -> None:
-        loop, main = self._loop, self._main
-        if loop and main:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(main.cancel)
+        if self._main:
+            self._call(self._main.cancel)
         if self._thread.is_alive():
             self._thread.join(timeout=5.0)
 
     @property
     def alive(self) -> bool:
         return self._thread.is_alive()
+
+    def _call(self, action: Callable[[], Any]) -> None:
+        """In the V2G thread, from any other."""
+        if self._loop:
+            with contextlib.suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(action)
 
     def _run(self) -> None:
         try:
@@ -114,6 +120,7 @@ class Worker:
 
         self._loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
+        self.bridge.on_session = lambda: self._call(self._wake.set)
         EXI().set_exi_codec(codec.exi_codec())
         codec.warm()
         conversation = Conversation(self.link.interface, self.parameters, self.bridge, self._record, self._contexts)
@@ -156,7 +163,9 @@ class Worker:
                 return
             if station.session_id != done and self.bridge.vehicle.phase != LinkPhase.IDLE:
                 self.bridge.begin("")
-            await asyncio.sleep(TICK_S)
+            with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), IDLE_S)
+            self._wake.clear()
 
     async def _session(self, matcher: Any, conversation: Any) -> None:
         from robot_charger.v2g.slac import SlacError

@@ -116,7 +116,7 @@ def test_a_csms_that_does_not_answer_authorize_falls_to_the_offline_policy(live:
 
 def test_a_dead_peer_is_noticed_by_its_missing_pong(live: Make) -> None:
     """EVerest 1808: a pong time-out must reconnect."""
-    desk = live(ping_s=1)
+    desk = live(noted={"ping_s": 0.2})
     desk.online()
     desk.fault("no-pong")
     wait_for(lambda: [f for f in desk.seen if f.code == Code.BACKEND_OFFLINE and f.active], what="a reconnect")

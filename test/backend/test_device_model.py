@@ -39,6 +39,11 @@ def reported(desk: Live, request_id: int) -> list[dict[str, Any]]:
     return [item for p in pages() for item in p["reportData"]]
 
 
+def look(desk: Live) -> None:
+    """The second in which the monitors are looked at is over."""
+    desk.do(desk.service.dialect.model.tick, clock())
+
+
 def test_reports(desk: Live) -> None:
     desk.do(desk.service.dialect.model.node_report, "power", 0, 1, {"missed cycles": "3", "latest cycle [ms]": "9.5"})
     assert desk.call("GetBaseReport", {"requestId": 1, "reportBase": "FullInventory"})["status"] == "Accepted"
@@ -70,11 +75,13 @@ def test_monitors_of_the_robots_figures(desk: Live) -> None:
     found = result["setMonitoringResult"]
     assert [r["status"] for r in found] == ["Accepted", "Duplicate", "UnknownComponent", "UnknownVariable", "Accepted"]
     desk.do(desk.service.dialect.robot, {**FIGURES, "InsertionForce": (95.0, "N")})
+    look(desk)
     wait_for(lambda: len(desk.received("NotifyEvent")) == 2, what="two events")
     events = [e for p in desk.received("NotifyEvent") for e in p["eventData"]]
     alarm = next(e for e in events if e["trigger"] == "Alerting")
     assert (alarm["actualValue"], alarm["cleared"], alarm["variableMonitoringId"]) == ("95", False, found[0]["id"])
     desk.do(desk.service.dialect.robot, {**FIGURES, "InsertionForce": (60.0, "N")})
+    look(desk)
     wait_for(lambda: [e for p in desk.received("NotifyEvent") for e in p["eventData"] if e.get("cleared")])
     desk.service.stop()
     desk.open()

@@ -18,8 +18,10 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from robot_charger import msg, srv
+from robot_charger.backend.node import BackendNode
 from robot_charger.backend.records import Phase
 from robot_charger.common.clock import now_ns
+from robot_charger.common.parameters import ParameterError
 from robot_charger.common.topics import fill, topic
 from robot_charger.sim.csms import books
 from robot_charger.sim.csms.server import CsmsThread
@@ -100,15 +102,20 @@ class Rest:
         self.thread.join(5.0)
 
 
+def ros_arguments(folder: Path, url: str, *parameters: str) -> list[str]:
+    """A plain desk's parameters, then these."""
+    given = [f"url:={url}", "security_profile:=0", "allow_plain:=true", f"store:={folder}/station.sqlite",
+             "backoff.minimum_s:=0", "backoff.random_s:=0", "sample_s:=0", *parameters]
+    return [part for parameter in given for part in ("-p", parameter)]
+
+
 class Process:
     def __init__(self, folder: Path, url: str, *parameters: str) -> None:
         self.log = folder / "node.log"
-        arguments = [f"url:={url}", "security_profile:=0", "allow_plain:=true", f"store:={folder}/station.sqlite",
-                     "backoff.minimum_s:=0", "backoff.random_s:=0", "sample_s:=0", *parameters]
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(
                 [sys.executable, "-m", "robot_charger.backend.node", "--ros-args",
-                 *[part for a in arguments for part in ("-p", a)]], stdout=log, stderr=log)
+                 *ros_arguments(folder, url, *parameters)], stdout=log, stderr=log)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         if self.popen.poll() is None:
@@ -210,6 +217,16 @@ def test_without_a_csms_the_node_runs_and_says_so(tmp_path: Path, rest: Rest) ->
         process.stop(signal.SIGKILL)
 
 
+def test_a_bad_parameter_ends_the_process_with_one_line_and_status_2(tmp_path: Path) -> None:
+    process = Process(tmp_path, "ws://127.0.0.1:9/ocpp", "security_profile:=1")
+    try:
+        assert process.popen.wait(60.0) == 2
+        [line] = [text for text in process.log.read_text().splitlines() if text.strip()]
+        assert "password_file" in line
+    finally:
+        process.stop(signal.SIGKILL)
+
+
 @pytest.mark.parametrize("parameters,word", [
     (("security_profile:=2",), "security_profile"),
     (("allow_plain:=false",), "allow_plain"),
@@ -219,11 +236,10 @@ def test_without_a_csms_the_node_runs_and_says_so(tmp_path: Path, rest: Rest) ->
     (("nonsense:=1",), "nonsense"),
     (("security_profile:=1",), "password_file"),
 ])
-def test_bad_parameters_are_one_line_and_exit_status_2(tmp_path: Path, parameters: tuple[str, ...], word: str) -> None:
-    process = Process(tmp_path, "ws://127.0.0.1:9/ocpp", *parameters)
+def test_bad_parameters_are_refused_by_name(tmp_path: Path, parameters: tuple[str, ...], word: str) -> None:
+    rclpy.init(args=["--ros-args", *ros_arguments(tmp_path, "ws://127.0.0.1:9/ocpp", *parameters)])
     try:
-        assert process.popen.wait(60.0) == 2
-        [line] = [text for text in process.log.read_text().splitlines() if text.strip()]
-        assert word in line
+        with pytest.raises(ParameterError, match=word):
+            BackendNode()
     finally:
-        process.stop(signal.SIGKILL)
+        rclpy.shutdown()

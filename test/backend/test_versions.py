@@ -107,7 +107,7 @@ def test_an_answer_lost_on_the_way_doubles_nothing(desk: Live) -> None:
     """libocpp 495 and 907, MicroOcpp 454: sent and taken, but the answer never came; sent again, booked once."""
     desk.online()
     desk.authorize()
-    desk.service.settings.note("message_timeout_s", 1)
+    desk.service.settings.note("message_timeout_s", 0.2)
     desk.fault("lose-answers", action="StartTransaction" if desk.parameters.version == "1.6" else "TransactionEvent")
     desk.begin(10.0)
     wait_for(lambda: len(_starts(desk)) >= 2, what="a second try")

@@ -44,6 +44,7 @@ class RackProcess:
         self.counters = np.full(modules, -1)
         self.cycle = 0
         self.bad = 0
+        self._told: dict[str, dict[str, Any]] = {}
         self.meters = MeterServer()
         self.wires = WireEnd("rack", on_signals=self._on_signals)
         self._write("rack.json", {"modbus": {"host": "127.0.0.1", "port": self.meters.port}, "modules": modules})
@@ -137,17 +138,10 @@ class RackProcess:
 
     def _send_wires(self) -> None:
         networks = self.rack.networks
-        for evse, n in networks.items():
-            self.wires.send(
-                f"vehicle{evse}",
-                {
-                    "voltage_v": n.output_v,
-                    "current_a": n.current_a,
-                    "energy_in_wh": n.import_wh,
-                    "energy_out_wh": n.export_wh,
-                },
-            )
-        self.wires.send(
+        if self.cycle % 2 == 0:  # the car steps at 50 Hz
+            for evse, n in networks.items():
+                self._tell(f"vehicle{evse}", {"voltage_v": n.output_v, "current_a": n.current_a})
+        self._tell(
             "safety",
             {
                 "voltage_v": {str(e): n.output_v for e, n in networks.items()},
@@ -169,6 +163,12 @@ class RackProcess:
                     "contactors": {str(e): n.contactors for e, n in networks.items()},
                 },
             )
+
+    def _tell(self, peer: str, signals: dict[str, Any]) -> None:
+        """On change, and every 100 ms."""
+        if signals != self._told.get(peer) or self.cycle % 10 == 0:
+            self._told[peer] = signals
+            self.wires.send(peer, signals)
 
     def _meter(self) -> None:
         registers = {}
