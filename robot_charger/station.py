@@ -164,6 +164,8 @@ class Desk:
         o = self.options
         evses = ("--evses", *(str(n) for n in o.evses))
         seed = ("--seed", str(o.seed))
+        if not o.chademo:  # first, for v2g waits for its link
+            yield from (SimulatorSpec(f"plc{n}", "plc", ("--evse", str(n))) for n in o.evses)
         yield SimulatorSpec("safety", "safety", ("--bus", self.bus, *evses))
         yield SimulatorSpec("rack", "rack", ("--bus", self.bus, "--modules", str(o.modules), *evses, *seed))
         store = str(self.directory / CSMS_STORE)
@@ -171,8 +173,6 @@ class Desk:
         yield SimulatorSpec("csms", "csms", ("--port", str(self.csms_port), "--store", store, *tokens))
         yield SimulatorSpec("arm", "arm", (*evses, *seed, "--connector", o.connector))
         for n in o.evses:
-            if not o.chademo:
-                yield SimulatorSpec(f"plc{n}", "plc", ("--evse", str(n)))
             yield SimulatorSpec(f"vehicle{n}", "vehicle", self._vehicle(n))
 
     def _vehicle(self, n: int) -> tuple[str, ...]:

@@ -525,6 +525,9 @@ class Supervisor(StationNode):
                 self._asked_at[name] = now
                 future = client.call_async(GetState.Request())
                 future.add_done_callback(lambda f, name=name: self._on_node_state(name, f))
+        self._bring_up(now)
+
+    def _bring_up(self, now: float) -> None:
         for name, transition in self._bringup.next(now):
             request = ChangeState.Request()
             request.transition.id = TRANSITIONS[transition]
@@ -536,6 +539,7 @@ class Supervisor(StationNode):
         self._bringup.done(name, bool(answer and answer.success))
         with self._lock:
             self._heard.nodes_ready = self._bringup.ready
+        self._bring_up(now_ns() / 1e9)  # the next in line need not wait for the timer
 
     def _on_node_state(self, name: str, future: Future) -> None:
         self._asked_at.pop(name, None)
