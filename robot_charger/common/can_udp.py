@@ -13,6 +13,9 @@ call on each side::
 Kinds: hello (asks everyone to answer), here (the answer), frames, bye. Flags: 1 extended id, 2 remote,
 4 error, 8 CAN-FD, 16 bit-rate switch. What is none of these is counted in ``UdpBus.bad`` and dropped.
 
+Hello and here carry the sender's acceptance filters (``count`` pairs of id u32, mask u32; none: all frames), as a
+CAN controller holds them: a datagram in which no frame passes a participant's filters is not sent to it at all.
+
 Like a real bus it guarantees no delivery: who does not read loses frames (4 MB of buffer are asked for).
 """
 
@@ -41,6 +44,8 @@ RECORD = struct.Struct("<IBBH")
 MAX_DATAGRAM = 60_000
 RECEIVE_BUFFER = 4 * 1024 * 1024
 FD_LENGTHS = frozenset([0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 48, 64])
+FILTER = struct.Struct("<II")
+Filters = tuple[tuple[int, int], ...]  # (id, mask)
 _FD_LENGTH = np.zeros(256, bool)
 _FD_LENGTH[list(FD_LENGTHS)] = True
 _ALL_S = 1.0  # for so long after opening, frames go to every slot: the others may not have answered yet
@@ -131,12 +136,18 @@ class UdpBus(can.BusABC):
         self.channel_info = f"udp:{self.base} slot {self.slot}"
         self._can_protocol = can.CanProtocol.CAN_FD if fd else can.CanProtocol.CAN_20
         self._others = [(HOST, self.base + s) for s in range(SLOTS) if s != self.slot]
-        self._known: tuple[tuple[str, int], ...] = ()
+        self._known: dict[tuple[str, int], Filters] = {}  # replaced, never changed: two threads read it
+        self._wanted: Filters = ()
         self._opened = self._read_at = time.monotonic()
         self._queue: deque[can.Message] = deque()
         self._send_lock = threading.Lock()
         super().__init__(channel=channel, can_filters=can_filters, **kwargs)
         self._tell(HELLO, self._others)
+
+    def _apply_filters(self, filters: Any) -> None:
+        """Tell the others; python-can still filters what ``recv`` gives, ``recv_batch`` may give more."""
+        self._wanted = tuple((int(f["can_id"]), int(f["can_mask"])) for f in filters or ())
+        self._tell(HERE, self._others)
 
     def send(self, msg: can.Message, timeout: float | None = None) -> None:
         if msg.is_fd and not self.fd:
@@ -150,11 +161,16 @@ class UdpBus(can.BusABC):
         )
         data = b"" if msg.is_remote_frame else bytes(msg.data)
         record = RECORD.pack(msg.arbitration_id, flags, msg.dlc if msg.is_remote_frame else len(data), 0)
-        self._frames(1, len(data), record + data)
+        self._frames(1, len(data), record + data, msg.arbitration_id)
 
     def send_batch(self, ids: Any, data: np.ndarray, flags: int = FD | BIT_RATE_SWITCH) -> None:
         """Send frames of equal length: ``ids`` (n), ``data`` u8 (n, length)."""
         count, stride = data.shape
+        if count == 1:
+            identifier = int(ids[0])
+            record = RECORD.pack(identifier, flags, stride, 0) + data.tobytes()
+            self._frames(1, stride, record, identifier)
+            return
         records = np.zeros(count, record_type(stride))
         records["id"] = ids
         records["flags"] = flags
@@ -163,7 +179,7 @@ class UdpBus(can.BusABC):
         most = MAX_DATAGRAM // records.itemsize
         for first in range(0, count, most):
             part = records[first : first + most]
-            self._frames(len(part), stride, part.tobytes())
+            self._frames(len(part), stride, part.tobytes(), part["id"])
 
     def recv_batch(self, timeout: float | None = 0.0) -> list[Batch]:
         """All frames that have arrived; waits up to ``timeout`` seconds for the first (None: for ever)."""
@@ -205,15 +221,17 @@ class UdpBus(can.BusABC):
         super().shutdown()
         self.socket.close()
 
-    def _frames(self, count: int, stride: int, records: bytes) -> None:
+    def _frames(self, count: int, stride: int, records: bytes, ids: Any) -> None:
         now = time.monotonic()
         everyone = now - self._opened < _ALL_S or now - self._read_at > _DEAF_S
+        peers = self._others if everyone else [p for p, wanted in self._known.items() if _passes(wanted, ids)]
         with self._send_lock:
             header = HEADER.pack(MAGIC, FRAMES, self.slot, count, stride, 0)
-            self._post(header + records, self._others if everyone else self._known)
+            self._post(header + records, peers)
 
     def _tell(self, kind: int, peers: Any) -> None:
-        self._post(HEADER.pack(MAGIC, kind, self.slot, 0, 0, 0), peers)
+        wanted = b"".join(FILTER.pack(*f) for f in self._wanted)
+        self._post(HEADER.pack(MAGIC, kind, self.slot, len(self._wanted), 0, 0) + wanted, peers)
 
     def _post(self, datagram: bytes, peers: Any) -> None:
         for peer in peers:
@@ -233,19 +251,26 @@ class UdpBus(can.BusABC):
             self.bad += 1
             return None
         if kind == BYE:
-            self._known = tuple(p for p in self._known if p != sender)
+            self._known = {p: wanted for p, wanted in self._known.items() if p != sender}
+            return None
+        if kind != FRAMES:
+            if len(datagram) != HEADER.size + count * FILTER.size:
+                self.bad += 1
+                return None
+            wanted = tuple(FILTER.iter_unpack(datagram[HEADER.size :]))
+            self._known = {**self._known, sender: wanted}
+            if kind == HELLO:
+                self._tell(HERE, [sender])
             return None
         if sender not in self._known:
-            self._known = (*self._known, sender)
-        if kind == HELLO:
-            self._tell(HERE, [sender])
-        if kind != FRAMES:
-            return None
+            self._known = {**self._known, sender: ()}
         if len(datagram) != HEADER.size + count * (RECORD.size + stride):
             self.bad += 1
             return None
         records = np.frombuffer(datagram, record_type(stride), count, HEADER.size)
         lengths, flags = records["length"], records["flags"]
+        if self.fd and stride in FD_LENGTHS and _plain(datagram, count, stride):
+            return Batch(records["id"], flags, lengths, records["data"])
         top = np.where(flags & EXTENDED, 0x1FFF_FFFF, 0x7FF)
         is_fd = flags & FD != 0
         remote = flags & REMOTE != 0
@@ -255,6 +280,28 @@ class UdpBus(can.BusABC):
             self.bad += int(count - good.sum())
             records = records[good]
         return Batch(records["id"], records["flags"], records["length"], records["data"])
+
+
+def _passes(wanted: Filters, ids: Any) -> bool:
+    """Whether one of ``ids`` (an int or an array) passes one of the filters; no filters pass all."""
+    if not wanted:
+        return True
+    if isinstance(ids, int):
+        return any((ids ^ identifier) & mask == 0 for identifier, mask in wanted)
+    return any(bool(((ids ^ identifier) & mask == 0).any()) for identifier, mask in wanted)
+
+
+def _plain(datagram: bytes, count: int, stride: int) -> bool:
+    """Whether all are CAN-FD frames with 11-bit ids that fill the stride, as nearly all are."""
+    if count == 1:
+        identifier, flags, length, _ = RECORD.unpack_from(datagram, HEADER.size)
+        return identifier <= 0x7FF and flags == FD | BIT_RATE_SWITCH and length == stride
+    if not count:
+        return True
+    size = (RECORD.size + stride,)
+    ids = np.ndarray(count, "<u4", datagram, HEADER.size, size)
+    kinds = np.ndarray(count, "<u2", datagram, HEADER.size + 4, size)  # flags and length as one number
+    return bool((kinds == FD | BIT_RATE_SWITCH | stride << 8).all()) and int(ids.max()) <= 0x7FF
 
 
 def messages(batch: Batch, timestamp: float = 0.0) -> list[can.Message]:

@@ -22,6 +22,7 @@ from robot_charger.common.clock import now_ns
 
 RUN_DIRECTORY = "ROBOT_CHARGER_SIM"
 MAX_DATAGRAM = 60_000
+POLL_MOST = 100  # datagrams taken at a time
 
 
 class WireError(RuntimeError):
@@ -42,7 +43,8 @@ class WireEnd:
     """One part's end of the wires, e.g. ``pilot1``, ``vehicle1``, ``rack``, ``safety``, ``arm``, ``plc1``.
 
     A reader thread keeps the newest signals of every sender. ``age_s(peer)`` and ``signals(peer)`` read them;
-    ``on_signals`` is called in the reader thread for each datagram.
+    ``on_signals`` is called in the reader thread for each datagram. With ``threaded`` false there is no such
+    thread: whoever has a cycle of its own calls ``poll`` in it, and is woken by nothing in between.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class WireEnd:
         name: str,
         directory: Path | None = None,
         on_signals: Callable[[str, dict[str, Any]], None] | None = None,
+        threaded: bool = True,
     ) -> None:
         self.name = name
         self.bad = 0
@@ -63,14 +66,16 @@ class WireEnd:
             self._path.unlink()  # left by a predecessor that was killed
         self._socket.bind(str(self._path))
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._read, name=f"wires-{name}", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        if threaded:
+            self._thread = threading.Thread(target=self._read, name=f"wires-{name}", daemon=True)
+            self._thread.start()
 
     def send(self, peer: str, signals: dict[str, Any]) -> bool:
         """Tell ``peer`` all of this end's signals. False when nobody is there or it is too slow to listen."""
         data = json.dumps({"from": self.name, "t": now_ns(), "signals": signals}).encode()
         try:
-            self._socket.sendto(data, socket.MSG_DONTWAIT, str(self._directory / f"{peer}.wire"))
+            self._socket.sendto(data, socket.MSG_DONTWAIT, f"{self._directory}/{peer}.wire")
             return True
         except OSError:
             return False
@@ -90,10 +95,20 @@ class WireEnd:
         self._closed.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join(timeout=1.0)
+        if self._thread is not None:
+            self._thread.join(timeout=1.0)
         self._socket.close()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
+
+    def poll(self) -> None:
+        """Take what has arrived, without waiting; for an end that is not ``threaded``."""
+        for _ in range(POLL_MOST):
+            try:
+                data = self._socket.recv(MAX_DATAGRAM, socket.MSG_DONTWAIT)
+            except OSError:
+                return
+            self._take(data)
 
     def _read(self) -> None:
         self._socket.settimeout(0.2)
@@ -104,15 +119,18 @@ class WireEnd:
                 continue
             except OSError:
                 return
-            try:
-                message = json.loads(data)
-                sender, stamp, signals = str(message["from"]), int(message["t"]), dict(message["signals"])
-            except (ValueError, KeyError, TypeError):
-                self.bad += 1
-                continue
-            with self._lock:
-                if stamp < self._last.get(sender, (0, {}))[0]:
-                    continue
-                self._last[sender] = (stamp, signals)
-            if self._on_signals:
-                self._on_signals(sender, signals)
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        try:
+            message = json.loads(data)
+            sender, stamp, signals = str(message["from"]), int(message["t"]), dict(message["signals"])
+        except (ValueError, KeyError, TypeError):
+            self.bad += 1
+            return
+        with self._lock:
+            if stamp < self._last.get(sender, (0, {}))[0]:
+                return
+            self._last[sender] = (stamp, signals)
+        if self._on_signals:
+            self._on_signals(sender, signals)

@@ -6,6 +6,8 @@ costs the same handful of numpy calls for one module or nine hundred.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from robot_charger.common.clock import MILLISECOND, SECOND
@@ -83,6 +85,8 @@ class Bank:
         self.tag = np.zeros(n, np.int64)
         self.heard = np.zeros(n, np.int64)
         self.bus_heard = np.zeros(buses, np.int64)
+        self._all = np.arange(n)
+        self._usual: list[tuple[bytes, slice]] = [(b"", slice(0))] * buses
         self.bad = 0
 
         self.series = parameters.series_groups
@@ -110,23 +114,21 @@ class Bank:
 
     def take_status(self, bus: int, ids: np.ndarray, data: np.ndarray, now_ns: int) -> None:
         """Status frames of one bus: ids 0x100 + address, rows of 16 bytes."""
-        index = self.first[bus] + ids.astype(np.int64) - (codec.STATUS_ID + 1)
-        known = (index >= self.first[bus]) & (index < self.first[bus + 1])
-        if not known.all():
-            self.bad += int(len(ids) - known.sum())
-            index, data = index[known], data[known]
-        if not len(index):
+        index, data = self._index(bus, ids, data)
+        if not len(data):
             return
         frames = codec.decode_status(data)
         tags = frames["serial_tag"].astype(np.int64)
         changed = (self.tag[index] != tags) & (self.heard[index] > 0)
         if changed.any():
-            np.add.at(self._changes, index[changed], 1)
+            np.add.at(self._changes, self._all[index][changed], 1)
         self.tag[index] = tags
         self.voltage[index] = frames["voltage"] * codec.VOLT
         self.current[index] = frames["current"] * codec.AMPERE
         echo = frames["setpoint"] * codec.AMPERE
-        self._echo_ns[index[echo != self.echo[index]]] = now_ns
+        moved = echo != self.echo[index]
+        if moved.any():
+            self._echo_ns[index] = np.where(moved, now_ns, self._echo_ns[index])
         self.echo[index] = echo
         self.available[index] = frames["available"] * codec.AMPERE
         self.temperature[index] = frames["temperature"] + codec.CELSIUS_OFFSET
@@ -135,8 +137,26 @@ class Bank:
         self.state[index] = frames["state"]
         fresh = (self.counter[index] != frames["counter"]) | (self.heard[index] == 0)
         self.counter[index] = frames["counter"]
-        self.heard[index[fresh]] = now_ns
+        self.heard[index] = now_ns if fresh.all() else np.where(fresh, now_ns, self.heard[index])
         self.bus_heard[bus] = now_ns
+
+    def _index(self, bus: int, ids: np.ndarray, data: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Where frames with these ids belong, and the rows that belong somewhere; all others count as bad.
+
+        All modules of a bus in their order, as they usually come, are a slice: far cheaper than an array.
+        """
+        raw = ids.tobytes()
+        if raw == self._usual[bus][0]:
+            return self._usual[bus][1], data
+        index = self.first[bus] + ids.astype(np.int64) - (codec.STATUS_ID + 1)
+        known = (index >= self.first[bus]) & (index < self.first[bus + 1])
+        if not known.all():
+            self.bad += int(len(ids) - known.sum())
+            return index[known], data[known]
+        whole = slice(self.first[bus], self.first[bus + 1])
+        if np.array_equal(index, self._all[whole]):
+            self._usual[bus] = (raw, whole)
+        return index, data
 
     def take_sensor(self, bus: int, ids: np.ndarray, data: np.ndarray) -> None:
         """Sensor frames of one bus: ids 0x300 + address, rows of 16 bytes."""
@@ -188,6 +208,11 @@ class Bank:
         lasting = wrong & (now_ns - self._wrong_since > SUSPECT_NS)
         self.aside_ns = np.where(lasting, now_ns, self.aside_ns)
         self.aside_ns = np.where(now_ns - self.aside_ns > RETRY_NS, 0, self.aside_ns)
+
+    @property
+    def hot(self) -> np.ndarray:
+        """Mask of the modules that report over-temperature."""
+        return ~self.silent & (self.faults & int(codec.ModuleFault.OVERTEMPERATURE) != 0)
 
     def bus_alive(self, now_ns: int) -> np.ndarray:
         """Per bus: whether any module was heard in time."""

@@ -102,6 +102,9 @@ class Bay(IntFlag):
     FIELD_CLEAR = 32
 
 
+POLES = int(Bay.POSITIVE_CLOSED | Bay.NEGATIVE_CLOSED)
+
+
 STATUS = np.dtype(
     [
         ("voltage", "<u2"),
@@ -152,6 +155,11 @@ _EVSE = struct.Struct("<HBBBBH")
 LENGTHS = {"power": _POWER.size, "safety": _SAFETY.size, "output": _OUTPUT.size, "evse": _EVSE.size}
 
 
+def rows(frames: list[bytes]) -> np.ndarray:
+    """Frames of one length as u8 (n, length)."""
+    return np.frombuffer(b"".join(frames), np.uint8).reshape(len(frames), -1)
+
+
 def crc(identifier: int, payload: bytes) -> int:
     """CRC of a frame's bytes before the CRC itself."""
     return crc_hqx(payload, identifier)
@@ -178,20 +186,25 @@ class Alive:
         return fresh
 
 
-def volts(raw: np.ndarray) -> np.ndarray:
-    return raw * VOLT
-
-
 def raw_volts(voltage_v: np.ndarray, top: int = 0xFFFF) -> np.ndarray:
-    return np.clip(np.rint(np.asarray(voltage_v) / VOLT), 0, top).astype(np.uint16)
+    return np.minimum(np.maximum(np.rint(np.asarray(voltage_v) / VOLT), 0), top).astype(np.uint16)
 
 
 def raw_amperes(current_a: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(np.asarray(current_a) / AMPERE), -32768, 32767).astype(np.int16)
+    return np.minimum(np.maximum(np.rint(np.asarray(current_a) / AMPERE), -32768), 32767).astype(np.int16)
 
 
 def raw_celsius(temperature_c: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(np.asarray(temperature_c) - CELSIUS_OFFSET), 0, 255).astype(np.uint8)
+    return np.minimum(np.maximum(np.rint(np.asarray(temperature_c) - CELSIUS_OFFSET), 0), 255).astype(np.uint8)
+
+
+def _word(value: float, unit: float, low: int = 0, high: int = 0xFFFF) -> int:
+    """One value in units of ``unit``, inside ``low`` to ``high``."""
+    return max(low, min(high, round(value / unit)))
+
+
+def _celsius(temperature_c: float) -> int:
+    return _word(temperature_c - CELSIUS_OFFSET, 1.0, 0, 0xFF)
 
 
 def encode_setpoints(
@@ -238,6 +251,32 @@ def encode_groups(
     raw = data.tobytes()
     frames["crc"] = [crc_hqx(raw[64 * i : 64 * i + 62], GROUP_ID + i) for i in range(groups)]
     return ids, data
+
+
+def decode_setpoints(ids: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What frames of ``encode_setpoints`` or ``encode_groups`` say, those with a wrong CRC left out.
+
+    Addresses, voltages [V], currents [A], enable and alive counter, a row per module; then the number of frames
+    left out. ``ids`` (n) and ``data`` u8 (n, 8) or (n, 64).
+    """
+    length = data.shape[1]
+    raw = data.tobytes()
+    sums = [crc_hqx(raw[length * i : length * i + length - 2], identifier) for i, identifier in enumerate(ids.tolist())]
+    frames = np.frombuffer(raw, SETPOINT if length == SETPOINT.itemsize else GROUP)
+    good = frames["crc"] == sums
+    bad = np.array(len(ids) - int(good.sum()))
+    if bad:
+        ids, frames = ids[good], frames[good]
+    if length == SETPOINT.itemsize:
+        enable = frames["control"] & int(Control.ENABLE) != 0
+        volts, amperes = frames["voltage"] * VOLT, frames["current"] * AMPERE
+        return ids.astype(np.int64) - SETPOINT_ID, volts, amperes, enable, frames["counter"], bad
+    modules = frames["modules"]
+    first = (ids.astype(np.int64) - GROUP_ID) * GROUP_SIZE + 1
+    addresses = (first[:, None] + np.arange(GROUP_SIZE)).ravel()
+    raw_v = modules["voltage"].ravel()
+    counters = np.repeat(frames["counter"], GROUP_SIZE)
+    return addresses, (raw_v & 0x7FFF) * VOLT, modules["current"].ravel() * AMPERE, raw_v >> 15 != 0, counters, bad
 
 
 def decode_status(data: np.ndarray) -> np.ndarray:
@@ -287,7 +326,7 @@ class SafetyStatus:
     counter: int = 0
 
     def encode(self) -> bytes:
-        cabinet = int(raw_celsius(np.asarray(self.cabinet_c)))
+        cabinet = _celsius(self.cabinet_c)
         return _sealed(SAFETY_ID, _SAFETY.pack(self.bits, self.contactors, cabinet, self.counter & 0xFF, 0))
 
     @staticmethod
@@ -311,10 +350,16 @@ class OutputMeasurement:
     counter: int = 0
 
     def encode(self, evse: int) -> bytes:
-        temperatures = raw_celsius(np.array([self.positive_c, self.negative_c, self.cable_c])).tolist()
-        current = max(-32768, min(32767, round(self.current_a / OUTPUT_AMPERE)))
-        voltage, bank = raw_volts(np.array([self.voltage_v, self.bank_voltage_v])).tolist()
-        data = _OUTPUT.pack(voltage, bank, current, *temperatures, self.counter & 0xFF, 0)
+        data = _OUTPUT.pack(
+            _word(self.voltage_v, VOLT),
+            _word(self.bank_voltage_v, VOLT),
+            _word(self.current_a, OUTPUT_AMPERE, -32768, 32767),
+            _celsius(self.positive_c),
+            _celsius(self.negative_c),
+            _celsius(self.cable_c),
+            self.counter & 0xFF,
+            0,
+        )
         return _sealed(OUTPUT_ID + evse, data)
 
     @staticmethod
@@ -344,7 +389,7 @@ class EvseStatus:
     counter: int = 0
 
     def encode(self, evse: int) -> bytes:
-        ohm = max(0, min(65535, round(self.insulation_ohm / OHM)))
+        ohm = _word(self.insulation_ohm, OHM)
         data = _EVSE.pack(ohm, self.monitor, self.sequence & 0xFF, self.bits, self.counter & 0xFF, 0)
         return _sealed(EVSE_ID + evse, data)
 
@@ -358,10 +403,9 @@ class EvseStatus:
     @property
     def closed(self) -> bool:
         """Both poles report closed."""
-        both = Bay.POSITIVE_CLOSED | Bay.NEGATIVE_CLOSED
-        return self.bits & both == both
+        return self.bits & POLES == POLES
 
     @property
     def open(self) -> bool:
         """Both poles report open."""
-        return not self.bits & (Bay.POSITIVE_CLOSED | Bay.NEGATIVE_CLOSED)
+        return not self.bits & POLES

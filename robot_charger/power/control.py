@@ -23,6 +23,9 @@ from robot_charger.power.parameters import PowerParameters
 EvseFault = tuple[int, FaultReport]  # EVSE (0 = the station) and what began or ended
 Frames = tuple[int, np.ndarray, np.ndarray]  # bus, ids (n), data u8 (n, length)
 START_NS = 2 * SECOND  # modules may need so long to speak after activation
+FEW = 4  # frames that are cheaper to take one by one than as arrays
+_PRESSED = int(codec.Safety.EMERGENCY_STOP)
+_EMERGENCY = _PRESSED | int(codec.Safety.EMERGENCY_LATCHED)
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,9 @@ class Control:
     def take(self, bus: int, batch: Batch, now_ns: int) -> bool:
         """Frames that arrived on one bus. True when they call for a cycle at once."""
         ids, data = batch.ids, batch.data
-        self._on_wire(bus, batch.lengths)
+        self._on_wire(bus, batch)
+        if len(ids) <= FEW:
+            return self._take_few(bus, batch, now_ns)
         if batch.flags.any() and (batch.flags & ~np.uint8(0x18)).any():  # neither extended, remote nor error
             keep = batch.flags & ~np.uint8(0x18) == 0
             self.bad += int(len(ids) - keep.sum())
@@ -145,6 +150,22 @@ class Control:
         urgent = False
         for i in np.flatnonzero(~status).tolist():
             urgent |= self._take_station(int(ids[i]), data[i, : lengths[i]].tobytes(), now_ns)
+        return urgent
+
+    def _take_few(self, bus: int, batch: Batch, now_ns: int) -> bool:
+        """As ``take``, frame by frame."""
+        urgent = False
+        headers = zip(batch.ids.tolist(), batch.flags.tolist(), batch.lengths.tolist(), strict=True)
+        for i, (identifier, flags, length) in enumerate(headers):
+            one = slice(i, i + 1)
+            if flags & ~0x18:
+                self.bad += 1
+            elif identifier >> 8 == 1 and length == codec.STATUS.itemsize:
+                self.bank.take_status(bus, batch.ids[one], batch.data[one], now_ns)
+            elif identifier >> 8 == 3 and length == codec.SENSOR.itemsize:
+                self.bank.take_sensor(bus, batch.ids[one], batch.data[one])
+            else:
+                urgent |= self._take_station(identifier, batch.data[i, :length].tobytes(), now_ns)
         return urgent
 
     def _take_station(self, identifier: int, data: bytes, now_ns: int) -> bool:
@@ -225,9 +246,13 @@ class Control:
         self._wire_ns = now_ns
         return min(share, 1.0)
 
-    def _on_wire(self, bus: int, lengths: np.ndarray) -> None:
-        extra = 1.0 * (lengths > 16).sum() + 2.0 * int(lengths.sum())
-        self._wire_us[bus] += len(lengths) * busload.frame_us(0) + float(extra)
+    def _on_wire(self, bus: int, batch: Batch) -> None:
+        lengths = batch.lengths
+        if len(lengths) <= FEW:
+            self._wire_us[bus] += sum(busload.frame_us(length) for length in lengths.tolist())
+        else:
+            extra = 2.0 * int(lengths.sum()) + (1.0 * int((lengths > 16).sum()) if batch.data.shape[1] > 16 else 0.0)
+            self._wire_us[bus] += len(lengths) * busload.frame_us(0) + extra
 
     @property
     def safe(self) -> bool:
@@ -312,16 +337,18 @@ class Control:
         self.safety_alive = now_ns - self.safety_ns <= patience_ns
         started = self.safety_ns > 0 or now_ns - self._first_ns > START_NS
         bits = self.safety.bits if self.safety_alive else 0
-        emergency = bits & (codec.Safety.EMERGENCY_STOP | codec.Safety.EMERGENCY_LATCHED)
+        emergency = bits & _EMERGENCY
         alive = self.bank.bus_alive(now_ns)
         grace = now_ns - self._first_ns <= START_NS
         dead = [b for b, _ in self._addresses if not alive[b] and not (grace and not self.bank.bus_heard[b])]
+        if not bits and not dead and self.safety_alive and not self._standing and not self.bank.hot.any():
+            return None
         checks = [
             (
                 Code.EMERGENCY_STOP,
                 Severity.EMERGENCY,
                 bool(emergency),
-                "the E-stop chain is open" if bits & codec.Safety.EMERGENCY_STOP else "E-stop latched: reset on site",
+                "the E-stop chain is open" if bits & _PRESSED else "E-stop latched: reset on site",
             ),
             (
                 Code.SAFETY_LOST,
@@ -355,8 +382,7 @@ class Control:
     def _overtemperature(self, bits: int) -> tuple[Code, Severity, bool, str]:
         if bits & codec.Safety.OVER_TEMPERATURE:
             return Code.OVERTEMPERATURE, Severity.STOP, True, f"cabinet at {self.safety.cabinet_c:.0f} deg C"
-        hot = ~self.bank.silent & (self.bank.faults & int(codec.ModuleFault.OVERTEMPERATURE) != 0)
-        report = _modules(Code.OVERTEMPERATURE, Severity.DERATE, hot, "too hot")
+        report = _modules(Code.OVERTEMPERATURE, Severity.DERATE, self.bank.hot, "too hot")
         return report.code, report.severity, report.active, report.text
 
     def _tell(self, evse: int, report: FaultReport) -> None:

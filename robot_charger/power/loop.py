@@ -18,6 +18,7 @@ from robot_charger.power.control import Control
 
 PERIOD_S = 0.010
 LATE_S = 0.010  # a cycle whose frames leave later than this is a missed one
+GATHER_S = 0.002  # frames that come together are taken together: one wake-up, not one each
 CONTROL_PRIORITY = 50
 
 
@@ -58,15 +59,12 @@ class ControlLoop:
         if self._want_realtime:
             self.realtime = realtime(CONTROL_PRIORITY)
         with selectors.DefaultSelector() as selector:
-            polled = []
-            for bus, port in enumerate(self.ports):
-                if port.socket is not None:
-                    selector.register(port.socket, selectors.EVENT_READ, bus)
-                else:
-                    polled.append(bus)
+            # Only the first bus carries what may be urgent: the safety controller. The others are read every cycle.
+            if self.ports[0].socket is not None:
+                selector.register(self.ports[0].socket, selectors.EVENT_READ)
             deadline = time.monotonic() + PERIOD_S
             while not self._stop.is_set():
-                urgent = self._listen(selector, polled, deadline)
+                urgent = self._listen(selector, deadline)
                 now = time.monotonic()
                 if now < deadline and not urgent:
                     continue
@@ -80,16 +78,16 @@ class ControlLoop:
                 if self._stopping_at is not None and self._stopped():
                     return
 
-    def _listen(self, selector: selectors.BaseSelector, polled: list[int], deadline: float) -> bool:
-        """Take what arrives until the deadline; True at once when something is urgent."""
-        timeout = max(0.0, deadline - time.monotonic())
-        if polled:
-            timeout = min(timeout, 0.001)
-        ready = [key.data for key, _ in selector.select(timeout)]
-        if time.monotonic() >= deadline:
-            ready = list(range(len(self.ports)))  # the cycle sees all that is there
+    def _listen(self, selector: selectors.BaseSelector, deadline: float) -> bool:
+        """Take what has come after a moment, or by the deadline; True when something is urgent."""
+        left = deadline - time.monotonic()
+        if left > 0.0:
+            time.sleep(min(left, GATHER_S))
+            if selector.get_map():
+                selector.select(max(0.0, deadline - time.monotonic()))
+        due = time.monotonic() >= deadline  # the cycle sees all that is there
         urgent = False
-        for bus in {*ready, *polled}:
+        for bus in range(len(self.ports) if due else 1):
             try:
                 for batch in self.ports[bus].read():
                     urgent |= self.control.take(bus, batch, now_ns())

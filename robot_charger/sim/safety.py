@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from robot_charger.common.can_bus import BusError, FramePort, expand, frame_port, open_bus
 from robot_charger.common.clock import Ticker
 from robot_charger.common.process import StopSignal, parent_gone, refuse, simulator_realtime
@@ -37,6 +35,8 @@ MEASURE_S = 0.4
 STATION_OHM = 5e6  # insulation of the station itself
 FAULT_OHM = 20e3
 GRACE_S = 2.0
+REPEAT_S = 0.05  # signals are told again after so long, though they stay
+HEARS = ({"can_id": codec.POWER_ID, "can_mask": 0x7FF},)  # its acceptance filter
 FAULTS = (
     "emergency-stop",
     "isolation",
@@ -157,11 +157,11 @@ class Controller:
         pressed = self.has("emergency-stop")
         self.latched = self.latched or pressed
         lost = now_s - self.heard_at > self.heartbeat_s
-        self.bits = (
+        self.bits = int(
             codec.Safety.EMERGENCY_STOP * pressed
-            | codec.Safety.EMERGENCY_LATCHED * self.latched
-            | codec.Safety.DOOR_OPEN * self.has("door")
-            | codec.Safety.POWER_LOST * (lost and self.ever_heard)
+            + codec.Safety.EMERGENCY_LATCHED * self.latched
+            + codec.Safety.DOOR_OPEN * self.has("door")
+            + codec.Safety.POWER_LOST * (lost and self.ever_heard)
         )
         forbidden = self.latched or self.has("door")
         if not forbidden:
@@ -187,7 +187,8 @@ class Controller:
                 self._insulation(evse, world),
                 now_s,
             )
-            self.bits |= codec.Safety.MONITOR_FAULT * (circuit.monitor == codec.Monitor.FAULT)
+            if circuit.monitor == codec.Monitor.FAULT:
+                self.bits |= int(codec.Safety.MONITOR_FAULT)
 
     def _insulation(self, evse: int, world: World) -> float:
         ohm = STATION_OHM
@@ -208,12 +209,12 @@ class Controller:
             if self.has("feedback-stuck", evse):
                 shown = False
             feedback |= shown << (evse - 1)
-            bits = (
-                (codec.Bay.POSITIVE_CLOSED | codec.Bay.NEGATIVE_CLOSED) * shown
-                | codec.Bay.COIL * circuit.coil
-                | codec.Bay.OCCUPIED * world.occupied
-                | codec.Bay.IMMOBILISED * world.immobilised
-                | codec.Bay.FIELD_CLEAR * (not self.has("field", evse))
+            bits = int(
+                codec.POLES * shown
+                + codec.Bay.COIL * circuit.coil
+                + codec.Bay.OCCUPIED * world.occupied
+                + codec.Bay.IMMOBILISED * world.immobilised
+                + codec.Bay.FIELD_CLEAR * (not self.has("field", evse))
             )
             status = codec.EvseStatus(circuit.ohm, circuit.monitor, circuit.sequence, bits, self.counter)
             frames.append((codec.EVSE_ID + evse, status.encode(evse)))
@@ -230,8 +231,8 @@ class SafetyProcess:
         self.controller = Controller(evses, self._read_latch(), heartbeat_s)
         self._saved = self.controller.latched
         self.cycle = 0
-        self._told: dict[str, bool] = {}
-        self.wires = WireEnd("safety", on_signals=self._on_signals)
+        self._told: tuple[float, dict[str, bool]] = (0.0, {})
+        self.wires = WireEnd("safety", on_signals=self._on_signals, threaded=False)
 
     def _read_latch(self) -> bool:
         try:
@@ -254,8 +255,10 @@ class SafetyProcess:
         controller = self.controller
         self.cycle += 1
         for batch in self.port.read():
-            for i in np.flatnonzero(batch.ids == codec.POWER_ID).tolist():
-                controller.hear(batch.data[i, : batch.lengths[i]].tobytes(), now_s)
+            for i, identifier in enumerate(batch.ids.tolist()):
+                if identifier == codec.POWER_ID:
+                    controller.hear(batch.data[i, : batch.lengths[i]].tobytes(), now_s)
+        self.wires.poll()
         rack = self.wires.signals("rack")
         worlds = {}
         for evse in controller.evses:
@@ -271,15 +274,16 @@ class SafetyProcess:
         if controller.latched != self._saved:
             self._saved = controller.latched
             self.path.write_text(json.dumps({"emergency_latched": self._saved}))
-        self.tell()
+        self.tell(now_s)
         if not controller.has("silent"):
-            for identifier, data in controller.frames(worlds):
-                self.port.write(np.array([identifier]), np.frombuffer(data, np.uint8)[None])
+            frames = controller.frames(worlds)
+            self.port.write([identifier for identifier, _ in frames], codec.rows([data for _, data in frames]))
 
-    def tell(self) -> None:
+    def tell(self, now_s: float) -> None:
         closed = {str(e): c.closed for e, c in self.controller.circuits.items()}
-        if closed != self._told or self.cycle % 10 == 0:
-            self._told = closed
+        told_s, told = self._told
+        if closed != told or now_s - told_s >= REPEAT_S:
+            self._told = (now_s, closed)
             self.wires.send("rack", {"contactors": closed})
         if self.cycle % 10 == 0:
             self.wires.send("cli", {"emergency": self.controller.latched, "contactors": closed})
@@ -287,7 +291,7 @@ class SafetyProcess:
     def close(self) -> None:
         for circuit in self.controller.circuits.values():
             circuit.coil = circuit.closed = False
-        self.tell()
+        self.tell(time.monotonic())
         self.wires.close()
         self.port.close()
 
@@ -318,7 +322,7 @@ def main() -> None:
     arguments = parser.parse_args()
     stop = StopSignal()
     try:
-        port = frame_port(open_bus(expand(arguments.bus)[0]))
+        port = frame_port(open_bus(expand(arguments.bus)[0], can_filters=HEARS))
         process = SafetyProcess(port, arguments.evses, arguments.heartbeat_ms / 1e3)
     except (BusError, WireError) as error:
         refuse(f"safety: {error}")

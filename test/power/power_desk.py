@@ -16,7 +16,6 @@ from robot_charger.power import codec
 from robot_charger.power.control import Control, Snapshot
 from robot_charger.power.gate import Permit, Pilot, Purpose, Target
 from robot_charger.power.parameters import PowerParameters
-from robot_charger.sim.rack.__main__ import _modules_of
 from robot_charger.sim.rack.model import Rack
 from robot_charger.sim.safety import Controller, World
 
@@ -120,20 +119,12 @@ class Desk:
             self.safety.hear(data[0].tobytes(), now_s)
         elif bus in self.rack.buses_off:
             return
-        elif ids[0] >= codec.GROUP_ID:
-            for identifier, row in zip(ids.tolist(), data, strict=True):
-                told = [m for m in _modules_of(identifier, row.tobytes())]
-                told = [m for m in told if first + m[0] <= self.control.bank.first[bus + 1]]
-                at = np.array([first + m[0] - 1 for m in told])
-                volts, amperes = np.array([m[1] for m in told]), np.array([m[2] for m in told])
-                self.rack.command(at, volts, amperes, np.array([m[3] for m in told]), now_s)
         else:
-            assert codec.intact(int(ids[-1]), data[-1].tobytes())
-            frames = np.ascontiguousarray(data).view(codec.SETPOINT)[:, 0]
-            at = first + ids - codec.SETPOINT_ID - 1
-            enable = frames["control"] & int(codec.Control.ENABLE) != 0
-            volts, amperes = frames["voltage"] * codec.VOLT, frames["current"] * codec.AMPERE
-            self.rack.command(at, volts, amperes, enable, now_s)
+            addresses, volts, amperes, enable, _, bad = codec.decode_setpoints(ids, data)
+            assert not bad
+            at = first + addresses - 1
+            mine = at < self.control.bank.first[bus + 1]
+            self.rack.command(at[mine], volts[mine], amperes[mine], enable[mine], now_s)
 
     def _status(self, now_s: float) -> None:
         index, frames = self.rack.status(now_s)

@@ -125,11 +125,29 @@ def test_a_newcomer_is_heard_of_even_by_an_old_participant(monkeypatch: pytest.M
         a._opened -= 10.0
         with UdpBus(base) as b:
             assert a.recv(0.0) is None  # reads the hello, and answers it
-            assert a._known == ((("127.0.0.1"), base + 1),)
+            assert a._known == {("127.0.0.1", base + 1): ()}
             a.send(frame)
             assert b.recv(1.0) is not None
         a.recv(0.0)
-        assert a._known == ()  # it said good-bye
+        assert a._known == {}  # it said good-bye
+
+
+def test_a_filter_spares_the_sender_the_datagram(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = free_block()
+    with UdpBus(base) as a, UdpBus(base, can_filters=[{"can_id": 0x200, "can_mask": 0x700}]) as b:
+        a.recv_batch(0.0)
+        a._opened -= 10.0
+        posted: list[int] = []
+        monkeypatch.setattr(a, "_post", lambda datagram, peers: posted.append(len(list(peers))))
+        a.send(can.Message(arbitration_id=0x1FF, is_extended_id=False))
+        a.send(can.Message(arbitration_id=0x2FF, is_extended_id=False))
+        a.send_batch(np.arange(0x100, 0x140), np.zeros((64, 8), np.uint8))
+        a.send_batch(np.arange(0x1F0, 0x210), np.zeros((32, 8), np.uint8))  # some of it is wanted
+        assert posted == [0, 1, 0, 1]
+        b.set_filters(None)
+        a.recv_batch(0.0)
+        a.send(can.Message(arbitration_id=0x1FF, is_extended_id=False))
+        assert posted[-1] == 1
 
 
 @pytest.mark.parametrize(

@@ -400,7 +400,7 @@ def test_a_module_is_swapped_without_a_restart() -> None:
     desk = charged(15.0, modules=3)
     desk.rack.fault("module-dead", True, 2)
     desk.run(lambda: desk.output.modules_active == 2)
-    desk.rack.serial[1] = 555_555
+    desk.rack.exchange(2, 555_555)
     desk.rack.fault("module-dead", False, 2)
     assert 0.3 < desk.run(lambda: desk.output.modules_active == 3) < 1.0
     assert desk.network.current_a == pytest.approx(15.0, rel=0.05)

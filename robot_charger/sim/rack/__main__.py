@@ -9,9 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import struct
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -28,8 +26,10 @@ from robot_charger.sim.rack.meter import MeterServer
 from robot_charger.sim.rack.model import FAULTS, Rack
 
 PERIOD_S = 0.010
-_SETPOINT = struct.Struct("<HhBBH")
 GRACE_S = 2.0
+HEARS = ({"can_id": codec.SETPOINT_ID, "can_mask": 0x700},)  # acceptance filter of the modules
+REPEAT_S = 0.05  # signals are told again after so long, though they stay
+STEP = 0.5  # [V or A] a change that is told at once
 
 
 class RackProcess:
@@ -44,9 +44,9 @@ class RackProcess:
         self.counters = np.full(modules, -1)
         self.cycle = 0
         self.bad = 0
-        self._told: dict[str, dict[str, Any]] = {}
         self.meters = MeterServer()
-        self.wires = WireEnd("rack", on_signals=self._on_signals)
+        self.wires = WireEnd("rack", on_signals=self._on_signals, threaded=False)
+        self._told: dict[str, tuple[float, tuple[float, ...]]] = {}
         self._write("rack.json", {"modbus": {"host": "127.0.0.1", "port": self.meters.port}, "modules": modules})
 
     def _on_signals(self, sender: str, signals: dict[str, Any]) -> None:
@@ -56,6 +56,7 @@ class RackProcess:
                 print(f"rack: no fault {name}: one of {', '.join(FAULTS)}", flush=True)
 
     def _read_wires(self) -> None:
+        self.wires.poll()
         contactors = self.wires.signals("safety").get("contactors", {})
         alive = self.wires.age_s("safety") < 0.5  # without its controller a contactor's spring opens it
         for evse, network in self.rack.networks.items():
@@ -69,34 +70,25 @@ class RackProcess:
 
     def _read_bus(self, bus: int, port: FramePort, now_s: float) -> None:
         for batch in port.read():
-            if bus in self.rack.buses_off:
-                continue
-            index, voltage, current, enable = self._setpoints(bus, batch)
-            if len(index):
-                self.rack.command(index, voltage, current, enable, now_s)
+            if bus not in self.rack.buses_off:
+                self._setpoints(bus, batch, now_s)
 
-    def _setpoints(self, bus: int, batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        index: list[int] = []
-        voltage: list[float] = []
-        current: list[float] = []
-        enable: list[bool] = []
-        for identifier, length, row in zip(batch.ids.tolist(), batch.lengths.tolist(), batch.data, strict=True):
-            if identifier >> 8 != 2:
+    def _setpoints(self, bus: int, batch: Batch, now_s: float) -> None:
+        """Set-points for the modules of one bus; a repeated alive counter counts for nothing."""
+        for length in (codec.SETPOINT.itemsize, codec.GROUP.itemsize):
+            mine = (batch.lengths == length) & (batch.ids >> 8 == codec.SETPOINT_ID >> 8)
+            if not mine.any():
                 continue
-            data = row[:length].tobytes()
-            if not codec.intact(identifier, data):
-                self.bad += 1
-                continue
-            for at, volts, amperes, on, counter in _modules_of(identifier, data):
-                module = self.first[bus] + at - 1
-                if module >= self.first[bus + 1] or self.counters[module] == counter:
-                    continue
-                self.counters[module] = counter
-                index.append(module)
-                voltage.append(volts)
-                current.append(amperes)
-                enable.append(on)
-        return np.array(index, int), np.array(voltage), np.array(current), np.array(enable, bool)
+            addresses, voltage, current, enable, counter, bad = codec.decode_setpoints(
+                batch.ids[mine], batch.data[mine, :length]
+            )
+            self.bad += int(bad)
+            index = self.first[bus] + addresses - 1
+            fresh = (addresses > 0) & (index < self.first[bus + 1])
+            fresh[fresh] = self.counters[index[fresh]] != counter[fresh]
+            index = index[fresh]
+            self.counters[index] = counter[fresh]
+            self.rack.command(index, voltage[fresh], current[fresh], enable[fresh], now_s)
 
     def step(self, dt_s: float) -> None:
         now_s = time.monotonic()
@@ -106,7 +98,7 @@ class RackProcess:
         self._read_wires()
         self.rack.step(now_s, dt_s)
         self._send(now_s)
-        self._send_wires()
+        self._send_wires(now_s)
 
     def _send(self, now_s: float) -> None:
         index, status = self.rack.status(now_s)
@@ -124,30 +116,44 @@ class RackProcess:
                 port.write(codec.SENSOR_ID + self.address[part], rows)
         if 0 in self.rack.buses_off:
             return
-        for evse, network in self.rack.networks.items():
-            frame = codec.OutputMeasurement(
-                network.output_v,
-                network.bank_v,
-                network.current_a,
-                network.pin_c,
-                network.pin_c,
-                network.cable_c,
-                self.cycle,
-            ).encode(evse)
-            self.ports[0].write(np.array([codec.OUTPUT_ID + evse]), np.frombuffer(frame, np.uint8)[None])
-
-    def _send_wires(self) -> None:
         networks = self.rack.networks
-        if self.cycle % 2 == 0:  # the car steps at 50 Hz
-            for evse, n in networks.items():
-                self._tell(f"vehicle{evse}", {"voltage_v": n.output_v, "current_a": n.current_a})
-        self._tell(
-            "safety",
-            {
-                "voltage_v": {str(e): n.output_v for e, n in networks.items()},
-                "current_a": {str(e): n.current_a for e, n in networks.items()},
-            },
-        )
+        frames = [
+            codec.OutputMeasurement(n.output_v, n.bank_v, n.current_a, n.pin_c, n.pin_c, n.cable_c, self.cycle).encode(
+                evse
+            )
+            for evse, n in networks.items()
+        ]
+        self.ports[0].write([codec.OUTPUT_ID + evse for evse in networks], codec.rows(frames))
+
+    def _due(self, peer: str, now_s: float, *values: float) -> bool:
+        """Whether ``peer`` is to hear these values now: they moved, or it has not heard for a while."""
+        told_s, told = self._told.get(peer, (-REPEAT_S, ()))
+        if now_s - told_s < REPEAT_S and all(abs(a - b) < STEP for a, b in zip(values, told, strict=True)):
+            return False
+        self._told[peer] = (now_s, values)
+        return True
+
+    def _send_wires(self, now_s: float) -> None:
+        networks = self.rack.networks
+        for evse, n in networks.items():
+            if self._due(f"vehicle{evse}", now_s, n.output_v, n.current_a):
+                self.wires.send(
+                    f"vehicle{evse}",
+                    {
+                        "voltage_v": n.output_v,
+                        "current_a": n.current_a,
+                        "energy_in_wh": n.import_wh,
+                        "energy_out_wh": n.export_wh,
+                    },
+                )
+        if self._due("safety", now_s, *(v for n in networks.values() for v in (n.output_v, n.current_a))):
+            self.wires.send(
+                "safety",
+                {
+                    "voltage_v": {str(e): n.output_v for e, n in networks.items()},
+                    "current_a": {str(e): n.current_a for e, n in networks.items()},
+                },
+            )
         if self.cycle % 10 == 0:
             self._meter()
             self.wires.send(
@@ -163,12 +169,6 @@ class RackProcess:
                     "contactors": {str(e): n.contactors for e, n in networks.items()},
                 },
             )
-
-    def _tell(self, peer: str, signals: dict[str, Any]) -> None:
-        """On change, and every 100 ms."""
-        if signals != self._told.get(peer) or self.cycle % 10 == 0:
-            self._told[peer] = signals
-            self.wires.send(peer, signals)
 
     def _meter(self) -> None:
         registers = {}
@@ -198,23 +198,6 @@ class RackProcess:
             port.close()
 
 
-def _modules_of(identifier: int, data: bytes) -> Iterable[tuple[int, float, float, bool, int]]:
-    """(address, voltage, current, enable, counter) of every module that a set-point frame speaks to."""
-    if identifier < codec.GROUP_ID:
-        if len(data) == codec.SETPOINT.itemsize:
-            volts, amperes, control, counter, _ = _SETPOINT.unpack(data)
-            enable = bool(control & codec.Control.ENABLE)
-            yield identifier - codec.SETPOINT_ID, volts * codec.VOLT, amperes * codec.AMPERE, enable, counter
-    elif len(data) == codec.GROUP.itemsize:
-        frame = np.frombuffer(data, codec.GROUP)[0]
-        modules = frame["modules"]
-        first = (identifier - codec.GROUP_ID) * codec.GROUP_SIZE + 1
-        voltages, currents = modules["voltage"].tolist(), modules["current"].tolist()
-        for i, (voltage, current) in enumerate(zip(voltages, currents, strict=True)):
-            volts = (voltage & 0x7FFF) * codec.VOLT
-            yield first + i, volts, current * codec.AMPERE, bool(voltage >> 15), int(frame["counter"])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="robot_charger.sim.rack", description="Simulated EK3 rack.")
     parser.add_argument("--bus", default="udp:42000", help="bus or buses, e.g. udp:42000*5")
@@ -227,7 +210,7 @@ def main() -> None:
     try:
         if not 1 <= arguments.modules <= 1024 or arguments.modules < len(arguments.evses):
             refuse(f"rack: --modules {arguments.modules} must be 1 to 1024, at least one per EVSE")
-        ports = [frame_port(open_bus(name)) for name in expand(arguments.bus)]
+        ports = [frame_port(open_bus(name, can_filters=HEARS)) for name in expand(arguments.bus)]
         rack = Rack(arguments.modules, arguments.evses, arguments.seed, arguments.series)
         process = RackProcess(ports, rack)
     except (BusError, WireError) as error:

@@ -32,6 +32,7 @@ MAX_CURRENT_A = 66.0
 DERATING_C = np.array([35.0, 40.0, 45.0, 50.0, 55.0, 60.0])
 DERATING_W = np.array([3300.0, 3000.0, 2700.0, 2300.0, 1800.0, 0.0])
 LATE_S = 0.2
+WARM_STEP_S = 0.1  # heat is slow
 FAULTS = (
     "module-dead",
     "silent",
@@ -84,6 +85,7 @@ class Rack:
         self.series = series
         self.evse, self.group = assign(n, evses, series)
         self._masks = {evse: self.evse == evse for evse in evses}
+        self._groups = {evse: [mask & (self.group == g) for g in range(series)] for evse, mask in self._masks.items()}
         self.current = np.zeros(n)
         self.setpoint_a = np.zeros(n)
         self.setpoint_v = np.zeros(n)
@@ -106,6 +108,10 @@ class Rack:
         self.buses_off: set[int] = set()
         self.pin_hot = False
         self._delayed: deque[tuple[float, np.ndarray]] = deque()
+        self._volts = np.zeros(n)  # at each module's terminals, after the last step
+        self._frames = np.zeros(n, codec.STATUS)
+        self._warm_s = 0.0  # time since temperatures and hours were brought up to date
+        self._refresh()
 
     def fault(self, name: str, on: bool, module: int = 0, bus: int = 0) -> bool:
         """Switch a fault of one module (from 1; 0 = the first that runs). False when there is none of this name."""
@@ -131,8 +137,10 @@ class Rack:
             return False
         if not module and not on:
             masks[name][:] = False
+            self._refresh()
             return True
         masks[name][module - 1 if module else int(np.argmax(self.enable))] = on
+        self._refresh()
         return True
 
     def command(
@@ -144,39 +152,72 @@ class Rack:
         self.enable[index] = enable
         self.valid_at[index] = now_s
 
+    def climate(self, ambient_c: np.ndarray) -> None:
+        """The air at every module's inlet [deg C]."""
+        self.ambient[:] = ambient_c
+        self._refresh()
+
+    def exchange(self, module: int, serial: int) -> None:
+        """Another module in this one's place (from 1), with the same address."""
+        self.serial[module - 1] = serial
+        self.hours[module - 1] = 0.0
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """What only faults change: each module's rating and what it says while it runs or stands by."""
+        ambient = np.where(self.hot, 65.0, self.ambient)
+        self._limit_w = np.interp(ambient, DERATING_C, DERATING_W)
+        shut = self._limit_w <= 0.0
+        self._failed = self.dead | shut
+        running = np.where(self._limit_w < RATED_W, codec.State.DERATED, codec.State.RUNNING)
+        self._running_state = np.where(shut, codec.State.FAULT, running).astype(np.uint8)
+        self._idle_state = np.where(shut, codec.State.FAULT, codec.State.STANDBY).astype(np.uint8)
+        self._own_faults = np.where(shut, int(codec.ModuleFault.OVERTEMPERATURE), 0).astype(np.uint16)
+        self._meter_gain = np.where(self.wrong, 0.5, 1.0)
+        self._warm_c = ambient + 5.0
+        self._frames["ambient"] = codec.raw_celsius(ambient)
+        self._frames["serial_tag"] = self.serial & 0xFFFF
+        self._odd = bool((self.dead | self.silent | self.late | self.double).any())
+        self._any_stuck = bool(self.stuck.any())
+
     def step(self, now_s: float, dt_s: float) -> None:
         """Advance by ``dt_s`` [s]."""
         self.counter = (self.counter + 1) & 0xFF
-        ambient = np.where(self.hot, 65.0, self.ambient)
-        limit_w = np.interp(ambient, DERATING_C, DERATING_W)
-        failed = self.dead | (limit_w <= 0.0)
-        self.state = np.where(limit_w < RATED_W, codec.State.DERATED, codec.State.RUNNING)
+        self._measure()
         fresh = now_s - self.valid_at <= HOLD_S
-        running = self.enable & fresh & ~failed
-        self.state = np.where(running, self.state, codec.State.STANDBY)
-        self.state = np.where(limit_w <= 0.0, codec.State.FAULT, self.state)
-        self.module_faults = np.where(limit_w <= 0.0, int(codec.ModuleFault.OVERTEMPERATURE), 0)
-        self.module_faults |= np.where(fresh, 0, int(codec.ModuleFault.SETPOINT_LOST))
-        volts = np.zeros(self.count)
-        for evse, network in self.networks.items():
-            volts[self._masks[evse]] = network.bank_v / self.series
-        self.available = np.minimum(MAX_CURRENT_A, limit_w / np.maximum(volts, 50.0))
-        self.obeyed = np.where(running, np.clip(self.setpoint_a, -self.available, self.available), 0.0)
-        wanted = np.where(self.stuck, self.current, self.obeyed)
+        running = self.enable & fresh & ~self._failed
+        self.state = np.where(running, self._running_state, self._idle_state)
+        self.module_faults = self._own_faults | np.where(fresh, 0, int(codec.ModuleFault.SETPOINT_LOST))
+        self.available = np.minimum(MAX_CURRENT_A, self._limit_w / np.maximum(self._volts, 50.0))
+        limited = np.minimum(np.maximum(self.setpoint_a, -self.available), self.available)
+        self.obeyed = wanted = np.where(running, limited, 0.0)
+        if self._any_stuck:
+            self.obeyed = wanted = np.where(self.stuck, self.current, wanted)
         share = 1.0 - math.exp(-dt_s / LAG_S)
-        self.current = np.where(failed, 0.0, self.current + (wanted - self.current) * share)
-        if self.stuck.any():
+        self.current = np.where(self._failed, 0.0, self.current + (wanted - self.current) * share)
+        if self._any_stuck:
             self.obeyed = np.where(self.stuck, self.current, self.obeyed)
+        self._warm_s += dt_s
+        if self._warm_s >= WARM_STEP_S:
+            loss = np.abs(self.current) * self._volts * (1.0 - EFFICIENCY)
+            self.temperature += (self._warm_c + loss * THERMAL_K_PER_W - self.temperature) * self._warm_s / THERMAL_S
+            self.hours += running * (self._warm_s / 3600.0)
+            self._warm_s = 0.0
+            self._frames["temperature"] = codec.raw_celsius(self.temperature)
+        on = running | self.stuck
         for evse, network in self.networks.items():
-            self._network(network, self._masks[evse], running | self.stuck, dt_s)
-        loss = np.abs(self.current) * volts * (1.0 - EFFICIENCY)
-        self.temperature += (ambient + 5.0 + loss * THERMAL_K_PER_W - self.temperature) * dt_s / THERMAL_S
-        self.hours += running * dt_s / 3600.0
+            self._network(network, evse, on, dt_s)
+        self._measure()
 
-    def _network(self, n: Network, mask: np.ndarray, running: np.ndarray, dt_s: float) -> None:
+    def _measure(self) -> None:
+        for evse, network in self.networks.items():
+            self._volts[self._masks[evse]] = network.bank_v / self.series
+
+    def _network(self, n: Network, evse: int, running: np.ndarray, dt_s: float) -> None:
+        mask = self._masks[evse]
         on = mask & running
         count = max(int(mask.sum()), 1)
-        groups = [on & (self.group == g) for g in range(self.series)]
+        groups = [group & running for group in self._groups[evse]]
         sums = [float(self.current[g].sum()) for g in groups]
         pushed = min(sums, key=abs)  # the groups are in series: the weakest sets the current
         ceiling = sum(float(self.setpoint_v[g].max()) for g in groups if g.any())
@@ -220,22 +261,16 @@ class Rack:
 
     def status(self, now_s: float) -> tuple[np.ndarray, np.ndarray]:
         """Status frames that leave now: module index (n) and STATUS records (n)."""
-        frames = np.zeros(self.count, codec.STATUS)
-        volts = np.zeros(self.count)
-        for evse, network in self.networks.items():
-            volts[self._masks[evse]] = network.bank_v / self.series
-        noise = self._random.normal(0.0, 0.05, self.count)
-        frames["voltage"] = codec.raw_volts((volts + noise * (volts > 1.0)) * np.where(self.wrong, 0.5, 1.0))
+        frames = self._frames.copy()
+        noise = self._random.normal(0.0, 0.05, self.count) * (self._volts > 1.0)
+        frames["voltage"] = codec.raw_volts((self._volts + noise) * self._meter_gain)
         frames["current"] = codec.raw_amperes(self.current * self._gain)
         frames["setpoint"] = codec.raw_amperes(self.obeyed)
-        frames["available"] = np.clip(np.rint(self.available / codec.AMPERE), 0, 65535)
+        frames["available"] = self.available / codec.AMPERE + 0.5
         frames["faults"] = self.module_faults
-        frames["temperature"] = codec.raw_celsius(self.temperature)
-        frames["ambient"] = codec.raw_celsius(np.where(self.hot, 65.0, self.ambient))
         frames["state"] = self.state
         frames["counter"] = self.counter
-        frames["serial_tag"] = self.serial & 0xFFFF
-        if not (self.dead | self.silent | self.late | self.double).any() and not self._delayed:
+        if not self._odd and not self._delayed:
             return np.arange(self.count), frames
         index = np.flatnonzero(~(self.dead | self.silent | self.late))
         out_index, out = [index], [frames[index]]
