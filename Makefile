@@ -70,6 +70,7 @@ lint: setup
 tools:
 	@mkdir -p .tools/deb
 	@echo "tools: plc-utils-extra (open-plc-utils), from the system's package archive"
+	@ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || apt-get --quiet=2 update || true
 	@if command -v apt-get >/dev/null && (cd .tools/deb && apt-get --quiet=2 download plc-utils-extra); then \
 	  dpkg -x .tools/deb/plc-utils-extra_*.deb .tools; echo "tools: unpacked into .tools"; \
 	else echo "tools: SKIPPED, plc-utils-extra cannot be downloaded here (needs apt and its package lists)" >&2; fi
