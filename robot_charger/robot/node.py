@@ -38,6 +38,7 @@ from robot_charger.robot.spatial import Array, from_quaternion
 PERMIT_SECONDS = 0.3
 BAY_AGE = 1.0  # oldest bay state that lets the arm move [s]
 STATE_TICKS, FEEDBACK_TICKS = 5, 20
+IDLE_TICKS = 5  # without a goal and with nothing to follow only every so many ticks count
 REALTIME_PRIORITY = 20
 
 
@@ -228,11 +229,13 @@ class RobotNode(StationNode):
         count, concluding = 0, False
         while not self._stop.is_set():
             ticker.wait()
+            count += 1
+            if robot.idle and count % IDLE_TICKS:
+                continue
             with self._lock:
                 command = robot.step(self._gather(robot.bay))
                 ended = robot.result is not None and self._handle is not None and not robot.busy
             self._send(robot, command)
-            count += 1
             if told != (robot.mode, robot.attempt) or count % STATE_TICKS == 0 or ended:
                 told = (robot.mode, robot.attempt)
                 self._publish_state(robot)
