@@ -795,7 +795,9 @@ class ConnectionRobot:
                 radius = p.search__pitch_m * angle / (2 * math.pi)
                 if radius > p.search__radius_m:
                     raise NotSeated(f"opening not found within {p.search__radius_m * 1e3:.0f} mm")
-                angle += p.search__speed_m_s * PERIOD * self._rate / math.hypot(max(radius, 0.001), p.search__pitch_m / 6.28)
+                angle += (
+                    p.search__speed_m_s * PERIOD * self._rate / math.hypot(max(radius, 0.001), p.search__pitch_m / 6.28)
+                )
                 step = middle + radius * np.array([math.cos(angle), math.sin(angle)]) - self._nose[1:3]
                 far = float(np.linalg.norm(step))
                 most = 1.5 * p.search__speed_m_s * PERIOD
