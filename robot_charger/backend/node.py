@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
+
+from rclpy.callback_groups import ReentrantCallbackGroup
 
 from robot_charger import msg, srv
 from robot_charger.backend.parameters import BackendParameters, plan
@@ -34,7 +36,7 @@ from robot_charger.backend.records import iso as to_iso
 from robot_charger.backend.robot_figures import RobotFigures
 from robot_charger.backend.service import Callbacks, Service, clock
 from robot_charger.backend.store import StoreError
-from robot_charger.common.clock import MILLISECOND, now_ns
+from robot_charger.common.clock import MILLISECOND, SECOND, now_ns
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.topics import fill
@@ -44,21 +46,20 @@ _REGISTRATION = {"Accepted": 1, "Pending": 2, "Rejected": 3}
 
 
 class _Answer:
-    """An answer that another thread gives; awaited in an rclpy service callback.
+    """An answer that another thread gives; awaited in an rclpy service callback, while other callbacks run."""
 
-    The executor polls a waiting callback: it blocks at most 5 ms at a time, so other callbacks run meanwhile.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
         self._event = threading.Event()
         self.info = TokenInfo("Unknown")
 
     def give(self, info: TokenInfo) -> None:
         self.info = info
         self._event.set()
+        self._wake()
 
     def __await__(self) -> Generator[None, None, TokenInfo]:
-        while not self._event.wait(0.005):
+        while not self._event.is_set():
             yield
         return self.info
 
@@ -97,7 +98,11 @@ class BackendNode(StationNode):
         self.subscribe("/diagnostics", self._on_diagnostics)
         self.subscribe("/robot/state", self._on_robot)
         self._figures = RobotFigures()
-        self.create_service(srv.Authorize, "/authorize", self._authorize)
+        self._views: dict[int, SessionView] = {}  # the newest heard of each EVSE
+        self._charge: dict[int, float] = {}  # state of charge [%]
+        self._needs_ns: dict[int, int] = {}  # when the vehicle's limits were passed on
+        # A group of its own: the topics are heard and told while the back end waits for its CSMS.
+        self.create_service(srv.Authorize, "/authorize", self._authorize, callback_group=ReentrantCallbackGroup())
         self.create_timer(0.5, self._publish_state)
         self.create_timer(1.0, self._publish_limits)
         log = logging.getLogger("robot_charger.backend")
@@ -117,6 +122,8 @@ class BackendNode(StationNode):
 
     def activate(self) -> None:
         assert self.service
+        self._views.clear()  # a new service has heard nothing yet
+        self._charge.clear()
         self.service.start()
 
     def deactivate(self) -> None:
@@ -141,7 +148,9 @@ class BackendNode(StationNode):
             stop_reason=m.stop_reason, stop_requested=m.stop_requested, fault=m.fault,
             emergency_latched=m.emergency_latched, text=m.text,
         )
-        self._post("session", view)
+        if view != self._views.get(m.evse):  # what is only said again changes nothing
+            self._views[m.evse] = view
+            self._post("session", view)
 
     def _on_meter(self, evse: int, m: Any) -> None:
         reading = Reading(
@@ -155,8 +164,12 @@ class BackendNode(StationNode):
         service = self.service
         if service is None:
             return
-        service.post(service.station.state_of_charge, evse, m.soc if m.soc >= 0 else None)
-        if m.phase in _NEEDS_KNOWN and m.vehicle_max_current_a > 0:
+        if m.soc != self._charge.get(evse):
+            self._charge[evse] = m.soc
+            service.post(service.station.state_of_charge, evse, m.soc if m.soc >= 0 else None)
+        told = self._needs_ns.get(evse, 0)
+        if m.phase in _NEEDS_KNOWN and m.vehicle_max_current_a > 0 and m.stamp_ns - told >= SECOND:
+            self._needs_ns[evse] = m.stamp_ns
             needs = {"current_a": m.vehicle_max_current_a, "voltage_v": m.vehicle_max_voltage_v, "soc": m.soc,
                      "power_w": m.vehicle_max_power_w, "capacity_wh": m.energy_capacity_wh,
                      "bidirectional": m.bidirectional}
@@ -186,9 +199,9 @@ class BackendNode(StationNode):
             service.post(service.dialect.robot, figures)
 
     def _on_supply(self, evse: int, m: Any) -> None:
-        service = self.service
-        if service:
-            service.post(service.station.supply.__setitem__, evse, (m.rated_current_a, m.rated_power_w))
+        service, rating = self.service, (m.rated_current_a, m.rated_power_w)
+        if service and rating != service.station.supply.get(evse):
+            service.post(service.station.supply.__setitem__, evse, rating)
 
     def _post(self, name: str, *arguments: Any) -> None:
         service = self.service
@@ -199,7 +212,9 @@ class BackendNode(StationNode):
         service = self.service
         if not self.active or service is None:
             return fill(response, status=srv.Authorize.Response.STATUS_UNAVAILABLE, reason="Unknown")
-        answer = _Answer()
+        executor = self.executor
+        assert executor
+        answer = _Answer(executor.wake)
         token = Token(request.id_token, request.token_type or "ISO14443")
         service.authorize(request.evse, request.session_id, token, request.contract_certificate, answer.give)
         info = await answer

@@ -24,6 +24,7 @@ from robot_charger.common.clock import now_ns
 from robot_charger.common.parameters import ParameterError
 from robot_charger.common.topics import fill, topic
 from robot_charger.sim.csms import books
+from robot_charger.sim.csms.journal import read
 from robot_charger.sim.csms.server import CsmsThread
 
 from .conftest import SESSION, wait_for
@@ -64,11 +65,17 @@ class Rest:
         request.transition.id = number
         return bool(client.call(request, 40.0).success)
 
-    def authorize(self, token: str) -> Any:
+    def ask(self, token: str) -> Any:
+        """The answer of /authorize, to come."""
         client = self.node.create_client(srv.Authorize, "/authorize")
         assert client.wait_for_service(40.0)
         request = srv.Authorize.Request(evse=1, session_id=SESSION, id_token=token, token_type="ISO14443")
-        return client.call(request, 40.0)
+        return client.call_async(request)
+
+    def authorize(self, token: str) -> Any:
+        answer = self.ask(token)
+        wait_for(answer.done, what="an answer of /authorize")
+        return answer.result()
 
     def session(self, phase: Phase, accepted: bool = True, stop_reason: str = "") -> None:
         self.number += 1
@@ -202,6 +209,28 @@ def test_killed_while_charging_the_transaction_ends_after_the_restart(
         assert process.stop() == 0
     finally:
         process.stop(signal.SIGKILL)
+
+
+def test_the_node_hears_and_tells_while_it_waits_for_the_csms(tmp_path: Path, csms: CsmsThread, rest: Rest) -> None:
+    process = Process(tmp_path, csms.csms.url, "authorize.timeout_s:=2.5", "authorize.offline:=all")
+    try:
+        assert rest.transition(CONFIGURE) and rest.transition(ACTIVATE)
+        wait_for(lambda: rest.state and rest.state.registration == msg.BackendState.REGISTRATION_ACCEPTED)
+        csms.do(csms.csms.fault("drop", True))
+        answer = rest.ask("ANYBODY")
+        wait_for(lambda: "Authorize" in [f[2] for f in frames(tmp_path)], what="Authorize at the CSMS")
+        rest.session(Phase.LINKING)
+        rest.until_open(1000.0)
+        assert not answer.done()
+        wait_for(answer.done, what="the offline policy's answer")
+        assert answer.result().status == srv.Authorize.Response.STATUS_ACCEPTED
+    finally:
+        process.stop(signal.SIGKILL)
+
+
+def frames(folder: Path) -> list[list[Any]]:
+    """What the station said to the CSMS."""
+    return [frame for line in read(folder / "csms.sqlite") if line.direction == "in" and (frame := line.frame())]
 
 
 def test_without_a_csms_the_node_runs_and_says_so(tmp_path: Path, rest: Rest) -> None:
