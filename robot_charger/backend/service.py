@@ -285,6 +285,6 @@ class Service:
             sent=client.sent,
             refused=client.refused,
             store_ok=station.store_ok,
-            transactions=[t.transaction_id for t in station.evses.values()],
+            transactions=[station.recorded(evse) for evse in station.evses],
             text=client.text or self.dialect.text(),
         )

@@ -35,6 +35,8 @@ from robot_charger.backend.tokens import Tokens
 from robot_charger.backend.transactions import Transactions, TransactionSettings
 from robot_charger.common.faults import Code, FaultReport, Severity
 
+BACKLOG = 1000  # records kept in memory while the store takes none, before periodic readings are thinned
+
 Answer = Callable[[dict[str, Any] | None], None]
 
 
@@ -148,13 +150,23 @@ class Station:
 
     def _store_failed(self, error: StoreError) -> None:
         self.store_ok = False
-        self.outside.fault(
-            FaultReport(Code.BACKEND_STORE, Severity.STOP, f"{error}: free disk space or repair the store")
-        )
+        # No stop: what runs has its start on the disk and its register in the meter, so it can be billed.
+        self.outside.fault(FaultReport(
+            Code.BACKEND_STORE, Severity.WARNING, f"no new charging, {error}: free disk space or repair the store"))
 
     def _emit(self, record: Record, transaction: OpenTransaction | None) -> None:
         self._backlog.append((record, transaction))
         self._flush()
+        if len(self._backlog) > BACKLOG:  # the store gives the numbers: no gap comes of it
+            periodic = [n for n, (r, _) in enumerate(self._backlog) if r.trigger == "MeterValuePeriodic"]
+            for number in reversed(periodic[::2]):
+                del self._backlog[number]
+
+    def recorded(self, evse: int) -> str:
+        """The running transaction of an EVSE whose start is on the disk; empty when there is none."""
+        transaction_id = self.evses[evse].transaction_id
+        begun = any(r.event == "Started" and r.transaction_id == transaction_id for r, _ in self._backlog)
+        return "" if begun else transaction_id
 
     def _flush(self) -> None:
         """Put into the store what has not been taken yet, in order."""
@@ -176,7 +188,7 @@ class Station:
             except StoreError:
                 return
             self.store_ok = True
-            self.outside.fault(FaultReport(Code.BACKEND_STORE, Severity.STOP, "", active=False))
+            self.outside.fault(FaultReport(Code.BACKEND_STORE, Severity.WARNING, "", active=False))
 
     def _install_start_profile(self, record: Record) -> None:
         """A profile that came with the remote start begins with its transaction."""

@@ -146,7 +146,8 @@ class Heard:
             goal_error=self.goal_error,
             goal_done_at=self.goal_done_at,
             goal_grasped=self.goal_grasped,
-            store_ok=bool(backend is None or backend.store_ok),
+            # A transaction whose start is on the disk can still be billed when the store takes no more.
+            store_ok=bool(backend is None or backend.store_ok or (s.session_id and s.session_id in backend.transactions)),
             authorization=self.authorization,
             stop_asked=self.stop_asked,
             fault=Code(fault.code) if fault and fault.code in set(Code) else Code.INTERNAL if fault else Code.NONE,
