@@ -5,7 +5,8 @@ Service: ``/authorize`` (srv/Authorize).
 Publishes: ``/backend/state`` (2 Hz and on change); per EVSE ``backend/limit`` (1 Hz and on change),
 ``backend/request``.
 Listens to: per EVSE ``session/state``, ``power/meter``, ``power/limits``, ``vehicle/link``, ``fault``; ``/fault``,
-``/diagnostics`` and ``/robot/state`` for the device model.
+``/diagnostics`` and ``/robot/state`` for the device model; ``backend/token`` (per EVSE, and ``/backend/token`` for a
+reader or terminal that serves all): KIND_START a card was shown, or paid for if ``authorized``; KIND_STOP.
 Parameters: see BackendParameters.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 from rclpy.callback_groups import ReentrantCallbackGroup
 
 from robot_charger import msg, srv
+from robot_charger.backend.card_reader import CardReaderError, CardWatch, PcscReader
 from robot_charger.backend.parameters import BackendParameters, plan
 from robot_charger.backend.records import (
     Authorization,
@@ -81,6 +83,7 @@ class BackendNode(StationNode):
         super().__init__("backend", BackendParameters)
         plan(self.parameters)  # impossible parameters end the process with one line
         self.service: Service | None = None
+        self._cards: CardWatch | None = None
         self._told: Any = None
         self._told_ns = 0
         self._state = self.publisher("/backend/state")
@@ -94,7 +97,9 @@ class BackendNode(StationNode):
             self.subscribe("vehicle/link", partial(self._on_link, n), n)
             self.subscribe("power/limits", partial(self._on_supply, n), n)
             self.subscribe("fault", self._on_fault, n)
+            self.subscribe("backend/token", partial(self._on_token, n), n)
         self.subscribe("/fault", self._on_fault)
+        self.subscribe("/backend/token", partial(self._on_token, 0))
         self.subscribe("/diagnostics", self._on_diagnostics)
         self.subscribe("/robot/state", self._on_robot)
         self._figures = RobotFigures()
@@ -119,23 +124,34 @@ class BackendNode(StationNode):
         except StoreError as error:
             self.report(FaultReport(Code.BACKEND_STORE, Severity.STOP, str(error)))
             raise StartError(f"parameter store: {error}") from error
+        if self.parameters.rfid__reader:
+            try:
+                reader = PcscReader(self.parameters.rfid__reader)
+            except CardReaderError as error:
+                raise StartError(f"parameter rfid.reader: {error}") from error
+            self._cards = CardWatch(reader.read, partial(self._shown, self.parameters.rfid__evse))
 
     def activate(self) -> None:
         assert self.service
         self._views.clear()  # a new service has heard nothing yet
         self._charge.clear()
         self.service.start()
+        if self._cards:
+            self._cards.start()
 
     def deactivate(self) -> None:
         """The store stays; the connection ends. Configure again to come back."""
         if self.service:
-            self.service.stop()
+            self.make_safe()
             self.configure()
 
     def cleanup(self) -> None:
         self.make_safe()
 
     def make_safe(self) -> None:
+        cards, self._cards = self._cards, None
+        if cards:
+            cards.stop()
         service, self.service = self.service, None
         if service:
             service.stop()
@@ -197,6 +213,19 @@ class BackendNode(StationNode):
             m.mode, m.stamp_ns / 1e9, m.attempt, m.peak_force_n, m.lateral_error_m, m.depth_m)
         if service and figures:
             service.post(service.dialect.robot, figures)
+
+    def _on_token(self, evse: int, m: Any) -> None:
+        if m.kind == msg.BackendRequest.KIND_STOP:
+            if service := self.service:
+                service.post(service.station.stop_pressed, evse)
+        elif m.kind == msg.BackendRequest.KIND_START and m.id_token:
+            self._shown(evse, Token(m.id_token, m.token_type or "ISO14443"), m.authorized)
+
+    def _shown(self, evse: int, token: Token, paid: bool = False) -> None:
+        """Called in any thread."""
+        service = self.service
+        if service:
+            service.post(service.shown, token, evse, paid)
 
     def _on_supply(self, evse: int, m: Any) -> None:
         service, rating = self.service, (m.rated_current_a, m.rated_power_w)
@@ -286,6 +315,10 @@ class BackendNode(StationNode):
             "queued messages": state.queued, "sent": state.sent, "refused": state.refused,
             "unreadable from the CSMS": service.client.bad_messages, "store": str(service.store.path),
         }
+        if self._cards:
+            values["card reader"] = self._cards.problem or "ready"
+            if self._cards.problem:
+                return WARN, self._cards.problem, values
         if not self.parameters.url:
             return OK, "no back end", values
         return (OK, "connected", values) if state.connected else (WARN, state.text or "not connected", values)

@@ -77,13 +77,21 @@ class Rest:
         wait_for(answer.done, what="an answer of /authorize")
         return answer.result()
 
+    def pay(self, token: str) -> None:
+        """As a payment terminal that serves the whole station."""
+        name, kind, qos = topic("/backend/token")
+        terminal = self.node.create_publisher(kind, name, qos)
+        wait_for(lambda: terminal.get_subscription_count(), what="the back end at /backend/token")
+        terminal.publish(fill(msg.BackendRequest(), kind=msg.BackendRequest.KIND_START, stamp_ns=now_ns(),
+                              id_token=token, token_type="DirectPayment", authorized=True))
+
     def session(self, phase: Phase, accepted: bool = True, stop_reason: str = "") -> None:
         self.number += 1
         idle = phase == Phase.IDLE
         self.said["session/state"].publish(fill(
             msg.SessionState(), stamp_ns=now_ns(), number=self.number, evse=1, phase=phase,
             session_id="" if idle else SESSION, phase_stamp_ns=now_ns(), stop_reason=stop_reason,
-            authorization=0 if idle else 2 if accepted else 1, output_on=phase == Phase.CHARGING))
+            authorization=2 if accepted and not idle else 0, output_on=phase == Phase.CHARGING))
 
     def meter(self, import_wh: float, current_a: float = 0.0) -> None:
         self.said["power/meter"].publish(fill(
@@ -241,6 +249,11 @@ def test_without_a_csms_the_node_runs_and_says_so(tmp_path: Path, rest: Rest) ->
         answer = rest.authorize("ANYBODY")
         assert answer.status == srv.Authorize.Response.STATUS_ACCEPTED
         assert rest.state.store_ok and not rest.state.connected
+        rest.pay("psp-4711")
+        rest.session(Phase.POSITIONING, accepted=False)
+        wait_for(lambda: rest.heard["backend/request"], what="backend/request")
+        request = rest.heard["backend/request"][0]
+        assert (request.kind, request.id_token, request.authorized) == (msg.BackendRequest.KIND_START, "psp-4711", True)
         assert process.stop() == 0
     finally:
         process.stop(signal.SIGKILL)

@@ -118,8 +118,12 @@ def test_remote_start_is_told_with_its_id(desk: Desk) -> None:
     desk.phase(Phase.IDLE)
     accepted, reason, _ = desk.station.request_start(Token("CAFE", "Central"), 1, 77, "", desk.now)
     assert (accepted, reason) == (True, "")
-    request = desk.outside.requests[-1]
+    assert desk.outside.requests == []  # it waits for a vehicle here, not in the EVSE
+    desk.phase(Phase.POSITIONING, accepted=False)
+    desk.phase(Phase.CONNECTING, accepted=False)
+    [request] = desk.outside.requests
     assert (request.kind, request.token, request.authorized) == (Request.START, Token("CAFE", "Central"), True)
+    assert request.session_id == SESSION
     desk.phase(Phase.POSITIONING)
     desk.phase(Phase.LINKING)
     start = desk.records[0]
