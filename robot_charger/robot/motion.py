@@ -55,7 +55,7 @@ SENSE_AGE = 0.1  # joint states and wrench older than this hold the arm [s]
 SENSE_LOST = 1.5  # held for this long the action ends [s]
 SENSE_SLOW = (0.03, 0.07)  # ages between which the arm goes ever slower, down to none at the second [s]
 BEHIND_JOINT = 0.3  # an arm this far behind its set-point is waited for in free space [rad]
-BEHIND_NEAR = (0.003, 0.006)  # the same in contact: ever slower between the two [m]
+BEHIND_NEAR = (0.005, 0.010)  # the same in contact: ever slower between the two [rad]
 FROZEN = 0.25  # a wrench that does not change in its last digit for this long is frozen [s]
 TOOL_AGE = 0.4  # the tool may be silent for this much longer than the others [s]
 TOOL_TIME = 2.0  # for the gripper [s]
@@ -349,13 +349,12 @@ class ConnectionRobot:
         assert senses.q is not None
         full, none = SENSE_SLOW
         age = senses.q_age
-        self._rate, lagging = 1.0, float(np.abs(self._q - senses.q).max()) > BEHIND_JOINT
+        behind = float(np.abs(self._q - senses.q).max())
+        self._rate, lagging = 1.0, behind > BEHIND_JOINT
         if self._need == Zone.CONTACT:
             age = max(age, senses.wrench_age)
-            apart = self.kinematics.forward(self._q)[:3, 3] - self.kinematics.forward(senses.q)[:3, 3]
             near, far = BEHIND_NEAR
-            lag = (far - math.sqrt(float(apart @ apart))) / (far - near)
-            self._rate = max(0.0, min(1.0, (none - age) / (none - full), lag))
+            self._rate = max(0.0, min(1.0, (none - age) / (none - full), (far - behind) / (far - near)))
         self._waited = self._waited + PERIOD if lagging or self._rate == 0.0 else 0.0
         if self._waited > FOLLOW_TIME:
             self._waited = 0.0

@@ -30,8 +30,8 @@ FAULTS = (
     "plug-stuck",
     "slow",
 )
-FILTER = 1.0 - math.exp(-TIMESTEP / 0.010)  # first order, 10 ms
-GUARD_FILTER = 1.0 - math.exp(-TIMESTEP / 0.003)
+FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.010) for count in range(6)]  # first order, 10 ms
+GUARD_FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.003) for count in range(6)]  # by the step's milliseconds
 GRIP_SECONDS = 0.25
 GRIP_REACH = 0.012  # the gripper centres a plug that is no further away than this [m]
 BIAS_N = 60.0
@@ -39,7 +39,8 @@ ROLL_SPEED = 0.03  # of a vehicle that moves while it should not [m/s]
 AWAY = (0.0, 0.0, -20.0)
 GUARD_PAUSE = 50  # steps the controller stands still after its guard tripped
 GUARD_REST = 200  # steps at rest after which the guard takes its zero
-FREE_STEP = 5  # longest step of the physics while nothing is near an inlet [ms]
+HELD_STEP, FREE_STEP = 2, 5  # steps of the physics with a plug away from inlets, and with an empty hand [ms]
+NEAR_M = 0.012  # a held plug nearer to an inlet's mouth than this is followed at 1 ms
 REST_AFTER = 400  # steps without anything new after which a world that stands still is let be
 REST_SPEED = 2e-3  # [m/s, rad/s]
 NOISE = (0.4, 0.4, 0.4, 0.03, 0.03, 0.03)  # of the wrench, standard deviation [N, Nm]
@@ -307,7 +308,7 @@ class ArmWorld:
                 self.steps += steps
                 return
             self._command()
-            count = 1 if self._near else min(steps, FREE_STEP)
+            count = 1 if self._near else min(steps, HELD_STEP if self.held or self._grip_done else FREE_STEP)
             if self.steps < self._moving_until:
                 count = max(1, min(count, self._moving_until - self.steps))
             self.model.opt.timestep = count * TIMESTEP
@@ -353,25 +354,27 @@ class ArmWorld:
         mass, moment = self._gripper_weight  # the driver knows and removes it; a balancer carries the plug
         x, y, z = (-9.81 * v for v in data.xmat[self._gripper, 6:9].tolist())  # gravity in the gripper's axes
         weight = (mass * x, mass * y, mass * z, 0.0, -moment * z, moment * y)
-        share = min(1.0, GUARD_FILTER * count)
+        share = GUARD_FILTER[count]
+        total, guarded = self._sum, self._guarded
         for axis in range(6):
-            reading[axis] -= weight[axis]
-            self._sum[axis] += reading[axis] * count
-            self._guarded[axis] += share * (reading[axis] - self._guarded[axis])
+            felt = reading[axis] - weight[axis]
+            total[axis] += felt * count
+            guarded[axis] += share * (felt - guarded[axis])
         self._samples += count
-        near, self._rolling = bool(self._grip_done) or abs(reading[0]) > 20.0, False
+        near = self._rolling = False
         for stall in self.stalls.values():
             if stall.present:
-                near |= self._plug_forces(stall, sensors)
+                close = self._plug_forces(stall, sensors, count)
                 if stall.number == self.held:
+                    near |= close
                     data.xfrc_applied[self._plug[stall.number], :3] = stall.cable
                 if "vehicle-moved" in self.faults:
                     self._roll(stall, count)
         self._near = near
         self._watch()
 
-    def _plug_forces(self, stall: Stall, sensors: list[float]) -> bool:
-        """Friction and detent of the plug in its inlet. True when it is near."""
+    def _plug_forces(self, stall: Stall, sensors: list[float], count: int) -> bool:
+        """Friction and detent of the plug in its inlet. True when it touches it or soon may."""
         data, n = self.data, stall.number
         x, y, z = sensors[self._nose[n] : self._nose[n] + 3]
         lateral = math.hypot(y, z)
@@ -385,7 +388,7 @@ class ArmWorld:
         rub = _between(self._shape.friction, x) if inside else 0.0
         hook = _between(self._shape.detent, x) if inside else 0.0
         push = -(sensors[self._inlet_force[n]] + sensors[self._debris_force[n]])
-        stall.push += FILTER * (push - stall.push)
+        stall.push += FILTER[count] * (push - stall.push)
         if self.held == n:
             if stall.inserting:
                 stall.max_push = max(stall.max_push, stall.push)
@@ -398,7 +401,7 @@ class ArmWorld:
         self.model.tendon_frictionloss[self._tendon[n]] = rub
         data.ctrl[self._detent[n]] = hook
         stall.mated = inside and x > self.connector.depth - 0.002
-        return True
+        return x > -NEAR_M
 
     def _bolt(self, number: int, on: bool) -> None:
         """Bolt the plug to the inlet where it is, or let it go."""
@@ -439,7 +442,9 @@ class ArmWorld:
             self._zeroed = True
             if abs(self._guarded[0]) < 40.0 and not self._near:
                 self._zero = list(self._guarded)
-        push, y, z, rx, ry, rz = (g - zero for g, zero in zip(self._guarded, self._zero, strict=True))
+        a, b, c, d, e, f = self._guarded
+        push, y, z = a - self._zero[0], b - self._zero[1], c - self._zero[2]
+        rx, ry, rz = d - self._zero[3], e - self._zero[4], f - self._zero[5]
         limits = self._guard
         if self.steps >= self._paused_until and (
             -push > limits["guard_push_n"]
