@@ -204,6 +204,7 @@ class ConnectionRobot:
         self._q = site.park.copy()  # set-point
         self._fresh = True  # the set-point was just taken from the measured angles
         self._grip: bool | None = None
+        self._bound = self._goes_along = False  # cannot let go of the mated plug; follows it right now
         self._inlet: Array | None = None  # estimated, of the present attempt
         self._tare = np.zeros(6)
         self._sag = np.eye(4)  # deflection of the mount by the cable
@@ -261,6 +262,7 @@ class ConnectionRobot:
             self._inlet = None
         self.bay, self.connector, self.result = bay.number, plug, None
         self.attempt, self.peak, self.grasped = 0, 0.0, False
+        self._bound = self._goes_along = False
         self.error, self.text = ErrorCode.NONE, ""
         self._task, self._need, self._started = sequence, Zone.FREE, now
         self._held, self._lost, self._waited, self._rate, self._fresh = None, 0.0, 0.0, 1.0, True
@@ -388,13 +390,13 @@ class ConnectionRobot:
         """Follow the mated plug with zero commanded force while the permit asks for it; otherwise hold."""
         may = senses.passive_follow and senses.field_clear and not senses.emergency
         holding = senses.gripper_closed and senses.plug_present
-        if not (may and holding and senses.zone == Zone.CONTACT and senses.now <= senses.permit_until):
-            self.mode = Mode.MATED
+        if not (may and holding and senses.now <= senses.permit_until):
+            self.mode, self._goes_along = Mode.FOLLOWING if self._bound else Mode.MATED, False
             return Command()
         if senses.q is None or max(senses.q_age, senses.wrench_age) > SENSE_AGE or self._inlet is None:
             return Command()
-        if self.mode != Mode.FOLLOWING or paused:
-            self.mode, self._q = Mode.FOLLOWING, senses.q.copy()
+        if not self._goes_along or paused:
+            self.mode, self._goes_along, self._q = Mode.FOLLOWING, True, senses.q.copy()
             self._take_up()
             self._follow_from = self._nose.copy()
         before = self._nose.copy()
@@ -442,7 +444,7 @@ class ConnectionRobot:
             self.peak,
             self._senses.now - self._started,
             self.attempt,
-            False,
+            self._bound,
             error,
         )
 
@@ -943,6 +945,9 @@ class ConnectionRobot:
             self._take_up()
             yield from self._relax(bay)
             engaged.grip = self.gripper.copy()
+            if plug.held:
+                self._bound, self._moving = True, Mode.FOLLOWING
+                return
             yield from self._grip_to(False)
         self._tare, self._sag = np.zeros(6), np.eye(4)
         yield from self._line(back(engaged.grip, GRASP_STANDOFF), self.parameters.speed__near_m_s)

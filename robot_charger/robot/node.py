@@ -258,7 +258,7 @@ class RobotNode(StationNode):
             if known and standing and bay.permit.evse == evse and bay.permit.zone <= Zone.CONTACT:
                 senses.zone = Zone(bay.permit.zone)
             senses.permit_until = bay.permit.stamp_ns / 1e9 + PERMIT_SECONDS
-            senses.passive_follow = bay.permit.passive_follow
+            senses.passive_follow = bay.permit.passive_follow and bay.permit.evse == evse
             senses.occupied = bay.state.occupied or not known
             senses.field_clear = bay.state.field_clear or not known
         return senses

@@ -374,6 +374,31 @@ def test_other_plugs(bench: Any, connector: str) -> None:
     assert stall.seat_peak >= 70.0 and stall.seat_peak - 2.0 < stall.max_push <= 100.0
 
 
+def test_a_head_that_stays_in_the_hand_follows_the_vehicle(bench: Any) -> None:
+    """ACDP: no letting go. Release says so; the arm follows under a permit without a zone."""
+    rehearsal = bench.Rehearsal(seed=12, connector="acdp")
+    rehearsal.world.arrive(1)
+    assert rehearsal.connect(1, "acdp").error == ErrorCode.NONE
+    stall = rehearsal.world.stalls[1]
+    assert stall.mated and stall.max_push <= 100.0
+    released = rehearsal.release()
+    assert released.error == ErrorCode.NONE and released.following
+    rehearsal.zone = Zone.NONE
+    rehearsal.run(0.5)
+    assert rehearsal.robot.mode == Mode.FOLLOWING and rehearsal.world.held == 1
+    before = set_points(rehearsal)
+    rehearsal.run(0.5)
+    assert np.array_equal(before, set_points(rehearsal)), "without a permit it stands still"
+    rehearsal.passive_follow = True
+    rehearsal.world.set_fault("vehicle-moved", True)
+    rehearsal.run(3.0)
+    assert np.linalg.norm(stall.rolled) > 0.019 and stall.mated
+    assert max(stall.max_push, stall.max_pull) < 100.0
+    rehearsal.zone, rehearsal.passive_follow = Zone.CONTACT, False
+    assert rehearsal.disconnect().error == ErrorCode.NONE
+    assert rehearsal.robot.mode == Mode.PARKED and not stall.mated
+
+
 def test_two_vehicles_at_once(bench: Any) -> None:
     rehearsal = bench.Rehearsal(evses=2, seed=9)
     for evse in (1, 2):

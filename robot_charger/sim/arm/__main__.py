@@ -227,7 +227,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the parking poses (default 0)")
     parser.add_argument(
-        "--connector", default="ccs2", help="plugs and inlets: ccs2, ccs1, nacs, chademo (default ccs2)"
+        "--connector", default="ccs2", help="plugs and inlets: ccs2, ccs1, nacs, chademo, acdp (default ccs2)"
     )
     parser.add_argument("--record", metavar="FILE", help="write the motion here at the end, for sim.arm.film")
     arguments = parser.parse_args()
