@@ -191,8 +191,18 @@ def _goal_bad(c: Context) -> bool:
     return _goal_over(c) and c.i.goal_error != 0
 
 
+def _robot_late(c: Context) -> bool:
+    """Its own time counts from when it came to this bay; it may be at work for others first."""
+    at_work = c.i.robot_since > 0 and c.now - max(c.s.since, c.i.robot_since) > c.limits.robot_s
+    return at_work or c.lasted(c.limits.queue_s)
+
+
 def _bay_empty(c: Context) -> bool:
     return c.i.bay_alive and not c.i.occupied
+
+
+def _plugged_by_pilot(c: Context) -> bool:
+    return c.i.pilot_alive and c.i.pilot in ("B", "C", "D")
 
 
 def _result_is_ours(c: Context) -> bool:
@@ -268,6 +278,13 @@ RULES: tuple[Rule, ...] = (
         _connect,
     ),
     # Plugging in.
+    Rule(
+        (P.CONNECTING,),
+        "leaves before its turn",
+        lambda c: _bay_empty(c) and not c.i.robot_since and not _goal_over(c),
+        P.DEPARTING,
+        lambda c: _stop(c, Shutdown.NORMAL, "EVDisconnected", text="the vehicle left before the robot came"),
+    ),
     Rule((P.CONNECTING,), "cannot connect", _goal_bad, P.DEPARTING, _goal_failed),
     Rule((P.CONNECTING,), "mated", lambda c: _goal_well(c) and c.i.pilot in ("B", "C", "D"), P.MATED, _mated),
     Rule(
@@ -466,11 +483,27 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.DISCONNECTING,),
         "unplugged: try again",
-        lambda c: _goal_well(c) and c.s.replug and not interlocks.forbids_contact_motion(c.s, c.i),
+        lambda c: _goal_well(c)
+        and c.s.replug
+        and not _plugged_by_pilot(c)
+        and not interlocks.forbids_contact_motion(c.s, c.i),
         P.CONNECTING,
         _replugged,
     ),
-    Rule((P.DISCONNECTING,), "unplugged", lambda c: _goal_well(c) and not c.s.replug, P.DEPARTING, _unmated),
+    Rule(
+        (P.DISCONNECTING,),
+        "unplugged",
+        lambda c: _goal_well(c) and not c.s.replug and not _plugged_by_pilot(c),
+        P.DEPARTING,
+        _unmated,
+    ),
+    Rule(
+        (P.DISCONNECTING,),
+        "pilot still sees the vehicle",
+        lambda c: _goal_well(c) and _plugged_by_pilot(c) and c.now - c.i.goal_done_at > c.limits.pilot_confirm_s,
+        P.FAULTED,
+        _error("Other", Code.ROBOT_STUCK, "the robot says unplugged, the pilot does not: a person must look"),
+    ),
     Rule(
         (P.CONNECTING, P.MATED, P.GRASPED, P.DISCONNECTING),
         "robot lost",
@@ -481,7 +514,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.CONNECTING, P.MATED, P.GRASPED, P.DISCONNECTING),
         "robot takes too long",
-        lambda c: c.lasted(c.limits.robot_s),
+        _robot_late,
         P.FAULTED,
         _error("Other", Code.TIMEOUT, "the robot took too long: a person must look"),
     ),

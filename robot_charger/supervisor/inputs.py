@@ -46,8 +46,11 @@ class Heard:
     Not thread-safe: the supervisor's one loop owns it, callbacks hand it messages under the loop's lock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, evse: int = 1) -> None:
+        self.evse = evse
         self.last: dict[str, Any] = {}
+        self.robot_since = 0.0  # since when the robot works for this EVSE [s], 0 = it does not
+        self._robot_served = evse  # whom it worked for last
         self.faults: dict[tuple[str, int, int], Standing] = {}
         self.authorization = Authorization.NONE
         self.stop_asked = ""
@@ -64,8 +67,22 @@ class Heard:
     def message(self, name: str, message: Any) -> None:
         """Keep a message, unless an older one overtook it."""
         known = self.last.get(name)
-        if known is None or message.stamp_ns >= known.stamp_ns:
-            self.last[name] = message
+        if known is not None and message.stamp_ns < known.stamp_ns:
+            return
+        self.last[name] = message
+        if name == "robot":
+            self._robot(message)
+
+    def _robot(self, message: Any) -> None:
+        """One arm serves every bay: what it says of plug and inlet belongs to the EVSE it works, or worked, for."""
+        if message.evse:
+            self._robot_served = message.evse
+        if self._robot_served == self.evse:
+            self.last["robot here"] = message
+        if message.evse != self.evse:
+            self.robot_since = 0.0
+        elif not self.robot_since:
+            self.robot_since = message.stamp_ns / 1e9
 
     def fault(self, fault: Any) -> None:
         key = (fault.source, fault.code, fault.evse)
@@ -101,7 +118,8 @@ class Heard:
         link = self.young("link", now_ns, node_age)
         target = self.young("target", now_ns, node_age)
         robot = self.young("robot", now_ns, ROBOT_AGE_NS)
-        robot_last = self.last.get("robot")
+        robot_last, robot_here = self.last.get("robot"), self.last.get("robot here")
+        at_this_bay = robot_last is not None and robot_last is robot_here
         limits = self.last.get("limits")
         backend = self.last.get("backend")
         fault = self.gravest(s.session_id)
@@ -138,10 +156,10 @@ class Heard:
             lock=Lock(link.lock) if link else Lock.UNKNOWN,
             robot_alive=robot is not None,
             # A dead robot node moves nothing: what it last said of the contact zone still holds.
-            robot_clear=bool(robot_last and not robot_last.in_contact_zone),
-            robot_following=bool(robot_last and robot_last.mode == FOLLOWING),
-            robot_holds_plug=bool(robot_last and robot_last.holding_plug),
-            plug_in_inlet=bool(robot_last and robot_last.plug_in_inlet),
+            robot_clear=bool(robot_last and not (at_this_bay and robot_last.in_contact_zone)),
+            robot_following=bool(at_this_bay and robot_last.mode == FOLLOWING),
+            robot_since=self.robot_since,
+            plug_in_inlet=bool(robot_here and robot_here.plug_in_inlet),
             goal_done=self.goal_done,
             goal_error=self.goal_error,
             goal_done_at=self.goal_done_at,
@@ -155,7 +173,7 @@ class Heard:
 
     def _chademo_pilot(self, link: Any, s: Session) -> str:
         """What the pilot would say: C when the vehicle permits (k and 102.5.0), B when plugged in, else A."""
-        robot = self.last.get("robot")
+        robot = self.last.get("robot here")
         if link is not None and link.vehicle_ready and link.session_id == s.session_id:
             return "C"
         return "B" if robot is not None and robot.plug_in_inlet else "A"

@@ -162,7 +162,7 @@ class Inputs:
     robot_alive: bool = False
     robot_clear: bool = False  # no part in the contact zone, or it follows passively
     robot_following: bool = False
-    robot_holds_plug: bool = False
+    robot_since: float = 0.0  # since when the one arm works for this EVSE [s], 0 = for another or none
     plug_in_inlet: bool = False
     goal_done: int = 0  # number of the goal that ended last
     goal_error: int = 0  # Connect.ERROR_* of that goal, 0 = success
@@ -224,7 +224,8 @@ class Limits:
     precharge_s: float = 15.0
     vehicle_stop_s: float = 20.0  # from the wish to stop to the vehicle's own stop
     stopping_s: float = 30.0  # from current off to the end of the conversation
-    robot_s: float = 180.0  # one goal of the robot
+    robot_s: float = 180.0  # one goal of the robot, from the moment it works for this EVSE
+    queue_s: float = 1800.0  # for the robot that works for others
     unlock_s: float = 5.0  # from the end of the conversation to pilot A or B
     max_replugs: int = 1
     follows: bool = False  # the arm cannot let go: it follows while mated

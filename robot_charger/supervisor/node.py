@@ -71,7 +71,10 @@ class SupervisorParameters:
     limits__precharge_s: float = parameter(15.0, "to the vehicle's voltage", unit="s", low=1.0, high=60.0)
     limits__vehicle_stop_s: float = parameter(20.0, "the vehicle's own orderly stop", unit="s", low=1.0, high=120.0)
     limits__stopping_s: float = parameter(30.0, "from current off to the session's end", unit="s", low=1.0, high=120.0)
-    limits__robot_s: float = parameter(180.0, "one action of the robot", unit="s", low=10.0, high=1800.0)
+    limits__robot_s: float = parameter(180.0, "one action of the robot, once it is here", unit="s", low=10.0, high=1800.0)
+    limits__queue_s: float = parameter(
+        1800.0, "for a robot that works for other EVSEs first", unit="s", low=10.0, high=7200.0
+    )
     limits__max_replugs: int = parameter(1, "how often a failed link is plugged again", low=0, high=5)
     arm_follows: bool = parameter(False, "the arm cannot let go and follows the mated plug passively")
     node_age_grace_ms: int = parameter(
@@ -95,7 +98,7 @@ class Supervisor(StationNode):
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._ending = threading.Event()
-        self._heard = Heard()
+        self._heard = Heard(self.evse)
         self._session = Session(since=now_ns() / 1e9)
         self._token = ("", "", False)  # id token, type, already authorised
         self._charge: tuple[Any, Future] | None = None
