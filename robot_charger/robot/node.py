@@ -336,8 +336,8 @@ class RobotNode(StationNode):
         """In the executor's thread: give the idle arm the next goal that waits for it."""
         with self._lock:
             gone = self._jobs.take_cancelled()
-        for job in gone:
-            self._refuse(job, Cancelled("cancelled while it waited for the arm"))
+        for waited in gone:
+            self._refuse(waited, Cancelled("cancelled while it waited for the arm"))
         refusal: RobotError | None = None
         with self._lock:
             robot, now = self._robot, now_ns() / 1e9

@@ -285,6 +285,13 @@ RULES: tuple[Rule, ...] = (
         P.DEPARTING,
         lambda c: _stop(c, Shutdown.NORMAL, "EVDisconnected", text="the vehicle left before the robot came"),
     ),
+    Rule(
+        (P.CONNECTING,),
+        "cannot connect, the arm is in the inlet",
+        lambda c: _goal_bad(c) and not c.i.robot_clear,
+        P.STOPPING,
+        _goal_failed,
+    ),
     Rule((P.CONNECTING,), "cannot connect", _goal_bad, P.DEPARTING, _goal_failed),
     Rule((P.CONNECTING,), "mated", lambda c: _goal_well(c) and c.i.pilot in ("B", "C", "D"), P.MATED, _mated),
     Rule(

@@ -119,7 +119,8 @@ class Heard:
         target = self.young("target", now_ns, node_age)
         robot = self.young("robot", now_ns, ROBOT_AGE_NS)
         robot_last, robot_here = self.last.get("robot"), self.last.get("robot here")
-        at_this_bay = robot_last is not None and robot_last is robot_here
+        # At work at another bay it is out of this one's contact zone.
+        robot_here_now = robot_last if robot_last is robot_here else None
         limits = self.last.get("limits")
         backend = self.last.get("backend")
         fault = self.gravest(s.session_id)
@@ -156,8 +157,8 @@ class Heard:
             lock=Lock(link.lock) if link else Lock.UNKNOWN,
             robot_alive=robot is not None,
             # A dead robot node moves nothing: what it last said of the contact zone still holds.
-            robot_clear=bool(robot_last and not (at_this_bay and robot_last.in_contact_zone)),
-            robot_following=bool(at_this_bay and robot_last.mode == FOLLOWING),
+            robot_clear=bool(robot_last and not (robot_here_now and robot_here_now.in_contact_zone)),
+            robot_following=bool(robot_here_now and robot_here_now.mode == FOLLOWING),
             robot_since=self.robot_since,
             plug_in_inlet=bool(robot_here and robot_here.plug_in_inlet),
             goal_done=self.goal_done,

@@ -71,7 +71,7 @@ class SupervisorParameters:
     limits__precharge_s: float = parameter(15.0, "to the vehicle's voltage", unit="s", low=1.0, high=60.0)
     limits__vehicle_stop_s: float = parameter(20.0, "the vehicle's own orderly stop", unit="s", low=1.0, high=120.0)
     limits__stopping_s: float = parameter(30.0, "from current off to the session's end", unit="s", low=1.0, high=120.0)
-    limits__robot_s: float = parameter(180.0, "one action of the robot, once it is here", unit="s", low=10.0, high=1800.0)
+    limits__robot_s: float = parameter(180.0, "one action of the robot at this bay", unit="s", low=10.0, high=1800.0)
     limits__queue_s: float = parameter(
         1800.0, "for a robot that works for other EVSEs first", unit="s", low=10.0, high=7200.0
     )
