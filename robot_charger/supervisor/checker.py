@@ -162,7 +162,7 @@ ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
 def clocks(s: Session) -> Iterator[float]:
     """Seconds since the phase began: one value in each interval between the limits that this phase knows."""
     limits = {
-        Phase.LINKING: (LIMITS.linking_s,),
+        Phase.LINKING: (LIMITS.wake_after_s, LIMITS.linking_s),
         Phase.CABLE_CHECK: (LIMITS.vehicle_stop_s, LIMITS.cable_check_s),
         Phase.PRECHARGE: (LIMITS.precharge_s, LIMITS.vehicle_stop_s),
         Phase.CHARGING: (LIMITS.vehicle_stop_s,),
@@ -185,6 +185,7 @@ def canonical(s: Session, now: float) -> Session:
         session_id=SESSION if s.session_id else "",
         goal_number=1 if s.goal_number else 0,
         stop_reason="x" if s.stop_reason else "",
+        woken_at=0.0 if s.woken_at >= 0 else -1.0,
         stop_requested_at=0.0 if s.stop_requested_at >= 0 else -1.0,
         fault=s.fault if s.fault in (Code.NONE, Code.INSULATION) else Code.INTERNAL,
         text="",

@@ -145,9 +145,8 @@ def _maybe_replug(c: Context, s: Session) -> Session:
 
 
 def _replugged(c: Context) -> Session:
-    return replace(
-        _connect(c), replug=False, shutdown=Shutdown.NONE, stop_reason="", fault=Code.NONE, text="second try"
-    )
+    s = replace(_connect(c), replug=False, woken_at=-1.0, shutdown=Shutdown.NONE, stop_reason="", fault=Code.NONE)
+    return replace(s, text="second try")
 
 
 def _says(text: str) -> Callable[[Context], Session]:
@@ -344,6 +343,24 @@ RULES: tuple[Rule, ...] = (
         lambda c: _stop(c, Shutdown.NORMAL, "DeAuthorized", text="not authorised: no transaction"),
     ),
     # The conversation.
+    Rule(
+        (P.LINKING,),
+        "vehicle asleep",
+        lambda c: c.limits.wake_after_s > 0
+        and c.s.woken_at < 0
+        and c.i.pilot == "B"
+        and c.i.link in (Link.IDLE, Link.MATCHING)
+        and c.lasted(c.limits.wake_after_s),
+        None,
+        lambda c: replace(c.s, woken_at=c.now, waking=True, text="the vehicle is silent: state F wakes it"),
+    ),
+    Rule(
+        (P.LINKING,),
+        "called",
+        lambda c: c.s.waking and c.now - c.s.woken_at > c.limits.wake_pulse_s,
+        None,
+        lambda c: replace(c.s, waking=False, text="called the vehicle; waiting for its answer"),
+    ),
     Rule((P.LINKING,), "link failed", lambda c: c.i.link == Link.FAILED, P.STOPPING, _link_failed),
     Rule((P.LINKING,), "link takes too long", lambda c: c.lasted(c.limits.linking_s), P.STOPPING, _link_failed),
     Rule(
@@ -610,6 +627,8 @@ def _zone(s: Session, i: Inputs, limits: Limits) -> tuple[Zone, bool, str]:
 def _pilot(s: Session) -> tuple[PilotMode, float]:
     if s.emergency_latched or s.phase in (P.UNAVAILABLE, P.FAULTED):
         return PilotMode.F, 0.0
+    if s.phase == P.LINKING and s.waking:
+        return PilotMode.PULSE_F, 0.0
     if s.phase in LINKED:
         return PilotMode.PWM, DIGITAL_DUTY
     if s.phase == P.STOPPING and s.shutdown == Shutdown.NORMAL:

@@ -6,10 +6,12 @@ Messages are read by their fields only, so any object with those fields will do.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from robot_charger.common.faults import Code, Severity
+from robot_charger.supervisor.interlocks import SAFE_CURRENT_A, SAFE_VOLTAGE_V
 from robot_charger.supervisor.model import (
     Authorization,
     Inputs,
@@ -27,6 +29,23 @@ BAY_AGE_NS = 1_000_000_000
 PILOT_LETTERS = {1: "A", 2: "B", 3: "C", 4: "D", 5: "E", 6: "F"}
 RELEASED, FOLLOWING = 7, 8  # RobotState.MODE_*
 CONVERSATION_FAULTS = range(200, 400)  # belong to the session they name, never to the next
+# What of the frequent messages a rule or an interlock looks at; a change is acted on at once. Others always are.
+DECISIVE: dict[str, Callable[[Any], Any]] = {
+    "pilot": lambda m: m.state,
+    "power": lambda m: (
+        m.contactors_closed,
+        m.insulation,
+        m.insulation_permit_number,
+        m.voltage_v < SAFE_VOLTAGE_V,
+        abs(m.current_a) < SAFE_CURRENT_A,
+    ),
+    "meter": lambda m: None,
+    "link": lambda m: (m.phase, m.session_id, m.error, m.lock, m.vehicle_ready, m.identity, m.vehicle_max_voltage_v),
+    "target": lambda m: (m.session_id, m.purpose),
+    "bay": lambda m: (m.occupied, m.immobilised, m.field_clear),
+    "safety": lambda m: (m.alive, m.emergency_stop),
+    "robot": lambda m: (m.evse, m.mode == FOLLOWING, m.in_contact_zone, m.plug_in_inlet),
+}
 
 
 @dataclass
@@ -64,14 +83,16 @@ class Heard:
         self.pilotless = False  # CHAdeMO: its node stands for the pilot
         self.slow_node_grace_ns = 0  # a desk without real-time scheduling may widen the node's age
 
-    def message(self, name: str, message: Any) -> None:
-        """Keep a message, unless an older one overtook it."""
+    def message(self, name: str, message: Any) -> bool:
+        """Keep a message, unless an older one overtook it. True when it changes what may follow at once."""
         known = self.last.get(name)
         if known is not None and message.stamp_ns < known.stamp_ns:
-            return
+            return False
         self.last[name] = message
         if name == "robot":
             self._robot(message)
+        decides = DECISIVE.get(name)
+        return decides is None or known is None or decides(known) != decides(message)
 
     def _robot(self, message: Any) -> None:
         """One arm serves every bay: what it says of plug and inlet belongs to the EVSE it works, or worked, for."""

@@ -193,6 +193,8 @@ class Session:
     stop_reason: str = ""  # OCPP 2.0.1 ReasonEnumType
     stop_requested_at: float = -1.0  # when the vehicle was asked to stop [s], -1 = never
     fault: Code = Code.NONE
+    woken_at: float = -1.0  # when a sleeping vehicle was called by the pilot [s], -1 = never
+    waking: bool = False  # that call is on the wire now
     replugs: int = 0
     replug: bool = False  # after this unplugging, try again
     emergency_latched: bool = False
@@ -220,6 +222,8 @@ class Limits:
 
     pilot_confirm_s: float = 3.0  # from end of connect to pilot B
     linking_s: float = 150.0  # SLAC, SDP, session and authorisation
+    wake_after_s: float = 20.0  # of silence from a plugged vehicle, 0 = it is never called (ISO 15118-3)
+    wake_pulse_s: float = 4.5  # state F, at least 4 s (ISO 15118-3 T_step_EF)
     cable_check_s: float = 40.0  # ISO 15118: EVCC gives up at 40 s
     precharge_s: float = 15.0
     vehicle_stop_s: float = 20.0  # from the wish to stop to the vehicle's own stop
