@@ -145,9 +145,8 @@ def _maybe_replug(c: Context, s: Session) -> Session:
 
 
 def _replugged(c: Context) -> Session:
-    return replace(
-        _connect(c), replug=False, shutdown=Shutdown.NONE, stop_reason="", fault=Code.NONE, text="second try"
-    )
+    s = replace(_connect(c), replug=False, woken_at=-1.0, shutdown=Shutdown.NONE, stop_reason="", fault=Code.NONE)
+    return replace(s, text="second try")
 
 
 def _says(text: str) -> Callable[[Context], Session]:
@@ -191,8 +190,18 @@ def _goal_bad(c: Context) -> bool:
     return _goal_over(c) and c.i.goal_error != 0
 
 
+def _robot_late(c: Context) -> bool:
+    """Its own time counts from when it came to this bay; it may be at work for others first."""
+    at_work = c.i.robot_since > 0 and c.now - max(c.s.since, c.i.robot_since) > c.limits.robot_s
+    return at_work or c.lasted(c.limits.queue_s)
+
+
 def _bay_empty(c: Context) -> bool:
     return c.i.bay_alive and not c.i.occupied
+
+
+def _plugged_by_pilot(c: Context) -> bool:
+    return c.i.pilot_alive and c.i.pilot in ("B", "C", "D")
 
 
 def _result_is_ours(c: Context) -> bool:
@@ -268,6 +277,20 @@ RULES: tuple[Rule, ...] = (
         _connect,
     ),
     # Plugging in.
+    Rule(
+        (P.CONNECTING,),
+        "leaves before its turn",
+        lambda c: _bay_empty(c) and not c.i.robot_since and not _goal_over(c),
+        P.DEPARTING,
+        lambda c: _stop(c, Shutdown.NORMAL, "EVDisconnected", text="the vehicle left before the robot came"),
+    ),
+    Rule(
+        (P.CONNECTING,),
+        "cannot connect, the arm is in the inlet",
+        lambda c: _goal_bad(c) and not c.i.robot_clear,
+        P.STOPPING,
+        _goal_failed,
+    ),
     Rule((P.CONNECTING,), "cannot connect", _goal_bad, P.DEPARTING, _goal_failed),
     Rule((P.CONNECTING,), "mated", lambda c: _goal_well(c) and c.i.pilot in ("B", "C", "D"), P.MATED, _mated),
     Rule(
@@ -320,6 +343,24 @@ RULES: tuple[Rule, ...] = (
         lambda c: _stop(c, Shutdown.NORMAL, "DeAuthorized", text="not authorised: no transaction"),
     ),
     # The conversation.
+    Rule(
+        (P.LINKING,),
+        "vehicle asleep",
+        lambda c: c.limits.wake_after_s > 0
+        and c.s.woken_at < 0
+        and c.i.pilot == "B"
+        and c.i.link in (Link.IDLE, Link.MATCHING)
+        and c.lasted(c.limits.wake_after_s),
+        None,
+        lambda c: replace(c.s, woken_at=c.now, waking=True, text="the vehicle is silent: state F wakes it"),
+    ),
+    Rule(
+        (P.LINKING,),
+        "called",
+        lambda c: c.s.waking and c.now - c.s.woken_at > c.limits.wake_pulse_s,
+        None,
+        lambda c: replace(c.s, waking=False, text="called the vehicle; waiting for its answer"),
+    ),
     Rule((P.LINKING,), "link failed", lambda c: c.i.link == Link.FAILED, P.STOPPING, _link_failed),
     Rule((P.LINKING,), "link takes too long", lambda c: c.lasted(c.limits.linking_s), P.STOPPING, _link_failed),
     Rule(
@@ -466,11 +507,27 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.DISCONNECTING,),
         "unplugged: try again",
-        lambda c: _goal_well(c) and c.s.replug and not interlocks.forbids_contact_motion(c.s, c.i),
+        lambda c: _goal_well(c)
+        and c.s.replug
+        and not _plugged_by_pilot(c)
+        and not interlocks.forbids_contact_motion(c.s, c.i),
         P.CONNECTING,
         _replugged,
     ),
-    Rule((P.DISCONNECTING,), "unplugged", lambda c: _goal_well(c) and not c.s.replug, P.DEPARTING, _unmated),
+    Rule(
+        (P.DISCONNECTING,),
+        "unplugged",
+        lambda c: _goal_well(c) and not c.s.replug and not _plugged_by_pilot(c),
+        P.DEPARTING,
+        _unmated,
+    ),
+    Rule(
+        (P.DISCONNECTING,),
+        "pilot still sees the vehicle",
+        lambda c: _goal_well(c) and _plugged_by_pilot(c) and c.now - c.i.goal_done_at > c.limits.pilot_confirm_s,
+        P.FAULTED,
+        _error("Other", Code.ROBOT_STUCK, "the robot says unplugged, the pilot does not: a person must look"),
+    ),
     Rule(
         (P.CONNECTING, P.MATED, P.GRASPED, P.DISCONNECTING),
         "robot lost",
@@ -481,7 +538,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.CONNECTING, P.MATED, P.GRASPED, P.DISCONNECTING),
         "robot takes too long",
-        lambda c: c.lasted(c.limits.robot_s),
+        _robot_late,
         P.FAULTED,
         _error("Other", Code.TIMEOUT, "the robot took too long: a person must look"),
     ),
@@ -570,6 +627,8 @@ def _zone(s: Session, i: Inputs, limits: Limits) -> tuple[Zone, bool, str]:
 def _pilot(s: Session) -> tuple[PilotMode, float]:
     if s.emergency_latched or s.phase in (P.UNAVAILABLE, P.FAULTED):
         return PilotMode.F, 0.0
+    if s.phase == P.LINKING and s.waking:
+        return PilotMode.PULSE_F, 0.0
     if s.phase in LINKED:
         return PilotMode.PWM, DIGITAL_DUTY
     if s.phase == P.STOPPING and s.shutdown == Shutdown.NORMAL:

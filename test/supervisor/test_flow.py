@@ -263,6 +263,23 @@ def test_stop_asked_lets_the_vehicle_end_and_insists(station):
     assert station.s.stop_reason == "Remote"
 
 
+def test_a_sleeping_vehicle_is_called_once_by_state_f(station):
+    linking(station)
+    assert station.command.pilot == PilotMode.PWM
+    station(after=LIMITS.wake_after_s + 0.1)
+    assert station.command.pilot == PilotMode.PULSE_F
+    station(after=LIMITS.wake_pulse_s + 0.1)
+    assert (station.command.pilot, station.command.duty) == (PilotMode.PWM, pytest.approx(0.05))
+    station(after=LIMITS.wake_after_s + 0.1)
+    assert station.command.pilot == PilotMode.PWM and station.s.phase == Phase.LINKING
+
+
+def test_a_vehicle_that_talks_is_not_called(station):
+    linking(station)
+    station(link=Link.SESSION, link_session=ID, after=LIMITS.wake_after_s + 0.1)
+    assert station.command.pilot == PilotMode.PWM
+
+
 def test_a_silent_bay_sensor_is_no_departure(station):
     charging(station)
     station(link=Link.STOPPING, target=Purpose.NONE, current_a=0.0, contactors_closed=False, voltage_v=0.0)
