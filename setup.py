@@ -91,6 +91,7 @@ TEST_REQUIREMENTS = [
     "mypy",
     "pytest",
     "pytest-timeout",
+    "pytest-xdist",
     "rosbags; python_version >= '3.11'",  # reads recordings by another hand
     "ruff",
     "types-PyYAML",
