@@ -30,7 +30,7 @@ from robot_charger.desk.promises import (
     STOP,
     Promise,
 )
-from robot_charger.desk.rehearsal import Rehearsal, SessionResult
+from robot_charger.desk.rehearsal import ROUNDING_WH, Rehearsal, SessionResult, unbilled_wh
 from robot_charger.desk.running import StationFailed
 from robot_charger.desk.simulation import Simulation
 from robot_charger.desk.wall_clock import WallClock
@@ -43,7 +43,6 @@ WATCH_S = 4.0  # after the fault, or until zero, open and still were promised, w
 SETTLE_S = 12.0  # for what was killed to be active again before the next fault
 CHARGE_S = 25.0
 SMALL_A, SOME_A = 5.0, 20.0
-ROUNDING_WH = 2.0  # registers and messages are rounded to whole watt-hours
 STILL_RAD_S = 0.02
 STALL_S = 0.1  # a watcher that slept longer than this measured that much too late
 TRIES = 2  # sessions in which a cell's phase may be missed
@@ -393,9 +392,8 @@ def _judge(
         outcome.seen = f"no end; last phase {phases[-1] if phases else 'none'}"
         outcome.books_ok = station.lacks_a_witness
         return
-    counted = result.books
-    outcome.unbilled_wh = round(max(0.0, counted["meter_wh"] - (counted.get("billed_wh") or 0.0)), 3)
-    outcome.books_ok = bool(counted.get("agree"))
+    outcome.unbilled_wh = unbilled_wh(result.books)
+    outcome.books_ok = bool(result.books.get("agree"))
     if station.lacks_a_witness:  # modules or battery count no more: what the meter said must be billed
         outcome.books_ok = outcome.unbilled_wh < ROUNDING_WH
     outcome.seen = f"{result.result}: {result.stop_reason} {', '.join(f['name'] for f in result.faults)}".strip()
