@@ -553,7 +553,7 @@ class Supervisor(StationNode):
             elif now - self._asked_at.get(name, 0.0) > ASK_AGAIN_S:
                 self._asked_at[name] = now
                 future = client.call_async(GetState.Request())
-                future.add_done_callback(lambda f, name=name: self._on_node_state(name, f))
+                future.add_done_callback(lambda f, name=name, now=now: self._on_node_state(name, now, f))
         self._bring_up(now)
 
     def _bring_up(self, now: float) -> None:
@@ -570,11 +570,12 @@ class Supervisor(StationNode):
             self._heard.nodes_ready = self._bringup.ready
         self._bring_up(now_ns() / 1e9)  # the next in line need not wait for the timer
 
-    def _on_node_state(self, name: str, future: Future) -> None:
+    def _on_node_state(self, name: str, asked_at: float, future: Future) -> None:
         self._asked_at.pop(name, None)
         self._told_at[name] = now_ns() / 1e9
         answer = future.result()
-        if name not in self._bringup.asked:  # else the answer may be older than the transition
+        # A state asked for before a transition is older than that.
+        if name not in self._bringup.asked or asked_at > self._bringup.tried.get(name, 0.0):
             self._node_state(name, answer.current_state.label if answer else "")
 
     def _node_state(self, name: str, state: str) -> None:
