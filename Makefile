@@ -14,6 +14,8 @@ LOCKS     := requirements.lock requirements-test.lock
 INTERFACES := $(wildcard msg/*.msg srv/*.srv action/*.action)
 PIP       := $(BIN)/python -m pip --disable-pip-version-check -qq
 PYTEST    := $(BIN)/python -m pytest
+FOXGLOVE  := @mcap/core@2.2.2 @mcap/nodejs@1.0.2 @mcap/support@1.1.0 @foxglove/rosmsg@5.0.5 @foxglove/rosmsg2-serialization@3.1.0
+MCAP      := pymcap-cli==0.34.0
 
 .PHONY: help setup demo test test-all bench lint tools clean
 
@@ -78,6 +80,14 @@ tools:
 	@if command -v npm >/dev/null && npm install --silent --prefix .tools --no-audit --no-fund ocpp-rpc@2.2.1 >/dev/null; then \
 	  echo "tools: ocpp-rpc is in .tools"; \
 	else echo "tools: SKIPPED, ocpp-rpc cannot be installed here (needs npm)" >&2; fi
+	@echo "tools: what Foxglove reads recordings with, from npm"
+	@if command -v npm >/dev/null && npm install --silent --prefix .tools --no-audit --no-fund $(FOXGLOVE) >/dev/null; then \
+	  echo "tools: Foxglove's libraries are in .tools"; \
+	else echo "tools: SKIPPED, Foxglove's libraries cannot be installed here (needs npm)" >&2; fi
+	@echo "tools: pymcap-cli, a command line for recordings, from PyPI"
+	@if "$(PYTHON)" -m venv .tools/mcap && .tools/mcap/bin/python -m pip --disable-pip-version-check -qq install $(MCAP); then \
+	  echo "tools: pymcap-cli is in .tools/mcap"; \
+	else rm -rf .tools/mcap; echo "tools: SKIPPED, pymcap-cli cannot be installed here (needs venv and pip)" >&2; fi
 
 clean:
 	@echo "clean: .venv .tools build and caches"

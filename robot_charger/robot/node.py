@@ -39,6 +39,7 @@ from robot_charger.robot.spatial import Array, from_quaternion
 PERMIT_SECONDS = 0.3
 BAY_AGE = 1.0  # oldest bay state that lets the arm move [s]
 STATE_TICKS, FEEDBACK_TICKS = 5, 20
+IDLE_TICKS = 5  # without a goal and with nothing to follow only every so many ticks count
 REALTIME_PRIORITY = 20
 
 
@@ -234,11 +235,13 @@ class RobotNode(StationNode):
         count, concluding = 0, False
         while not self._stop.is_set():
             ticker.wait()
+            count += 1
+            if robot.idle and count % IDLE_TICKS:
+                continue
             with self._lock:
                 command = robot.step(self._gather(robot.bay))
                 ended = robot.result is not None and self._handle is not None and not robot.busy
             self._send(robot, command)
-            count += 1
             if told != (robot.mode, robot.attempt) or count % STATE_TICKS == 0 or ended:
                 told = (robot.mode, robot.attempt)
                 self._publish_state(robot)
@@ -263,7 +266,7 @@ class RobotNode(StationNode):
             if known and standing and bay.permit.evse == evse and bay.permit.zone <= Zone.CONTACT:
                 senses.zone = Zone(bay.permit.zone)
             senses.permit_until = bay.permit.stamp_ns / 1e9 + PERMIT_SECONDS
-            senses.passive_follow = bay.permit.passive_follow
+            senses.passive_follow = bay.permit.passive_follow and bay.permit.evse == evse
             senses.occupied = bay.state.occupied or not known
             senses.field_clear = bay.state.field_clear or not known
         return senses

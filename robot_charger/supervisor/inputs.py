@@ -59,6 +59,11 @@ class Standing:
     source: str
 
 
+def _billable(backend: Any, session_id: str) -> bool:
+    """The store takes records, or this session's start is in it: then a store that takes no more loses nothing."""
+    return bool(backend.store_ok or (session_id and session_id in backend.transactions))
+
+
 class Heard:
     """The newest message of every topic and the results of requests.
 
@@ -186,7 +191,7 @@ class Heard:
             goal_error=self.goal_error,
             goal_done_at=self.goal_done_at,
             goal_grasped=self.goal_grasped,
-            store_ok=bool(backend is None or backend.store_ok),
+            store_ok=backend is None or _billable(backend, s.session_id),
             authorization=self.authorization,
             stop_asked=self.stop_asked,
             fault=Code(fault.code) if fault and fault.code in set(Code) else Code.INTERNAL if fault else Code.NONE,
