@@ -21,6 +21,7 @@ FAULT_AFTER_S = 4.0  # of charging
 BOOKS_S = 30.0  # for the back end's last message to arrive
 NO_BOOKS_S = 5.0  # for its first
 TOLERANCE = 0.01  # between meter, modules and battery
+WHOLE_WH = 1.0  # between two rounded registers
 ROUNDING_WH = 2.0  # registers and messages are rounded to whole watt-hours
 
 
@@ -285,6 +286,12 @@ def compare(delta: dict[str, float], entry: Entry | None) -> dict[str, Any]:
         "battery_wh": round(battery, 3),
         "billed_wh": None if billed is None else round(billed, 3),
     }
+
+
+def unbilled_wh(told: dict[str, Any]) -> float:
+    """Energy of a session that nobody was billed for [Wh]; registers are told in whole watt-hours."""
+    missing = told["meter_wh"] - (told["billed_wh"] or 0.0)
+    return round(missing, 3) if missing >= WHOLE_WH else 0.0
 
 
 def _durations(phases: list[tuple[str, float]]) -> list[dict[str, Any]]:
