@@ -106,6 +106,7 @@ PACKAGE_PROTOCOLS = {
 }
 ACDP_PERIOD_S = 0.1  # of polling while the device moves
 SYSTEM_STATUS_PERIOD_S = 1.0
+DEVICE_S = 240.0  # patience with the charging device
 
 
 def physical(kind: Any, value: float, unit: str) -> Any:
@@ -261,12 +262,12 @@ class Session(EVCCCommunicationSession):
         """What an ACDP vehicle says before ``name``; the message itself, under the ACDP service's number."""
         if name == "AuthorizationSetupReq" and name != self._sent:
             mobility = {"EVMobilityStatus": False, "EVPositioningSupport": False}
-            await self._poll("VehiclePositioning", mobility, 60.0)
+            await self._poll("VehiclePositioning", mobility, DEVICE_S)
         elif name == "DC_CableCheckReq" and name != self._sent:
-            await self._poll("Connect", {"EVElectricalChargingDeviceStatus": "State_A"}, 60.0)
+            await self._poll("Connect", {"EVElectricalChargingDeviceStatus": "State_A"}, DEVICE_S)
         elif name == "SessionStopReq":
             self.ev_controller.vehicle.unlock()
-            await self._poll("Disconnect", {"EVElectricalChargingDeviceStatus": "State_B"}, 60.0)
+            await self._poll("Disconnect", {"EVElectricalChargingDeviceStatus": "State_B"}, DEVICE_S)
         elif time.monotonic() - self._status_at > SYSTEM_STATUS_PERIOD_S and name in CHARGE_LOOP:
             self._status_at = time.monotonic()
             technical = {"EVReadyToCharge": True, "EVImmobilizationRequest": False, "EVImmobilized": True}

@@ -42,7 +42,16 @@ DOMAINS: dict[str, tuple[Any, ...]] = {
     "current_a": (0.0, 100.0),
     "insulation": (Insulation.UNKNOWN, Insulation.VALID, Insulation.FAULT, Insulation.SELF_TEST_FAILED),
     "insulation_permit": (TEST_PERMIT - 1, TEST_PERMIT),
-    "link": (Link.IDLE, Link.SESSION, Link.CHARGING, Link.STOPPING, Link.ENDED, Link.FAILED),
+    "link": (
+        Link.IDLE,
+        Link.SESSION,
+        Link.CHARGING,
+        Link.STOPPING,
+        Link.ENDED,
+        Link.FAILED,
+        Link.CONNECTING,
+        Link.DISCONNECTING,
+    ),
     "link_session": (SESSION, "another"),
     "link_error": (0,),
     "target": tuple(Purpose),
@@ -154,6 +163,18 @@ ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
 }
 
 
+# And where the conversation begins before contact.
+ACDP_LIMITS = replace(LIMITS, talks_first=True)
+ACDP_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
+    "ACDP: the plug goes only to a vehicle that asks for it and is authorised": lambda b, s, i, c: (
+        b.phase != Phase.POSITIONING
+        or s.phase != Phase.CONNECTING
+        or (i.link == Link.CONNECTING and i.link_session == SESSION and i.authorization == Authorization.ACCEPTED)
+    ),
+    "ACDP: who stopped talking is not plugged in again": lambda b, s, i, c: not s.replug,
+}
+
+
 def clocks(s: Session) -> Iterator[float]:
     """Seconds since the phase began: one value in each interval between the limits that this phase knows."""
     limits = {
@@ -195,8 +216,9 @@ class Exploration:
     phases: frozenset[Phase] = frozenset()
 
 
-def explore(max_steps: int = 20_000_000, looking_for: str = "") -> Exploration:
+def explore(max_steps: int = 20_000_000, looking_for: str = "", limits: Limits = LIMITS) -> Exploration:
     """Explore to the fixed point, to ``max_steps``, or until the assertion ``looking_for`` was violated."""
+    assertions = ASSERTIONS | (ACDP_ASSERTIONS if limits.talks_first else {})
     first = canonical(Session(), 0.0)
     known = {first}
     frontier = [first]
@@ -207,13 +229,13 @@ def explore(max_steps: int = 20_000_000, looking_for: str = "") -> Exploration:
         for now in clocks(before):
 
             def run(i: Any, before: Session = before, now: float = now) -> tuple[Session, Commands, list[str]]:
-                after, _ = flow.step(before, i, now, LIMITS)
+                after, _ = flow.step(before, i, now, limits)
                 if after.phase == Phase.POSITIONING and not after.session_id:
                     after = replace(after, session_id=SESSION)
-                commands = flow.command(after, i, LIMITS)
+                commands = flow.command(after, i, limits)
                 if commands.purpose == Purpose.INSULATION_TEST and not after.test_permit:
                     after = replace(after, test_permit=TEST_PERMIT)
-                return after, commands, [n for n, holds in ASSERTIONS.items() if not holds(before, after, i, commands)]
+                return after, commands, [n for n, holds in assertions.items() if not holds(before, after, i, commands)]
 
             for lazy, (after, commands, broken) in every_input(before.goal_number, run):
                 steps += 1
@@ -236,14 +258,17 @@ def explore(max_steps: int = 20_000_000, looking_for: str = "") -> Exploration:
 
 
 def main() -> int:
-    result = explore()
-    print(
-        f"{result.sessions} sessions, {result.steps} steps, {len(result.phases)} phases,"
-        f" {'complete' if result.complete else 'NOT complete'}, {len(result.violations)} violations"
-    )
-    for violation in result.violations[:20]:
-        print(violation)
-    return 1 if result.violations else 0
+    broken = False
+    for name, limits in (("plug first", LIMITS), ("ACDP, talk first", ACDP_LIMITS)):
+        result = explore(limits=limits)
+        print(
+            f"{name}: {result.sessions} sessions, {result.steps} steps, {len(result.phases)} phases,"
+            f" {'complete' if result.complete else 'NOT complete'}, {len(result.violations)} violations"
+        )
+        for violation in result.violations[:20]:
+            print(violation)
+        broken |= bool(result.violations)
+    return int(broken)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,8 @@ class Link(IntEnum):
     ENDED = 10
     FAILED = 11
     PAUSED = 12
+    CONNECTING = 13
+    DISCONNECTING = 14
 
 
 class Lock(IntEnum):
@@ -228,3 +230,4 @@ class Limits:
     unlock_s: float = 5.0  # from the end of the conversation to pilot A or B
     max_replugs: int = 1
     follows: bool = False  # the arm cannot let go: it follows while mated
+    talks_first: bool = False  # ACDP: the conversation begins before contact, and the vehicle asks for the plug

@@ -56,7 +56,7 @@ class V2gParameters:
     pnc: bool = parameter(False, "offer Plug and Charge where TLS is spoken")
     bidirectional: bool = parameter(True, "offer DC_BPT where the supply can export")
     acdp__inlet_x_m: float = parameter(
-        0.0, "where the arm expects the inlet, in its own frame", unit="m", low=-5.0, high=5.0
+        0.0, "where the arm expects the inlet, in the frame of its bay", unit="m", low=-5.0, high=5.0
     )
     acdp__inlet_y_m: float = parameter(0.0, "the same across", unit="m", low=-5.0, high=5.0)
     record: str = parameter(

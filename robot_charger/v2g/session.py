@@ -110,9 +110,17 @@ class Session(SECCCommunicationSession):
         self.acdp = acdp.Secc(self._asked) if controller.parameters.link == "acdp" else None
         controller.reset_ev_data_context()
 
-    def _asked(self, what: str) -> None:
-        text = f"the vehicle asks the charging device to {what}" if what else "the charging device has done as asked"
-        self.bridge.say(asks=what, text=text)
+    def _asked(self, device: acdp.Request, done: bool) -> None:
+        """The vehicle asks for the charging device, or learns that it has done as asked."""
+        phase, after = {
+            acdp.Request.CONNECT: (LinkPhase.CONNECTING, LinkPhase.PARAMETERS),
+            acdp.Request.DISCONNECT: (LinkPhase.DISCONNECTING, LinkPhase.STOPPING),
+        }[device]
+        if done:
+            self.bridge.say(phase=after, text=f"the charging device has {device.value}ed")
+            return
+        changes = {"lock": Lock.UNLOCKED} if device is acdp.Request.DISCONNECT else {}
+        self.bridge.say(phase=phase, text=f"the vehicle asks the charging device to {device.value}", **changes)
 
     async def run(self) -> Outcome:
         """Answer the vehicle until the session ends. Never raises but CancelledError; closes the connection."""
@@ -217,6 +225,8 @@ class Session(SECCCommunicationSession):
         if self._stop_since is None:
             self._stop_since = now
         emergency = station.shutdown == Shutdown.EMERGENCY
+        if self.bridge.vehicle.phase == LinkPhase.DISCONNECTING and not emergency:
+            self._stop_since = now  # it has ended the transfer and waits for the arm
         grace_s = EMERGENCY_GRACE_S if emergency else self.controller.parameters.stop_grace_s
         if now - self._stop_since > grace_s:
             raise SessionEnd(
@@ -260,6 +270,7 @@ class Session(SECCCommunicationSession):
         try:
             request = acdp.Message.decode(message[v2gtp.HEADER :])
             state = str(self.current_state)
+            self.controller.refresh()
             response, ends = self.acdp.answer(request, self.session_id, state, self.bridge.station)
         except (acdp.AcdpError, KeyError) as error:
             self._count_bad()
@@ -270,6 +281,8 @@ class Session(SECCCommunicationSession):
         await self.writer.drain()
         self.bridge.say(messages_out=self.bridge.vehicle.messages_out + 1)
         self._on_message("out", response.name, response)
+        if ends and response.code == acdp.FAILED:
+            raise SessionEnd(Code.NONE, "the station stopped the session before contact")
         if ends:
             self._count_bad()
             raise SessionEnd(Code.V2G_SEQUENCE, f"{request.name} was not expected in state {state}")

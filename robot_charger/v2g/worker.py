@@ -158,7 +158,7 @@ class Worker:
         done = self.bridge.vehicle.session_id if self.bridge.vehicle.phase >= LinkPhase.ENDED else ""
         while True:
             station = self.bridge.station
-            begins = station.phase in acdp.TALKING if self._acdp else station.phase == SessionPhase.LINKING
+            begins = station.phase == (SessionPhase.POSITIONING if self._acdp else SessionPhase.LINKING)
             if begins and station.session_id and station.session_id != done:
                 return
             if station.session_id != done and self.bridge.vehicle.phase != LinkPhase.IDLE:

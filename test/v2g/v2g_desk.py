@@ -116,13 +116,13 @@ class Plain:
         self.test_until: float | None = None
         bridge.on_link = self._note_phase
         self.arm_until = 0.0
-        self.asked = ""
+        self.asked = 0
         if options.get("acdp"):
-            bridge.inform(arm="Home", mated=False, inlet_known=True, inlet_x_mm=12.0, inlet_y_mm=-7.0)
+            bridge.inform(arm="Home", mated=False, inlet_x_mm=12.0, inlet_y_mm=-7.0)
         bridge.inform(
             session_stamp_ns=now_ns(),
             session_id=options.get("session_id", "s-1"),
-            phase=b.SessionPhase.LINKING,
+            phase=b.SessionPhase.POSITIONING if options.get("acdp") else b.SessionPhase.LINKING,
             authorization=b.Authorization.PENDING,
             supply_available=True,
             max_voltage_v=1000.0,
@@ -171,7 +171,7 @@ class Plain:
                 "insulation_permit_number": self.permit,
             }
         if self.options.get("acdp"):
-            changes |= self._arm(vehicle.asks)
+            changes |= self._arm(vehicle.phase)
         car = self._car()
         if self.purpose == b.Purpose.TRANSFER and vehicle.phase == b.LinkPhase.CHARGING:
             if self.charging_since is None:
@@ -205,16 +205,20 @@ class Plain:
         if not self.phases or self.phases[-1] != name:
             self.phases.append(name)
 
-    def _arm(self, asks: str) -> dict[str, Any]:
-        """An arm that takes 0.4 s to connect or to go home."""
-        if asks != self.asked:
-            self.asked = asks
+    def _arm(self, phase: int) -> dict[str, Any]:
+        """An arm that takes 0.4 s to connect or to go home, and the inlet's place."""
+        seen = {"inlet_stamp_ns": now_ns()}
+        if phase != self.asked:
+            self.asked = phase
             self.arm_until = time.monotonic() + 0.4
-        if not asks:
-            return {}
+        if phase not in (self.b.LinkPhase.CONNECTING, self.b.LinkPhase.DISCONNECTING):
+            return seen
+        connects = phase == self.b.LinkPhase.CONNECTING
         if time.monotonic() < self.arm_until:
-            return {"arm": "Moving"}
-        return {"arm": "EndPosition", "mated": True} if asks == "connect" else {"arm": "Home", "mated": False}
+            return seen | {"arm": "Moving", "phase": self.b.SessionPhase.CONNECTING} if connects else {"arm": "Moving"}
+        if connects:
+            return {"arm": "EndPosition", "mated": True, "phase": self.b.SessionPhase.LINKING}
+        return {"arm": "Home", "mated": False}
 
     def _authorization(self, vehicle: Any) -> int:
         wanted = self.options.get("authorization", "accepted")
