@@ -32,6 +32,7 @@ from robot_charger.v2g.controller import Controller
 
 SETUP_TIMEOUT_S = 18.0  # V2G_SECC_CommunicationSetup_Performance_Time
 CLOSE_WAIT_S = 2.0  # for the vehicle to close TCP after SessionStopRes
+NO_SESSION = "00"  # of answers before SessionSetupReq; the package's empty one cannot be encoded
 EMERGENCY_GRACE_S = 1.0  # for one last answer that names the emergency
 
 NAMES = {
@@ -97,6 +98,7 @@ class Session(SECCCommunicationSession):
         on_message: Callable[[str, str, Any], None] = lambda direction, name, message: None,
     ) -> None:
         super().__init__(transport, asyncio.Queue(), config, controller, controller.parameters.evse_id)
+        self.session_id = NO_SESSION
         self.controller = controller
         self.bridge = controller.bridge
         self.begun = False
@@ -247,6 +249,9 @@ class Session(SECCCommunicationSession):
             raise SessionEnd(Code.V2G_DECODE, f"a message of {len(message)} bytes could not be decoded") from error
         self._request = str(decoded)
         self._on_message("in", self._request, decoded)
+        if self._request.endswith("Res"):
+            self._count_bad()
+            raise SessionEnd(Code.V2G_SEQUENCE, f"the vehicle sent {self._request}, which only a station sends")
         self._before_answer(self._request, decoded)
         self.controller.refresh()
         self._select_acdp(self._request, decoded)
