@@ -51,9 +51,10 @@ DOMAINS: dict[str, tuple[Any, ...]] = {
         Link.FAILED,
         Link.CONNECTING,
         Link.DISCONNECTING,
+        Link.PAUSED,
     ),
     "link_session": (SESSION, "another"),
-    "link_error": (0,),
+    "link_error": (0, int(Code.SLAC_FAILED)),
     "target": tuple(Purpose),
     "lock": tuple(Lock),
     "goal_error": (0, 7),
@@ -156,6 +157,8 @@ ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
     ),
     "7: contact only with an immobilised vehicle": lambda b, s, i, c: c.zone != Zone.CONTACT or i.immobilised,
     "output and motion exclude each other": lambda b, s, i, c: c.purpose == Purpose.NONE or c.zone == Zone.NONE,
+    "5: wakes are counted": lambda b, s, i, c: s.wakes <= LIMITS.max_wakes,
+    "2: a pause voids the result": lambda b, s, i, c: not (s.paused and s.insulation_passed),
     "no transfer after a stop": lambda b, s, i, c: s.shutdown < Shutdown.ERROR or c.purpose == Purpose.NONE,
     "no output without authorisation": lambda b, s, i, c: (
         b.phase != Phase.LINKING or s.phase != Phase.CABLE_CHECK or i.authorization == Authorization.ACCEPTED
@@ -178,7 +181,7 @@ ACDP_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = 
 def clocks(s: Session) -> Iterator[float]:
     """Seconds since the phase began: one value in each interval between the limits that this phase knows."""
     limits = {
-        Phase.LINKING: (LIMITS.linking_s,),
+        Phase.LINKING: (LIMITS.wake_s, LIMITS.linking_s, LIMITS.pause_s),
         Phase.CABLE_CHECK: (LIMITS.vehicle_stop_s, LIMITS.cable_check_s),
         Phase.PRECHARGE: (LIMITS.precharge_s, LIMITS.vehicle_stop_s),
         Phase.CHARGING: (LIMITS.vehicle_stop_s,),

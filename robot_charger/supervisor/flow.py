@@ -98,7 +98,14 @@ def _stop(c: Context, shutdown: Shutdown, reason: str, fault: Code = Code.NONE, 
         s = replace(s, fault=fault, stop_reason=reason)
     elif not s.stop_reason:
         s = replace(s, stop_reason=reason)
-    return replace(s, shutdown=max(s.shutdown, shutdown), insulation_passed=False, goal=Goal.NONE, text=text or s.text)
+    return replace(
+        s,
+        shutdown=max(s.shutdown, shutdown),
+        insulation_passed=False,
+        waking=False,
+        goal=Goal.NONE,
+        text=text or s.text,
+    )
 
 
 def _emergency(c: Context) -> Session:
@@ -150,6 +157,29 @@ def _link_code(c: Context) -> Code:
     return Code(c.i.link_error) if c.i.link_error in set(Code) and c.i.link_error else Code.LINK_LOST
 
 
+def _wake(c: Context) -> Session:
+    """E for a moment: a sleeping vehicle looks up and matches anew ([V2G3-M06-07])."""
+    text = "no match: the pilot wakes the vehicle"
+    return replace(c.s, waking=True, wakes=c.s.wakes + 1, since=c.now, text=text)
+
+
+def _woken(c: Context) -> Session:
+    return replace(c.s, waking=False, since=c.now, text="the vehicle and the station look for each other again")
+
+
+def _pause(c: Context) -> Session:
+    """Interlock 2: a pause voids the insulation result."""
+    return replace(
+        c.s,
+        shutdown=Shutdown.NONE,
+        stop_reason="",
+        insulation_passed=False,
+        test_permit=0,
+        paused=True,
+        text="paused by the vehicle: the plug stays in",
+    )
+
+
 def _self_test_failed(c: Context) -> Session:
     s = _stop(c, Shutdown.ERROR, "Other", Code.INSULATION_SELF_TEST, "the insulation monitor failed its self-test")
     return _maybe_replug(c, s)
@@ -172,7 +202,9 @@ def _says(text: str) -> Callable[[Context], Session]:
 
 
 def _test_begins(c: Context) -> Session:
-    return replace(c.s, test_permit=0, insulation_passed=False, text="insulation test")
+    return replace(
+        c.s, test_permit=0, insulation_passed=False, waking=False, paused=False, text="insulation test"
+    )
 
 
 def _passed(c: Context) -> Session:
@@ -376,8 +408,47 @@ RULES: tuple[Rule, ...] = (
         lambda c: _stop(c, Shutdown.NORMAL, "DeAuthorized", text="not authorised: no transaction"),
     ),
     # The conversation.
-    Rule((P.LINKING,), "link failed", lambda c: c.i.link == Link.FAILED, P.STOPPING, _link_failed),
-    Rule((P.LINKING,), "link takes too long", lambda c: c.lasted(c.limits.linking_s), P.STOPPING, _link_failed),
+    Rule(
+        (P.LINKING,),
+        "no match: wake the vehicle",
+        lambda c: c.i.link == Link.FAILED
+        and _is_ours(c)
+        and c.i.link_error == Code.SLAC_FAILED
+        and not c.s.waking
+        and c.s.wakes < c.limits.max_wakes
+        and not c.limits.talks_first,
+        None,
+        _wake,
+    ),
+    Rule((P.LINKING,), "pulse over", lambda c: c.s.waking and c.lasted(c.limits.wake_s), None, _woken),
+    Rule(
+        (P.LINKING,),
+        "link failed",
+        lambda c: c.i.link == Link.FAILED and not c.s.waking,
+        P.STOPPING,
+        _link_failed,
+    ),
+    Rule(
+        (P.LINKING,),
+        "vehicle resumes",
+        lambda c: c.s.paused and _is_ours(c) and c.i.link not in (*ENDED_LINKS, Link.PAUSED),
+        None,
+        lambda c: replace(c.s, paused=False, since=c.now, text="the vehicle takes its session up again"),
+    ),
+    Rule(
+        (P.LINKING,),
+        "pause takes too long",
+        lambda c: c.s.paused and c.lasted(c.limits.pause_s),
+        P.STOPPING,
+        _normal("StoppedByEV", "the vehicle did not come back from its pause"),
+    ),
+    Rule(
+        (P.LINKING,),
+        "link takes too long",
+        lambda c: not c.s.paused and c.lasted(c.limits.linking_s),
+        P.STOPPING,
+        _link_failed,
+    ),
     Rule(
         (P.LINKING,),
         "vehicle or station stops early",
@@ -507,6 +578,19 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         (P.STOPPING,),
+        "vehicle pauses",
+        lambda c: c.i.link == Link.PAUSED
+        and _is_ours(c)
+        and not c.s.paused
+        and c.s.shutdown == Shutdown.NORMAL
+        and not c.s.fault
+        and not c.i.stop_asked
+        and interlocks.output_is_safe(c.i),
+        P.LINKING,
+        _pause,
+    ),
+    Rule(
+        (P.STOPPING,),
         "output safe, unlocked",
         lambda c: interlocks.output_is_safe(c.i)
         and _conversation_over(c)
@@ -626,6 +710,8 @@ def _zone(s: Session, i: Inputs, limits: Limits) -> tuple[Zone, bool, str]:
 def _pilot(s: Session) -> tuple[PilotMode, float]:
     if s.emergency_latched or s.phase in (P.UNAVAILABLE, P.FAULTED):
         return PilotMode.F, 0.0
+    if s.phase == P.LINKING and s.waking:
+        return PilotMode.PULSE_E, 0.0
     if s.phase in LINKED:
         return PilotMode.PWM, DIGITAL_DUTY
     if s.phase == P.STOPPING and s.shutdown == Shutdown.NORMAL:

@@ -197,6 +197,9 @@ class Session:
     fault: Code = Code.NONE
     replugs: int = 0
     replug: bool = False  # after this unplugging, try again
+    wakes: int = 0  # times the pilot was pulsed for a vehicle that did not match
+    waking: bool = False  # the pulse is on
+    paused: bool = False  # the vehicle paused its session; the plug stays in
     emergency_latched: bool = False
     text: str = "starting"
 
@@ -229,5 +232,8 @@ class Limits:
     robot_s: float = 180.0  # one goal of the robot
     unlock_s: float = 5.0  # from the end of the conversation to pilot A or B
     max_replugs: int = 1
+    max_wakes: int = 1
+    wake_s: float = 5.0  # the pulse of the pilot and a moment more
+    pause_s: float = 3600.0  # a vehicle's pause
     follows: bool = False  # the arm cannot let go: it follows while mated
     talks_first: bool = False  # ACDP: the conversation begins before contact, and the vehicle asks for the plug

@@ -39,6 +39,7 @@ SHORTEST_CYCLE_S = 0.01  # messages that come together are read together
 PERMIT_PERIOD_NS = 48_000_000
 STATE_PERIOD_S = 0.2
 STATE_PERIOD_NS = 200_000_000
+PULSE_S = 4.0  # of the pilot, to wake a vehicle: T_step_EF of ISO 15118-3
 CANCEL_S = 2.0  # longest wait for the robot to drop a goal
 ASK_AGAIN_S = 1.0  # an answer can get lost while two nodes are still discovering each other
 STEADY_S = 1.0  # how often an active node is asked for its state; a dead one is missed sooner, by its topics
@@ -78,6 +79,8 @@ class SupervisorParameters:
     limits__stopping_s: float = parameter(30.0, "from current off to the session's end", unit="s", low=1.0, high=120.0)
     limits__robot_s: float = parameter(180.0, "one action of the robot", unit="s", low=10.0, high=1800.0)
     limits__max_replugs: int = parameter(1, "how often a failed link is plugged again", low=0, high=5)
+    limits__max_wakes: int = parameter(1, "how often the pilot is pulsed when no vehicle matches", low=0, high=5)
+    limits__pause_s: float = parameter(3600.0, "a vehicle's pause, plugged in", unit="s", low=10.0, high=86_400.0)
     arm_follows: bool = parameter(False, "the arm cannot let go and follows the mated plug passively")
     node_age_grace_ms: int = parameter(
         0, "added to the 300 ms of a node's liveliness, for a desk without real-time scheduling", unit="ms", low=0,
@@ -283,7 +286,14 @@ class Supervisor(StationNode):
         if new or now - self._pilot_sent_ns >= STATE_PERIOD_NS:
             self._pilot_sent_ns = now
             self._pilot.publish(
-                fill(msg.PilotCommand(), stamp_ns=now_ns(), number=number, mode=commands.pilot, duty=commands.duty)
+                fill(
+                    msg.PilotCommand(),
+                    stamp_ns=now_ns(),
+                    number=number,
+                    mode=commands.pilot,
+                    duty=commands.duty,
+                    pulse_s=PULSE_S,
+                )
             )
 
     def _publish_charge_permit(self, commands: Commands, content: Permit, number: int) -> None:

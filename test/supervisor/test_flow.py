@@ -346,6 +346,51 @@ def test_interlocks_hold_over_any_history(history):
         assert (s.goal != Goal.NONE) <= (command.goal_number > 0)
 
 
+def test_no_match_wakes_the_vehicle_before_the_plug_comes_out(station):
+    linking(station)
+    station(link=Link.MATCHING, link_session=ID)
+    assert station(link=Link.FAILED, link_error=int(Code.SLAC_FAILED)) == Phase.LINKING
+    assert station.command.pilot == PilotMode.PULSE_E
+    assert station(after=2.0, pilot="E", link=Link.MATCHING, link_error=0) == Phase.LINKING
+    assert station.command.pilot == PilotMode.PULSE_E
+    assert station(after=4.0, pilot="B") == Phase.LINKING
+    assert (station.command.pilot, station.s.wakes) == (PilotMode.PWM, 1)
+    assert station(link=Link.FAILED, link_error=int(Code.SLAC_FAILED)) == Phase.GRASPED  # once only: now a replug
+    assert station.s.replug
+
+
+def test_another_failure_of_the_link_wakes_nobody(station):
+    linking(station)
+    assert station(link=Link.FAILED, link_session=ID, link_error=int(Code.V2G_TLS)) == Phase.GRASPED
+    assert station.s.wakes == 0
+
+
+def paused(s: Station) -> Station:
+    charging(s)
+    s(link=Link.STOPPING, target=Purpose.NONE, current_a=0.0, contactors_closed=False, voltage_v=0.0, pilot="B")
+    assert s.s.phase == Phase.STOPPING
+    assert s(link=Link.PAUSED) == Phase.LINKING
+    return s
+
+
+def test_a_pause_keeps_the_plug_in_and_voids_the_insulation_result(station):
+    paused(station)
+    assert station(after=600.0) == Phase.LINKING, "a pause has its own limit"
+    assert (station.s.shutdown, station.s.insulation_passed) == (Shutdown.NONE, False)
+    station(link=Link.SESSION)
+    assert not station.s.paused
+    station(pilot="C", link=Link.CABLE_CHECK, target=Purpose.INSULATION_TEST, insulation=Insulation.UNKNOWN)
+    assert station.s.phase == Phase.CABLE_CHECK
+    assert station.command.purpose == Purpose.INSULATION_TEST
+
+
+@pytest.mark.parametrize("how", [{"after": 3601.0}, {"stop_asked": "Remote"}], ids=["too long", "stop asked"])
+def test_a_pause_ends_with_the_plug_out(station, how):
+    assert paused(station)(**how) == Phase.STOPPING
+    assert station(stop_asked="", link=Link.ENDED) == Phase.GRASPED
+    assert station.s.fault == Code.NONE and station.s.shutdown == Shutdown.NORMAL
+
+
 # ACDP: the conversation comes before the plug.
 @pytest.fixture
 def device() -> Station:

@@ -49,12 +49,15 @@ def _vehicle_frames(random: Random) -> list[bytes]:
     run_id = bytes([random.randrange(3)]) * 8
     kinds = [
         (slac_ev.SLAC_PARM_REQ, b"\0\0" + run_id),
-        (slac_ev.START_ATTEN_CHAR_IND, b"\0\0" + bytes([10, 0, 1]) + mac + run_id),
+        (slac_ev.START_ATTEN_CHAR_IND, b"\0\0" + bytes([10, 1, 1]) + mac + run_id),
         *[
-            (slac_ev.MNBC_SOUND_IND, b"\0\0" + bytes(17) + bytes([left]) + run_id + bytes(24))
+            entry
             for left in range(9, -1, -1)
+            for entry in (
+                (slac_ev.MNBC_SOUND_IND, b"\0\0" + bytes(17) + bytes([left]) + run_id + bytes(24)),
+                (0x6086, mac + b"\x3a\0" + bytes([20]) * 58),  # CM_ATTEN_PROFILE.IND
+            )
         ],
-        (0x6086, mac + b"\x3a\0" + bytes([20]) * 58),  # CM_ATTEN_PROFILE.IND
         (slac_ev.ATTEN_CHAR_RSP, b"\0\0" + mac + run_id + bytes(35)),
         (0x6078, bytes(40)),  # CM_VALIDATE.REQ
         (0x6009, bytes(40)),  # CM_SET_KEY.CNF

@@ -117,6 +117,7 @@ class Plain:
         bridge.on_link = self._note_phase
         self.arm_until = 0.0
         self.asked = 0
+        self.pulse = False
         if options.get("acdp"):
             bridge.inform(arm="Home", mated=False, inlet_x_mm=12.0, inlet_y_mm=-7.0)
         bridge.inform(
@@ -146,6 +147,7 @@ class Plain:
             b.LinkPhase.PRECHARGE: b.SessionPhase.PRECHARGE,
             b.LinkPhase.CHARGING: b.SessionPhase.CHARGING,
             b.LinkPhase.STOPPING: b.SessionPhase.STOPPING,
+            b.LinkPhase.PAUSED: b.SessionPhase.LINKING,
         }
         if vehicle.phase in phases:
             changes["phase"] = phases[b.LinkPhase(vehicle.phase)]
@@ -190,11 +192,13 @@ class Plain:
         limit = self.options.get("limit_a")
         if limit and self.charging_since and time.monotonic() - self.charging_since > 0.5:
             changes["backend_max_current_a"] = limit
+        if self.options.get("wakes"):  # state E from the failed match until the station looks for a vehicle again
+            self.pulse = vehicle.phase == b.LinkPhase.FAILED and vehicle.error == b.Code.SLAC_FAILED
         changes |= {
             "voltage_v": self.voltage_v,
             "current_a": self.current_a,
             "contactors_closed": self.purpose in (b.Purpose.PRECHARGE, b.Purpose.TRANSFER),
-            "pilot": 3 if car["ready"] else 2,
+            "pilot": 5 if self.pulse else 3 if car["ready"] else 2,
         }
         bridge.inform(**changes)
         write(self.directory / "supply.json", {"voltage_v": self.voltage_v, "current_a": self.current_a})
@@ -239,6 +243,7 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
 
     link = PlcLink.wait(directory, 1, "evse", options.get("interface", ""))
     link.join_user()
+    from robot_charger.common.faults import Code
     from robot_charger.v2g import codec
     from robot_charger.v2g.bridge import Bridge, LinkPhase
 
@@ -267,7 +272,7 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
     begun = time.monotonic()
     worker.start()
     startup = time.monotonic() - begun
-    ended = {LinkPhase.ENDED, LinkPhase.FAILED, LinkPhase.PAUSED}
+    ended = {LinkPhase.ENDED, LinkPhase.FAILED} | (set() if options.get("resumes") else {LinkPhase.PAUSED})
     results = []
     for number in range(options.get("sessions", 1)):
         plain = Plain(bridge, directory, {**options, "session_id": f"s-{number}"})
@@ -276,7 +281,8 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
         while time.monotonic() < deadline:
             plain.step()
             vehicle = bridge.vehicle
-            if vehicle.phase in ended and vehicle.session_id == f"s-{number}":
+            again = options.get("wakes") and vehicle.error == Code.SLAC_FAILED
+            if vehicle.phase in ended and vehicle.session_id == f"s-{number}" and not again:
                 break
             time.sleep(TICK_S)
         for _ in range(5):
@@ -369,7 +375,16 @@ def evcc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
     vehicle.start()
     vehicle.finished.wait(options.get("timeout_s", 60.0))
     vehicle.stop()
-    return {**vehicle.result, "loop_ms": _quantiles(vehicle.loop_s)}
+    told = {**vehicle.result, "loop_ms": _quantiles(vehicle.loop_s)}
+    if "again" in options:  # the same car comes back over the same link
+        joins = {"resume": vehicle.result.get("session_id", ""), "slac": False, **options["again"]}
+        car = Car(directory, **options.get("car", {}))
+        vehicle = Evcc(car, link, options.get("protocol", "iso15118-2"), Options(**joins))
+        vehicle.start()
+        vehicle.finished.wait(options.get("timeout_s", 60.0))
+        vehicle.stop()
+        told["again"] = dict(vehicle.result)
+    return told
 
 
 def _quantiles(seconds: Any) -> dict[str, float]:
