@@ -55,16 +55,31 @@ class Rehearsal:
         self.permit_age = 0.0
         self.passive_follow = False
         self.field_clear, self.emergency = True, False
-        self._ticks = 0
-        self._commands: deque[Command] = deque([Command()])
+        self.arm_starved = self.robot_starved = 0  # ticks without the processor, for one or the other
+        self._ticks = self._missed = 0
+        self._commands: deque[Command] = deque()
+        self._tool = self.world.tool()
         self._joints: tuple[np.ndarray, float] | None = None
         self._wrench: tuple[np.ndarray, float] | None = None
 
     def tick(self) -> None:
         """Ten milliseconds: physics, sensors, one step of the robot, its command one tick later."""
-        self.world.advance(TICK)
         self.now += TICK * 1e-3
         self._ticks += 1
+        if self.arm_starved:
+            self.arm_starved -= 1
+            self._missed = min(self._missed + 1, 4)  # the simulator makes up for so much
+        else:
+            self._arm()
+        if self.robot_starved:
+            self.robot_starved -= 1
+        else:
+            self._commands.append(self.robot.step(self._senses()))
+
+    def _arm(self) -> None:
+        """Physics, sensors, and the commands that have arrived."""
+        self.world.advance(TICK * (1 + self._missed))
+        self._missed = 0
         joints, wrench = self.world.joints(), self.world.wrench()
         if joints is not None:
             self._joints = joints[0], self.now
@@ -75,9 +90,18 @@ class Rehearsal:
                 pose = self.world.estimate(number)
                 if pose is not None:
                     self.robot.see(number, self.now, pose, self.world.parking.estimate_m)
+        self._tool = self.world.tool()
+        while self._commands:
+            command = self._commands.popleft()
+            if command.grip is not None:
+                self.world.grip(command.grip)
+            if command.q is not None:
+                self.world.trajectory([(self.parameters.horizon_s, command.q)])
+
+    def _senses(self) -> Senses:
         stall = self.world.stalls.get(self.robot.bay)
-        closed, present, end_stop, holster = self.world.tool()
-        senses = Senses(
+        closed, present, end_stop, holster = self._tool
+        return Senses(
             self.now,
             self._joints[0] if self._joints else None,
             self.now - self._joints[1] if self._joints else float("inf"),
@@ -95,12 +119,6 @@ class Rehearsal:
             self.field_clear,
             self.emergency,
         )
-        self._commands.append(self.robot.step(senses))
-        command = self._commands.popleft()
-        if command.grip is not None:
-            self.world.grip(command.grip)
-        if command.q is not None:
-            self.world.trajectory([(self.parameters.horizon_s, command.q)])
 
     def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
         """Let time pass, at most ``seconds``; True when ``until`` came true."""

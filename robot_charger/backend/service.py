@@ -238,6 +238,11 @@ class Service:
             log.exception("%s failed", getattr(function, "__name__", function))
 
     # Authorisation.
+    def shown(self, token: Token, evse: int, paid: bool) -> None:
+        """A reader or a terminal has a token; in the back end's thread."""
+        follows = self.station.shown(token, evse, paid, clock())
+        log.info("%s: %s", "paid at a terminal" if paid else "card shown", follows)
+
     def authorize(
         self, evse: int, session_id: str, token: Token, contract: str, answer: Callable[[TokenInfo], None]
     ) -> None:
@@ -285,6 +290,6 @@ class Service:
             sent=client.sent,
             refused=client.refused,
             store_ok=station.store_ok,
-            transactions=[t.transaction_id for t in station.evses.values()],
+            transactions=[station.recorded(evse) for evse in station.evses],
             text=client.text or self.dialect.text(),
         )

@@ -66,6 +66,7 @@ class Version2:
     version = "2.0.1"
     subprotocol = "ocpp2.0.1"
     token_length = 36
+    token_types: tuple[str, ...] = ()  # IdTokenEnumType where it is closed; empty: any word
 
     def __init__(self, station: Station, clock: Callable[[], Now]) -> None:
         self.station = station
@@ -120,7 +121,8 @@ class Version2:
         return self.token_info(answer["idTokenInfo"])
 
     def id_token(self, token: Token) -> Payload:
-        return {"idToken": token.id[: self.token_length], "type": token.type}
+        kind = token.type if not self.token_types or token.type in self.token_types else "Local"
+        return {"idToken": token.id[: self.token_length], "type": kind}
 
     @staticmethod
     def token_info(info: Payload) -> TokenInfo:

@@ -7,7 +7,7 @@ A bank of several buses is a comma-separated list; ``udp:42000*5`` stands for fi
 from __future__ import annotations
 
 import contextlib
-import select
+import socket
 import struct
 from pathlib import Path
 from typing import Any
@@ -63,10 +63,14 @@ def expand(spec: str) -> list[str]:
 
 
 class FramePort:
-    """Many frames at a time on one bus of any kind. ``socket`` (or None) is what a selector can wait on."""
+    """Many frames at a time on one bus of any kind. ``socket`` (or None) is what a selector can wait on.
 
-    def __init__(self, bus: can.BusABC) -> None:
+    ``fd`` is whether it sends CAN-FD frames with bit-rate switch, or classic ones.
+    """
+
+    def __init__(self, bus: can.BusABC, fd: bool = True) -> None:
         self.bus = bus
+        self.fd = fd
         self.socket = getattr(bus, "socket", None)
         self.frames_in = 0
         self.frames_out = 0
@@ -84,7 +88,7 @@ class FramePort:
         return batches
 
     def write(self, ids: Any, data: np.ndarray) -> bool:
-        """Send CAN-FD frames of one length: ``ids`` (n), ``data`` u8 (n, length). False: the bus refused."""
+        """Send frames of one length: ``ids`` (n), ``data`` u8 (n, length). False: the bus refused."""
         try:
             self._write(ids, data)
         except (can.CanError, OSError):
@@ -112,8 +116,8 @@ class FramePort:
                 can.Message(
                     arbitration_id=identifier,
                     is_extended_id=False,
-                    is_fd=True,
-                    bitrate_switch=True,
+                    is_fd=self.fd,
+                    bitrate_switch=self.fd,
                     data=payload.tobytes(),
                 )
             )
@@ -126,21 +130,25 @@ class _UdpPort(FramePort):
         return self.bus.recv_batch(0.0)
 
     def _write(self, ids: Any, data: np.ndarray) -> None:
-        self.bus.send_batch(ids, data)
+        self.bus.send_batch(ids, data, FD | BIT_RATE_SWITCH if self.fd else 0)
 
 
 class _SocketCanPort(FramePort):
     """Raw canfd_frame structures: python-can's Message costs a microsecond per frame."""
 
     _FRAME = struct.Struct("<IBBH64s")  # id, length, flags, reserved, data
+    _CLASSIC = struct.Struct("<IB3x8s")
     _FDF_BRS = 0x05
 
     def _read(self) -> list[Batch]:
         assert self.socket is not None
         frames: list[bytes] = []
         is_fd: list[bool] = []
-        while len(frames) < 4096 and select.select([self.socket], [], [], 0)[0]:
-            frame = self.socket.recv(self._FRAME.size)
+        while len(frames) < 4096:
+            try:
+                frame = self.socket.recv(self._FRAME.size, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
             is_fd.append(len(frame) == self._FRAME.size)  # a classic frame has 16 bytes
             frames.append(frame.ljust(self._FRAME.size, b"\0"))
         if not frames:
@@ -155,16 +163,20 @@ class _SocketCanPort(FramePort):
     def _write(self, ids: Any, data: np.ndarray) -> None:
         assert self.socket is not None
         for identifier, payload in zip(np.asarray(ids).tolist(), data, strict=True):
-            self.socket.send(self._FRAME.pack(identifier, len(payload), self._FDF_BRS, 0, payload.tobytes()))
+            if self.fd:
+                frame = self._FRAME.pack(identifier, len(payload), self._FDF_BRS, 0, payload.tobytes())
+            else:
+                frame = self._CLASSIC.pack(identifier, len(payload), payload.tobytes())
+            self.socket.send(frame)
 
 
-def frame_port(bus: can.BusABC) -> FramePort:
+def frame_port(bus: can.BusABC, fd: bool = True) -> FramePort:
     """The fastest way this bus offers for many frames at a time."""
     if isinstance(bus, UdpBus):
-        return _UdpPort(bus)
+        return _UdpPort(bus, fd)
     if type(bus).__name__ == "SocketcanBus":
-        return _SocketCanPort(bus)
-    return FramePort(bus)
+        return _SocketCanPort(bus, fd)
+    return FramePort(bus, fd)
 
 
 def as_batch(frames: list[can.Message]) -> Batch:

@@ -49,6 +49,7 @@ EVSE_TOPICS: dict[str, tuple[type, QoSProfile]] = {
     "session/event": (msg.SessionEvent, EVENTS),
     "backend/limit": (msg.ChargingLimit, LATCHED),
     "backend/request": (msg.BackendRequest, EVENTS),
+    "backend/token": (msg.BackendRequest, EVENTS),
     "fault": (msg.Fault, EVENTS),
 }
 
@@ -63,6 +64,7 @@ STATION_TOPICS: dict[str, tuple[type, QoSProfile]] = {
     "/robot/joint_trajectory": (JointTrajectory, REPORT),
     "/robot/inlet_pose": (PoseWithCovarianceStamped, REPORT),
     "/backend/state": (msg.BackendState, LATCHED),
+    "/backend/token": (msg.BackendRequest, EVENTS),
     "/diagnostics": (DiagnosticArray, EVENTS),
     "/fault": (msg.Fault, EVENTS),
 }

@@ -133,6 +133,11 @@ class Rehearsal:
             "meter_out": meter.export_wh if meter else 0.0,
         }
 
+    def _arm_truth(self) -> dict[str, Any]:
+        """What the physics says of this EVSE's plug and inlet."""
+        truth = self.simulation.truth("arm")
+        return truth.get("evses", {}).get(str(self.evse), {})
+
     def _await_idle(self) -> None:
         if self.remaining == 0 or self._phase() != "idle":
             return
@@ -162,7 +167,7 @@ class Rehearsal:
     def _await_end(self) -> None:
         seen = self._seen()
         if self._phase() in ("mated", "released", "linking"):
-            self._depth_m = max(self._depth_m, float(self.simulation.truth("arm").get("depth_m") or 0.0))
+            self._depth_m = max(self._depth_m, float(self._arm_truth().get("depth_m") or 0.0))
         if self._plan and not self._fault_sent and self._phase() == "charging":
             began = seen.phases[-1][1]
             if time.monotonic() - began > FAULT_AFTER_S:
@@ -202,7 +207,7 @@ class Rehearsal:
             modules = self.observer.station.get("/power/modules")
         end = seen.end
         vehicle = self.simulation.truth(f"vehicle{self.evse}")
-        arm = self.simulation.truth("arm")
+        arm = self._arm_truth()
         phases = _durations(seen.phases)
         seconds = {p["name"]: p["seconds"] for p in phases}
         delta = {k: max(0.0, self._energy[k] - self._start.get(k, 0.0)) for k in self._energy}

@@ -22,9 +22,10 @@ BLOCKING = int(
     | codec.ModuleFault.HARDWARE
     | codec.ModuleFault.ADDRESS_CLASH
 )
-SUSPECT_NS = 200 * MILLISECOND  # a wrong value must last so long
+SUSPECT_NS = 200 * MILLISECOND  # a wrong value must last so long, and longer than module.timeout_ms
 PROBATION_NS = 300 * MILLISECOND  # of good frames before a module that joined serves
 FRESH_NS = 30 * MILLISECOND
+ECHO_A = 0.05  # an echoed set-point that differs by more is another one
 RETRY_NS = 10 * SECOND  # a module that was put aside for wrong values may try again
 CROWDED, SPARSE = 0.85, 0.5  # of the limit: more modules are called above, fewer suffice below (of best_load)
 SPARSE_NS = 5 * SECOND  # ... for so long
@@ -65,6 +66,7 @@ class Bank:
         self.parameters = parameters
         self.count = n
         self._bus_patience_ns = int((parameters.bus_timeout_ms + parameters.desk_grace_ms) * MILLISECOND)
+        self._suspect_ns = max(SUSPECT_NS, int(parameters.module__timeout_ms * MILLISECOND))
         self.buses = buses
         self.bus, self.address = place(n, buses)
         if int(self.address.max()) > codec.MAX_ADDRESS:
@@ -140,6 +142,25 @@ class Bank:
         self.heard[index] = now_ns if fresh.all() else np.where(fresh, now_ns, self.heard[index])
         self.bus_heard[bus] = now_ns
 
+    def report(
+        self,
+        index: np.ndarray,
+        bus: int,
+        now_ns: int,
+        voltage: np.ndarray,
+        current: np.ndarray,
+        echo: np.ndarray,
+    ) -> None:
+        """What modules at ``index`` measure [V, A] and obey [A], from a driver whose frames are not EK3's."""
+        self.voltage[index] = voltage
+        self.current[index] = current
+        moved = np.abs(echo - self.echo[index]) > ECHO_A
+        self._echo_ns[index] = np.where(moved, now_ns, self._echo_ns[index])
+        self.echo[index] = echo
+        self.heard[index] = now_ns
+        if len(index):
+            self.bus_heard[bus] = now_ns
+
     def _index(self, bus: int, ids: np.ndarray, data: np.ndarray) -> tuple[Any, np.ndarray]:
         """Where frames with these ids belong, and the rows that belong somewhere; all others count as bad.
 
@@ -199,13 +220,13 @@ class Bank:
         for evse, voltage in bank_voltage_v.items():
             measured[evse] = voltage
         bank = measured[self.evse] / self.series
-        deaf = (np.abs(self.echo - self.command_a) > 0.05) & (now_ns - self._echo_ns > SUSPECT_NS)
+        deaf = (np.abs(self.echo - self.command_a) > ECHO_A) & (now_ns - self._echo_ns > self._suspect_ns)
         over = np.abs(self.current) > np.abs(self.echo) * 1.1 + 1.0
         off = self.enable & (bank > 60.0) & (np.abs(self.voltage - bank) > np.maximum(10.0, 0.05 * bank))
         fresh = now_ns - self.heard < FRESH_NS  # an old frame accuses nobody: the bus or a process slept
         wrong = (deaf | over | off) & ~self.silent & fresh
         self._wrong_since = np.where(wrong, np.where(self._wrong_since == 0, now_ns, self._wrong_since), 0)
-        lasting = wrong & (now_ns - self._wrong_since > SUSPECT_NS)
+        lasting = wrong & (now_ns - self._wrong_since > self._suspect_ns)
         self.aside_ns = np.where(lasting, now_ns, self.aside_ns)
         self.aside_ns = np.where(now_ns - self.aside_ns > RETRY_NS, 0, self.aside_ns)
 

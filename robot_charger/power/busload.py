@@ -13,6 +13,7 @@ from robot_charger.power.parameters import PowerParameters
 
 CYCLE_US = 10_000.0
 SENSOR_CYCLE_US = 100_000.0
+CLASSIC_US = {1: 65.0, 8: 135.0}  # worst-case time of a classic frame by payload, 1 Mbit/s, with stuff bits and gap
 WARN = 0.70
 REFUSE = 0.80
 
@@ -38,9 +39,19 @@ def load(modules: int, groups: bool, evses: int = 0) -> float:
     return status + sensors + setpoints + safety
 
 
+def canopen_load(modules: int) -> float:
+    """Share of one CANopen bus at 1 Mbit/s: TPDO1 and RPDO1 every 10 ms, TPDO2 every 100 ms, a heartbeat a second."""
+    per_cycle = 2.1 * CLASSIC_US[8] + 0.01 * CLASSIC_US[1]
+    return modules * per_cycle / CYCLE_US
+
+
 def worst(parameters: PowerParameters, buses: int, groups: bool) -> float:
-    """Load of the fullest bus, which is the first: it also carries the safety frames."""
+    """Load of the fullest bus, which is the first: with EK3 modules it also carries the safety frames."""
     bus, _ = place(parameters.modules, buses)
+    if parameters.module__protocol == "canopen":
+        return canopen_load(int((bus == 0).sum()))
+    if parameters.module__protocol == "modbus":
+        return load(0, False, len(parameters.evses))
     return load(int((bus == 0).sum()), groups, len(parameters.evses))
 
 
@@ -53,12 +64,13 @@ def buses_needed(modules: int, evses: int = 1) -> int:
 def choose(parameters: PowerParameters, buses: int) -> bool:
     """Whether set-points go out in frames of 15. Raises ParameterError above 80 % load."""
     wanted = parameters.setpoint_frames
-    groups = wanted == "group" or (wanted == "auto" and worst(parameters, buses, False) > WARN)
+    ours = parameters.module__protocol == "ek3"
+    groups = ours and (wanted == "group" or (wanted == "auto" and worst(parameters, buses, False) > WARN))
     share = worst(parameters, buses, groups)
     if share > REFUSE:
         need = next((b for b in range(buses + 1, 256) if worst(parameters, b, wanted != "individual") <= WARN), 0)
         raise ParameterError(
             f"parameter modules = {parameters.modules} loads {buses} bus(es) to {share:.0%}: "
-            f"at most {REFUSE:.0%}; parameter bus must name {need} buses"
+            f"at most {REFUSE:.0%}; parameter {'bus' if ours else 'module.bus'} must name {need} buses"
         )
     return groups

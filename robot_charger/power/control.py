@@ -16,12 +16,12 @@ from robot_charger.common.clock import MILLISECOND, SECOND
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.power import busload, codec
 from robot_charger.power.bank import Bank
+from robot_charger.power.drivers import Frames, open_driver
 from robot_charger.power.gate import PAUSE_NS, Demand, Gate, Permit, Target
 from robot_charger.power.output import SMALL_A, Inputs, Insulation, Output
 from robot_charger.power.parameters import PowerParameters
 
 EvseFault = tuple[int, FaultReport]  # EVSE (0 = the station) and what began or ended
-Frames = tuple[int, np.ndarray, np.ndarray]  # bus, ids (n), data u8 (n, length)
 START_NS = 2 * SECOND  # modules may need so long to speak after activation
 FEW = 4  # frames that are cheaper to take one by one than as arrays
 _PRESSED = int(codec.Safety.EMERGENCY_STOP)
@@ -82,6 +82,7 @@ class Control:
         self.parameters = parameters
         self.bank = Bank(parameters, buses)
         self.groups = busload.choose(parameters, buses)
+        self.driver = open_driver(parameters, self.bank, self.groups)
         self._grace_ns = int(parameters.desk_grace_ms * MILLISECOND)
         pilotless = set(parameters.pilotless)
         self.channels: dict[int, Channel] = {}
@@ -102,7 +103,7 @@ class Control:
         self._counter = 0
         self._last_ns = 0
         self._first_ns = 0
-        self._wire_us = [0.0] * buses
+        self._wire_us = [0.0] * (buses + self.driver.first_port)
         self._wire_ns = 0
         self._addresses = [
             (b, slice(self.bank.first[b], self.bank.first[b + 1]))
@@ -135,40 +136,36 @@ class Control:
             ids, data, lengths = ids[keep], data[keep], batch.lengths[keep]
         else:
             lengths = batch.lengths
-        kind = ids >> 8
-        status = (kind == 1) & (lengths == codec.STATUS.itemsize)
-        count = int(status.sum())
-        if count == len(ids):
-            self.bank.take_status(bus, ids, data, now_ns)
-            return False
-        if count:
-            self.bank.take_status(bus, ids[status], data[status], now_ns)
-        sensor = (kind == 3) & (lengths == codec.SENSOR.itemsize)
-        if sensor.any():
-            self.bank.take_sensor(bus, ids[sensor], data[sensor])
-            status |= sensor
+        first = self.driver.first_port
+        mine = np.zeros(len(ids), bool) if bus < first else self.driver.take(bus - first, ids, lengths, data, now_ns)
         urgent = False
-        for i in np.flatnonzero(~status).tolist():
-            urgent |= self._take_station(int(ids[i]), data[i, : lengths[i]].tobytes(), now_ns)
+        if not mine.all():
+            for i in np.flatnonzero(~mine).tolist():
+                urgent |= self._take_station(bus, int(ids[i]), data[i, : lengths[i]].tobytes(), now_ns)
         return urgent
 
     def _take_few(self, bus: int, batch: Batch, now_ns: int) -> bool:
         """As ``take``, frame by frame."""
         urgent = False
+        first = self.driver.first_port
         headers = zip(batch.ids.tolist(), batch.flags.tolist(), batch.lengths.tolist(), strict=True)
         for i, (identifier, flags, length) in enumerate(headers):
             one = slice(i, i + 1)
             if flags & ~0x18:
                 self.bad += 1
-            elif identifier >> 8 == 1 and length == codec.STATUS.itemsize:
-                self.bank.take_status(bus, batch.ids[one], batch.data[one], now_ns)
-            elif identifier >> 8 == 3 and length == codec.SENSOR.itemsize:
-                self.bank.take_sensor(bus, batch.ids[one], batch.data[one])
+            elif bus >= first and (
+                (bus > 0 or identifier >> 8 != codec.POWER_ID >> 8)
+                and self.driver.take(bus - first, batch.ids[one], batch.lengths[one], batch.data[one], now_ns)[0]
+            ):
+                continue
             else:
-                urgent |= self._take_station(identifier, batch.data[i, :length].tobytes(), now_ns)
+                urgent |= self._take_station(bus, identifier, batch.data[i, :length].tobytes(), now_ns)
         return urgent
 
-    def _take_station(self, identifier: int, data: bytes, now_ns: int) -> bool:
+    def _take_station(self, bus: int, identifier: int, data: bytes, now_ns: int) -> bool:
+        if bus:  # the station speaks on the first bus alone
+            self.bad += 1
+            return False
         if identifier == codec.SAFETY_ID:
             safety = codec.SafetyStatus.decode(data)
             if safety is not None and self._safety_counter.advanced(safety.counter):
@@ -202,6 +199,7 @@ class Control:
         paused = bool(self._last_ns) and now_ns - self._last_ns > PAUSE_NS + self._grace_ns
         self._last_ns = now_ns
         self.pauses += paused
+        self.driver.poll(now_ns)
         self.bank.judge(now_ns, {c.evse: c.measured.bank_voltage_v for c in self.channels.values()})
         blocked = self.blocked = self._station_block(now_ns)
         contactors = monitors = self_tests = 0
@@ -227,13 +225,7 @@ class Control:
             contactors, monitors, self_tests, 0, 2 if self.stopping else 1, self._counter
         ).encode()
         frames: list[Frames] = [(0, np.array([codec.POWER_ID]), np.frombuffer(command, np.uint8)[None])]
-        encode = codec.encode_groups if self.groups else codec.encode_setpoints
-        bank = self.bank
-        for bus, part in self._addresses:
-            ids, data = encode(
-                bank.address[part], bank.command_v[part], bank.command_a[part], bank.enable[part], self._counter
-            )
-            frames.append((bus, ids, data))
+        frames += self.driver.frames(now_ns, self._counter)
         for bus, ids, data in frames:
             self._wire_us[bus] += len(ids) * busload.frame_us(data.shape[1])
         return frames

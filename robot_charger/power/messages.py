@@ -23,10 +23,9 @@ RIPPLE_A = 1.0  # peak to peak, of one module; modules are interleaved
 class Reporter:
     """Builds the messages of one bank; ``limits``, ``bay`` and ``safety`` answer None when nothing is due."""
 
-    def __init__(self, parameters: PowerParameters, control: Control, buses: int) -> None:
+    def __init__(self, parameters: PowerParameters, control: Control) -> None:
         self.parameters = parameters
         self.control = control
-        self.buses = buses
         self._limits: dict[int, tuple[Any, ...]] = {}
         self._limits_ns: dict[int, int] = {}
         self._bay: dict[int, int] = {}

@@ -2,6 +2,7 @@
 
 Register map of the Modbus meter (input registers, big-endian words, unit id = EVSE): 0 import u64 [0.01 Wh],
 4 export u64 [0.01 Wh], 8 voltage i32 [mV], 10 current i32 [mA], 12 power i32 [0.1 W], 14 serial number u32.
+A meter without signs counts in u32 instead.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from robot_charger.common.clock import now_ns
 from robot_charger.common.wires import WireError, run_directory
+from robot_charger.power.modbus_line import LineError, ModbusLine
+from robot_charger.power.parameters import PowerParameters
 
 _MAP = struct.Struct(">QQiiiI")
+_UNSIGNED_MAP = struct.Struct(">QQIIII")
 REGISTERS = _MAP.size // 2
 WATT_HOUR = 0.01
 
@@ -52,11 +55,11 @@ def encode_registers(reading: Reading) -> list[int]:
     return list(struct.unpack(f">{REGISTERS}H", data))
 
 
-def decode_registers(registers: list[int], stamp_ns: int) -> Reading:
-    """Modbus registers as a reading. Raises MeterError on a wrong count."""
+def decode_registers(registers: list[int], stamp_ns: int, signed: bool = True) -> Reading:
+    """Modbus registers as a reading; without ``signed`` current and power have no sign. MeterError on a wrong count."""
     if len(registers) != REGISTERS:
         raise MeterError(f"the meter answered {len(registers)} registers instead of {REGISTERS}")
-    values = _MAP.unpack(struct.pack(f">{REGISTERS}H", *registers))
+    values = (_MAP if signed else _UNSIGNED_MAP).unpack(struct.pack(f">{REGISTERS}H", *registers))
     imported, exported, millivolt, milliampere, power, serial = values
     return Reading(
         stamp_ns,
@@ -81,36 +84,22 @@ class Meter(ABC):
 
 
 class ModbusMeter(Meter):
-    """Modbus TCP. ``address`` is asked before each connection, so that a meter that moved is found again."""
+    """On a Modbus line, TCP or RTU."""
 
-    def __init__(self, unit: int, address: Callable[[], tuple[str, int]]) -> None:
+    def __init__(self, unit: int, line: ModbusLine, signed: bool = True) -> None:
         self._unit = unit
-        self._address = address
-        self._client: Any = None
+        self._line = line
+        self._signed = signed
 
     def read(self) -> Reading:
-        from pymodbus.client import ModbusTcpClient
-        from pymodbus.exceptions import ModbusException
-
         try:
-            if self._client is None:
-                host, port = self._address()
-                client = ModbusTcpClient(host, port=port, timeout=0.5, retries=0)
-                if not client.connect():
-                    raise MeterError(f"no Modbus meter at {host}:{port}")
-                self._client = client
-            answer = self._client.read_input_registers(0, count=REGISTERS, device_id=self._unit)
-        except (ModbusException, OSError) as error:
-            self.close()
+            registers = self._line.read_input(self._unit, 0, REGISTERS)
+        except LineError as error:
             raise MeterError(f"meter of EVSE {self._unit}: {error}") from error
-        if answer.isError():
-            raise MeterError(f"meter of EVSE {self._unit}: {answer}")
-        return decode_registers(answer.registers, now_ns())
+        return decode_registers(registers, now_ns(), self._signed)
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self._line.close()
 
 
 class SimulatedMeter(Meter):
@@ -127,27 +116,23 @@ class SimulatedMeter(Meter):
         return decode_registers(registers, now_ns())
 
 
-def rack_address() -> tuple[str, int]:
-    """Where the simulated rack serves its meters. Raises MeterError while it is not up."""
-    try:
-        place = json.loads((run_directory() / "rack.json").read_text())["modbus"]
-        return str(place["host"]), int(place["port"])
-    except (OSError, ValueError, KeyError, WireError) as error:
-        raise MeterError(f"no simulated meter: {error}") from error
+def open_meters(parameters: PowerParameters) -> dict[int, Meter]:
+    """The meter of every EVSE, none for the kind "none"; Modbus meters share their line, unit id = EVSE.
 
-
-def open_meter(kind: str, address: str, unit: int) -> Meter | None:
-    """The meter of one EVSE, None for the kind "none". Raises ValueError on an impossible address."""
+    Raises ValueError on an impossible address.
+    """
+    kind, address, evses = parameters.meter__kind, parameters.meter__address, parameters.evses
     if kind == "none":
-        return None
+        return {}
     if kind == "simulated":
-        return SimulatedMeter(unit)
-    if not address:
-        return ModbusMeter(unit, rack_address)
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"parameter meter.address = {address!r} must be HOST:PORT")
-    return ModbusMeter(unit, lambda: (host, int(port)))
+        return {evse: SimulatedMeter(evse) for evse in evses}
+    if kind == "modbus-rtu" and not address:
+        raise ValueError("parameter meter.address must name the serial device, e.g. /dev/ttyUSB0:19200")
+    try:
+        line = ModbusLine(f"rtu:{address}" if kind == "modbus-rtu" else address)
+    except ValueError as error:
+        raise ValueError(f"parameter meter.address = {error}") from error
+    return {evse: ModbusMeter(evse, line, parameters.meter__signed) for evse in evses}
 
 
 class MeterReader:

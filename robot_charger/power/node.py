@@ -16,17 +16,18 @@ import threading
 from typing import Any
 
 from robot_charger import msg
-from robot_charger.common.can_bus import BusError, expand, frame_port, open_bus
+from robot_charger.common.can_bus import BusError
 from robot_charger.common.clock import Ticker
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.topics import fill
 from robot_charger.power import busload
 from robot_charger.power.control import Control
+from robot_charger.power.drivers import module_buses, open_ports
 from robot_charger.power.gate import Permit, Target
 from robot_charger.power.loop import ControlLoop
 from robot_charger.power.messages import Reporter
-from robot_charger.power.meter import MeterReader, Reading, open_meter
+from robot_charger.power.meter import Meter, MeterReader, Reading, open_meters
 from robot_charger.power.parameters import PowerParameters
 
 REPORT_S = 0.040
@@ -40,11 +41,12 @@ class PowerNode(StationNode):
     def __init__(self) -> None:
         super().__init__("power", PowerParameters)
         self.parameters.check()
-        self._buses = expand(self.parameters.bus)
+        self._buses = module_buses(self.parameters)
         busload.choose(self.parameters, len(self._buses))
         self._control: Control | None = None
         self._loop: ControlLoop | None = None
         self._meters: MeterReader | None = None
+        self._open_meters: dict[int, Meter] = {}
         self._ports: list[Any] = []
         self._reporting = threading.Event()
         self._reporter: threading.Thread | None = None
@@ -72,17 +74,13 @@ class PowerNode(StationNode):
 
     def configure(self) -> None:
         self.parameters.check()
-        self._buses = expand(self.parameters.bus)
+        self._buses = module_buses(self.parameters)
         try:
-            self._ports = [frame_port(open_bus(name)) for name in self._buses]
-            meters = {
-                evse: open_meter(self.parameters.meter__kind, self.parameters.meter__address, evse)
-                for evse in self.parameters.evses
-            }
+            self._ports = open_ports(self.parameters)
+            self._open_meters = open_meters(self.parameters)
         except (BusError, ValueError) as error:
             self.cleanup()
             raise StartError(str(error)) from error
-        self._open_meters = {evse: meter for evse, meter in meters.items() if meter is not None}
         share = busload.worst(self.parameters, len(self._buses), busload.choose(self.parameters, len(self._buses)))
         if share > busload.WARN:
             text = f"worst-case load {share:.0%} of a bus, {busload.WARN:.0%} advised"
@@ -90,7 +88,8 @@ class PowerNode(StationNode):
 
     def activate(self) -> None:
         sys.setswitchinterval(0.0005)  # the control thread must not wait 5 ms for the interpreter
-        self._control = Control(self.parameters, len(self._ports))
+        self._control = Control(self.parameters, len(self._buses))
+        self._control.driver.start()
         self._loop = ControlLoop(self._control, self._ports, self.parameters.realtime)
         self._meters = MeterReader(self._open_meters, self._on_reading)
         self._reporter = threading.Thread(target=self._report_loop, name="power-report", daemon=True)
@@ -106,6 +105,8 @@ class PowerNode(StationNode):
         self._reporting.clear()
         if self._reporter is not None:
             self._reporter.join(timeout=1.0)
+        if self._control is not None:
+            self._control.driver.close()
         if self._meters is not None:
             self._meters.close()
         self._loop = self._control = self._meters = self._reporter = None
@@ -134,8 +135,8 @@ class PowerNode(StationNode):
                 "latest cycle [ms]": round(loop.latest_s * 1e3, 1),
                 "pauses over 100 ms": control.pauses,
                 "realtime": loop.realtime,
-                "frames in": sum(p.frames_in for p in self._ports),
-                "frames out": sum(p.frames_out for p in self._ports),
+                "frames in": self._frames(control)[0],
+                "frames out": self._frames(control)[1],
                 "frames bad": self._frames_bad(),
                 "desk grace [ms]": self.parameters.desk_grace_ms,
                 "bus errors": sum(p.errors for p in self._ports),
@@ -147,7 +148,7 @@ class PowerNode(StationNode):
     def _report_loop(self) -> None:
         control, loop = self._control, self._loop
         assert control is not None and loop is not None
-        reporter = Reporter(self.parameters, control, len(self._ports))
+        reporter = Reporter(self.parameters, control)
         ticker = Ticker(REPORT_S)
         tick = 0
         while self._reporting.is_set():
@@ -179,12 +180,19 @@ class PowerNode(StationNode):
         if safety is not None:
             topics.safety.publish(safety)
         if tick % 25 == 0:
-            counts = (sum(p.frames_in for p in self._ports), sum(p.frames_out for p in self._ports))
-            topics.modules.publish(reporter.modules(*counts, self._frames_bad()))
+            topics.modules.publish(reporter.modules(*self._frames(control), self._frames_bad()))
+
+    def _frames(self, control: Control) -> tuple[int, int]:
+        """Frames in and out, whatever the modules speak."""
+        driver = control.driver
+        return (
+            driver.frames_in + sum(p.frames_in for p in self._ports),
+            driver.frames_out + sum(p.frames_out for p in self._ports),
+        )
 
     def _frames_bad(self) -> int:
         control = self._control
-        own = control.bad + control.bank.bad if control else 0
+        own = control.bad + control.bank.bad + control.driver.bad if control else 0
         return own + sum(p.bad for p in self._ports)
 
     def _on_reading(self, evse: int, reading: Reading | None, error: str) -> None:

@@ -8,6 +8,8 @@ from robot_charger.common.parameters import ParameterError, parameter
 from robot_charger.power import codec
 
 EDITIONS = ("2014", "2023")
+PROTOCOLS = ("ek3", "canopen", "modbus")
+METERS = ("modbus-tcp", "modbus-rtu", "simulated", "none")
 
 
 @dataclass
@@ -17,6 +19,14 @@ class PowerParameters:
     evses: list[int] = parameter([1], "EVSEs this bank feeds", low=1, high=codec.MAX_EVSES)
     bus: str = parameter("udp:42000", "CAN-FD bus or buses: socketcan:can0, udp:PORT, udp:PORT*COUNT, a,b,c")
     modules: int = parameter(46, "modules of the bank, spread evenly over its buses", low=1, high=1024)
+    module__protocol: str = parameter(
+        "ek3", "what the modules speak: raw EK3 on ``bus``, or another on ``module.bus``", choices=PROTOCOLS
+    )
+    module__bus: str = parameter(
+        "",
+        "canopen: CAN bus or buses, as ``bus``; modbus: tcp:HOST:PORT or rtu:DEVICE:BAUD, comma-separated, "
+        "empty for the simulated rack's",
+    )
     setpoint_frames: str = parameter(
         "auto",
         "one set-point frame per module, or one per 15 modules; auto: per module while the load allows",
@@ -104,10 +114,12 @@ class PowerParameters:
         high=500.0,
     )
 
-    meter__kind: str = parameter("modbus-tcp", "the DC meter", choices=("modbus-tcp", "simulated", "none"))
+    meter__kind: str = parameter("modbus-tcp", "the DC meter", choices=METERS)
     meter__address: str = parameter(
-        "", "HOST:PORT of a modbus-tcp meter; empty: the simulation's, from rack.json in its run directory"
+        "", "HOST:PORT of a modbus-tcp meter, DEVICE:BAUD of a modbus-rtu one (one line, unit id = EVSE); "
+        "empty: the simulation's, from rack.json in its run directory",
     )
+    meter__signed: bool = parameter(True, "the meter's current and power registers carry a sign")
 
     def check(self) -> None:
         """What no single range can say. Raises ParameterError."""
@@ -124,6 +136,10 @@ class PowerParameters:
                 f"parameter max_voltage_v = {self.max_voltage_v:g} is above what series_groups = {self.series_groups} "
                 f"group(s) of {self.module__max_voltage_v:g} V modules give"
             )
+        if self.module__protocol == "canopen" and not self.module__bus:
+            raise ParameterError("parameter module.bus must name the CANopen bus, e.g. socketcan:can1")
+        if self.module__protocol == "ek3" and self.module__bus:
+            raise ParameterError("parameter module.bus is for canopen and modbus: EK3 modules are on bus")
         if self.min_voltage_v >= self.max_voltage_v:
             raise ParameterError("parameter min_voltage_v must be below max_voltage_v")
         if self.temperature__derate_c >= self.temperature__stop_c:

@@ -59,6 +59,7 @@ DOMAINS: dict[str, tuple[Any, ...]] = {
     "lock": tuple(Lock),
     "goal_error": (0, 7),
     "goal_done_at": (0.0,),
+    "robot_since": (0.0, 0.01),
     "authorization": (Authorization.NONE, Authorization.ACCEPTED, Authorization.REFUSED),
     "stop_asked": ("", "Remote"),
     "fault": (Code.NONE, Code.MODULE_LOST),
@@ -156,6 +157,10 @@ ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
         c.zone == Zone.NONE or (i.field_clear and i.safety_alive and not i.emergency_stop)
     ),
     "7: contact only with an immobilised vehicle": lambda b, s, i, c: c.zone != Zone.CONTACT or i.immobilised,
+    "1: the plug counts as out only when the pilot agrees": lambda b, s, i, c: (
+        b.phase != Phase.DISCONNECTING or s.phase != Phase.DEPARTING or i.pilot not in ("B", "C", "D")
+        or not i.pilot_alive
+    ),
     "output and motion exclude each other": lambda b, s, i, c: c.purpose == Purpose.NONE or c.zone == Zone.NONE,
     "5: wakes are counted": lambda b, s, i, c: s.wakes <= LIMITS.max_wakes,
     "2: a pause voids the result": lambda b, s, i, c: not (s.paused and s.insulation_passed),
@@ -181,15 +186,15 @@ ACDP_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = 
 def clocks(s: Session) -> Iterator[float]:
     """Seconds since the phase began: one value in each interval between the limits that this phase knows."""
     limits = {
-        Phase.LINKING: (LIMITS.wake_s, LIMITS.linking_s, LIMITS.pause_s),
+        Phase.LINKING: (LIMITS.wake_after_s, LIMITS.linking_s, LIMITS.pause_s),
         Phase.CABLE_CHECK: (LIMITS.vehicle_stop_s, LIMITS.cable_check_s),
         Phase.PRECHARGE: (LIMITS.precharge_s, LIMITS.vehicle_stop_s),
         Phase.CHARGING: (LIMITS.vehicle_stop_s,),
         Phase.STOPPING: (LIMITS.stopping_s,),
-        Phase.CONNECTING: (LIMITS.pilot_confirm_s, LIMITS.robot_s),
-        Phase.MATED: (LIMITS.robot_s,),
-        Phase.GRASPED: (LIMITS.robot_s,),
-        Phase.DISCONNECTING: (LIMITS.robot_s,),
+        Phase.CONNECTING: (LIMITS.pilot_confirm_s, LIMITS.robot_s, LIMITS.queue_s),
+        Phase.MATED: (LIMITS.robot_s, LIMITS.queue_s),
+        Phase.GRASPED: (LIMITS.robot_s, LIMITS.queue_s),
+        Phase.DISCONNECTING: (LIMITS.pilot_confirm_s, LIMITS.robot_s, LIMITS.queue_s),
     }.get(s.phase, ())
     yield 0.1
     for limit in limits:
@@ -204,6 +209,7 @@ def canonical(s: Session, now: float) -> Session:
         session_id=SESSION if s.session_id else "",
         goal_number=1 if s.goal_number else 0,
         stop_reason="x" if s.stop_reason else "",
+        woken_at=0.0 if s.woken_at >= 0 else -1.0,
         stop_requested_at=0.0 if s.stop_requested_at >= 0 else -1.0,
         fault=s.fault if s.fault in (Code.NONE, Code.INSULATION) else Code.INTERNAL,
         text="",

@@ -157,14 +157,10 @@ def _link_code(c: Context) -> Code:
     return Code(c.i.link_error) if c.i.link_error in set(Code) and c.i.link_error else Code.LINK_LOST
 
 
-def _wake(c: Context) -> Session:
-    """E for a moment: a sleeping vehicle looks up and matches anew ([V2G3-M06-07])."""
-    text = "no match: the pilot wakes the vehicle"
-    return replace(c.s, waking=True, wakes=c.s.wakes + 1, since=c.now, text=text)
-
-
-def _woken(c: Context) -> Session:
-    return replace(c.s, waking=False, since=c.now, text="the vehicle and the station look for each other again")
+def _call_again(c: Context) -> Session:
+    """State F for a moment: the vehicle looks up and matches anew ([V2G3-M06-07])."""
+    text = "no match: state F calls the vehicle"
+    return replace(c.s, waking=True, woken_at=c.now, wakes=c.s.wakes + 1, since=c.now, text=text)
 
 
 def _pause(c: Context) -> Session:
@@ -192,9 +188,8 @@ def _maybe_replug(c: Context, s: Session) -> Session:
 
 
 def _replugged(c: Context) -> Session:
-    return replace(
-        _connect(c), replug=False, shutdown=Shutdown.NONE, stop_reason="", fault=Code.NONE, text="second try"
-    )
+    s = replace(_connect(c), replug=False, woken_at=-1.0, shutdown=Shutdown.NONE, stop_reason="", fault=Code.NONE)
+    return replace(s, text="second try")
 
 
 def _says(text: str) -> Callable[[Context], Session]:
@@ -240,8 +235,18 @@ def _goal_bad(c: Context) -> bool:
     return _goal_over(c) and c.i.goal_error != 0
 
 
+def _robot_late(c: Context) -> bool:
+    """Its own time counts from when it came to this bay; it may be at work for others first."""
+    at_work = c.i.robot_since > 0 and c.now - max(c.s.since, c.i.robot_since) > c.limits.robot_s
+    return at_work or c.lasted(c.limits.queue_s)
+
+
 def _bay_empty(c: Context) -> bool:
     return c.i.bay_alive and not c.i.occupied
+
+
+def _plugged_by_pilot(c: Context) -> bool:
+    return c.i.pilot_alive and c.i.pilot in ("B", "C", "D")
 
 
 def _result_is_ours(c: Context) -> bool:
@@ -356,6 +361,20 @@ RULES: tuple[Rule, ...] = (
         P.GRASPED,
         _lost_while_connecting,
     ),
+    Rule(
+        (P.CONNECTING,),
+        "leaves before its turn",
+        lambda c: _bay_empty(c) and not c.i.robot_since and not _goal_over(c),
+        P.DEPARTING,
+        lambda c: _stop(c, Shutdown.NORMAL, "EVDisconnected", text="the vehicle left before the robot came"),
+    ),
+    Rule(
+        (P.CONNECTING,),
+        "cannot connect, the arm is in the inlet",
+        lambda c: _goal_bad(c) and not c.i.robot_clear,
+        P.STOPPING,
+        _goal_failed,
+    ),
     Rule((P.CONNECTING,), "cannot connect", _goal_bad, P.DEPARTING, _goal_failed),
     Rule((P.CONNECTING,), "mated", lambda c: _goal_well(c) and c.i.pilot in ("B", "C", "D"), P.MATED, _mated),
     Rule(
@@ -410,7 +429,25 @@ RULES: tuple[Rule, ...] = (
     # The conversation.
     Rule(
         (P.LINKING,),
-        "no match: wake the vehicle",
+        "vehicle asleep",
+        lambda c: c.limits.wake_after_s > 0
+        and c.s.woken_at < 0
+        and c.i.pilot == "B"
+        and c.i.link in (Link.IDLE, Link.MATCHING)
+        and c.lasted(c.limits.wake_after_s),
+        None,
+        lambda c: replace(c.s, woken_at=c.now, waking=True, text="the vehicle is silent: state F wakes it"),
+    ),
+    Rule(
+        (P.LINKING,),
+        "called",
+        lambda c: c.s.waking and c.now - c.s.woken_at > c.limits.wake_pulse_s,
+        None,
+        lambda c: replace(c.s, waking=False, text="called the vehicle; waiting for its answer"),
+    ),
+    Rule(
+        (P.LINKING,),
+        "no match: call the vehicle",
         lambda c: c.i.link == Link.FAILED
         and _is_ours(c)
         and c.i.link_error == Code.SLAC_FAILED
@@ -418,9 +455,8 @@ RULES: tuple[Rule, ...] = (
         and c.s.wakes < c.limits.max_wakes
         and not c.limits.talks_first,
         None,
-        _wake,
+        _call_again,
     ),
-    Rule((P.LINKING,), "pulse over", lambda c: c.s.waking and c.lasted(c.limits.wake_s), None, _woken),
     Rule(
         (P.LINKING,),
         "link failed",
@@ -606,11 +642,27 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.DISCONNECTING,),
         "unplugged: try again",
-        lambda c: _goal_well(c) and c.s.replug and not interlocks.forbids_contact_motion(c.s, c.i),
+        lambda c: _goal_well(c)
+        and c.s.replug
+        and not _plugged_by_pilot(c)
+        and not interlocks.forbids_contact_motion(c.s, c.i),
         P.CONNECTING,
         _replugged,
     ),
-    Rule((P.DISCONNECTING,), "unplugged", lambda c: _goal_well(c) and not c.s.replug, P.DEPARTING, _unmated),
+    Rule(
+        (P.DISCONNECTING,),
+        "unplugged",
+        lambda c: _goal_well(c) and not c.s.replug and not _plugged_by_pilot(c),
+        P.DEPARTING,
+        _unmated,
+    ),
+    Rule(
+        (P.DISCONNECTING,),
+        "pilot still sees the vehicle",
+        lambda c: _goal_well(c) and _plugged_by_pilot(c) and c.now - c.i.goal_done_at > c.limits.pilot_confirm_s,
+        P.FAULTED,
+        _error("Other", Code.ROBOT_STUCK, "the robot says unplugged, the pilot does not: a person must look"),
+    ),
     Rule(
         (P.CONNECTING, P.MATED, P.GRASPED, P.DISCONNECTING),
         "robot lost",
@@ -621,7 +673,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.CONNECTING, P.MATED, P.GRASPED, P.DISCONNECTING),
         "robot takes too long",
-        lambda c: c.lasted(c.limits.robot_s),
+        _robot_late,
         P.FAULTED,
         _error("Other", Code.TIMEOUT, "the robot took too long: a person must look"),
     ),
@@ -711,7 +763,7 @@ def _pilot(s: Session) -> tuple[PilotMode, float]:
     if s.emergency_latched or s.phase in (P.UNAVAILABLE, P.FAULTED):
         return PilotMode.F, 0.0
     if s.phase == P.LINKING and s.waking:
-        return PilotMode.PULSE_E, 0.0
+        return PilotMode.PULSE_F, 0.0
     if s.phase in LINKED:
         return PilotMode.PWM, DIGITAL_DUTY
     if s.phase == P.STOPPING and s.shutdown == Shutdown.NORMAL:

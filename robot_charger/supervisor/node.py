@@ -31,15 +31,24 @@ from robot_charger.common.topics import fill
 from robot_charger.supervisor import flow, memory
 from robot_charger.supervisor.bringup import Bringup
 from robot_charger.supervisor.inputs import Heard
-from robot_charger.supervisor.model import Authorization, Commands, Goal, Limits, Phase, Purpose, Session, Shutdown
+from robot_charger.supervisor.model import (
+    Authorization,
+    Commands,
+    Goal,
+    Limits,
+    Phase,
+    PilotMode,
+    Purpose,
+    Session,
+    Shutdown,
+)
 from robot_charger.supervisor.permits import Numbered, Permit, permit
 
-LOOP_S = 0.05
+LOOP_S = 0.04  # longest wait for news; with the next it makes 20 Hz
 SHORTEST_CYCLE_S = 0.01  # messages that come together are read together
 PERMIT_PERIOD_NS = 48_000_000
 STATE_PERIOD_S = 0.2
 STATE_PERIOD_NS = 200_000_000
-PULSE_S = 4.0  # of the pilot, to wake a vehicle: T_step_EF of ISO 15118-3
 CANCEL_S = 2.0  # longest wait for the robot to drop a goal
 ASK_AGAIN_S = 1.0  # an answer can get lost while two nodes are still discovering each other
 STEADY_S = 1.0  # how often an active node is asked for its state; a dead one is missed sooner, by its topics
@@ -73,11 +82,18 @@ class SupervisorParameters:
     )
     limits__pilot_confirm_s: float = parameter(3.0, "from end of connecting to pilot B", unit="s", low=0.5, high=30.0)
     limits__linking_s: float = parameter(150.0, "from pilot 5 % to the cable check", unit="s", low=10.0, high=3600.0)
+    limits__wake_after_s: float = parameter(
+        20.0, "silence of a plugged vehicle until state F calls it, 0 = never (ISO 15118-3)", unit="s", low=0.0,
+        high=120.0
+    )
     limits__cable_check_s: float = parameter(40.0, "insulation test (ISO 15118: 40 s)", unit="s", low=5.0, high=60.0)
     limits__precharge_s: float = parameter(15.0, "to the vehicle's voltage", unit="s", low=1.0, high=60.0)
     limits__vehicle_stop_s: float = parameter(20.0, "the vehicle's own orderly stop", unit="s", low=1.0, high=120.0)
     limits__stopping_s: float = parameter(30.0, "from current off to the session's end", unit="s", low=1.0, high=120.0)
-    limits__robot_s: float = parameter(180.0, "one action of the robot", unit="s", low=10.0, high=1800.0)
+    limits__robot_s: float = parameter(180.0, "one action of the robot at this bay", unit="s", low=10.0, high=1800.0)
+    limits__queue_s: float = parameter(
+        1800.0, "for a robot that works for other EVSEs first", unit="s", low=10.0, high=7200.0
+    )
     limits__max_replugs: int = parameter(1, "how often a failed link is plugged again", low=0, high=5)
     limits__max_wakes: int = parameter(1, "how often the pilot is pulsed when no vehicle matches", low=0, high=5)
     limits__pause_s: float = parameter(3600.0, "a vehicle's pause, plugged in", unit="s", low=10.0, high=86_400.0)
@@ -90,6 +106,8 @@ class SupervisorParameters:
     def limits(self) -> Limits:
         names = {f.name for f in dataclasses.fields(Limits)}
         values = {n: getattr(self, f"limits__{n}") for n in names if hasattr(self, f"limits__{n}")}
+        if self.protocol != "ccs":  # nobody there reads the control pilot while asleep
+            values["wake_after_s"] = 0.0
         return Limits(**values, follows=self.arm_follows, talks_first=self.protocol == "acdp")
 
 
@@ -103,7 +121,7 @@ class Supervisor(StationNode):
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._ending = threading.Event()
-        self._heard = Heard()
+        self._heard = Heard(self.evse)
         self._session = Session(since=now_ns() / 1e9)
         self._token = ("", "", False)  # id token, type, already authorised
         self._charge: tuple[Any, Future] | None = None
@@ -194,8 +212,9 @@ class Supervisor(StationNode):
     # What is heard.
     def _hear(self, key: str, message: Any) -> None:
         with self._lock:
-            self._heard.message(key, message)
-        self._wake.set()
+            decisive = self._heard.message(key, message)
+        if decisive:  # the rest is read in time by the loop's own period
+            self._wake.set()
 
     def _hear_fault(self, fault: msg.Fault) -> None:
         if fault.evse in (0, self.evse) and fault.source != self.get_fully_qualified_name():
@@ -285,16 +304,9 @@ class Supervisor(StationNode):
         number, new = self._numbers["pilot"].take((commands.pilot, commands.duty))
         if new or now - self._pilot_sent_ns >= STATE_PERIOD_NS:
             self._pilot_sent_ns = now
-            self._pilot.publish(
-                fill(
-                    msg.PilotCommand(),
-                    stamp_ns=now_ns(),
-                    number=number,
-                    mode=commands.pilot,
-                    duty=commands.duty,
-                    pulse_s=PULSE_S,
-                )
-            )
+            pulse_s = self._limits.wake_pulse_s if commands.pilot == PilotMode.PULSE_F else 0.0
+            command = fill(msg.PilotCommand(), stamp_ns=now_ns(), number=number, mode=commands.pilot)
+            self._pilot.publish(fill(command, duty=commands.duty, pulse_s=pulse_s))
 
     def _publish_charge_permit(self, commands: Commands, content: Permit, number: int) -> None:
         self._permit.publish(

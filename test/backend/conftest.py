@@ -53,7 +53,7 @@ def view(phase: Phase, seconds: float = 0.0, accepted: bool = True, session_id: 
          **values: Any) -> SessionView:
     if phase == Phase.IDLE:
         session_id, accepted = "", False
-    authorization = Authorization.ACCEPTED if accepted else Authorization.PENDING
+    authorization = Authorization.ACCEPTED if accepted else Authorization.NONE
     return SessionView(1, session_id, phase, at(seconds).mono_ns, authorization,
                        **{"output_on": phase == Phase.CHARGING, **values})
 

@@ -220,6 +220,7 @@ def test_remote_start_and_stop(live: Make) -> None:
     answer = desk.call("RequestStartTransaction", {
         "evseId": 1, "remoteStartId": 9, "idToken": {"idToken": "REMOTE", "type": "Central"}})
     assert answer["status"] == "Accepted"
+    desk.session(Phase.POSITIONING, accepted=False)
     request = desk.requests[-1]
     assert (request.kind, request.token) == (Request.START, Token("REMOTE", "Central"))
     desk.meter(5.0)

@@ -91,6 +91,7 @@ def test_remote_start_and_stop_in_plain_words(desk: Live) -> None:
     desk.session(Phase.IDLE)
     assert desk.thread.do(desk.csms.command("remote_start", {"evse": 1, "id_token": "DEADBEEF"})) == {
         "status": "Accepted"}
+    desk.session(Phase.POSITIONING, accepted=False)
     assert (desk.requests[-1].kind, desk.requests[-1].authorized) == (Request.START, True)
     desk.meter(1.0)
     for phase in (Phase.POSITIONING, Phase.LINKING, Phase.CHARGING):

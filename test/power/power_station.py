@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from robot_charger.common.can_udp import free_block
+from robot_charger.common.can_udp import SLOTS, free_block
 from robot_charger.common.process import REALTIME
 from robot_charger.common.wires import WireEnd
 
@@ -57,12 +57,19 @@ class Station:
 
     def __init__(self, directory: Path, modules: int = 46, buses: int = 1, **parameters: Any) -> None:
         self.directory = directory
-        self.bus = f"udp:{free_block(buses)}*{buses}"
+        protocol = str(parameters.get("module.protocol", "ek3"))
+        base = free_block(buses + 1)
+        self.bus = f"udp:{base}*{buses}"
+        other = ["--protocol", protocol]
+        if protocol == "canopen":
+            self.bus = f"udp:{base}"
+            parameters["module.bus"] = f"udp:{base + SLOTS}*{buses}"
+            other += ["--module-bus", str(parameters["module.bus"])]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.vehicle = Vehicle(directory)
         self.cli = WireEnd("cli", directory)
         self.start("safety", "robot_charger.sim.safety", "--bus", self.bus)
-        self.start("rack", "robot_charger.sim.rack", "--bus", self.bus, "--modules", str(modules))
+        self.start("rack", "robot_charger.sim.rack", "--bus", self.bus, "--modules", str(modules), *other)
         self._parameters = {"bus": self.bus, "modules": modules, "desk_grace_ms": 300.0, **parameters}
         self._wait_for(lambda: (directory / "rack.wire").exists() and (directory / "safety.wire").exists())
         self.start_power()

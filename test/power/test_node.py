@@ -136,3 +136,30 @@ def test_303_modules_on_five_buses(sim_directory: Path) -> None:
         assert len({(m.bus, m.id) for m in modules}) == 303
     finally:
         station.close()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "modules", "buses"), [("canopen", 24, 2), ("modbus", 3, 1)], ids=["canopen", "modbus"]
+)
+def test_modules_of_another_protocol_complete_a_session(
+    sim_directory: Path, protocol: str, modules: int, buses: int
+) -> None:
+    station = Station(sim_directory, modules, buses, **{"module.protocol": protocol, "module.timeout_ms": 500.0})
+    try:
+        amperes = 6.0 * modules
+        station.charge(amperes)
+        station.fault("rack", "module-dead", module=2)
+        station.until(lambda: station.newest["power/limits"].modules_healthy == modules - 1, 5.0)
+        station.until(lambda: abs(station.state.current_a - amperes) < 0.02 * amperes)
+        if protocol == "modbus":
+            assert station.state.modules_active == 2
+        station.allow(0)
+        station.until(lambda: station.state.mode == Mode.DISCHARGE)
+        assert _is_off(station)
+        station.vehicle.signals["contactor"] = False
+        station.until(lambda: station.state.mode == Mode.OFF and station.state.voltage_v < 60.0)
+        assert station.codes() == {Code.MODULE_LOST}
+        modules_seen = station.newest["/power/modules"]
+        assert modules_seen.frames_out > 100 and modules_seen.frames_in > 100
+    finally:
+        station.close()

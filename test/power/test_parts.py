@@ -19,10 +19,11 @@ from robot_charger.power import busload, codec
 from robot_charger.power.bank import Bank, divide, place
 from robot_charger.power.control import Control
 from robot_charger.power.gate import Demand, Gate, Permit, Pilot, Purpose, Target, clamp_current
-from robot_charger.power.meter import ModbusMeter, Reading, decode_registers, encode_registers, open_meter
+from robot_charger.power.meter import ModbusMeter, Reading, decode_registers, encode_registers, open_meters
+from robot_charger.power.modbus_line import ModbusLine
 from robot_charger.power.output import cable_check_voltage, overvoltage_trip_v
 from robot_charger.power.parameters import PowerParameters
-from robot_charger.sim.rack.meter import MeterServer
+from robot_charger.sim.rack.modbus import MeterServer
 from robot_charger.sim.rack.model import Rack
 
 NOW = 10**12
@@ -226,7 +227,7 @@ def test_meter_registers_there_and_back(
 def test_the_meter_server_answers_pymodbus_and_refuses_nonsense() -> None:
     server = MeterServer()
     server.registers = {1: encode_registers(Reading(NOW, "77", 12.5, 0.5, 400.0, -3.0, -1200.0))}
-    meter = ModbusMeter(1, lambda: ("127.0.0.1", server.port))
+    meter = ModbusMeter(1, ModbusLine(f"127.0.0.1:{server.port}"))
     reading = meter.read()
     assert (reading.import_wh, reading.export_wh, reading.current_a, reading.serial) == (12.5, 0.5, -3.0, "77")
     client = ModbusTcpClient("127.0.0.1", port=server.port)
@@ -244,10 +245,20 @@ def test_the_meter_server_answers_pymodbus_and_refuses_nonsense() -> None:
 
 
 def test_meter_addresses() -> None:
-    assert open_meter("none", "", 1) is None
+    assert open_meters(PowerParameters(meter__kind="none")) == {}
+    assert list(open_meters(PowerParameters(evses=[1, 3], meter__address="rack:502"))) == [1, 3]
     for bad in ("here", "host:", "host:0", ":502"):
         with pytest.raises(ValueError, match=r"meter\.address"):
-            open_meter("modbus-tcp", bad, 1)
+            open_meters(PowerParameters(meter__address=bad))
+    with pytest.raises(ValueError, match=r"meter\.address"):
+        open_meters(PowerParameters(meter__kind="modbus-rtu"))
+
+
+def test_a_meter_without_signs_counts_to_four_thousand_million() -> None:
+    registers = encode_registers(Reading(NOW, "77", 1.0, 0.0, 400.0, -0.001, -0.1))
+    assert decode_registers(registers, NOW).current_a == -0.001
+    unsigned = decode_registers(registers, NOW, signed=False)
+    assert unsigned.current_a == pytest.approx(4294967.295) and unsigned.power_w == pytest.approx(429496729.5)
 
 
 def test_a_module_goes_to_zero_50_ms_after_its_last_set_point() -> None:

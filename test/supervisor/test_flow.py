@@ -264,6 +264,23 @@ def test_stop_asked_lets_the_vehicle_end_and_insists(station):
     assert station.s.stop_reason == "Remote"
 
 
+def test_a_sleeping_vehicle_is_called_once_by_state_f(station):
+    linking(station)
+    assert station.command.pilot == PilotMode.PWM
+    station(after=LIMITS.wake_after_s + 0.1)
+    assert station.command.pilot == PilotMode.PULSE_F
+    station(after=LIMITS.wake_pulse_s + 0.1)
+    assert (station.command.pilot, station.command.duty) == (PilotMode.PWM, pytest.approx(0.05))
+    station(after=LIMITS.wake_after_s + 0.1)
+    assert station.command.pilot == PilotMode.PWM and station.s.phase == Phase.LINKING
+
+
+def test_a_vehicle_that_talks_is_not_called(station):
+    linking(station)
+    station(link=Link.SESSION, link_session=ID, after=LIMITS.wake_after_s + 0.1)
+    assert station.command.pilot == PilotMode.PWM
+
+
 def test_a_silent_bay_sensor_is_no_departure(station):
     charging(station)
     station(link=Link.STOPPING, target=Purpose.NONE, current_a=0.0, contactors_closed=False, voltage_v=0.0)
@@ -350,10 +367,10 @@ def test_no_match_wakes_the_vehicle_before_the_plug_comes_out(station):
     linking(station)
     station(link=Link.MATCHING, link_session=ID)
     assert station(link=Link.FAILED, link_error=int(Code.SLAC_FAILED)) == Phase.LINKING
-    assert station.command.pilot == PilotMode.PULSE_E
-    assert station(after=2.0, pilot="E", link=Link.MATCHING, link_error=0) == Phase.LINKING
-    assert station.command.pilot == PilotMode.PULSE_E
-    assert station(after=4.0, pilot="B") == Phase.LINKING
+    assert station.command.pilot == PilotMode.PULSE_F
+    assert station(after=2.0, pilot="F", link=Link.MATCHING, link_error=0) == Phase.LINKING
+    assert station.command.pilot == PilotMode.PULSE_F
+    assert station(after=LIMITS.wake_pulse_s, pilot="B") == Phase.LINKING
     assert (station.command.pilot, station.s.wakes) == (PilotMode.PWM, 1)
     assert station(link=Link.FAILED, link_error=int(Code.SLAC_FAILED)) == Phase.GRASPED  # once only: now a replug
     assert station.s.replug

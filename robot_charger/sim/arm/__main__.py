@@ -1,12 +1,13 @@
 """The arm on a desk: ``python -m robot_charger.sim.arm --evses 1 --seed 0``.
 
 ROS node ``/arm_simulator``, as an arm's driver under ros2_control would look:
-publishes ``/robot/joint_states`` and ``/robot/wrench`` (100 Hz), ``/robot/tool`` (50 Hz), ``/robot/inlet_pose``
-(10 Hz per vehicle, frame ``bayN``) and ``/robot/robot_description`` (latched);
+publishes ``/robot/joint_states`` and ``/robot/wrench`` (100 Hz), ``/robot/tool`` (50 Hz; all three 20 Hz while
+everything rests), ``/robot/inlet_pose`` (10 Hz per vehicle, frame ``bayN``) and ``/robot/robot_description`` (latched);
 subscribes ``/robot/joint_trajectory`` and ``/robot/tool_command``.
 
 Wire end ``arm``: hears `present` and `locked` of ``vehicleN`` and faults of ``cli``; tells ``vehicleN`` `mated` and
-`depth_m`, and ``cli`` its truth. Physics runs at 1 ms in real time in a thread of its own.
+`depth_m`, and ``cli`` its truth. Physics runs in real time in a thread of its own, at 1 ms where anything touches
+(see ``ArmWorld.advance``).
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ from robot_charger.robot.spatial import inverse, quaternion
 from robot_charger.sim.arm.physics import FAULTS, ArmWorld
 from robot_charger.sim.arm.record import FRAME_MS, Frame, frame, save
 
-PERIOD_MS = 5  # one wake-up of the physics thread
-CATCH_UP_MS = 50  # time lost to a busy machine beyond this is dropped
+PERIOD_MS = 10  # one wake-up of the physics thread
+REST_MS = 50  # the same while everything rests
+CATCH_UP_MS = 50  # time lost to a busy machine beyond this is dropped: to the robot the arm then seems to lag
 MAX_AHEAD = 120.0  # [s]
 
 
@@ -52,6 +54,7 @@ class ArmSimulator(Node):
         super().__init__("arm_simulator")
         self.film: list[Frame] | None = [] if record else None
         self.world, self._lock = world, threading.Lock()
+        self._stirred = threading.Event()  # something was commanded: an end to the rest
         self.refused = 0  # trajectories that no controller would take
         self._joint_states = self._publisher("/robot/joint_states")
         self._wrench = self._publisher("/robot/wrench")
@@ -89,10 +92,12 @@ class ArmSimulator(Node):
             return
         with self._lock:
             self.world.trajectory(points)
+        self._stirred.set()
 
     def _on_tool_command(self, command: msg.ToolCommand) -> None:
         with self._lock:
             self.world.grip(bool(command.grip))
+        self._stirred.set()
 
     def _on_signals(self, sender: str, signals: dict[str, Any]) -> None:
         with self._lock, contextlib.suppress(KeyError, ValueError, TypeError):
@@ -102,7 +107,7 @@ class ArmSimulator(Node):
                 stall = self.world.stalls[int(sender[7:])]
                 if bool(signals["present"]) != stall.present:
                     (self.world.arrive if signals["present"] else self.world.leave)(stall.number)
-                stall.locked = bool(signals["locked"])
+                self.world.lock(stall.number, bool(signals["locked"]))
 
     # Physics.
     def live(self, stop: threading.Event) -> None:
@@ -120,35 +125,43 @@ class ArmSimulator(Node):
         cpu = 0.0
         while not stop.is_set():
             due = int((time.monotonic() - began) * 1000) - done
-            if due > CATCH_UP_MS:
+            resting = self.world.asleep
+            if due > CATCH_UP_MS and not resting:
                 if due > 500:
                     used = time.thread_time() - cpu
                     self.get_logger().warning(f"physics stood still for {due} ms ({used * 1e3:.0f} ms of CPU)")
                 done += due - CATCH_UP_MS
                 due = CATCH_UP_MS
             cpu = time.thread_time()
-            before = done
+            before, done = done, done + max(due, 0)
             with self._lock:
                 self.world.advance(max(due, 0))
-            done += max(due, 0)
-            if before // 10 != done // 10:
+
+            def every(period_ms: int, before: int = before, after: int = done) -> bool:
+                return before // period_ms != after // period_ms
+
+            if every(REST_MS if resting else 10):
                 self._publish_motion()
-            if before // 20 != done // 20:
+            if every(REST_MS if resting else 20):
                 self._publish_tool()
-            if before // 100 != done // 100:
+            if every(100):
                 self._publish_poses()
             changed = any(told.get(n) != s.mated for n, s in self.world.stalls.items())
-            if changed or before // 50 != done // 50:
+            if changed or every(50):
                 told = {n: s.mated for n, s in self.world.stalls.items()}
                 self._tell_vehicles()
-            if before // 200 != done // 200:
+            if every(200):
                 self._tell_truth()
-            if self.film is not None and before // FRAME_MS != done // FRAME_MS:
+            if self.film is not None and every(FRAME_MS):
                 with self._lock:
                     self.film.append(frame(self.world))
-            ahead = began + (done // PERIOD_MS + 1) * PERIOD_MS * 1e-3 - time.monotonic()
-            if ahead > 0.0:
+            period = REST_MS if resting else PERIOD_MS
+            ahead = began + (done // period + 1) * period * 1e-3 - time.monotonic()
+            if ahead > 0.0 and resting:
+                self._stirred.wait(ahead)
+            elif ahead > 0.0:
                 time.sleep(ahead)
+            self._stirred.clear()
 
     def _publish_motion(self) -> None:
         with self._lock:
@@ -214,7 +227,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the parking poses (default 0)")
     parser.add_argument(
-        "--connector", default="ccs2", help="plugs and inlets: ccs2, ccs1, nacs, chademo (default ccs2)"
+        "--connector", default="ccs2", help="plugs and inlets: ccs2, ccs1, nacs, chademo, acdp (default ccs2)"
     )
     parser.add_argument("--record", metavar="FILE", help="write the motion here at the end, for sim.arm.film")
     arguments = parser.parse_args()

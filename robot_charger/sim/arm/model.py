@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,8 +37,8 @@ class Shape:
     half_height: float
     clearance: float
     chamfer: float
-    friction: Array  # (n, 2): depth, friction
-    detent: Array  # (n, 2): depth, force against insertion
+    friction: list[tuple[float, float]]  # depth, friction
+    detent: list[tuple[float, float]]  # depth, force against insertion
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Built:
     connector: Connector
     shape: Shape
     controller: dict[str, Any]
+    speed: Array  # (6,) each joint's limit, from the URDF [rad/s]
 
 
 def _vector(values: Any) -> str:
@@ -174,8 +176,8 @@ def build(evses: Sequence[int], connector_name: str = "ccs2") -> Built:
         physics["half_height_m"],
         physics["clearance_m"],
         physics["chamfer_m"],
-        np.array(physics["friction"], dtype=float),
-        np.array(physics["detent"], dtype=float),
+        [(float(x), float(force)) for x, force in physics["friction"]],
+        [(float(x), float(force)) for x, force in physics["detent"]],
     )
     numbers = list(evses)
     bodies = "".join(
@@ -220,13 +222,16 @@ def build(evses: Sequence[int], connector_name: str = "ccs2") -> Built:
   <tendon>{tendons}</tendon>
   <sensor>{sensors}</sensor>
 </mujoco>""")
-    chain = mujoco.MjSpec.from_string(config_file("arm/arm.urdf").read_text())
+    urdf = config_file("arm/arm.urdf").read_text()
+    chain = mujoco.MjSpec.from_string(urdf)
     chain.compiler.fusestatic = False
     _equip(chain, arm)
     world.attach(chain, frame="arm", prefix=PREFIX)
     _drive(world, arm, site, numbers)
     model = world.compile()
-    return Built(model, site, connector, shape, arm["controller"])
+    limits = ElementTree.fromstring(urdf).iterfind("joint[@type='revolute']/limit")
+    speed = np.array([float(limit.get("velocity", "1.0")) for limit in limits])
+    return Built(model, site, connector, shape, arm["controller"], speed)
 
 
 def _equip(chain: mujoco.MjSpec, arm: dict[str, Any]) -> None:

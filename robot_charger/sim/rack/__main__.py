@@ -10,44 +10,64 @@ import argparse
 import gc
 import json
 import time
-from typing import Any
-
-import numpy as np
+from typing import Any, Protocol
 
 from robot_charger.common.can_bus import BusError, FramePort, expand, frame_port, open_bus
-from robot_charger.common.can_udp import Batch
 from robot_charger.common.clock import Ticker, now_ns
 from robot_charger.common.process import StopSignal, parent_gone, refuse, simulator_realtime
 from robot_charger.common.wires import WireEnd, WireError, run_directory
 from robot_charger.power import codec
-from robot_charger.power.bank import place
 from robot_charger.power.meter import Reading, encode_registers
-from robot_charger.sim.rack.meter import MeterServer
+from robot_charger.power.parameters import PROTOCOLS
+from robot_charger.sim.rack.ek3 import Ek3Modules
+from robot_charger.sim.rack.modbus import MeterServer, ModuleServer
 from robot_charger.sim.rack.model import FAULTS, Rack
 
 PERIOD_S = 0.010
 GRACE_S = 2.0
-HEARS = ({"can_id": codec.SETPOINT_ID, "can_mask": 0x700},)  # acceptance filter of the modules
 REPEAT_S = 0.05  # signals are told again after so long, though they stay
+NOTHING = ({"can_id": 0x7FF, "can_mask": 0x7FF},)  # its measuring boards only speak
 STEP = 0.5  # [V or A] a change that is told at once
+
+
+class ModuleEnd(Protocol):
+    """The modules' end of their buses or line; one class per protocol."""
+
+    def receive(self, now_s: float) -> None:
+        """Take set-points into the rack."""
+
+    def send(self, now_s: float, sensors: bool) -> None:
+        """Tell what the modules measure; ``sensors``: the slow values too."""
+
+    def close(self) -> None:
+        """Let go of the bus."""
+
+
+def module_end(arguments: argparse.Namespace, rack: Rack) -> ModuleEnd:
+    if arguments.protocol == "canopen":
+        from robot_charger.sim.rack.canopen import CanopenModules
+
+        return CanopenModules(rack, expand(arguments.module_bus))
+    if arguments.protocol == "modbus":
+        return ModuleServer(rack)
+    return Ek3Modules(rack, expand(arguments.bus))
 
 
 class RackProcess:
     """The model with its buses, wires and meters."""
 
-    def __init__(self, ports: list[FramePort], rack: Rack) -> None:
-        self.ports = ports
+    def __init__(self, port: FramePort, rack: Rack, modules: ModuleEnd) -> None:
+        self.port = port  # the station's bus
         self.rack = rack
-        modules = rack.count
-        self.bus, self.address = place(modules, len(ports))
-        self.first = [int(np.searchsorted(self.bus, b)) for b in range(len(ports) + 1)]
-        self.counters = np.full(modules, -1)
+        self.modules = modules
         self.cycle = 0
-        self.bad = 0
         self.meters = MeterServer()
         self.wires = WireEnd("rack", on_signals=self._on_signals, threaded=False)
         self._told: dict[str, tuple[float, tuple[float, ...]]] = {}
-        self._write("rack.json", {"modbus": {"host": "127.0.0.1", "port": self.meters.port}, "modules": modules})
+        places = {"modbus": {"host": "127.0.0.1", "port": self.meters.port}}
+        if isinstance(modules, ModuleServer):
+            places["modules"] = {"host": "127.0.0.1", "port": modules.port}
+        self._write("rack.json", places)
 
     def _on_signals(self, sender: str, signals: dict[str, Any]) -> None:
         if sender == "cli" and "fault" in signals:
@@ -68,52 +88,17 @@ class RackProcess:
             car.emf_v = float(signals.get("emf_v") or 0.0)
             car.resistance_ohm = float(signals.get("resistance_ohm") or 0.05)
 
-    def _read_bus(self, bus: int, port: FramePort, now_s: float) -> None:
-        for batch in port.read():
-            if bus not in self.rack.buses_off:
-                self._setpoints(bus, batch, now_s)
-
-    def _setpoints(self, bus: int, batch: Batch, now_s: float) -> None:
-        """Set-points for the modules of one bus; a repeated alive counter counts for nothing."""
-        for length in (codec.SETPOINT.itemsize, codec.GROUP.itemsize):
-            mine = (batch.lengths == length) & (batch.ids >> 8 == codec.SETPOINT_ID >> 8)
-            if not mine.any():
-                continue
-            addresses, voltage, current, enable, counter, bad = codec.decode_setpoints(
-                batch.ids[mine], batch.data[mine, :length]
-            )
-            self.bad += int(bad)
-            index = self.first[bus] + addresses - 1
-            fresh = (addresses > 0) & (index < self.first[bus + 1])
-            fresh[fresh] = self.counters[index[fresh]] != counter[fresh]
-            index = index[fresh]
-            self.counters[index] = counter[fresh]
-            self.rack.command(index, voltage[fresh], current[fresh], enable[fresh], now_s)
-
     def step(self, dt_s: float) -> None:
         now_s = time.monotonic()
         self.cycle += 1
-        for bus, port in enumerate(self.ports):
-            self._read_bus(bus, port, now_s)
+        self.modules.receive(now_s)
         self._read_wires()
         self.rack.step(now_s, dt_s)
-        self._send(now_s)
+        self.modules.send(now_s, self.cycle % 10 == 0)
+        self._send_outputs()
         self._send_wires(now_s)
 
-    def _send(self, now_s: float) -> None:
-        index, status = self.rack.status(now_s)
-        sensors = self.rack.sensors() if self.cycle % 10 == 0 else None
-        data = status.view(np.uint8).reshape(len(index), codec.STATUS.itemsize)
-        for bus, port in enumerate(self.ports):
-            if bus in self.rack.buses_off:
-                continue
-            mine = self.bus[index] == bus if len(self.ports) > 1 else slice(None)
-            if len(index[mine]):
-                port.write(codec.STATUS_ID + self.address[index[mine]], data[mine])
-            if sensors is not None:
-                part = slice(self.first[bus], self.first[bus + 1])
-                rows = sensors[part].view(np.uint8).reshape(-1, codec.SENSOR.itemsize)
-                port.write(codec.SENSOR_ID + self.address[part], rows)
+    def _send_outputs(self) -> None:
         if 0 in self.rack.buses_off:
             return
         networks = self.rack.networks
@@ -123,7 +108,7 @@ class RackProcess:
             )
             for evse, n in networks.items()
         ]
-        self.ports[0].write([codec.OUTPUT_ID + evse for evse in networks], codec.rows(frames))
+        self.port.write([codec.OUTPUT_ID + evse for evse in networks], codec.rows(frames))
 
     def _due(self, peer: str, now_s: float, *values: float) -> bool:
         """Whether ``peer`` is to hear these values now: they moved, or it has not heard for a while."""
@@ -194,8 +179,8 @@ class RackProcess:
     def close(self) -> None:
         self.wires.close()
         self.meters.close()
-        for port in self.ports:
-            port.close()
+        self.modules.close()
+        self.port.close()
 
 
 def main() -> None:
@@ -205,14 +190,18 @@ def main() -> None:
     parser.add_argument("--evses", type=int, nargs="+", default=[1], metavar="N", help="numbers of the EVSEs")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--series", type=int, default=1, choices=(1, 2), help="groups of modules in series")
+    parser.add_argument("--protocol", default="ek3", choices=PROTOCOLS, help="what the modules speak")
+    parser.add_argument("--module-bus", default="", help="bus or buses of CANopen modules, e.g. udp:42100")
     arguments = parser.parse_args()
     stop = StopSignal()
     try:
         if not 1 <= arguments.modules <= 1024 or arguments.modules < len(arguments.evses):
             refuse(f"rack: --modules {arguments.modules} must be 1 to 1024, at least one per EVSE")
-        ports = [frame_port(open_bus(name, can_filters=HEARS)) for name in expand(arguments.bus)]
+        if arguments.protocol == "canopen" and not arguments.module_bus:
+            refuse("rack: --protocol canopen needs --module-bus, e.g. udp:42100")
         rack = Rack(arguments.modules, arguments.evses, arguments.seed, arguments.series)
-        process = RackProcess(ports, rack)
+        port = frame_port(open_bus(expand(arguments.bus)[0], can_filters=NOTHING))
+        process = RackProcess(port, rack, module_end(arguments, rack))
     except (BusError, WireError) as error:
         refuse(f"rack: {error}")
     simulator_realtime(30)  # hardware does not wait for a computer's other work

@@ -91,6 +91,7 @@ class Rack:
         self.setpoint_v = np.zeros(n)
         self.enable = np.zeros(n, bool)
         self.valid_at = np.full(n, -math.inf)  # last valid set-point [s]
+        self.hold_s = np.full(n, HOLD_S)
         self.ambient = np.full(n, 25.0) + random.uniform(-1.0, 1.0, n)
         self.temperature = self.ambient + 5.0
         self.hours = random.uniform(0.0, 5000.0, n)
@@ -184,7 +185,7 @@ class Rack:
         """Advance by ``dt_s`` [s]."""
         self.counter = (self.counter + 1) & 0xFF
         self._measure()
-        fresh = now_s - self.valid_at <= HOLD_S
+        fresh = now_s - self.valid_at <= self.hold_s
         running = self.enable & fresh & ~self._failed
         self.state = np.where(running, self._running_state, self._idle_state)
         self.module_faults = self._own_faults | np.where(fresh, 0, int(codec.ModuleFault.SETPOINT_LOST))

@@ -1,0 +1,91 @@
+"""How the modules of a bank are spoken to: one interface, one class per protocol.
+
+``ek3`` is the raw CAN-FD protocol of config/ek3.dbc, ``canopen`` the same module's CANopen profile
+(drivers/ek3-canopen.eds), ``modbus`` older modules on a Modbus line. The safety controller and the measuring boards
+speak on the first bus of the parameter ``bus`` whichever it is.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from robot_charger.common.can_bus import FramePort, expand, frame_port, open_bus
+from robot_charger.power.bank import Bank
+from robot_charger.power.modbus_line import ModbusLine
+from robot_charger.power.parameters import PowerParameters
+
+Frames = tuple[int, np.ndarray, np.ndarray]  # port, ids (n), data u8 (n, length)
+HOLD_MS = 50  # a module goes to zero by itself so long after its last valid set-point
+
+
+class ModuleDriver(ABC):
+    """One protocol.
+
+    The control thread calls ``take``, ``poll`` and ``frames``, none of which waits. What has to wait (an SDO, a
+    Modbus answer) runs in threads between ``start`` and ``close``.
+    """
+
+    def __init__(self, bank: Bank, first_port: int) -> None:
+        self.bank = bank
+        self.first_port = first_port  # of the modules' buses among the node's ports
+        self.frames_in = 0  # of what does not pass the node's ports
+        self.frames_out = 0
+        self.bad = 0
+
+    def take(self, bus: int, ids: np.ndarray, lengths: np.ndarray, data: np.ndarray, now_ns: int) -> np.ndarray:
+        """Frames of one of the modules' buses (from 0). A mask of those that were the modules'."""
+        return np.zeros(len(ids), bool)
+
+    def poll(self, now_ns: int) -> None:  # noqa: B027
+        """Bring into the bank what other threads learnt."""
+
+    @abstractmethod
+    def frames(self, now_ns: int, counter: int) -> list[Frames]:
+        """Set-points of this cycle, from the bank's commands."""
+
+    def start(self) -> None:  # noqa: B027
+        """Begin to speak; errors are the modules' silence, not exceptions."""
+
+    def close(self) -> None:  # noqa: B027
+        """End the threads."""
+
+
+def module_buses(parameters: PowerParameters) -> list[str]:
+    """The modules' buses or lines, by name. Raises BusError on a spelling that names none."""
+    if parameters.module__protocol == "ek3":
+        return expand(parameters.bus)
+    if parameters.module__protocol == "canopen":
+        return expand(parameters.module__bus)
+    return [line.strip() for line in parameters.module__bus.split(",")]
+
+
+def open_ports(parameters: PowerParameters) -> list[FramePort]:
+    """The node's CAN ports: the station's bus first, then those of the modules. Raises BusError or ValueError."""
+    if parameters.module__protocol == "ek3":
+        return [frame_port(open_bus(name)) for name in expand(parameters.bus)]
+    ports = [frame_port(open_bus(expand(parameters.bus)[0]))]
+    if parameters.module__protocol == "canopen":
+        from robot_charger.power.drivers.canopen import CYCLIC
+
+        ports += [frame_port(open_bus(n, fd=False, can_filters=CYCLIC), fd=False) for n in module_buses(parameters)]
+    else:
+        for line in module_buses(parameters):
+            ModbusLine(line)  # refuses a word that names no line
+    return ports
+
+
+def open_driver(parameters: PowerParameters, bank: Bank, groups: bool) -> ModuleDriver:
+    """The driver of this bank's protocol. ``groups``: EK3 set-points in frames of 15."""
+    if parameters.module__protocol == "canopen":
+        from robot_charger.power.drivers.canopen import CanopenDriver
+
+        return CanopenDriver(bank, module_buses(parameters))
+    if parameters.module__protocol == "modbus":
+        from robot_charger.power.drivers.modbus import ModbusDriver
+
+        return ModbusDriver(bank, module_buses(parameters))
+    from robot_charger.power.drivers.ek3 import Ek3Driver
+
+    return Ek3Driver(bank, groups)

@@ -1,0 +1,46 @@
+"""The raw EK3 protocol on CAN-FD: each module's status and set-point in a frame of its own, or 15 set-points in one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from robot_charger.power import codec
+from robot_charger.power.bank import Bank
+from robot_charger.power.drivers import Frames, ModuleDriver
+
+
+class Ek3Driver(ModuleDriver):
+    """Frames of config/ek3.dbc; alive counter and CRC in every set-point. It shares the first bus with the station."""
+
+    def __init__(self, bank: Bank, groups: bool) -> None:
+        super().__init__(bank, first_port=0)
+        self.groups = groups
+        self._parts = [
+            (b, slice(bank.first[b], bank.first[b + 1])) for b in range(bank.buses) if bank.first[b + 1] > bank.first[b]
+        ]
+
+    def take(self, bus: int, ids: np.ndarray, lengths: np.ndarray, data: np.ndarray, now_ns: int) -> np.ndarray:
+        kind = ids >> 8
+        status = (kind == 1) & (lengths == codec.STATUS.itemsize)
+        count = int(status.sum())
+        if count == len(ids):
+            self.bank.take_status(bus, ids, data, now_ns)
+            return status
+        if count:
+            self.bank.take_status(bus, ids[status], data[status], now_ns)
+        sensor = (kind == 3) & (lengths == codec.SENSOR.itemsize)
+        if sensor.any():
+            self.bank.take_sensor(bus, ids[sensor], data[sensor])
+            status |= sensor
+        return status
+
+    def frames(self, now_ns: int, counter: int) -> list[Frames]:
+        encode = codec.encode_groups if self.groups else codec.encode_setpoints
+        bank = self.bank
+        return [
+            (
+                bus,
+                *encode(bank.address[part], bank.command_v[part], bank.command_a[part], bank.enable[part], counter),
+            )
+            for bus, part in self._parts
+        ]
