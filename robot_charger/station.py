@@ -82,10 +82,11 @@ def nodes(
 CSMS_STORE = "csms.sqlite"
 DEMO_TOKEN = "ROBOT-CHARGER-DEMO"  # an id token that the desk's CSMS knows
 DEMO_CONTRACT = "DEEKXC00000001"  # and the contract of the test PKI (v2g.pki)
-CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", "acdp")
+ACDP = ("acdp", "acdp-bpt")
+CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", *ACDP)
 CHADEMO = ("chademo", "chademo-v2x")
-ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", "acdp")  # TLS 1.3, mutual
-BIDIRECTIONAL = ("iso15118-20-bpt", "chademo-v2x")
+ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", *ACDP)  # TLS 1.3, mutual
+BIDIRECTIONAL = ("iso15118-20-bpt", "acdp-bpt", "chademo-v2x")
 DESK_EXPORT_W = 30_000.0  # what the desk's grid connection takes back
 
 
@@ -121,6 +122,10 @@ class DeskOptions:
     @property
     def chademo(self) -> bool:
         return self.protocol in CHADEMO
+
+    @property
+    def acdp(self) -> bool:
+        return self.protocol in ACDP
 
     @property
     def connector(self) -> str:
@@ -212,6 +217,9 @@ class Desk:
         }
         if o.needs_pki:
             overrides["v2g"] |= {"tls.required": True, "tls.directory": str(self.pki / "station"), "pnc": o.pnc}
+        if o.acdp:
+            overrides["supervisor"] |= {"protocol": "acdp"}
+            overrides["v2g"] |= {"link": "acdp", "setup_timeout_s": 60.0}  # it may still be parking
         if o.exports:
             overrides["power"] |= {"bidirectional": True}
             overrides["supervisor"] |= {"export.max_power_w": DESK_EXPORT_W}

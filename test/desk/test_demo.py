@@ -105,6 +105,12 @@ def test_a_fault_ends_safely_or_the_session_rightly_goes_on(tmp_path, fault, sta
         (["--modules", "0"], "--modules"),
         (["--fault", "meteor"], "--fault"),
         (["--json", "/nowhere/out.json"], "--json"),
+        (["--protocol", "din", "--tls"], "--tls"),
+        (["--protocol", "chademo", "--tls"], "--tls"),
+        (["--pnc"], "--tls"),
+        (["--protocol", "iso15118-20", "--tls", "--pnc"], "--pnc"),
+        (["--protocol", "acdp", "--tls", "--pnc"], "--pnc"),
+        (["--protocol", "chademo", "--interface", "eth0"], "--interface"),
     ],
 )
 def test_bad_usage_names_the_option(tmp_path, arguments, word):
