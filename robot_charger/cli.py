@@ -11,6 +11,7 @@ import click
 from robot_charger import __version__
 
 PROTOCOLS = ("iso15118-2", "din", "iso15118-20", "iso15118-20-bpt", "chademo", "chademo-v2x")
+MODULE_PROTOCOLS = ("ek3", "canopen", "modbus")
 OCPP_VERSIONS = ("1.6", "2.0.1", "2.1")
 FAULTS = (
     "vehicle-gone",
@@ -59,6 +60,7 @@ def main() -> None:
 @click.option("--evses", type=click.IntRange(1, 3), default=1, show_default=True, help="Bays.")
 @click.option("--sessions", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Of the whole station.")
 @click.option("--modules", type=click.IntRange(1, 909), default=46, show_default=True, help="3.3 kW each.")
+@click.option("--module-protocol", type=click.Choice(MODULE_PROTOCOLS), default="ek3", show_default=True)
 @click.option("--target-soc", type=click.FloatRange(1, 100), help="Per cent; otherwise 15 s of charging.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--fault", type=click.Choice(FAULTS), default=None, help="Something goes wrong on purpose.")
@@ -74,6 +76,7 @@ def demo(
     evses: int,
     sessions: int,
     modules: int,
+    module_protocol: str,
     target_soc: float | None,
     seed: int,
     fault: str | None,
@@ -106,6 +109,7 @@ def demo(
         tls=tls,
         pnc=pnc,
         modules=modules,
+        module_protocol=module_protocol,
         target_soc=target_soc,
         seed=seed,
         record=record is not None,

@@ -13,7 +13,7 @@ from robot_charger.power.parameters import PowerParameters
 
 CYCLE_US = 10_000.0
 SENSOR_CYCLE_US = 100_000.0
-CLASSIC_US = {1: 65.0, 8: 135.0}  # worst-case time of a classic frame by payload, 1 Mbit/s, with stuff bits and gap
+CLASSIC_US = {1: 65.0, 8: 135.0}  # worst-case time of a classic frame by payload at 1 Mbit/s, stuff bits and gap too
 WARN = 0.70
 REFUSE = 0.80
 
@@ -59,6 +59,11 @@ def buses_needed(modules: int, evses: int = 1) -> int:
     """Fewest buses that carry a bank at no more than 70 % load, with group frames where they help."""
     parameters = PowerParameters(modules=modules, evses=list(range(1, evses + 1)))
     return next(b for b in range(1, 256) if min(worst(parameters, b, g) for g in (False, True)) <= WARN)
+
+
+def canopen_buses_needed(modules: int) -> int:
+    """Fewest CANopen buses that carry these modules at no more than 70 % load."""
+    return next(b for b in range(1, 256) if canopen_load(-(-modules // b)) <= WARN)
 
 
 def choose(parameters: PowerParameters, buses: int) -> bool:
