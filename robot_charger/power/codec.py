@@ -7,7 +7,8 @@ damaged or misplaced frame is told from a live one.
 
 Ids, by range: 0x100 + address module status (10 ms), 0x200 + address module set-point (10 ms), 0x2E0 + group
 set-points of 15 modules in one frame (10 ms, instead of the former), 0x300 + address module sensors (100 ms),
-0x400 power's command to the safety controller, 0x408 its answer, 0x410 + EVSE output measurement, 0x430 + EVSE
+0x400 power's command to the safety controller, 0x408 its answer, 0x409 its matrix contactors, 0x410 + EVSE output
+measurement, 0x430 + EVSE
 contactors, insulation and bay (all 10 ms).
 """
 
@@ -26,6 +27,7 @@ GROUP_ID = 0x2E0
 SENSOR_ID = 0x300
 POWER_ID = 0x400
 SAFETY_ID = 0x408
+LINK_ID = 0x409
 OUTPUT_ID = 0x410
 EVSE_ID = 0x430
 
@@ -150,9 +152,16 @@ GROUP = np.dtype(
 
 _POWER = struct.Struct("<HHHHBBH")
 _SAFETY = struct.Struct("<HHBBH")
+_LINKS = struct.Struct("<HHBBH")
 _OUTPUT = struct.Struct("<HHhBBBBH")
 _EVSE = struct.Struct("<HBBBBH")
-LENGTHS = {"power": _POWER.size, "safety": _SAFETY.size, "output": _OUTPUT.size, "evse": _EVSE.size}
+LENGTHS = {
+    "power": _POWER.size,
+    "safety": _SAFETY.size,
+    "links": _LINKS.size,
+    "output": _OUTPUT.size,
+    "evse": _EVSE.size,
+}
 
 
 def rows(frames: list[bytes]) -> np.ndarray:
@@ -335,6 +344,24 @@ class SafetyStatus:
             return None
         bits, contactors, cabinet, counter, _ = _SAFETY.unpack(data)
         return SafetyStatus(bits, contactors, cabinet + CELSIUS_OFFSET, counter)
+
+
+@dataclass(frozen=True)
+class LinkStatus:
+    """Feedback of the matrix contactors, bits as in PowerCommand.links; sent by a controller that has some."""
+
+    closed: int = 0
+    counter: int = 0
+
+    def encode(self) -> bytes:
+        return _sealed(LINK_ID, _LINKS.pack(self.closed, 0, 0, self.counter & 0xFF, 0))
+
+    @staticmethod
+    def decode(data: bytes) -> LinkStatus | None:
+        if len(data) != LENGTHS["links"] or not intact(LINK_ID, data):
+            return None
+        closed, _, _, counter, _ = _LINKS.unpack(data)
+        return LinkStatus(closed, counter)
 
 
 @dataclass(frozen=True)

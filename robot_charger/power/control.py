@@ -18,11 +18,13 @@ from robot_charger.power import busload, codec
 from robot_charger.power.bank import Bank
 from robot_charger.power.drivers import Frames, open_driver
 from robot_charger.power.gate import PAUSE_NS, Demand, Gate, Permit, Target
-from robot_charger.power.output import SMALL_A, Inputs, Insulation, Output
+from robot_charger.power.output import SMALL_A, Inputs, Insulation, Mode, Output
 from robot_charger.power.parameters import PowerParameters
+from robot_charger.power.sharing import Sharer, Sharing
 
 EvseFault = tuple[int, FaultReport]  # EVSE (0 = the station) and what began or ended
 START_NS = 2 * SECOND  # modules may need so long to speak after activation
+MATRIX_MODES = (Mode.OFF, Mode.TRANSFER, Mode.FAULT)  # an output may gain or lose blocks in these
 FEW = 4  # frames that are cheaper to take one by one than as arrays
 _PRESSED = int(codec.Safety.EMERGENCY_STOP)
 _EMERGENCY = _PRESSED | int(codec.Safety.EMERGENCY_LATCHED)
@@ -103,6 +105,8 @@ class Control:
         self._counter = 0
         self._last_ns = 0
         self._first_ns = 0
+        self.sharing = Sharing(parameters, self.bank) if parameters.matrix__blocks else None
+        self._link_counter = codec.Alive()
         self._wire_us = [0.0] * (buses + self.driver.first_port)
         self._wire_ns = 0
         self._addresses = [
@@ -172,6 +176,12 @@ class Control:
                 urgent = bool(safety.bits & ~self.safety.bits)
                 self.safety, self.safety_ns = safety, now_ns
                 return urgent
+        elif identifier == codec.LINK_ID:
+            status = codec.LinkStatus.decode(data)
+            if status is not None and self._link_counter.advanced(status.counter):
+                if self.sharing is not None:
+                    self.sharing.feedback, self.sharing.feedback_ns = status.closed, now_ns
+                return False
         elif codec.OUTPUT_ID < identifier <= codec.OUTPUT_ID + codec.MAX_EVSES:
             evse = identifier - codec.OUTPUT_ID
             channel = self.channels.get(evse)
@@ -218,17 +228,35 @@ class Control:
                 self.faults.append((channel.evse, report))
             output.changes.clear()
             channel.snapshot = self._snapshot(channel, demand, now_ns)
+        links = self._share_blocks(now_ns) if self.sharing is not None else 0
         self._tell_modules(now_ns)
         self.cycles += 1
         self._counter = (self._counter + 1) & 0xFF
         command = codec.PowerCommand(
-            contactors, monitors, self_tests, 0, 2 if self.stopping else 1, self._counter
+            contactors, monitors, self_tests, links, 2 if self.stopping else 1, self._counter
         ).encode()
         frames: list[Frames] = [(0, np.array([codec.POWER_ID]), np.frombuffer(command, np.uint8)[None])]
         frames += self.driver.frames(now_ns, self._counter)
         for bus, ids, data in frames:
             self._wire_us[bus] += len(ids) * busload.frame_us(data.shape[1])
         return frames
+
+    def _share_blocks(self, now_ns: int) -> int:
+        """Move the matrix's contactors; returns what is to be closed."""
+        assert self.sharing is not None
+        outputs = {
+            evse: Sharer(
+                channel.measured.bank_voltage_v,
+                channel.output.mode != Mode.OFF or channel.gate.asked,
+                channel.output.mode in MATRIX_MODES,
+            )
+            for evse, channel in self.channels.items()
+        }
+        old = now_ns - self.sharing.feedback_ns > self.parameters.safety_timeout_ms * MILLISECOND + self._grace_ns
+        for link, text in self.sharing.step(now_ns, outputs, known=not old and self.blocked is None):
+            text = f"contactor of block {link.block + 1} to EVSE {link.evse}: {text}"
+            self.faults.append((0, FaultReport(Code.CONTACTOR_FEEDBACK, Severity.DERATE, text)))
+        return self.sharing.board.requested
 
     def measured_load(self, now_ns: int) -> float:
         """Share of the fullest bus that frames used since the last call, 0 to 1, by their worst-case lengths."""

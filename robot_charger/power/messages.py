@@ -64,11 +64,11 @@ class Reporter:
     def limits(self, evse: int) -> msg.SupplyLimits | None:
         p, control = self.parameters, self.control
         bank, channel = control.bank, control.channels[evse]
-        mine = bank.evse == evse
+        mine = (bank.evse == evse) & ~bank.leaving
         healthy = int((mine & bank.healthy).sum())
         cable = p.cable_current_a(evse)
         voltage = max(channel.measured.voltage_v, p.min_voltage_v)
-        capable = bank.capable_a(evse, voltage)
+        capable = bank.capable_a(evse, voltage, promised=True)
         volts = np.maximum(voltage / p.series_groups, bank.voltage[mine])
         power = float(np.minimum(bank.available[mine] * volts, p.module__power_w)[bank.healthy[mine]].sum())
         current = float(np.floor(min(cable, capable) * 10.0) / 10.0)  # steady: it goes into permits

@@ -38,6 +38,13 @@ class PowerParameters:
     series_groups: int = parameter(
         1, "groups of modules in series: 2 doubles the voltage (800 V cars) at half the current", low=1, high=2
     )
+    matrix__blocks: int = parameter(
+        0, "blocks of modules that contactors share between the EVSEs, 0: each EVSE has its modules for good", low=0,
+        high=16,
+    )
+    matrix__notice_s: float = parameter(
+        1.0, "an EVSE's limits fall so long before it gives a block back", unit="s", low=0.1, high=10.0
+    )
     module__max_voltage_v: float = parameter(
         500.0, "highest output voltage of a module", unit="V", low=50.0, high=1000.0
     )
@@ -131,6 +138,12 @@ class PowerParameters:
             )
         if self.modules < len(self.evses) * self.series_groups:
             raise ParameterError(f"parameter modules = {self.modules} is less than {self.series_groups} per EVSE")
+        if self.matrix__blocks and self.matrix__blocks < len(self.evses):
+            raise ParameterError(f"parameter matrix.blocks = {self.matrix__blocks} must be 0 or one per EVSE at least")
+        if self.matrix__blocks * len(self.evses) > 16:
+            raise ParameterError("parameter matrix.blocks: at most 16 contactors, blocks times EVSEs")
+        if self.matrix__blocks * self.series_groups > self.modules:
+            raise ParameterError(f"parameter modules = {self.modules} is less than {self.series_groups} per block")
         if self.max_voltage_v > self.series_groups * self.module__max_voltage_v:
             raise ParameterError(
                 f"parameter max_voltage_v = {self.max_voltage_v:g} is above what series_groups = {self.series_groups} "

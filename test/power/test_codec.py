@@ -109,6 +109,14 @@ def test_safety_status(bits: int, contactors: int, cabinet: int, counter: int) -
     assert codec.SafetyStatus.decode(status.encode()) == status
 
 
+@given(U16, U8)
+def test_link_status(closed: int, counter: int) -> None:
+    status = codec.LinkStatus(closed, counter)
+    told = dbc("LinkStatus", status.encode())
+    assert (told["Closed"], told["Counter"]) == (closed, counter)
+    assert codec.LinkStatus.decode(status.encode()) == status
+
+
 @given(st.integers(1, 16), st.integers(0, 20000), st.integers(0, 20000), I16, U8)
 def test_output_measurement(evse: int, volts: int, bank: int, amperes: int, counter: int) -> None:
     measured = codec.OutputMeasurement(volts * 0.05, bank * 0.05, amperes * 0.1, 40.0, 41.0, 30.0, counter)

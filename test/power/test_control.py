@@ -11,6 +11,7 @@ from power_desk import Desk, charged
 from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.faults import Code
 from robot_charger.power.gate import Pilot, Purpose
+from robot_charger.power.messages import Reporter
 from robot_charger.power.output import Insulation, Mode
 from robot_charger.sim.rack import model
 
@@ -459,3 +460,50 @@ def test_the_test_voltage_is_no_overvoltage_while_it_falls(monkeypatch: pytest.M
     desk = Desk()
     desk.check_cable()
     assert desk.output.insulation == Insulation.VALID and not desk.codes
+
+
+def _served(desk: Desk, evse: int) -> int:
+    return int((desk.control.bank.evse == evse).sum())
+
+
+def test_blocks_are_lent_to_a_session_and_given_back_with_notice() -> None:
+    desk = Desk(12, (1, 2), matrix__blocks=4, share__modules_min=1)
+    desk.permits[1] = desk.permits[2] = {"purpose": Purpose.NONE, "session_id": ""}
+    desk.run(lambda: _served(desk, 1) == _served(desk, 2) == 6, 3.0)  # with nobody there every block is at home
+    desk.permits[1] = {"purpose": Purpose.NONE}
+    desk.run(lambda: _served(desk, 1) == 12, 3.0)
+    desk.charge(100.0, 1)
+    reporter = Reporter(desk.parameters, desk.control)
+    assert reporter.limits(1).modules_total == 12  # type: ignore[union-attr]
+    desk.permits[2] = {"purpose": Purpose.NONE}
+    desk.run(lambda: desk.control.bank.leaving.any())
+    told = reporter.limits(1)
+    assert told is not None and told.modules_total == 6 and told.max_current_a < 60.0 < desk.network.current_a
+    assert _served(desk, 1) == 12, "told before it is done"
+    assert 0.9 < desk.run(lambda: _served(desk, 1) == 6) < 1.2
+    desk.targets[1]["current_a"] = 45.0
+    desk.run(lambda: _served(desk, 2) == 6, 3.0)
+    desk.charge(45.0, 2)
+    assert desk.network.current_a == pytest.approx(45.0, rel=0.03)
+    assert not desk.codes and not desk.rack.short
+
+
+def test_a_welded_matrix_contactor_costs_its_block_and_nothing_else() -> None:
+    desk = Desk(12, (1, 2), matrix__blocks=4, share__modules_min=1)
+    desk.permits[1] = desk.permits[2] = {"purpose": Purpose.NONE, "session_id": ""}
+    desk.run(lambda: _served(desk, 1) == _served(desk, 2) == 6, 3.0)
+    desk.safety.fault("link-weld", True)
+    desk.permits[1] = {"purpose": Purpose.NONE}
+    desk.run(lambda: Code.CONTACTOR_FEEDBACK in desk.codes, 3.0)
+    desk.safety.fault("link-weld", False)
+    desk.charge(45.0, 1)
+    assert not desk.rack.short
+    sharing = desk.control.sharing
+    assert sharing is not None and sharing.board.failed.bit_count() >= 1
+
+
+def test_a_matrix_whose_feedback_is_silent_moves_nothing() -> None:
+    desk = Desk(12, (1, 2), matrix__blocks=4)
+    desk.safety.fault("silent", True)
+    desk.run(1.0)
+    assert desk.control.sharing is not None and desk.control.sharing.board.requested == 0
