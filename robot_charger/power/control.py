@@ -17,7 +17,7 @@ from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.power import busload, codec
 from robot_charger.power.bank import Bank
 from robot_charger.power.drivers import Frames, open_driver
-from robot_charger.power.gate import PAUSE_NS, Demand, Gate, Permit, Target
+from robot_charger.power.gate import PAUSE_NS, PERMIT_NS, Demand, Gate, Permit, Target
 from robot_charger.power.output import SMALL_A, Inputs, Insulation, Mode, Output
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.power.sharing import Sharer, Sharing
@@ -107,6 +107,9 @@ class Control:
         self._first_ns = 0
         self.sharing = Sharing(parameters, self.bank) if parameters.matrix__blocks else None
         self._link_counter = codec.Alive()
+        self.grid = codec.GridPermit()
+        self.grid_ns = 0
+        self._grid_counter = codec.Alive()
         self._wire_us = [0.0] * (buses + self.driver.first_port)
         self._wire_ns = 0
         self._addresses = [
@@ -177,10 +180,15 @@ class Control:
                 self.safety, self.safety_ns = safety, now_ns
                 return urgent
         elif identifier == codec.LINK_ID:
-            status = codec.LinkStatus.decode(data)
-            if status is not None and self._link_counter.advanced(status.counter):
+            matrix = codec.LinkStatus.decode(data)
+            if matrix is not None and self._link_counter.advanced(matrix.counter):
                 if self.sharing is not None:
-                    self.sharing.feedback, self.sharing.feedback_ns = status.closed, now_ns
+                    self.sharing.feedback, self.sharing.feedback_ns = matrix.closed, now_ns
+                return False
+        elif identifier == codec.GRID_ID:
+            grid = codec.GridPermit.decode(data)
+            if grid is not None and self._grid_counter.advanced(grid.counter):
+                self.grid, self.grid_ns = grid, now_ns
                 return False
         elif codec.OUTPUT_ID < identifier <= codec.OUTPUT_ID + codec.MAX_EVSES:
             evse = identifier - codec.OUTPUT_ID
@@ -258,6 +266,15 @@ class Control:
             self.faults.append((0, FaultReport(Code.CONTACTOR_FEEDBACK, Severity.DERATE, text)))
         return self.sharing.board.requested
 
+    def export_w(self, now_ns: int) -> float:
+        """Power that each EVSE may feed into the grid now [W]: what the grid side permits, evenly divided.
+
+        Its permission ends by itself, like a charge permit.
+        """
+        if not self.parameters.bidirectional or not self.grid_ns or now_ns - self.grid_ns > PERMIT_NS + self._grace_ns:
+            return 0.0
+        return self.grid.export_w / len(self.channels)
+
     def measured_load(self, now_ns: int) -> float:
         """Share of the fullest bus that frames used since the last call, 0 to 1, by their worst-case lengths."""
         elapsed_us = (now_ns - self._wire_ns) / 1e3
@@ -315,6 +332,7 @@ class Control:
             measured=channel.measured,
             evse=channel.status,
             capable_a=self.bank.capable_a(channel.evse, voltage),
+            export_w=self.export_w(now_ns),
             modules=self.bank.usable(channel.evse),
             blocked=blocked,
             pilot=channel.gate.pilot,

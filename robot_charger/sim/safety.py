@@ -5,7 +5,7 @@ and bay sensors, over CAN-FD. It is a process of its own and dies with nobody: w
 all contactors are open. A latched emergency is kept in ``safety.json`` over restarts, until ``reset`` on the wire.
 
 Wire from ``cli``: ``fault`` (emergency-stop, isolation, isolation-charging, self-test, weld, link-weld,
-feedback-stuck, door, field, silent), ``on``, ``evse`` (0 = all), or ``reset``: true.
+feedback-stuck, door, field, grid-withdrawn, grid-silent, silent), ``on``, ``evse`` (0 = all), or ``reset``: true.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ MEASURE_S = 0.4
 STATION_OHM = 5e6  # insulation of the station itself
 FAULT_OHM = 20e3
 GRACE_S = 2.0
+GRID_EXPORT_W = 1e6  # what the desk's grid protection permits
 REPEAT_S = 0.05  # signals are told again after so long, though they stay
 HEARS = ({"can_id": codec.POWER_ID, "can_mask": 0x7FF},)  # its acceptance filter
 FAULTS = (
@@ -47,6 +48,8 @@ FAULTS = (
     "feedback-stuck",
     "door",
     "field",
+    "grid-withdrawn",
+    "grid-silent",
     "silent",
 )
 
@@ -111,6 +114,7 @@ class Controller:
     evses: list[int]
     latched: bool = False
     blocks: int = 0  # of the contactor matrix
+    grid_export_w: float = GRID_EXPORT_W
     heartbeat_s: float = HEARTBEAT_S
     faults: set[tuple[str, int]] = field(default_factory=set)  # (name, EVSE or 0)
     circuits: dict[int, Circuit] = field(default_factory=dict)
@@ -238,6 +242,9 @@ class Controller:
             status = codec.EvseStatus(circuit.ohm, circuit.monitor, circuit.sequence, bits, self.counter)
             frames.append((codec.EVSE_ID + evse, status.encode(evse)))
         safety = codec.SafetyStatus(self.bits, feedback, 30.0, self.counter)
+        export_w = 0.0 if self.has("grid-withdrawn") else self.grid_export_w
+        if not self.has("grid-silent"):
+            frames.append((codec.GRID_ID, codec.GridPermit(export_w, self.counter).encode()))
         if self.links:
             frames.append((codec.LINK_ID, codec.LinkStatus(self.links_closed, self.counter).encode()))
         return [(codec.SAFETY_ID, safety.encode()), *frames]
@@ -249,7 +256,7 @@ class SafetyProcess:
     def __init__(self, port: FramePort, evses: list[int], heartbeat_s: float, blocks: int = 0) -> None:
         self.port = port
         self.path: Path = run_directory() / "safety.json"
-        self.controller = Controller(evses, self._read_latch(), blocks, heartbeat_s)
+        self.controller = Controller(evses, self._read_latch(), blocks, heartbeat_s=heartbeat_s)
         self._saved = self.controller.latched
         self.cycle = 0
         self._told: tuple[float, dict[str, Any]] = (0.0, {})

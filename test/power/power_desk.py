@@ -145,7 +145,7 @@ class Desk:
             return
         for evse, n in self.rack.networks.items():
             frame = codec.OutputMeasurement(
-                n.output_v, n.bank_v, n.current_a, n.pin_c, n.pin_c, n.cable_c, self.rack.counter
+                n.output_v, n.bank_v, n.current_a, n.pin_c, n.pin_c, n.cable_c, n.coolant_c, self.rack.counter
             )
             self._hear(codec.OUTPUT_ID + evse, frame.encode(evse))
 

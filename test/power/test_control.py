@@ -381,6 +381,47 @@ def test_hot_contact_pins_derate_the_current_and_then_stop_it() -> None:
     assert desk.codes == {Code.OVERTEMPERATURE}
 
 
+def test_warm_coolant_derates_the_current_and_then_stops_it() -> None:
+    desk = charged(290.0)
+    desk.rack.fault("coolant-lost", True)
+    desk.network.coolant_c = 64.0
+    desk.run(1.0)
+    assert desk.output.mode == Mode.TRANSFER and desk.output.current_limited and desk.network.current_a < 290.0
+    desk.network.coolant_c = 75.0
+    desk.run(lambda: not desk.safety.circuits[1].closed, 1.0)
+    assert desk.codes == {Code.OVERTEMPERATURE}
+
+
+def feeding(amperes: float) -> Desk:
+    """A desk whose vehicle feeds the grid."""
+    desk = Desk(bidirectional=True)
+    desk.charge(30.0)
+    desk.permits[1] |= {"min_current_a": -100.0, "min_power_w": -50e3}
+    desk.targets[1]["current_a"] = -amperes
+    desk.run(lambda: abs(desk.network.current_a + amperes) < 0.03 * amperes)
+    return desk
+
+
+@pytest.mark.parametrize("fault", ["grid-withdrawn", "grid-silent"])
+def test_export_ends_when_the_grid_side_says_so_or_falls_silent(fault: str) -> None:
+    desk = feeding(30.0)
+    desk.safety.fault(fault, True)
+    seconds = desk.run(lambda: abs(desk.network.current_a) < 0.5)
+    assert seconds < 0.6 and desk.output.mode == Mode.TRANSFER  # 300 ms of patience, 200 A/s of ramp
+    desk.safety.fault(fault, False)
+    desk.run(lambda: desk.network.current_a < -29.0)
+    assert not desk.codes
+
+
+def test_export_is_bounded_by_what_the_grid_side_permits() -> None:
+    desk = feeding(30.0)
+    desk.safety.grid_export_w = 3600.0
+    desk.run(1.0)
+    assert desk.network.current_a == pytest.approx(-10.0, rel=0.05)
+    desk.targets[1]["current_a"] = 30.0
+    desk.run(lambda: desk.network.current_a > 29.0)
+
+
 def test_a_lost_bus_of_several_is_replaced_like_a_lost_module() -> None:
     desk = charged(200.0, modules=90, buses=3)
     assert set(desk.control.bank.bus[desk.control.bank.enable].tolist()) == {0, 1, 2}

@@ -104,9 +104,9 @@ class RackProcess:
             return
         networks = self.rack.networks
         frames = [
-            codec.OutputMeasurement(n.output_v, n.bank_v, n.current_a, n.pin_c, n.pin_c, n.cable_c, self.cycle).encode(
-                evse
-            )
+            codec.OutputMeasurement(
+                n.output_v, n.bank_v, n.current_a, n.pin_c, n.pin_c, n.cable_c, n.coolant_c, self.cycle
+            ).encode(evse)
             for evse, n in networks.items()
         ]
         self.port.write([codec.OUTPUT_ID + evse for evse in networks], codec.rows(frames))

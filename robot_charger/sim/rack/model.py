@@ -43,6 +43,7 @@ FAULTS = (
     "bus-off",
     "late-frames",
     "pin-hot",
+    "coolant-lost",
 )
 
 
@@ -70,6 +71,7 @@ class Network:
     module_wh: float = 0.0
     peak_a: float = 0.0
     pin_c: float = 25.0
+    coolant_c: float = 25.0
     cable_c: float = 25.0
     max_v: float = 0.0
 
@@ -114,6 +116,7 @@ class Rack:
         self.late = np.zeros(n, bool)
         self.buses_off: set[int] = set()
         self.pin_hot = False
+        self.coolant_lost = False
         self._delayed: deque[tuple[float, np.ndarray]] = deque()
         self._volts = np.zeros(n)  # at each module's terminals, after the last step
         self._frames = np.zeros(n, codec.STATUS)
@@ -139,6 +142,9 @@ class Rack:
             return True
         if name == "pin-hot":
             self.pin_hot = on
+            return True
+        if name == "coolant-lost":
+            self.coolant_lost = on
             return True
         if name not in masks or not 0 <= module <= self.count:
             return False
@@ -293,6 +299,9 @@ class Rack:
         rise = (130.0 if self.pin_hot else 30.0) * (n.current_a / 400.0) ** 2
         n.pin_c += (25.0 + rise - n.pin_c) * dt_s / PIN_S
         n.cable_c += (25.0 + 20.0 * (n.current_a / 400.0) ** 2 - n.cable_c) * dt_s / THERMAL_S
+        # The pump warms its coolant by 15 K at 400 A; standing coolant by 200 K.
+        warm = (200.0 if self.coolant_lost else 15.0) * (n.current_a / 400.0) ** 2
+        n.coolant_c += (25.0 + warm - n.coolant_c) * dt_s / PIN_S
         n.peak_a = max(n.peak_a, abs(n.current_a))
         n.max_v = max(n.max_v, n.output_v)
 
