@@ -604,7 +604,8 @@ class ConnectionRobot:
             fresh = sum(age <= self.parameters.pose__window_s for age in ages)
             if fresh >= self.parameters.pose__samples and min(ages) <= self.parameters.pose__max_age_s:
                 self._inlet = self._fused(bay)
-                return self._inlet
+                yield  # from now on it is known whether the tool is near it
+                return self._fused(bay)
             if waited > LOOK_TIME:
                 last = min(ages, default=math.inf)
                 raise NoPose(
@@ -977,6 +978,8 @@ class ConnectionRobot:
             yield from self._away(bay, plug)
             yield from self._park(bay)
             return
+        if holding and self._inlet is None:
+            yield from self._find_out(bay)
         failure: RobotError | None = None
         for attempt in range(1, self.parameters.attempts + 1):
             self.attempt = attempt
@@ -1000,6 +1003,16 @@ class ConnectionRobot:
         yield from self._line(bay.clear)
         yield from self._bring_home(bay)
         yield from self._park(bay)
+
+    def _find_out(self, bay: Bay) -> Sequence:
+        """After a restart with a plug in the hand: is it in an inlet? Raises NoPose when it is seated but not seen."""
+        if not self._senses.occupied:
+            return
+        try:
+            yield from self._look(bay)
+        except NoPose:
+            if self._senses.end_stop:
+                raise
 
     def _grasp(self, bay: Bay, plug: Connector) -> Sequence:
         """Take hold of the plug in the inlet, shifted as the vehicle has shifted since."""

@@ -30,6 +30,7 @@ FAULTS = (
     "no-pose",
     "plug-stuck",
     "slow",
+    "drives-off",
     "flap-closed",
     "wrong-inlet",
 )
@@ -39,6 +40,7 @@ GRIP_SECONDS = 0.25
 GRIP_REACH = 0.012  # the gripper centres a plug that is no further away than this [m]
 BIAS_N = 60.0
 ROLL_SPEED = 0.03  # of a vehicle that moves while it should not [m/s]
+DRIVE_OFF_M, DRIVE_OFF_SPEED = 0.6, 0.25  # of a vehicle that drives off [m, m/s]
 AWAY = (0.0, 0.0, -20.0)
 GUARD_PAUSE = 50  # steps the controller stands still after its guard tripped
 GUARD_REST = 200  # steps at rest after which the guard takes its zero
@@ -383,7 +385,7 @@ class ArmWorld:
                 if stall.number == self.held:
                     near |= close
                     data.xfrc_applied[self._plug[stall.number], :3] = stall.cable
-                if "vehicle-moved" in self.faults:
+                if self.faults & {"vehicle-moved", "drives-off"}:
                     self._roll(stall, count)
         self._near = near
         self._watch()
@@ -438,14 +440,18 @@ class ArmWorld:
     def _roll(self, stall: Stall, count: int) -> None:
         """Creep to where the fault wants the vehicle."""
         goal = stall.inlet[:3, 0] * 0.02 if stall.depth > 0.5 * self.connector.depth else stall.inlet[:3, 1] * 0.06
+        speed, drags = ROLL_SPEED, True
+        if "drives-off" in self.faults:
+            goal, speed, drags = stall.inlet[:3, 0] * DRIVE_OFF_M, DRIVE_OFF_SPEED, self.held != stall.number
         way = goal - stall.rolled
         far = float(np.linalg.norm(way))
         if far > 1e-5:
             self._rolling = True
-            step = way * min(1.0, ROLL_SPEED * TIMESTEP * count / far)
+            step = way * min(1.0, speed * TIMESTEP * count / far)
             stall.rolled = stall.rolled + step
             self._place_vehicle(stall)
-            if stall.depth > 0.1 * self.connector.depth:  # a vehicle without velocity would not drag its plug along
+            if drags and stall.depth > 0.1 * self.connector.depth:
+                # A vehicle without velocity would not drag its plug along.
                 address = int(self.model.joint(f"plug{stall.number}").qposadr[0])
                 self.data.qpos[address : address + 3] += step
 
