@@ -213,3 +213,35 @@ def test_reservation(desk: Live) -> None:
     settled(desk)
     start = _starts(desk)[0]
     assert start["reservationId"] == 4 and desk.service.station.reservations == {}
+
+
+def test_the_meter_is_told_on_request(desk: Live) -> None:
+    """Outside a transaction too."""
+    desk.online()
+    desk.session(Phase.IDLE)
+    desk.meter(1234.5)
+    assert desk.call("TriggerMessage", {"requestedMessage": "MeterValues"}) == {"status": "Accepted"}
+    wait_for(lambda: desk.received("MeterValues"))
+    [told] = desk.received("MeterValues")
+    register = told["meterValue"][0]["sampledValue"][0]
+    assert (float(register["value"]), register["context"]) == (1234.5, "Trigger")
+    assert told["connectorId" if desk.parameters.version == "1.6" else "evseId"] == 1
+
+
+def test_configuration_of_1_6(live: Make) -> None:
+    desk = live(version="1.6")
+    desk.online()
+    answer = desk.call("GetConfiguration", {"key": ["HeartbeatInterval", "AuthorizationKey", "NoSuchKey"]})
+    assert answer["unknownKey"] == ["NoSuchKey"]
+    known = {k["key"]: k for k in answer["configurationKey"]}
+    assert known["HeartbeatInterval"] == {"key": "HeartbeatInterval", "readonly": False, "value": "300"}
+    assert "value" not in known.get("AuthorizationKey", {})  # a password is not told
+    assert len(desk.call("GetConfiguration", {})["configurationKey"]) > 30
+
+    def change(key: str, value: str) -> str:
+        return str(desk.call("ChangeConfiguration", {"key": key, "value": value})["status"])
+
+    assert [change("MeterValueSampleInterval", "30"), change("MeterValueSampleInterval", "soon"),
+            change("NumberOfConnectors", "9"), change("NoSuchKey", "1")] == [
+        "Accepted", "Rejected", "Rejected", "NotSupported"]
+    assert desk.service.settings["sample_s"] == 30
