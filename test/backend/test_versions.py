@@ -245,3 +245,29 @@ def test_configuration_of_1_6(live: Make) -> None:
             change("NumberOfConnectors", "9"), change("NoSuchKey", "1")] == [
         "Accepted", "Rejected", "Rejected", "NotSupported"]
     assert desk.service.settings["sample_s"] == 30
+
+
+def test_remote_start_with_a_profile(desk: Live) -> None:
+    """It holds from the start of its transaction to the end, and for no other."""
+    old = desk.parameters.version == "1.6"
+    periods = [{"startPeriod": 0, "limit": 9000.0}]
+    schedule: dict[str, Any] = {"chargingRateUnit": "W", "chargingSchedulePeriod": periods}
+    profile: dict[str, Any] = {"stackLevel": 0, "chargingProfilePurpose": "TxProfile",
+                               "chargingProfileKind": "Relative"}
+    desk.online()
+    desk.session(Phase.IDLE)
+    if old:
+        answer = desk.call("RemoteStartTransaction", {"connectorId": 1, "idTag": "DEADBEEF", "chargingProfile": {
+            **profile, "chargingProfileId": 3, "chargingSchedule": schedule}})
+    else:
+        answer = desk.call("RequestStartTransaction", {
+            "evseId": 1, "remoteStartId": 8, "idToken": {"idToken": "DEADBEEF", "type": "Central"},
+            "chargingProfile": {**profile, "id": 3, "chargingSchedule": [{**schedule, "id": 1}]}})
+    assert answer["status"] == "Accepted"
+    assert not desk.limits or desk.limits[-1][1].max_power_w == float("inf")
+    desk.meter(1.0)
+    desk.session(Phase.POSITIONING)
+    desk.session(Phase.LINKING)
+    wait_for(lambda: desk.limits and desk.limits[-1][1].max_power_w == 9000.0)
+    desk.end(2.0)
+    wait_for(lambda: desk.limits[-1][1].max_power_w == float("inf"))
