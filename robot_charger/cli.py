@@ -27,6 +27,7 @@ FAULTS = (
     "isolation",
     "isolation-charging",
     "csms-gone",
+    "csms-absent",
     "emergency-stop",
     "module-dead",
     "robot-jam",
@@ -124,6 +125,7 @@ def demo(
         target_soc=target_soc,
         seed=seed,
         record=record is not None,
+        csms_absent=fault == "csms-absent",
     )
     options = desk.DemoOptions(simulation, sessions, fault or "", json_file, logs, record)
     sys.exit(desk.run(options))

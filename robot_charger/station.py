@@ -117,6 +117,7 @@ class DeskOptions:
     target_soc: float | None = None  # per cent; None: after charge_seconds
     charge_seconds: float = 15.0
     seed: int = 0
+    csms_absent: bool = False  # no CSMS is there until it is told to come
     record: bool = False  # publish decoded V2G messages for a recorder
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parameters, as in nodes()
 
@@ -186,7 +187,8 @@ class Desk:
         yield SimulatorSpec("rack", "rack", ("--bus", self.bus, *modules, *evses, *seed))
         store = str(self.directory / CSMS_STORE)
         tokens = ("--token", f"{DEMO_TOKEN}=Accepted", "--token", f"{DEMO_CONTRACT}=Accepted")
-        yield SimulatorSpec("csms", "csms", ("--port", str(self.csms_port), "--store", store, *tokens))
+        absent = ("--fault", "csms-gone") if o.csms_absent else ()
+        yield SimulatorSpec("csms", "csms", ("--port", str(self.csms_port), "--store", store, *tokens, *absent))
         yield SimulatorSpec("arm", "arm", (*evses, *seed, "--connector", o.connector))
         for n in o.evses:
             yield SimulatorSpec(f"vehicle{n}", "vehicle", self._vehicle(n))
@@ -233,6 +235,8 @@ class Desk:
         }
         if o.module_protocol == "modbus":
             overrides["power"] |= {"module.timeout_ms": 500.0}  # modules are asked one after the other
+        if o.csms_absent:  # nobody was ever asked about a token: whoever comes is trusted, and billed later
+            overrides["backend"] |= {"authorize.offline": "all", "backoff.repeats": 1}
         if o.needs_pki:
             overrides["v2g"] |= {"tls.required": True, "tls.directory": str(self.pki / "station"), "pnc": o.pnc}
         if o.acdp:
