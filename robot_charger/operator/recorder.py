@@ -241,6 +241,7 @@ class Process:
         self._diagnostics = self.node.create_publisher(DiagnosticArray, "/diagnostics", EVENTS)
         self._told_at = 0.0
         self._told_trouble = ""
+        self.recorder.tick(self.clock.now())  # a continuous recording begins now, not after the first poll
 
     def step(self) -> None:
         entries = self.listener.take(self._on_session)
