@@ -176,6 +176,12 @@ class Desk:
     def vehicle_bus(self, evse: int) -> str:
         return f"udp:{self.can_port + SLOTS * (self.options.buses + self.options.evses.index(evse))}"
 
+    @property
+    def can_buses(self) -> list[str]:
+        """All there are: of the modules, and of CHAdeMO vehicles."""
+        vehicles = [self.vehicle_bus(n) for n in self.options.evses] if self.options.chademo else []
+        return [self.bus, *vehicles]
+
     def simulators(self) -> Iterator[SimulatorSpec]:
         o = self.options
         evses = ("--evses", *(str(n) for n in o.evses))
