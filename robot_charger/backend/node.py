@@ -108,6 +108,10 @@ class BackendNode(StationNode):
         self._needs_ns: dict[int, int] = {}  # when the vehicle's limits were passed on
         group = ReentrantCallbackGroup()  # the topics are heard and told while the back end waits for its CSMS
         self.create_service(srv.Authorize, "/authorize", self._authorize, callback_group=group)
+        self.create_service(srv.VehicleCertificate, "/vehicle_certificate", self._vehicle_certificate,
+                            callback_group=group)
+        self.create_service(srv.CertificateStatus, "/certificate_status", self._certificate_status,
+                            callback_group=group)
         self.create_timer(0.5, self._publish_state)
         self.create_timer(1.0, self._publish_limits)
         log = logging.getLogger("robot_charger.backend")

@@ -74,6 +74,11 @@ class Rest:
         request = srv.Authorize.Request(evse=1, session_id=SESSION, id_token=token, token_type="ISO14443")
         return client.call_async(request)
 
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        client = self.node.create_client(kind, name)
+        assert client.wait_for_service(40.0)
+        return client.call(request, 40.0)
+
     def authorize(self, token: str) -> Any:
         answer = self.ask(token)
         wait_for(answer.done, what="an answer of /authorize")
@@ -162,6 +167,14 @@ def test_a_session_through_the_topics(tmp_path: Path, csms: CsmsThread, rest: Re
         accepted, refused = rest.authorize("DEADBEEF"), rest.authorize("NOBODY")
         assert (accepted.status, accepted.reason) == (srv.Authorize.Response.STATUS_ACCEPTED, "Accepted")
         assert (refused.status, refused.reason) == (srv.Authorize.Response.STATUS_REFUSED, "Invalid")
+        csms.csms.answers["Get15118EVCertificate"] = lambda station, payload: {
+            "status": "Accepted", "exiResponse": payload["exiRequest"]}
+        wanted = srv.VehicleCertificate.Request(evse=1, action=1, schema="urn:iso:15118:2:2013:MsgDef", request=b"exi")
+        certificate = rest.call(srv.VehicleCertificate, "/vehicle_certificate", wanted)
+        assert (certificate.accepted, bytes(certificate.response)) == (True, b"exi")
+        question = srv.CertificateStatus.Request(certificates="x")
+        status = rest.call(srv.CertificateStatus, "/certificate_status", question)
+        assert not status.accepted and "PEM" in status.text
         rest.authorize("DEADBEEF")
         rest.session(Phase.POSITIONING)
         rest.session(Phase.LINKING)
