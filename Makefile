@@ -14,8 +14,19 @@ LOCKS     := requirements.lock requirements-test.lock
 INTERFACES := $(wildcard msg/*.msg srv/*.srv action/*.action)
 PIP       := $(BIN)/python -m pip --disable-pip-version-check -qq
 PYTEST    := $(BIN)/python -m pytest
+FOXGLOVE  := @mcap/core@2.2.2 @mcap/nodejs@1.0.2 @mcap/support@1.1.0 @foxglove/rosmsg@5.0.5 @foxglove/rosmsg2-serialization@3.1.0
+MCAP      := pymcap-cli==0.34.0
 
 .PHONY: help setup demo test test-all bench lint tools clean
+
+# Tests that keep no real time share the cores; those that start a station's processes come after, one by one.
+# Status 5 says that a half has no test to run, as when only the failed ones are run again.
+define pytest
+failed=0; \
+$(PYTEST) -m "($(1)) and not integration" -n 2 --dist worksteal $(ARGS) || [ $$? = 5 ] || failed=1; \
+$(PYTEST) -m "($(1)) and integration" $(ARGS) || [ $$? = 5 ] || failed=1; \
+exit $$failed
+endef
 
 help:
 	@echo "make demo [ARGS=...]   one automated charging session on this machine"
@@ -45,16 +56,17 @@ setup: .venv/.installed
 	@for compiler in "$${CC:-cc}" "$${CXX:-c++}"; do command -v $${compiler%% *} >/dev/null || { echo "make: the compiler $$compiler is missing; install one (apt install g++)." >&2; exit 1; }; done
 	@echo "setup: robot_charger (compiles its interfaces the first time, about a minute)"
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q robot_charger
 	@touch $@
 
 demo: setup
 	@$(BIN)/robot-charger demo $(ARGS)
 
 test: setup
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(call pytest,not slow)
 
 test-all: setup
-	@$(PYTEST) $(ARGS)
+	@$(call pytest,slow or not slow)
 
 bench: setup
 	@for bench in bench/*.py; do test -e "$$bench" || { echo "bench: nothing in bench/"; break; }; echo "bench: $$bench"; $(BIN)/python "$$bench" $(ARGS); done
@@ -69,6 +81,7 @@ lint: setup
 tools:
 	@mkdir -p .tools/deb
 	@echo "tools: plc-utils-extra (open-plc-utils), from the system's package archive"
+	@ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || apt-get --quiet=2 update || true
 	@if command -v apt-get >/dev/null && (cd .tools/deb && apt-get --quiet=2 download plc-utils-extra); then \
 	  dpkg -x .tools/deb/plc-utils-extra_*.deb .tools; echo "tools: unpacked into .tools"; \
 	else echo "tools: SKIPPED, plc-utils-extra cannot be downloaded here (needs apt and its package lists)" >&2; fi
@@ -76,6 +89,14 @@ tools:
 	@if command -v npm >/dev/null && npm install --silent --prefix .tools --no-audit --no-fund ocpp-rpc@2.2.1 >/dev/null; then \
 	  echo "tools: ocpp-rpc is in .tools"; \
 	else echo "tools: SKIPPED, ocpp-rpc cannot be installed here (needs npm)" >&2; fi
+	@echo "tools: what Foxglove reads recordings with, from npm"
+	@if command -v npm >/dev/null && npm install --silent --prefix .tools --no-audit --no-fund $(FOXGLOVE) >/dev/null; then \
+	  echo "tools: Foxglove's libraries are in .tools"; \
+	else echo "tools: SKIPPED, Foxglove's libraries cannot be installed here (needs npm)" >&2; fi
+	@echo "tools: pymcap-cli, a command line for recordings, from PyPI"
+	@if "$(PYTHON)" -m venv .tools/mcap && .tools/mcap/bin/python -m pip --disable-pip-version-check -qq install $(MCAP); then \
+	  echo "tools: pymcap-cli is in .tools/mcap"; \
+	else rm -rf .tools/mcap; echo "tools: SKIPPED, pymcap-cli cannot be installed here (needs venv and pip)" >&2; fi
 
 clean:
 	@echo "clean: .venv .tools build and caches"

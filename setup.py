@@ -93,6 +93,7 @@ TEST_REQUIREMENTS = [
     "mypy",
     "pytest",
     "pytest-timeout",
+    "pytest-xdist",
     "rosbags; python_version >= '3.11'",  # reads recordings by another hand
     "ruff",
     "types-PyYAML",
@@ -208,7 +209,7 @@ setup(
         *tree("config", "launch"),
     ],
     install_requires=REQUIREMENTS + ([] if rosidl_build.system_ros() else ROS_WHEELS),
-    extras_require={"test": TEST_REQUIREMENTS},
+    extras_require={"test": TEST_REQUIREMENTS, "rfid": ["pyscard>=2.0"]},  # rfid: a PC/SC card reader
     entry_points={
         "console_scripts": ["robot-charger = robot_charger.cli:main"],
         "can.interface": ["udp = robot_charger.common.can_udp:UdpBus"],

@@ -1,45 +1,114 @@
-"""The chaos matrix: kill or freeze a process of a running desk station in a phase, and see what happened.
+"""The chaos matrix: break one thing in one phase of a session at a running desk station, and see what happened.
 
-    python bench/chaos.py [--cells N] [--seed S] [--json FILE] [--resume FILE]
+    python bench/chaos.py [--cells N] [--seed S] [--minutes M] [--json FILE] [--resume FILE] [--publish]
 
-Each cell starts a station of its own (about a minute). Prints one line a cell; JSON: cells[{target, phase, protocol,
-fault, expected, limit_s, zero_current_s, open_s, safe, books_ok}], unbilled_wh. Exit status 0 when it measured.
+Cells are chosen to cover every (target, fault), (target, phase) and (protocol, fault) pair first. They share stations
+and sessions where they can; about half a minute each. Prints one line a cell and a closing line. JSON: cells[{target,
+phase, protocol, fault, expected, limit_s, zero_current_s, open_s, still_s, stall_s, safe, books_ok, unbilled_wh,
+seen}], missed[{target, phase, protocol, fault, why}], uncovered_pairs, unbilled_wh. ``--resume FILE`` goes on after
+the cells in it, and writes to it. ``--publish`` writes the table into docs/chaos.md. Exit status: 1 when a cell was
+unsafe or its books wrong, else 0.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
-from robot_charger.desk.chaos import run_cell, sample
+from robot_charger.desk import chaos
+
+PAGE = Path(__file__).parents[1] / "docs" / "chaos.md"
+BEGINS, ENDS = "<!-- table begins -->", "<!-- table ends -->"
+HEAD = f"{'target':<20} {'phase':<13} {'protocol':<12} {'fault':<9} {'expected':<9} zero [s] open [s]  safe books seen"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cells", type=int, default=6, help="how many; six take about eight minutes")
+def line(row: dict[str, Any]) -> str:
+    times = (f"{row[k]:8.2f}" if row[k] >= 0 else f"{'-':>8}" for k in ("zero_current_s", "open_s"))
+    return (
+        f"{row['target']:<20} {row['phase']:<13} {row['protocol']:<12} {row['fault']:<9} {row['expected']:<9}"
+        f" {' '.join(times)}  {'yes' if row['safe'] else 'NO':<4} {'ok' if row['books_ok'] else 'NO':<5} {row['seen']}"
+    )
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The published table: what was promised, what was measured, what the operator saw."""
+    head = ("what breaks", "how", "in", "with", "then", "zero current [s]", "contactors open [s]", "arm still [s]",
+            "limit [s]", "safe", "books", "the operator saw")  # fmt: skip
+    told = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for r in sorted(rows, key=lambda r: (r["target"], r["fault"], r["phase"], r["protocol"])):
+        times = [f"{r[k]:.2f}" if r[k] >= 0 else "-" for k in ("zero_current_s", "open_s", "still_s")]
+        limit = f"{r['limit_s']:g}" + (f" + {r['stall_s']:.1f}" if r["stall_s"] else "") if r["limit_s"] else "-"
+        words = [r["target"], r["fault"], r["phase"].replace("_", " "), r["protocol"], r["expected"], *times, limit]
+        words += ["yes" if r["safe"] else "NO", "right" if r["books_ok"] else "WRONG", r["seen"].replace("_", " ")]
+        told.append(f"| {' | '.join(words)} |")
+    return "\n".join(told)
+
+
+def page(text: str, rows: list[dict[str, Any]]) -> str:
+    """docs/chaos.md with the generated part renewed between its markers."""
+    done = [(r["target"], r["phase"], r["protocol"], r["fault"]) for r in rows]
+    safe, booked = (sum(r[key] for r in rows) for key in ("safe", "books_ok"))
+    total = (
+        f"{len(rows)} cells of {len(chaos.matrix())}: {safe} safe, {booked} with right books,"
+        f" {sum(r['unbilled_wh'] for r in rows):.1f} Wh unbilled. Pairs not covered yet:"
+        f" {len(chaos.uncovered(done))} of {len(chaos.uncovered([]))}."
+    )
+    head, rest = text.split(BEGINS)
+    return f"{head}{BEGINS}\n{total}\n\n{table(rows)}\n{ENDS}{rest.split(ENDS)[1]}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cells", type=int, default=6, help="how many (default 6, about four minutes)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=600.0, help="begin no further session after so long")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--resume", type=Path, help="go on after the cells in this file, and write to it")
+    parser.add_argument("--publish", action="store_true", help="put all cells measured so far into docs/chaos.md")
     options = parser.parse_args()
     file = options.json or options.resume
     rows = json.loads(options.resume.read_text())["cells"] if options.resume and options.resume.exists() else []
-    known = {(r["target"], r["phase"], r["protocol"], r["fault"]) for r in rows}
-    todo = [c for c in sample(10_000, options.seed) if (c.target, c.phase, c.protocol, c.fault) not in known]
-    print("target                phase        fault   expected  zero [s]  open [s]  safe  books  seen")
-    for cell in todo[: options.cells]:
-        row = run_cell(cell, options.seed)
-        rows.append(row.to_dict())
-        print(
-            f"{row.target:<21} {row.phase:<12} {row.fault:<7} {row.expected:<9} {row.zero_current_s:8.2f}"
-            f"  {row.open_s:8.2f}  {'yes' if row.safe else 'NO':<4}  {'ok' if row.books_ok else 'NO':<5}  {row.seen}",
-            flush=True,
-        )
+    known = [(r["target"], r["phase"], r["protocol"], r["fault"]) for r in rows]
+    began = time.monotonic()
+    missed: list[dict[str, str]] = []
+
+    def save() -> None:
         if file:
-            file.write_text(json.dumps({"cells": rows, "unbilled_wh": sum(r["unbilled_wh"] for r in rows)}, indent=1))
-    unbilled = sum(r["unbilled_wh"] for r in rows)
-    print(f"{len(rows)} cells, {sum(r['safe'] for r in rows)} safe, {unbilled:.1f} Wh unbilled")
+            done = [(r["target"], r["phase"], r["protocol"], r["fault"]) for r in rows]
+            document = {
+                "cells": rows,
+                "missed": missed,
+                "uncovered_pairs": len(chaos.uncovered(done)),
+                "unbilled_wh": round(sum(r["unbilled_wh"] for r in rows), 3),
+            }
+            file.write_text(json.dumps(document, indent=1) + "\n")
+
+    def report(outcome: chaos.Outcome) -> None:
+        rows.append(outcome.to_dict())
+        print(line(rows[-1]), flush=True)
+        save()
+
+    print(HEAD, flush=True)
+    cells = chaos.sample(options.cells, options.seed, known)
+    for cell, why in chaos.run(cells, options.seed, report, options.minutes * 60):
+        missed.append({**dict(zip(("target", "phase", "protocol", "fault"), cell.key, strict=True)), "why": why})
+        print(f"{cell.target:<20} {cell.phase:<13} {cell.protocol:<12} {cell.fault:<9} not measured: {why}")
+    save()
+    if options.publish:
+        PAGE.write_text(page(PAGE.read_text(), rows))
+    bad = [r for r in rows if not (r["safe"] and r["books_ok"])]
+    safe, booked = (sum(r[key] for r in rows) for key in ("safe", "books_ok"))
+    print(
+        f"chaos: {len(rows)} cells measured, {safe} safe, {booked} with right books,"
+        f" {sum(r['unbilled_wh'] for r in rows):.1f} Wh unbilled; {len(missed)} not measured;"
+        f" {(time.monotonic() - began) / 60:.0f} min"
+    )
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,6 +15,7 @@ import gc
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
 import tempfile
@@ -136,12 +137,12 @@ class Desk:
             "bus_load": round(busload.worst(self.parameters, len(self.ports), self.control.groups), 3),
         }
 
-    def target_latency_ms(self, count: int) -> list[float]:
+    def target_latency_ms(self, count: int, moments: random.Random) -> list[float]:
         """From a target handed over until its set-point is on the bus."""
         listener = frame_port(open_bus(expand(self.bus)[0]))
         samples = []
-        for i in range(count):
-            time.sleep(0.02 + 0.0137 * (i % 7) / 7)  # at every place in the cycle
+        for _ in range(count):
+            time.sleep(moments.uniform(0.02, 0.04))  # at every place in the cycle
             listener.read()
             before = round(float(self.control.bank.command_a[0]), 2)
             self.current_a = 60.0 if self.current_a < 55.0 else 50.0
@@ -270,9 +271,11 @@ def main() -> None:
     parser.add_argument("--banks", type=int, nargs="+", choices=sorted(BANKS), default=sorted(BANKS), help="modules")
     parser.add_argument("--patience", type=float, default=30.0, help="for a bank to get there [s], on a busy machine")
     parser.add_argument("--samples", type=int, default=100, help="of target latency")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of targets and stops")
     parser.add_argument("--stops", type=int, default=20, help="samples of E-stop latency")
     arguments = parser.parse_args()
     sys.setswitchinterval(0.0005)
+    moments = random.Random(arguments.seed)
     Desk.patience_s = arguments.patience
     result: dict[str, Any] = {"banks": {}, "load_average": round(os.getloadavg()[0], 1)}
     for modules in arguments.banks:
@@ -283,9 +286,10 @@ def main() -> None:
                 desk.charge()
                 result["banks"][str(modules)] = desk.measure(arguments.seconds)
                 if modules == 46:
-                    result["target_to_frame_ms"] = percentiles(desk.target_latency_ms(arguments.samples))
+                    result["target_to_frame_ms"] = percentiles(desk.target_latency_ms(arguments.samples, moments))
                     stops = []
                     for _ in range(arguments.stops):
+                        time.sleep(moments.uniform(0.0, 0.02))
                         stops.append(desk.estop_latency_ms())
                         desk.rearm()
                     result["estop_to_frame_ms"] = percentiles(stops)

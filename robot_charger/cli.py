@@ -10,7 +10,16 @@ import click
 
 from robot_charger import __version__
 
-PROTOCOLS = ("iso15118-2", "din", "iso15118-20", "iso15118-20-bpt", "chademo", "chademo-v2x")
+PROTOCOLS = (
+    "iso15118-2",
+    "din",
+    "iso15118-20",
+    "iso15118-20-bpt",
+    "acdp",
+    "acdp-bpt",
+    "chademo",
+    "chademo-v2x",
+)
 MODULE_PROTOCOLS = ("ek3", "canopen", "modbus")
 OCPP_VERSIONS = ("1.6", "2.0.1", "2.1")
 FAULTS = (
@@ -18,6 +27,7 @@ FAULTS = (
     "isolation",
     "isolation-charging",
     "csms-gone",
+    "csms-absent",
     "emergency-stop",
     "module-dead",
     "robot-jam",
@@ -54,7 +64,7 @@ def main() -> None:
 @main.command()
 @click.option("--protocol", type=click.Choice(PROTOCOLS), default="iso15118-2", show_default=True)
 @click.option("--ocpp", type=click.Choice(OCPP_VERSIONS), default="2.0.1", show_default=True)
-@click.option("--tls", is_flag=True, help="TLS 1.2 for iso15118-2; iso15118-20 always has TLS 1.3, mutual.")
+@click.option("--tls", is_flag=True, help="TLS 1.2 for iso15118-2; iso15118-20 and acdp always have TLS 1.3, mutual.")
 @click.option("--pnc", is_flag=True, help="Plug and Charge, for iso15118-2 with --tls.")
 @click.option("--interface", default="", help="Network interface for V2G where namespaces are refused.")
 @click.option("--evses", type=click.IntRange(1, 3), default=1, show_default=True, help="Bays.")
@@ -99,6 +109,8 @@ def demo(
         raise click.UsageError(f"--tls is not for {protocol}: it has no TLS")
     if pnc and protocol != "iso15118-2":
         raise click.UsageError(f"--pnc is not for {protocol}: only iso15118-2 has it here")
+    if interface and protocol in ("chademo", "chademo-v2x"):
+        raise click.UsageError(f"--interface is not for {protocol}: it speaks over CAN")
     if evses > sessions:
         sessions = evses
     simulation = DeskOptions(
@@ -113,6 +125,7 @@ def demo(
         target_soc=target_soc,
         seed=seed,
         record=record is not None,
+        csms_absent=fault == "csms-absent",
     )
     options = desk.DemoOptions(simulation, sessions, fault or "", json_file, logs, record)
     sys.exit(desk.run(options))

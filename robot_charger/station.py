@@ -82,10 +82,11 @@ def nodes(
 CSMS_STORE = "csms.sqlite"
 DEMO_TOKEN = "ROBOT-CHARGER-DEMO"  # an id token that the desk's CSMS knows
 DEMO_CONTRACT = "DEEKXC00000001"  # and the contract of the test PKI (v2g.pki)
-CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", "acdp")
+ACDP = ("acdp", "acdp-bpt")
+CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", *ACDP)
 CHADEMO = ("chademo", "chademo-v2x")
-ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", "acdp")  # TLS 1.3, mutual
-BIDIRECTIONAL = ("iso15118-20-bpt", "chademo-v2x")
+ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", *ACDP)  # TLS 1.3, mutual
+BIDIRECTIONAL = ("iso15118-20-bpt", "acdp-bpt", "chademo-v2x")
 DESK_EXPORT_W = 30_000.0  # what the desk's grid connection takes back
 
 
@@ -116,12 +117,17 @@ class DeskOptions:
     target_soc: float | None = None  # per cent; None: after charge_seconds
     charge_seconds: float = 15.0
     seed: int = 0
+    csms_absent: bool = False  # no CSMS is there until it is told to come
     record: bool = False  # publish decoded V2G messages for a recorder
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parameters, as in nodes()
 
     @property
     def chademo(self) -> bool:
         return self.protocol in CHADEMO
+
+    @property
+    def acdp(self) -> bool:
+        return self.protocol in ACDP
 
     @property
     def connector(self) -> str:
@@ -170,20 +176,27 @@ class Desk:
     def vehicle_bus(self, evse: int) -> str:
         return f"udp:{self.can_port + SLOTS * (self.options.buses + self.options.evses.index(evse))}"
 
+    @property
+    def can_buses(self) -> list[str]:
+        """All there are: of the modules, and of CHAdeMO vehicles."""
+        vehicles = [self.vehicle_bus(n) for n in self.options.evses] if self.options.chademo else []
+        return [self.bus, *vehicles]
+
     def simulators(self) -> Iterator[SimulatorSpec]:
         o = self.options
         evses = ("--evses", *(str(n) for n in o.evses))
         seed = ("--seed", str(o.seed))
+        if not o.chademo:  # first, for v2g waits for its link
+            yield from (SimulatorSpec(f"plc{n}", "plc", ("--evse", str(n))) for n in o.evses)
         yield SimulatorSpec("safety", "safety", ("--bus", self.bus, *evses))
         modules = ("--modules", str(o.modules), "--protocol", o.module_protocol, "--module-bus", self.module_bus)
         yield SimulatorSpec("rack", "rack", ("--bus", self.bus, *modules, *evses, *seed))
         store = str(self.directory / CSMS_STORE)
         tokens = ("--token", f"{DEMO_TOKEN}=Accepted", "--token", f"{DEMO_CONTRACT}=Accepted")
-        yield SimulatorSpec("csms", "csms", ("--port", str(self.csms_port), "--store", store, *tokens))
+        absent = ("--fault", "csms-gone") if o.csms_absent else ()
+        yield SimulatorSpec("csms", "csms", ("--port", str(self.csms_port), "--store", store, *tokens, *absent))
         yield SimulatorSpec("arm", "arm", (*evses, *seed, "--connector", o.connector))
         for n in o.evses:
-            if not o.chademo:
-                yield SimulatorSpec(f"plc{n}", "plc", ("--evse", str(n)))
             yield SimulatorSpec(f"vehicle{n}", "vehicle", self._vehicle(n))
 
     def _vehicle(self, n: int) -> tuple[str, ...]:
@@ -228,8 +241,13 @@ class Desk:
         }
         if o.module_protocol == "modbus":
             overrides["power"] |= {"module.timeout_ms": 500.0}  # modules are asked one after the other
+        if o.csms_absent:  # nobody was ever asked about a token: whoever comes is trusted, and billed later
+            overrides["backend"] |= {"authorize.offline": "all", "backoff.repeats": 1}
         if o.needs_pki:
             overrides["v2g"] |= {"tls.required": True, "tls.directory": str(self.pki / "station"), "pnc": o.pnc}
+        if o.acdp:
+            overrides["supervisor"] |= {"protocol": "acdp"}
+            overrides["v2g"] |= {"link": "acdp", "setup_timeout_s": 60.0}  # it may still be parking
         if o.exports:
             overrides["power"] |= {"bidirectional": True}
             overrides["supervisor"] |= {"export.max_power_w": DESK_EXPORT_W}

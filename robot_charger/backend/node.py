@@ -1,24 +1,29 @@
 """The back end node.
 
 Namespace: / (one per station).
-Service: ``/authorize`` (srv/Authorize).
+Services: ``/authorize`` (srv/Authorize); ``/vehicle_certificate`` (srv/VehicleCertificate) and ``/certificate_status``
+(srv/CertificateStatus) for Plug and Charge.
 Publishes: ``/backend/state`` (2 Hz and on change); per EVSE ``backend/limit`` (1 Hz and on change),
 ``backend/request``.
 Listens to: per EVSE ``session/state``, ``power/meter``, ``power/limits``, ``vehicle/link``, ``fault``; ``/fault``,
-``/diagnostics`` and ``/robot/state`` for the device model.
+``/diagnostics`` and ``/robot/state`` for the device model; ``backend/token`` (per EVSE, and ``/backend/token`` for a
+reader or terminal that serves all): KIND_START a card was shown, or paid for if ``authorized``; KIND_STOP.
 Parameters: see BackendParameters.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Generator
+from array import array
+from collections.abc import Callable, Generator
 from datetime import datetime, timezone
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from rclpy.callback_groups import ReentrantCallbackGroup
 
 from robot_charger import msg, srv
+from robot_charger.backend.card_reader import CardReaderError, CardWatch, PcscReader
 from robot_charger.backend.parameters import BackendParameters, plan
 from robot_charger.backend.records import (
     Authorization,
@@ -34,33 +39,31 @@ from robot_charger.backend.records import iso as to_iso
 from robot_charger.backend.robot_figures import RobotFigures
 from robot_charger.backend.service import Callbacks, Service, clock
 from robot_charger.backend.store import StoreError
-from robot_charger.common.clock import MILLISECOND, now_ns
+from robot_charger.common.clock import MILLISECOND, SECOND, now_ns
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.topics import fill
 
 _NEEDS_KNOWN = range(msg.VehicleLink.PHASE_PARAMETERS, msg.VehicleLink.PHASE_STOPPING)
+T = TypeVar("T")
 _REGISTRATION = {"Accepted": 1, "Pending": 2, "Rejected": 3}
 
 
-class _Answer:
-    """An answer that another thread gives; awaited in an rclpy service callback.
+class _Answer(Generic[T]):
+    """An answer that another thread gives; awaited in an rclpy service callback, while other callbacks run."""
 
-    The executor polls a waiting callback: it blocks at most 5 ms at a time, so other callbacks run meanwhile.
-    """
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._given: list[T] = []
 
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self.info = TokenInfo("Unknown")
+    def give(self, value: T) -> None:
+        self._given.append(value)
+        self._wake()
 
-    def give(self, info: TokenInfo) -> None:
-        self.info = info
-        self._event.set()
-
-    def __await__(self) -> Generator[None, None, TokenInfo]:
-        while not self._event.wait(0.005):
+    def __await__(self) -> Generator[None, None, T]:
+        while not self._given:
             yield
-        return self.info
+        return self._given[0]
 
 
 class _RosLog(logging.Handler):
@@ -80,6 +83,7 @@ class BackendNode(StationNode):
         super().__init__("backend", BackendParameters)
         plan(self.parameters)  # impossible parameters end the process with one line
         self.service: Service | None = None
+        self._cards: CardWatch | None = None
         self._told: Any = None
         self._told_ns = 0
         self._state = self.publisher("/backend/state")
@@ -93,11 +97,17 @@ class BackendNode(StationNode):
             self.subscribe("vehicle/link", partial(self._on_link, n), n)
             self.subscribe("power/limits", partial(self._on_supply, n), n)
             self.subscribe("fault", self._on_fault, n)
+            self.subscribe("backend/token", partial(self._on_token, n), n)
         self.subscribe("/fault", self._on_fault)
+        self.subscribe("/backend/token", partial(self._on_token, 0))
         self.subscribe("/diagnostics", self._on_diagnostics)
         self.subscribe("/robot/state", self._on_robot)
         self._figures = RobotFigures()
-        self.create_service(srv.Authorize, "/authorize", self._authorize)
+        self._views: dict[int, SessionView] = {}  # the newest heard of each EVSE
+        self._charge: dict[int, float] = {}  # state of charge [%]
+        self._needs_ns: dict[int, int] = {}  # when the vehicle's limits were passed on
+        group = ReentrantCallbackGroup()  # the topics are heard and told while the back end waits for its CSMS
+        self.create_service(srv.Authorize, "/authorize", self._authorize, callback_group=group)
         self.create_timer(0.5, self._publish_state)
         self.create_timer(1.0, self._publish_limits)
         log = logging.getLogger("robot_charger.backend")
@@ -114,21 +124,34 @@ class BackendNode(StationNode):
         except StoreError as error:
             self.report(FaultReport(Code.BACKEND_STORE, Severity.STOP, str(error)))
             raise StartError(f"parameter store: {error}") from error
+        if self.parameters.rfid__reader:
+            try:
+                reader = PcscReader(self.parameters.rfid__reader)
+            except CardReaderError as error:
+                raise StartError(f"parameter rfid.reader: {error}") from error
+            self._cards = CardWatch(reader.read, partial(self._shown, self.parameters.rfid__evse))
 
     def activate(self) -> None:
         assert self.service
+        self._views.clear()  # a new service has heard nothing yet
+        self._charge.clear()
         self.service.start()
+        if self._cards:
+            self._cards.start()
 
     def deactivate(self) -> None:
         """The store stays; the connection ends. Configure again to come back."""
         if self.service:
-            self.service.stop()
+            self.make_safe()
             self.configure()
 
     def cleanup(self) -> None:
         self.make_safe()
 
     def make_safe(self) -> None:
+        cards, self._cards = self._cards, None
+        if cards:
+            cards.stop()
         service, self.service = self.service, None
         if service:
             service.stop()
@@ -141,7 +164,9 @@ class BackendNode(StationNode):
             stop_reason=m.stop_reason, stop_requested=m.stop_requested, fault=m.fault,
             emergency_latched=m.emergency_latched, text=m.text,
         )
-        self._post("session", view)
+        if view != self._views.get(m.evse):  # what is only said again changes nothing
+            self._views[m.evse] = view
+            self._post("session", view)
 
     def _on_meter(self, evse: int, m: Any) -> None:
         reading = Reading(
@@ -155,8 +180,12 @@ class BackendNode(StationNode):
         service = self.service
         if service is None:
             return
-        service.post(service.station.state_of_charge, evse, m.soc if m.soc >= 0 else None)
-        if m.phase in _NEEDS_KNOWN and m.vehicle_max_current_a > 0:
+        if m.soc != self._charge.get(evse):
+            self._charge[evse] = m.soc
+            service.post(service.station.state_of_charge, evse, m.soc if m.soc >= 0 else None)
+        told = self._needs_ns.get(evse, 0)
+        if m.phase in _NEEDS_KNOWN and m.vehicle_max_current_a > 0 and m.stamp_ns - told >= SECOND:
+            self._needs_ns[evse] = m.stamp_ns
             needs = {"current_a": m.vehicle_max_current_a, "voltage_v": m.vehicle_max_voltage_v, "soc": m.soc,
                      "power_w": m.vehicle_max_power_w, "capacity_wh": m.energy_capacity_wh,
                      "bidirectional": m.bidirectional}
@@ -185,10 +214,23 @@ class BackendNode(StationNode):
         if service and figures:
             service.post(service.dialect.robot, figures)
 
-    def _on_supply(self, evse: int, m: Any) -> None:
+    def _on_token(self, evse: int, m: Any) -> None:
+        if m.kind == msg.BackendRequest.KIND_STOP:
+            if service := self.service:
+                service.post(service.station.stop_pressed, evse)
+        elif m.kind == msg.BackendRequest.KIND_START and m.id_token:
+            self._shown(evse, Token(m.id_token, m.token_type or "ISO14443"), m.authorized)
+
+    def _shown(self, evse: int, token: Token, paid: bool = False) -> None:
+        """Called in any thread."""
         service = self.service
         if service:
-            service.post(service.station.supply.__setitem__, evse, (m.rated_current_a, m.rated_power_w))
+            service.post(service.shown, token, evse, paid)
+
+    def _on_supply(self, evse: int, m: Any) -> None:
+        service, rating = self.service, (m.rated_current_a, m.rated_power_w)
+        if service and rating != service.station.supply.get(evse):
+            service.post(service.station.supply.__setitem__, evse, rating)
 
     def _post(self, name: str, *arguments: Any) -> None:
         service = self.service
@@ -199,7 +241,7 @@ class BackendNode(StationNode):
         service = self.service
         if not self.active or service is None:
             return fill(response, status=srv.Authorize.Response.STATUS_UNAVAILABLE, reason="Unknown")
-        answer = _Answer()
+        answer: _Answer[TokenInfo] = self._answer()
         token = Token(request.id_token, request.token_type or "ISO14443")
         service.authorize(request.evse, request.session_id, token, request.contract_certificate, answer.give)
         info = await answer
@@ -208,6 +250,30 @@ class BackendNode(StationNode):
         if info.status == "Unknown" and not service.station.online:
             status = kind.STATUS_UNAVAILABLE
         return fill(response, status=status, reason=info.status, group_id=info.group_id)
+
+    def _answer(self) -> _Answer[Any]:
+        executor = self.executor
+        assert executor
+        return _Answer(executor.wake)
+
+    async def _vehicle_certificate(self, request: Any, response: Any) -> Any:
+        update = request.action == srv.VehicleCertificate.Request.ACTION_UPDATE
+        return await self._pass_on(
+            response, lambda s, give: s.vehicle_certificate(request.schema, update, bytes(request.request), give))
+
+    async def _certificate_status(self, request: Any, response: Any) -> Any:
+        return await self._pass_on(response, lambda s, give: s.certificate_status(request.certificates, give))
+
+    async def _pass_on(self, response: Any, ask: Callable[[Service, Callable[[bytes, str], None]], None]) -> Any:
+        """What the CSMS answers to a question of Plug and Charge, or why it does not."""
+        service = self.service
+        if not self.active or service is None:
+            return fill(response, accepted=False, text="the back end is not active")
+        answer: _Answer[tuple[bytes, str]] = self._answer()
+        ask(service, lambda data, text: answer.give((data, text)))
+        data, text = await answer
+        response.response = array("B", data)
+        return fill(response, accepted=bool(data), text=text)
 
     # Out.
     def _request(self, request: ToVehicleSide) -> None:
@@ -271,6 +337,10 @@ class BackendNode(StationNode):
             "queued messages": state.queued, "sent": state.sent, "refused": state.refused,
             "unreadable from the CSMS": service.client.bad_messages, "store": str(service.store.path),
         }
+        if self._cards:
+            values["card reader"] = self._cards.problem or "ready"
+            if self._cards.problem:
+                return WARN, self._cards.problem, values
         if not self.parameters.url:
             return OK, "no back end", values
         return (OK, "connected", values) if state.connected else (WARN, state.text or "not connected", values)

@@ -53,6 +53,8 @@ class BackendParameters:
     authorize__remote_start: bool = parameter(
         False, "ask the CSMS again for a token that it itself starts with"
     )
+    rfid__reader: str = parameter("", "part of the name of a PC/SC card reader; empty: none")
+    rfid__evse: int = parameter(0, "the EVSE this reader stands at, 0: it serves all of them", low=0, high=32)
     firmware__installer: str = parameter(
         "", "program called with `install FILE`, or `rollback FILE` when that failed; empty: no updates"
     )
@@ -129,6 +131,8 @@ def plan(p: BackendParameters) -> Plan:
             )
     if not p.station_id or len(p.station_id) > 48 or ":" in p.station_id:
         raise ParameterError(f"parameter station_id = {p.station_id!r} must have 1 to 48 characters, no colon")
+    if p.rfid__evse > p.evses:
+        raise ParameterError(f"parameter rfid.evse = {p.rfid__evse} is no EVSE of this station: 0 to {p.evses}")
     password = ""
     if p.url and p.security_profile in (1, 2):
         if not p.password_file:

@@ -35,6 +35,8 @@ from robot_charger.backend.tokens import Tokens
 from robot_charger.backend.transactions import Transactions, TransactionSettings
 from robot_charger.common.faults import Code, FaultReport, Severity
 
+BACKLOG = 1000  # records kept in memory while the store takes none, before periodic readings are thinned
+
 Answer = Callable[[dict[str, Any] | None], None]
 
 
@@ -48,13 +50,16 @@ class Reservation:
 
 
 @dataclass
-class RemoteStart:
-    """A start the CSMS asked for, until its session takes it or it lapses."""
+class Waiting:
+    """A token that waits for its session: of a remote start, a card, a payment. It lapses."""
 
     token: Token
-    group_id: str
-    remote_start_id: int | None
     since_ns: int
+    group_id: str = ""
+    remote_start_id: int | None = None
+    trusted: bool = False  # nobody needs to be asked
+    text: str = ""
+    told: str = ""  # the session that was told of it
 
 
 class Outside:
@@ -80,6 +85,12 @@ class Outside:
 
     def restart(self, reason: str) -> None:
         """Boot the OCPP side anew; ``reason`` is a 2.x BootReasonEnumType."""
+
+
+def _takes_token(view: SessionView) -> bool:
+    """A vehicle is there, and no token was asked about yet: a session takes one."""
+    open_phase = Phase.POSITIONING <= view.phase <= Phase.LINKING
+    return bool(view.session_id) and open_phase and view.authorization == Authorization.NONE
 
 
 class Station:
@@ -113,7 +124,7 @@ class Station:
             r["id"]: Reservation(**{**r, "token": Token(**r["token"])}) for r in store.get("reservations", [])
         }
         self._backlog: list[tuple[Record, OpenTransaction | None]] = []
-        self._remote: dict[int, RemoteStart] = {}
+        self._waiting: dict[int, Waiting] = {}
         self._start_profiles: dict[int, tuple[Token, Payload]] = {}  # TxProfiles that came with a remote start
         self._inoperative: set[int] = set(store.get("inoperative", []))  # 0 = the whole station
         self._scheduled: dict[int, bool] = {}
@@ -148,13 +159,23 @@ class Station:
 
     def _store_failed(self, error: StoreError) -> None:
         self.store_ok = False
-        self.outside.fault(
-            FaultReport(Code.BACKEND_STORE, Severity.STOP, f"{error}: free disk space or repair the store")
-        )
+        # No stop: what runs has its start on the disk and its register in the meter, so it can be billed.
+        self.outside.fault(FaultReport(
+            Code.BACKEND_STORE, Severity.WARNING, f"no new charging, {error}: free disk space or repair the store"))
 
     def _emit(self, record: Record, transaction: OpenTransaction | None) -> None:
         self._backlog.append((record, transaction))
         self._flush()
+        if len(self._backlog) > BACKLOG:  # the store gives the numbers: no gap comes of it
+            periodic = [n for n, (r, _) in enumerate(self._backlog) if r.trigger == "MeterValuePeriodic"]
+            for number in reversed(periodic[::2]):
+                del self._backlog[number]
+
+    def recorded(self, evse: int) -> str:
+        """The running transaction of an EVSE whose start is on the disk; empty when there is none."""
+        transaction_id = self.evses[evse].transaction_id
+        begun = any(r.event == "Started" and r.transaction_id == transaction_id for r, _ in self._backlog)
+        return "" if begun else transaction_id
 
     def _flush(self) -> None:
         """Put into the store what has not been taken yet, in order."""
@@ -176,7 +197,7 @@ class Station:
             except StoreError:
                 return
             self.store_ok = True
-            self.outside.fault(FaultReport(Code.BACKEND_STORE, Severity.STOP, "", active=False))
+            self.outside.fault(FaultReport(Code.BACKEND_STORE, Severity.WARNING, "", active=False))
 
     def _install_start_profile(self, record: Record) -> None:
         """A profile that came with the remote start begins with its transaction."""
@@ -194,16 +215,17 @@ class Station:
         transactions = self.evses.get(view.evse)
         if not transactions:
             return
-        remote = self._remote.get(view.evse)
-        if remote and view.session_id and view.authorization == Authorization.ACCEPTED:
-            del self._remote[view.evse]
-            if transactions.token is None or transactions.token.key == remote.token.key:
+        waiting = self._waiting.get(view.evse)
+        if waiting and view.session_id and view.authorization == Authorization.ACCEPTED:
+            del self._waiting[view.evse]
+            if transactions.token is None or transactions.token.key == waiting.token.key:
                 transactions.authorized(
-                    view.session_id, remote.token, remote.group_id, remote.remote_start_id,
-                    self._take_reservation(view.evse, remote.token, remote.group_id),
+                    view.session_id, waiting.token, waiting.group_id, waiting.remote_start_id,
+                    self._take_reservation(view.evse, waiting.token, waiting.group_id),
                 )
         before = transactions.view
         transactions.session(view, now)
+        self._tell_waiting(view.evse)
         if view.phase == Phase.IDLE and (before is None or before.phase != Phase.IDLE):
             self._told_operative.pop(view.evse, None)  # a supervisor that restarted learns it again
             self.tell_availability()
@@ -224,10 +246,10 @@ class Station:
         for transactions in self.evses.values():
             transactions.tick(now)
         timeout = self.settings["connection_timeout_s"]
-        for evse, remote in list(self._remote.items()):
+        for evse, waiting in list(self._waiting.items()):
             busy = self.evses[evse].view and self.evses[evse].view.session_id  # type: ignore[union-attr]
-            if timeout and not busy and now.since(remote.since_ns) > timeout:
-                del self._remote[evse]
+            if timeout and not busy and now.since(waiting.since_ns) > timeout:
+                del self._waiting[evse]
         for reservation in list(self.reservations.values()):
             if parse_time(reservation.expires) <= now.wall:
                 self._drop_reservation(reservation.id)
@@ -303,9 +325,9 @@ class Station:
     # Authorisation. The asking itself is the client's.
     def local_answer(self, token: Token, evse: int, now: Now) -> TokenInfo | None:
         """The answer that needs no CSMS, None when it has to be asked."""
-        remote = self._remote.get(evse)
-        if remote and remote.token.key == token.key and not self.settings["authorize_remote_start"]:
-            return TokenInfo("Accepted", remote.group_id)
+        waiting = self._waiting.get(evse)
+        if waiting and waiting.token.key == token.key and waiting.trusted:
+            return TokenInfo("Accepted", waiting.group_id)
         if self.online and not self.settings["local_pre_authorize"]:
             return None
         known = self.tokens.known(token, evse, now.wall)
@@ -316,18 +338,21 @@ class Station:
     def answered(self, evse: int, session_id: str, token: Token, info: TokenInfo, now: Now) -> TokenInfo:
         """A token was judged; reservations and the session learn of it."""
         for reservation in self.reservations.values():
-            ours = reservation.token.key == token.key or (
+            holder = reservation.token.key == token.key or (
                 info.group_id and info.group_id.casefold() == reservation.group_id.casefold()
             )
-            if info.accepted and reservation.evse == evse and not ours:
+            if info.accepted and reservation.evse == evse and not holder:
                 info = TokenInfo("NotAtThisTime", info.group_id)
                 break
         transactions = self.evses.get(evse)
+        waiting = self._waiting.get(evse)
+        ours = waiting is not None and waiting.token.key == token.key
+        if ours or info.accepted:
+            self._waiting.pop(evse, None)
         if info.accepted and transactions:
-            remote = self._remote.pop(evse, None)
             transactions.authorized(
                 session_id, token, info.group_id,
-                remote.remote_start_id if remote and remote.token.key == token.key else None,
+                waiting.remote_start_id if waiting and ours else None,
                 self._take_reservation(evse, token, info.group_id),
             )
             transactions.tick(now)
@@ -366,26 +391,61 @@ class Station:
             return False, "StoreFailed", ""
         if not self._startable(number, token, group_id):
             return False, "NotReady", ""
-        self._remote[number] = RemoteStart(token, group_id, remote_start_id, now.mono_ns)
+        trusted = not self.settings["authorize_remote_start"]
+        self._waiting[number] = Waiting(token, now.mono_ns, group_id, remote_start_id, trusted, "remote start")
         self._start_profiles.pop(number, None)
         if profile:
             self._start_profiles[number] = (token, profile)
-        trusted = not self.settings["authorize_remote_start"]
-        view = self.evses[number].view
-        session_id = view.session_id if view else ""
-        self.outside.request(
-            ToVehicleSide(number, Request.START, session_id, token, authorized=trusted, text="remote start")
-        )
+        self._tell_waiting(number)
         transaction = self.evses[number].open
         if transaction and transaction.token is None:
             self.evses[number].authorized(transaction.session_id, token, group_id, remote_start_id)
         return True, "", transaction.transaction_id if transaction else ""
 
+    def _tell_waiting(self, evse: int) -> None:
+        """Hand a waiting token to the session it waits for, once: the EVSE itself keeps no token for later."""
+        waiting, view = self._waiting.get(evse), self.evses[evse].view
+        if waiting and view and _takes_token(view) and waiting.told != view.session_id:
+            waiting.told = view.session_id
+            self.outside.request(ToVehicleSide(
+                evse, Request.START, view.session_id, waiting.token, waiting.trusted, waiting.text))
+
+    def shown(self, token: Token, evse: int, paid: bool, now: Now) -> str:
+        """A card was held to a reader, or a terminal took an ad hoc payment; a word for the log.
+
+        ``evse`` 0: the reader serves all of them. The card that started a session ends it. A card is asked
+        about like any other token; a payment is not. Either waits for its vehicle as long as a remote start.
+        """
+        places = [evse] if evse else list(self.evses)
+        for place in places:
+            if place not in self.evses:
+                return "no such EVSE"
+            running = self.evses[place].open
+            if running and running.token and running.token.key == token.key:
+                self.stop(place, "Local", "the same token again")
+                return "stop"
+        views = {place: self.evses[place].view for place in places}
+        arrived = [place for place, view in views.items() if view and _takes_token(view) and self.operative(place)]
+        free = [place for place in places if self._startable(place, token, "")]
+        chosen = next(iter([*arrived, *free]), None)
+        if chosen is None or not self.store_ok:
+            return "nothing to start"
+        self._start_profiles.pop(chosen, None)
+        text = "paid at the terminal" if paid else "card"
+        self._waiting[chosen] = Waiting(token, now.mono_ns, trusted=paid, text=text)
+        self._tell_waiting(chosen)
+        return "start"
+
+    def stop_pressed(self, evse: int) -> None:
+        """A person asks for the end at a terminal."""
+        if evse in self.evses and self.evses[evse].open:
+            self.stop(evse, "Local", "stopped at the terminal")
+
     def _startable(self, evse: int, token: Token, group_id: str) -> bool:
         view = self.evses[evse].view
         if view is None or not self.operative(evse) or self._scheduled.get(evse) is False:
             return False
-        if view.phase >= Phase.STOPPING or view.authorization == Authorization.ACCEPTED or evse in self._remote:
+        if view.phase >= Phase.STOPPING or view.authorization == Authorization.ACCEPTED or evse in self._waiting:
             return False
         transaction = self.evses[evse].open
         if transaction and transaction.token is not None:

@@ -10,6 +10,7 @@ from robot_charger.backend.records import Now, Token, TokenInfo, iso, parse_time
 from robot_charger.backend.settings import Settings
 
 CACHE_ENTRIES = 2000
+UNCACHED = ("NoAuthorization", "KeyCode", "DirectPayment")  # of one session only
 
 
 class Tokens:
@@ -34,7 +35,7 @@ class Tokens:
     # The cache.
     def learn(self, token: Token, info: TokenInfo, now: Now) -> None:
         """The CSMS spoke of a token."""
-        if not self._settings["cache_enabled"] or token.type in ("NoAuthorization", "KeyCode"):
+        if not self._settings["cache_enabled"] or token.type in UNCACHED:
             return
         life = self._settings["cache_life_s"]
         expires = self._time(info.expires) or (iso(now.wall + timedelta(seconds=life)) if life else "")

@@ -110,6 +110,7 @@ class Transactions:
         self.open: OpenTransaction | None = None
         self.view: SessionView | None = None
         self.reading: Reading | None = None
+        self._soc: float | None = None
         self.token: Token | None = None
         self.group_id = ""
         self.remote_start_id: int | None = None
@@ -158,11 +159,14 @@ class Transactions:
     def meter(self, reading: Reading, now: Now) -> None:
         if self.reading and not reading.valid:
             return
-        soc = reading.soc if reading.soc is not None else (self.reading.soc if self.reading else None)
-        self.reading = dataclasses.replace(reading, soc=soc)
+        if reading.soc is not None:
+            self._soc = reading.soc
+        self.reading = dataclasses.replace(reading, soc=self._soc)
         self.tick(now)
 
     def state_of_charge(self, soc: float | None) -> None:
+        """The vehicle told it [%]; None: it is not known (any more). Holds until told otherwise."""
+        self._soc = soc
         if self.reading:
             self.reading = dataclasses.replace(self.reading, soc=soc)
 

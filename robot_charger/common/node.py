@@ -21,7 +21,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.exceptions import InvalidParameterTypeException, ParameterUninitializedException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
@@ -29,6 +29,7 @@ from rclpy.signals import SignalHandlerOptions
 from robot_charger import msg
 from robot_charger.common import parameters as parameters_module
 from robot_charger.common.clock import now_ns
+from robot_charger.common.executor import LeanExecutor
 from robot_charger.common.faults import FaultReport, Severity
 from robot_charger.common.parameters import ParameterError
 from robot_charger.common.process import PARENT, StopSignal, end_with_parent, refuse
@@ -277,7 +278,7 @@ def run(factory: Callable[[], StationNode], before: Callable[[], None] | None = 
     except (ParameterError, StartError) as error:
         rclpy.try_shutdown()
         refuse(f"{Path(sys.argv[0]).parent.name}: {error}")
-    executor = SingleThreadedExecutor()
+    executor = LeanExecutor()
     executor.add_node(node)
     gc.collect()
     gc.freeze()  # start-up objects never again cost a collection pause
@@ -292,7 +293,7 @@ def run(factory: Callable[[], StationNode], before: Callable[[], None] | None = 
     finally:
         node.active = False
         node.make_safe()
-        executor.remove_node(node)
+        executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
     if node.refusal:

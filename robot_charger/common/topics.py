@@ -6,12 +6,13 @@ Names are relative: per-EVSE topics live under ``/evseN``, station topics at the
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import CompressedImage, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from robot_charger import msg
@@ -48,6 +49,7 @@ EVSE_TOPICS: dict[str, tuple[type, QoSProfile]] = {
     "session/event": (msg.SessionEvent, EVENTS),
     "backend/limit": (msg.ChargingLimit, LATCHED),
     "backend/request": (msg.BackendRequest, EVENTS),
+    "backend/token": (msg.BackendRequest, EVENTS),
     "fault": (msg.Fault, EVENTS),
 }
 
@@ -61,7 +63,9 @@ STATION_TOPICS: dict[str, tuple[type, QoSProfile]] = {
     "/robot/wrench": (WrenchStamped, STREAM),
     "/robot/joint_trajectory": (JointTrajectory, REPORT),
     "/robot/inlet_pose": (PoseWithCovarianceStamped, REPORT),
+    "/robot/camera/image/compressed": (CompressedImage, STREAM),
     "/backend/state": (msg.BackendState, LATCHED),
+    "/backend/token": (msg.BackendRequest, EVENTS),
     "/diagnostics": (DiagnosticArray, EVENTS),
     "/fault": (msg.Fault, EVENTS),
 }
@@ -75,21 +79,30 @@ def topic(name: str, evse: int | None = None) -> tuple[str, type, QoSProfile]:
 
 
 _BOUND = re.compile(r"^string<(\d+)>$")
+_CASTS: dict[type, dict[str, Callable[[Any], Any]]] = {}
 
 
 def fill(message: M, **values: Any) -> M:
     """Set fields of a message; text longer than its bound is cut, numbers are cast to the field's kind."""
-    kinds = message.get_fields_and_field_types()  # type: ignore[attr-defined]
+    casts = _CASTS.get(type(message))
+    if casts is None:
+        kinds = message.get_fields_and_field_types()  # type: ignore[attr-defined]
+        casts = _CASTS[type(message)] = {name: _cast(kind) for name, kind in kinds.items()}
     for name, value in values.items():
-        kind = kinds[name]
-        bound = _BOUND.match(kind)
-        if bound:
-            value = str(value)[: int(bound[1])]
-        elif kind in ("float", "double"):
-            value = float(value)
-        elif kind.startswith(("uint", "int")) and "[" not in kind and "sequence" not in kind:
-            value = int(value)
-        elif kind == "boolean":
-            value = bool(value)
-        setattr(message, name, value)
+        setattr(message, name, casts[name](value))
     return message
+
+
+def _cast(kind: str) -> Callable[[Any], Any]:
+    """What makes a value fit a field of this kind."""
+    bound = _BOUND.match(kind)
+    if bound:
+        length = int(bound[1])
+        return lambda value: str(value)[:length]
+    if kind in ("float", "double"):
+        return float
+    if kind == "boolean":
+        return bool
+    if kind.startswith(("uint", "int")) and "[" not in kind:
+        return int
+    return lambda value: value

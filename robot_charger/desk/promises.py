@@ -1,7 +1,8 @@
-"""What the station promises when something dies: one table, for docs/safety.md and for bench/chaos.py.
+"""What the station promises when something breaks: one table, for docs/safety.md and for bench/chaos.py.
 
-Times are from the moment of death to zero current (below 5 A) and to open contactors, in seconds, at a station; on a
-desk without real-time scheduling DESK_GRACE_S is added. A session that goes on is billed as if nothing had happened.
+Times are from the fault to zero current (below 5 A), to open contactors and to an arm that stands still, in seconds, at
+a station; on a desk without real-time scheduling DESK_GRACE_S is added. A session that goes on is billed as if nothing
+had happened.
 """
 
 from __future__ import annotations
@@ -10,14 +11,33 @@ from dataclasses import dataclass
 
 DESK_GRACE_S = 0.4  # liveliness times are widened by config/simulation.yaml, and a desk's cores are shared
 STOP, CONTINUE = "stop", "continue"
-KILL, FREEZE = "kill", "freeze"
+KILL, FREEZE, SLOW, CUT, GARBAGE, JUMP, FULL, SELF_TEST = (
+    "kill", "freeze", "slow", "cut off", "garbage", "jump", "full", "self-test"
+)  # fmt: skip
+FAULTS = {
+    KILL: "kill -9",
+    FREEZE: "SIGSTOP for three seconds (a vehicle: eight)",
+    SLOW: "runs 0.15 s of every 0.75 s, for four seconds",
+    CUT: "its link is down for four seconds",
+    GARBAGE: "a thousand frames that nobody can use",
+    JUMP: "the wall clock jumps by an hour",
+    FULL: "no process can write another byte for five seconds",
+    SELF_TEST: "the insulation monitor fails its self-test, once",
+}
+MOVING = ("connecting", "disconnecting")
 ENERGISED = ("cable_check", "precharge", "charging")
 PLUGGED = ("linking", *ENERGISED)
+PHASES = ("connecting", *PLUGGED, "stopping", "disconnecting")  # in the order of a session
+CCS = ("din", "iso15118-2", "iso15118-20")
+CHADEMO = ("chademo",)
+PROTOCOLS = (*CCS, *CHADEMO)
+# No resistors, modules or safety frames without their process: the station is of no use after its death.
+STAY_DEAD = ("sim_safety", "sim_vehicle{n}", "sim_rack", "sim_arm")
 
 
 @dataclass(frozen=True)
 class Promise:
-    """``targets`` lists processes, {n} the EVSE. ``phases`` are those in which ``expected`` holds."""
+    """``targets`` lists processes and buses, {n} the EVSE. ``phases`` are those in which ``expected`` holds."""
 
     targets: tuple[str, ...]
     faults: tuple[str, ...]
@@ -26,47 +46,115 @@ class Promise:
     zero_s: float
     open_s: float
     why: str
+    protocols: tuple[str, ...] = PROTOCOLS
+    still_s: float = 0.0  # to an arm that stands still, 0 = it does not move then
 
 
 PROMISES = (
     Promise(
-        ("/power",), (KILL, FREEZE), ENERGISED, STOP, 0.4, 1.0,
+        ("/power",), (KILL, FREEZE, SLOW), ENERGISED, STOP, 0.4, 1.0,
         "modules go to zero 50 ms after the last valid frame; the safety controller opens without power's heartbeat",
     ),
     Promise(
-        ("/evse{n}/supervisor",), (KILL, FREEZE), ENERGISED, STOP, 0.4, 1.0,
+        ("/evse{n}/supervisor",), (KILL, FREEZE, SLOW), ENERGISED, STOP, 0.4, 1.0,
         "the permit ends 300 ms after its own stamp; power ramps down and opens",
     ),
     Promise(
-        ("/evse{n}/pilot",), (KILL, FREEZE), ENERGISED, STOP, 0.4, 1.0,
-        "power watches the pilot itself: silence for 300 ms counts as a pilot that left C",
+        ("/evse{n}/pilot",), (KILL, FREEZE, SLOW), ENERGISED, STOP, 0.4, 1.0,
+        "power watches the pilot itself: silence for 300 ms counts as a pilot that left C", CCS,
     ),
     Promise(
-        ("/evse{n}/v2g",), (KILL, FREEZE), ENERGISED, STOP, 0.4, 1.0,
-        "the target is not renewed: power holds none older than 300 ms",
+        ("/evse{n}/v2g",), (KILL, FREEZE, SLOW), PLUGGED, STOP, 0.4, 1.0,
+        "the target is not renewed: power holds none older than 300 ms", CCS,
+    ),
+    Promise(
+        ("/evse{n}/chademo",), (KILL, FREEZE, SLOW), PLUGGED, STOP, 0.4, 1.0,
+        "the target is not renewed: power holds none older than 300 ms; k and d1, d2 fall with the process's outputs",
+        CHADEMO,
     ),
     Promise(
         ("sim_vehicle{n}",), (KILL,), ("charging",), STOP, 1.0, 1.5,
-        "the pilot's resistors are gone with the car: state A, power off within 100 ms of being seen",
+        "the pilot's resistors are gone with the car: state A, power off within 100 ms of being seen", CCS,
+    ),
+    Promise(
+        ("sim_vehicle{n}",), (KILL, FREEZE), ("charging",), STOP, 1.2, 2.0,
+        "no frame of the vehicle for 1 s, or k open", CHADEMO,
+    ),
+    Promise(
+        ("sim_vehicle{n}",), (FREEZE,), ("charging",), STOP, 5.2, 6.0,
+        "the vehicle's last message may be 5 s old, 0.5 s in ISO 15118-20", CCS,
+    ),
+    Promise(
+        ("sim_plc{n}",), (CUT,), ENERGISED, STOP, 1.0, 1.5,
+        "a lost link ends the conversation at once; 5 % without it is no permission to charge", CCS,
     ),
     Promise(
         ("sim_safety",), (KILL, FREEZE), ENERGISED, STOP, 0.4, 1.0,
         "no valid frame of the safety controller for 100 ms: power off; the contactors' coils drop with it",
     ),
     Promise(
-        ("/robot", "/backend", "/evse{n}/chademo", "sim_csms", "sim_arm"), (KILL, FREEZE), PLUGGED, CONTINUE, 0.0, 0.0,
-        "not needed while energy flows: the arm stands clear, the record is kept on disk",
+        ("sim_rack",), (KILL,), ("charging",), STOP, 1.0, 1.0,
+        "a bus without any module's frame for 300 ms is lost: contactors open",
+    ),
+    Promise(
+        ("/robot", "/evse{n}/supervisor", "sim_safety"), (KILL, FREEZE), MOVING, STOP, 0.4, 1.0,
+        "no trajectory reaches further ahead than 200 ms; a motion permit ends 300 ms after its stamp", still_s=0.6,
+    ),
+    Promise(
+        ("/robot",), (KILL, FREEZE, SLOW), PLUGGED, CONTINUE, 0.0, 0.0,
+        "the arm stands clear: it is needed again only to unplug",
+    ),
+    Promise(
+        ("/backend",), (KILL, FREEZE, SLOW), ENERGISED, CONTINUE, 0.0, 0.0,
+        "what it must tell lies on the disk; it goes on where it was",
+    ),
+    Promise(
+        ("sim_csms",), (CUT, FREEZE, GARBAGE), ENERGISED, CONTINUE, 0.0, 0.0,
+        "the record is kept and sent when somebody answers again",
+    ),
+    Promise(
+        ("sim_arm",), (FREEZE,), PLUGGED, CONTINUE, 0.0, 0.0, "the arm stands clear",
+    ),
+    Promise(
+        ("/evse{n}/chademo",), (KILL, FREEZE), (*MOVING, *PLUGGED), CONTINUE, 0.0, 0.0, "another plug is in", CCS,
+    ),
+    Promise(
+        ("/evse{n}/v2g", "/evse{n}/pilot"), (KILL, FREEZE), PLUGGED, CONTINUE, 0.0, 0.0,
+        "another plug is in; CHAdeMO has no control pilot", CHADEMO,
+    ),
+    Promise(
+        ("dds", "bus_modules"), (GARBAGE,), PHASES, CONTINUE, 0.0, 0.0, "what nobody can use is dropped and counted",
+    ),
+    Promise(
+        ("bus_vehicle{n}",), (GARBAGE,), PLUGGED, CONTINUE, 0.0, 0.0, "what nobody can use is dropped and counted",
+        CHADEMO,
+    ),
+    Promise(
+        ("clock",), (JUMP,), PHASES, CONTINUE, 0.0, 0.0, "times of protocols and of safety are monotonic",
+    ),
+    Promise(
+        ("disk",), (FULL,), ("charging",), CONTINUE, 0.0, 0.0,
+        "the session whose beginning is on the disk can be billed; no new one begins",
+    ),
+    Promise(
+        ("sim_safety",), (SELF_TEST,), ("cable_check",), CONTINUE, 0.0, 0.0,
+        "unplugged, inspected and plugged again, once",
     ),
 )  # fmt: skip
 
 
 def table() -> str:
     """Rows of docs/safety.md."""
-    head = ("what dies", "how", "while", "then", "zero current", "contactors open", "because")
+    head = ("what breaks", "how", "while", "with", "then", "zero current", "contactors open", "arm still", "because")
     rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for p in PROMISES:
         zero, opened = (f"{p.zero_s:g} s", f"{p.open_s:g} s") if p.expected == STOP else ("-", "-")
         targets = ", ".join(t.replace("{n}", "N") for t in p.targets)
         phases = ", ".join(p.phases).replace("_", " ")
-        rows.append(f"| {targets} | {', '.join(p.faults)} | {phases} | {p.expected} | {zero} | {opened} | {p.why} |")
+        protocols = "all" if p.protocols == PROTOCOLS else ", ".join(p.protocols)
+        still = f"{p.still_s:g} s" if p.still_s else "-"
+        rows.append(
+            f"| {targets} | {', '.join(p.faults)} | {phases} | {protocols} | {p.expected} | {zero} | {opened} | {still}"
+            f" | {p.why} |"
+        )
     return "\n".join(rows)

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from mcap.writer import CompressionType, Writer
+from mcap.writer import CompressionType, IndexType, Writer
 
 from robot_charger import __version__
 from robot_charger.common.clock import SECOND
@@ -23,6 +23,7 @@ from robot_charger.common.clock import SECOND
 CHUNK_BYTES = 128 * 1024  # what a kill -9 can cost
 PRE_ROLL_NS = 5 * SECOND
 POST_ROLL_NS = 3 * SECOND
+INDEXES = IndexType.ALL & ~IndexType.ATTACHMENT  # there are none: an index of nothing is an error to `mcap doctor`
 RETRY_NS = 5 * SECOND
 
 
@@ -63,7 +64,9 @@ class File:
         self._stream = opener(path) if opener else path.open("xb")
         self._channels: dict[str, int] = {}
         self._counts: dict[int, int] = {}
-        self._writer = Writer(self._stream, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD)
+        self._writer = Writer(
+            self._stream, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD, index_types=INDEXES
+        )
         self._writer.start(profile="ros2", library=f"robot_charger {__version__}")
         self._writer.add_metadata("robot_charger", metadata)
         self._schemas: dict[str, int] = {}

@@ -273,7 +273,7 @@ ADVICE: dict[Code, Advice] = {
         "At the CSMS: is this `station_id` known and enabled? For a token: its owner.",
     ),
     Code.BACKEND_STORE: Advice(
-        "The durable store is full or broken: what cannot be billed is not delivered, charging is refused.",
+        "The durable store is full or broken: nothing new is charged; what runs goes on, for it can be billed.",
         "`df -h`; free space. Broken: keep a copy for the accounts before you move the file away.",
     ),
     Code.BACKEND_TLS: Advice(

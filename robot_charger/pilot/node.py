@@ -1,6 +1,6 @@
 """Node ``pilot`` of one EVSE, in namespace /evseN.
 
-Publishes:  pilot/state (PilotState, 25 Hz and at once on every change of state), fault, /diagnostics.
+Publishes:  pilot/state (PilotState, 12.5 Hz and at once on every change of state), fault, /diagnostics.
 Listens to: pilot/command (PilotCommand).
 Parameters: see PilotParameters.
 
@@ -27,7 +27,7 @@ from robot_charger.pilot.iec61851 import Mode, State
 from robot_charger.pilot.logic import Command, Generator, Output, PilotLogic, Reading
 
 REALTIME_PRIORITY = 25
-REPORT_S = 0.04  # pilot/state at 25 Hz
+REPORT_S = 0.08  # pilot/state at 12.5 Hz
 
 
 @dataclass(frozen=True)

@@ -52,13 +52,19 @@ from robot_charger.robot.spatial import (
 
 PERIOD = 0.01  # of step() [s]
 SENSE_AGE = 0.1  # joint states and wrench older than this hold the arm [s]
-SENSE_LOST = 1.5  # and end the action [s]
+SENSE_LOST = 1.5  # held for this long the action ends [s]
+SENSE_SLOW = (0.03, 0.07)  # ages between which the arm goes ever slower, down to none at the second [s]
+BEHIND_JOINT = 0.3  # an arm this far behind its set-point is waited for in free space [rad]
+BEHIND_NEAR = (0.005, 0.010)  # the same in contact: ever slower between the two [rad]
 FROZEN = 0.25  # a wrench that does not change in its last digit for this long is frozen [s]
+TOOL_AGE = 0.4  # the tool may be silent for this much longer than the others [s]
 TOOL_TIME = 2.0  # for the gripper [s]
+LOOK_TIME = 5.0  # for enough poses to come [s]
+OBSTACLE_TIME = 0.5  # a closed flap or a wrong inlet is believed when seen for so long [s]
+FOLLOW_TIME = 6.0  # for an arm to come after its set-point [s]
 FOLLOW_GAIN = 0.6e-3  # [m/s per N]
 FOLLOW_SPEED = 0.06  # [m/s]
 FOLLOW_DEADBAND = 8.0  # forces below this are left alone, lest the arm creeps [N]
-IDLE_TICKS = 5  # an arm without a goal feels only every so many ticks
 PAUSE = 0.1  # a step later than this begins anew, like after a hold [s]
 GRASP_STANDOFF = 0.15  # of the empty gripper before a plug [m]
 
@@ -191,18 +197,23 @@ class ConnectionRobot:
         self._need = Zone.FREE
         self._senses = Senses(0.0)
         self._started = self._attempt_began = 0.0
-        self._held_since: float | None = None
+        self._held: float | None = None  # how long by now [s]
+        self._lost = 0.0  # how long a sensor has been silent by now [s]
+        self._clock = 0.0  # time in which the arm really could move, see step() [s]
+        self._rate = 1.0  # of the set-point in contact, see _trust()
+        self._waited = 0.0  # for an arm that lags [s]
         self._last_now = -math.inf
-        self._ticks = 0
         self._q = site.park.copy()  # set-point
         self._fresh = True  # the set-point was just taken from the measured angles
         self._grip: bool | None = None
+        self._bound = self._goes_along = False  # cannot let go of the mated plug; follows it right now
         self._inlet: Array | None = None  # estimated, of the present attempt
         self._tare = np.zeros(6)
         self._sag = np.eye(4)  # deflection of the mount by the cable
         self._follow_from = np.zeros(6)
         self._nose = np.zeros(6)  # set-point of the nose in the inlet's frame
         self._poses: dict[int, deque[tuple[float, Array]]] = {}
+        self._obstacles: dict[int, tuple[float, float, RobotError]] = {}  # seen instead of an inlet: since, last
         self._changed_at = -math.inf
         self._last_wrench = np.zeros(6)
 
@@ -210,6 +221,11 @@ class ConnectionRobot:
     @property
     def busy(self) -> bool:
         return self._task is not None
+
+    @property
+    def idle(self) -> bool:
+        """No goal, and no mated plug to go along with: a step now and then is enough."""
+        return not self.busy and self.mode not in (Mode.MATED, Mode.FOLLOWING)
 
     def start_connect(self, evse: int, connector: str, now: float) -> None:
         """Begin to plug in. Raises Busy or BadGoal."""
@@ -249,10 +265,12 @@ class ConnectionRobot:
             self._inlet = None
         self.bay, self.connector, self.result = bay.number, plug, None
         self.attempt, self.peak, self.grasped = 0, 0.0, False
+        self._bound = self._goes_along = False
+        self._obstacles.pop(bay.number, None)  # a new goal is a new look
         self.error, self.text = ErrorCode.NONE, ""
         self._task, self._need, self._started = sequence, Zone.FREE, now
-        self._held_since, self._fresh = None, True
-        self._attempt_began = now
+        self._held, self._lost, self._waited, self._rate, self._fresh = None, 0.0, 0.0, 1.0, True
+        self._attempt_began = self._clock
         self._moving = Mode.MOVING
 
     def see(self, evse: int, stamp: float, pose: Array, sigma: float) -> None:
@@ -260,14 +278,21 @@ class ConnectionRobot:
         p = self.parameters
         if not np.isfinite(pose).all() or not sigma <= p.pose__max_sigma_m:
             return
+        self._obstacles.pop(evse, None)
         poses = self._poses.setdefault(evse, deque(maxlen=400))
         poses.append((stamp, pose))
         while poses and stamp - poses[0][0] > p.pose__window_s:
             poses.popleft()
 
+    def see_instead(self, evse: int, stamp: float, error: RobotError) -> None:
+        """A closed flap or another kind of inlet is seen where the inlet should be."""
+        since, _, known = self._obstacles.get(evse, (stamp, stamp, error))
+        self._obstacles[evse] = (since if known.code == error.code else stamp, stamp, error)
+
     def forget_poses(self, evse: int) -> None:
         """The vehicle left or moved: what was seen before counts no more."""
         self._poses.pop(evse, None)
+        self._obstacles.pop(evse, None)
 
     def vehicle_left(self, evse: int) -> None:
         """The bay is empty: nothing seen or mated there counts any more."""
@@ -277,29 +302,35 @@ class ConnectionRobot:
 
     # One tick.
     def step(self, senses: Senses) -> Command:
-        """Advance by one period and say what the arm shall do."""
+        """Advance by one period and say what the arm shall do.
+
+        Sequences, their time-outs and the grace for a lapsed permit count in steps, not in seconds of the wall: a
+        computer that is short of time, or an arm that lags, makes an action slower but does not make it fail. What
+        the arm is forbidden (permit, emergency, field, ages of sensors) is judged in real time.
+        """
         paused = senses.now - self._last_now > PAUSE
         self._senses, self._last_now = senses, senses.now
-        self._ticks += 1
         if self._task is None:
             if self.mode in (Mode.MATED, Mode.FOLLOWING):
                 self._feel(senses)
                 return self._accompany(senses, paused)
-            if self._ticks % IDLE_TICKS == 0:
-                self._feel(senses)
-                self._rest(senses)
+            self._feel(senses)
+            self._rest(senses)
             return Command()
         self._feel(senses)
         try:
             self._watch(senses)
             if paused or not self._permitted(senses):
-                return self._hold(senses)
-            if self._held_since is not None:
-                self._held_since, self._fresh = None, True
+                return self._hold()
+            if self._held is not None:
+                self._held, self._fresh = None, True
             if self._fresh and senses.q is not None:
                 self._q = senses.q.copy()
-            self._grip = None
             self.mode = self._moving
+            if not self._fresh and self._lagging(senses):
+                return Command(self._q, self._grip)
+            self._grip = None
+            self._clock += PERIOD * self._rate
             next(self._task)
             self._fresh = False
             return Command(self._q, self._grip)
@@ -315,13 +346,33 @@ class ConnectionRobot:
         fresh = senses.q_age <= SENSE_AGE and (need < Zone.CONTACT or senses.wrench_age <= SENSE_AGE)
         return fresh and senses.zone >= need and senses.now <= senses.permit_until
 
-    def _hold(self, senses: Senses) -> Command:
+    def _hold(self) -> Command:
         self.mode = Mode.HOLD
-        if self._held_since is None:
-            self._held_since = senses.now
-        if senses.now - self._held_since > self.parameters.permit_grace_s:
-            raise NoPermit(f"no valid motion permit for {senses.now - self._held_since:.1f} s")
+        self._held = PERIOD + (self._held or 0.0)
+        if self._held > self.parameters.permit_grace_s:
+            raise NoPermit(f"no valid motion permit for {self._held:.1f} s")
         return Command()
+
+    def _lagging(self, senses: Senses) -> bool:
+        """True while the set-point must wait: the arm is far behind it, or tells nothing. Sets the rate in contact.
+
+        The rate, 0 to 1, falls with the age of what is felt and with the arm's lag. Raises ToolError when the arm
+        does not come.
+        """
+        assert senses.q is not None
+        full, none = SENSE_SLOW
+        age = senses.q_age
+        behind = float(np.abs(self._q - senses.q).max())
+        self._rate, lagging = 1.0, behind > BEHIND_JOINT
+        if self._need == Zone.CONTACT:
+            age = max(age, senses.wrench_age)
+            near, far = BEHIND_NEAR
+            self._rate = max(0.0, min(1.0, (none - age) / (none - full), (far - behind) / (far - near)))
+        self._waited = self._waited + PERIOD if lagging or self._rate == 0.0 else 0.0
+        if self._waited > FOLLOW_TIME:
+            self._waited = 0.0
+            raise ToolError("the arm does not follow its set-points")
+        return lagging or age > none
 
     def _watch(self, senses: Senses) -> None:
         """What ends any action at once and leaves the arm where it is."""
@@ -329,13 +380,19 @@ class ConnectionRobot:
             raise Emergency("emergency stop")
         if not senses.field_clear:
             raise FieldBreached(f"protective field of bay {self.bay} is breached")
-        if senses.q is None or senses.q_age > SENSE_LOST:
-            raise SensorError(f"joint states are missing for {senses.q_age:.2f} s")
-        if senses.tool_age > SENSE_LOST:
-            raise SensorError(f"the tool's sensors are silent for {senses.tool_age:.2f} s")
+        silent = [
+            f"{name} for {age:.2f} s"
+            for name, age in (
+                ("joint states are missing", senses.q_age),
+                ("the wrench is missing", senses.wrench_age if self._need == Zone.CONTACT else 0.0),
+                ("the tool's sensors are silent", senses.tool_age - TOOL_AGE),
+            )
+            if age > SENSE_AGE
+        ]
+        self._lost = self._lost + PERIOD if silent else 0.0
+        if senses.q is None or self._lost > SENSE_LOST:
+            raise SensorError(silent[0])
         if self._need == Zone.CONTACT:
-            if senses.wrench is None or senses.wrench_age > SENSE_LOST:
-                raise SensorError(f"the wrench is missing for {senses.wrench_age:.2f} s")
             same = senses.now - senses.wrench_age - self._changed_at
             if same > FROZEN:
                 raise SensorError(f"the wrench did not change for {same:.2f} s")
@@ -344,13 +401,13 @@ class ConnectionRobot:
         """Follow the mated plug with zero commanded force while the permit asks for it; otherwise hold."""
         may = senses.passive_follow and senses.field_clear and not senses.emergency
         holding = senses.gripper_closed and senses.plug_present
-        if not (may and holding and senses.zone == Zone.CONTACT and senses.now <= senses.permit_until):
-            self.mode = Mode.MATED
+        if not (may and holding and senses.now <= senses.permit_until):
+            self.mode, self._goes_along = Mode.FOLLOWING if self._bound else Mode.MATED, False
             return Command()
         if senses.q is None or max(senses.q_age, senses.wrench_age) > SENSE_AGE or self._inlet is None:
             return Command()
-        if self.mode != Mode.FOLLOWING or paused:
-            self.mode, self._q = Mode.FOLLOWING, senses.q.copy()
+        if not self._goes_along or paused:
+            self.mode, self._goes_along, self._q = Mode.FOLLOWING, True, senses.q.copy()
             self._take_up()
             self._follow_from = self._nose.copy()
         before = self._nose.copy()
@@ -398,7 +455,7 @@ class ConnectionRobot:
             self.peak,
             self._senses.now - self._started,
             self.attempt,
-            False,
+            self._bound,
             error,
         )
 
@@ -535,17 +592,25 @@ class ConnectionRobot:
         raise ToolError("the arm does not follow its set-points")
 
     # Pieces of the actions.
-    def _look(self, bay: Bay) -> Sequence:
-        """Wait for enough poses of the inlet. Raises NoPose."""
+    def _look(self, bay: Bay) -> Generator[None, None, Array]:
+        """Wait for enough poses of the inlet, return their mean. Raises NoPose, FlapClosed or WrongInlet."""
         waited = 0.0
         while True:
             now = self._senses.now
-            fresh = sum(now - stamp <= self.parameters.pose__window_s for stamp, _ in self._poses.get(bay.number, ()))
-            if fresh >= self.parameters.pose__samples:
+            since, last, obstacle = self._obstacles.get(bay.number, (now, -math.inf, None))
+            if obstacle and now - last <= self.parameters.pose__max_age_s and last - since >= OBSTACLE_TIME:
+                raise obstacle
+            ages = [now - stamp for stamp, _ in self._poses.get(bay.number, ())]
+            fresh = sum(age <= self.parameters.pose__window_s for age in ages)
+            if fresh >= self.parameters.pose__samples and min(ages) <= self.parameters.pose__max_age_s:
                 self._inlet = self._fused(bay)
-                return
-            if waited > 3.0:
-                raise NoPose(f"only {fresh} poses of the inlet within 3 s")
+                yield  # from now on it is known whether the tool is near it
+                return self._fused(bay)
+            if waited > LOOK_TIME:
+                last = min(ages, default=math.inf)
+                raise NoPose(
+                    f"only {fresh} poses of the inlet in {LOOK_TIME:.0f} s, the last one {min(last, 999.0):.1f} s ago"
+                )
             waited += PERIOD
             yield
 
@@ -626,10 +691,13 @@ class ConnectionRobot:
         self._moving = Mode.PARKED
 
     # Contact.
-    def _push_on(self, speed: float, give: bool, step: Array | None = None, limit: float | None = None) -> None:
+    def _push_on(
+        self, speed: float, give: bool, step: Array | None = None, limit: float | None = None, turn: bool = False
+    ) -> None:
         """Move the nose's set-point for one tick: along the axis at ``speed`` [m/s], across it as felt or told.
 
-        ``step``: (y, z) of this tick [m]. Raises ForceLimit beyond the limits.
+        ``give``: across the axis and in rotation; ``turn``: in rotation alone. ``step``: (y, z) of this tick [m].
+        Raises ForceLimit beyond the limits.
         """
         p, touch = self.parameters, self.touch
         self.peak = max(self.peak, touch.push if limit is None else -touch.push)
@@ -645,12 +713,14 @@ class ConnectionRobot:
             raise ForceLimit(f"{side:.0f} N across the axis, at most {p.lateral_limit_n:.0f} N")
         elif torque > p.torque_limit_nm:
             raise ForceLimit(f"torque of {torque:.1f} Nm, at most {p.torque_limit_nm:.1f} Nm")
-        self._nose[0] += speed * PERIOD
+        seconds = PERIOD * self._rate
+        self._nose[0] += speed * seconds
         if give:
-            self._nose[1:3] += np.clip(touch.side * LATERAL_GAIN, -LATERAL_SPEED, LATERAL_SPEED) * PERIOD
-            self._nose[3:] += np.clip(touch.torque * TURN_GAIN, -TURN_SPEED, TURN_SPEED) * PERIOD
+            self._nose[1:3] += np.clip(touch.side * LATERAL_GAIN, -LATERAL_SPEED, LATERAL_SPEED) * seconds
+        if give or turn:
+            self._nose[3:] += np.clip(touch.torque * TURN_GAIN, -TURN_SPEED, TURN_SPEED) * seconds
         if step is not None:
-            self._nose[1:3] += step
+            self._nose[1:3] += step * self._rate
         assert self._inlet is not None
         self._q, left = self.kinematics.follow(self._flange(self._nose), self._q)
         if left > 0.02:
@@ -674,7 +744,7 @@ class ConnectionRobot:
         yield
         if self._fresh:
             self._take_up()
-        if self._senses.now - self._attempt_began > self.parameters.attempt_timeout_s:
+        if self._clock - self._attempt_began > self.parameters.attempt_timeout_s:
             raise TimedOut(f"attempt {self.attempt} took longer than {self.parameters.attempt_timeout_s:.0f} s")
 
     def _zero_wrench(self) -> Sequence:
@@ -700,14 +770,14 @@ class ConnectionRobot:
     def _mate(self, bay: Bay, plug: Connector) -> Sequence:
         """One attempt: from the clear pose or the standoff to a seated plug."""
         p = self.parameters
-        self._attempt_began = self._senses.now
+        self._attempt_began = self._clock
         self._need, self._moving = Zone.FREE, Mode.APPROACH
-        inlet = self._inlet = self._fused(bay)
+        inlet = yield from self._look(bay)
         self.planner.check_inlet(bay, plug, inlet)
         self._sag = np.eye(4)
         yield from self._line(back(inlet, plug.nose + p.contact__standoff_m))
         yield from self._zero_wrench()
-        inlet = self._inlet = self._fused(bay)
+        inlet = yield from self._look(bay)
         self._need = Zone.CONTACT
         self._check_moved(bay)
         yield from self._line(self._flange(np.array([-0.018, 0, 0, 0, 0, 0])), p.speed__near_m_s)
@@ -738,29 +808,29 @@ class ConnectionRobot:
             step = np.zeros(2)
             if 0 < caught < 120:
                 step = touch.side * (1.0 - 0.6 * CAUGHT_FORCE / side) * SEARCH_GAIN * PERIOD
-                middle += step
+                middle += step * self._rate
             elif ticks > 20:
                 radius = p.search__pitch_m * angle / (2 * math.pi)
                 if radius > p.search__radius_m:
                     raise NotSeated(f"opening not found within {p.search__radius_m * 1e3:.0f} mm")
-                angle += p.search__speed_m_s * PERIOD / math.hypot(max(radius, 0.001), p.search__pitch_m / 6.28)
+                angle += (
+                    p.search__speed_m_s * PERIOD * self._rate / math.hypot(max(radius, 0.001), p.search__pitch_m / 6.28)
+                )
                 step = middle + radius * np.array([math.cos(angle), math.sin(angle)]) - self._nose[1:3]
                 far = float(np.linalg.norm(step))
                 most = 1.5 * p.search__speed_m_s * PERIOD
                 if far > most:
                     step *= most / far
-            self._push_on(speed, give=False, step=step)
+            self._push_on(speed, give=False, step=step, turn=True)
             yield from self._tick(bay)
             self._check_moved(bay)
-            if self._fresh:
-                middle, angle = self._nose[1:3].copy(), 0.0
             ticks += 1
 
     def _insert(self, bay: Bay, plug: Connector) -> Sequence:
         """Push in, giving way sideways, until the plug is seated. Raises Jammed or NotSeated."""
         p = self.parameters
         self._moving = Mode.INSERT
-        best, best_at, wiggles = self.touch.x, self._senses.now, 0
+        best, best_at, wiggles = self.touch.x, self._clock, 0
         pressed = 0.0
         while True:
             touch = self.touch
@@ -768,10 +838,10 @@ class ConnectionRobot:
             self._push_on(float(np.clip(speed, -0.02, p.speed__insert_m_s)), give=True)
             yield from self._tick(bay)
             self._check_moved(bay)
-            touch, now = self.touch, self._senses.now
+            touch, now = self.touch, self._clock
             if touch.x > best + 0.0005 or self._fresh:
                 best, best_at = max(best, touch.x), now
-            pressed = pressed + PERIOD if self._senses.end_stop and touch.push > 15.0 else 0.0
+            pressed = pressed + PERIOD * self._rate if self._senses.end_stop and touch.push > 15.0 else 0.0
             if pressed > 0.08:
                 break
             if now - best_at > 0.8 and touch.push > 0.8 * p.insert__force_n:
@@ -781,7 +851,7 @@ class ConnectionRobot:
                     raise Jammed(f"stopped at {touch.x * 1e3:.0f} mm with {touch.push:.0f} N")
                 wiggles += 1
                 yield from self._wiggle(bay, 1.0)
-                best_at = self._senses.now
+                best_at = self._clock
         yield from self._relax(bay)
         depth, lateral = self.touch.x, self.touch.lateral
         if not self._senses.end_stop:
@@ -803,19 +873,22 @@ class ConnectionRobot:
 
     def _wiggle(self, bay: Bay, sign: float) -> Sequence:
         """Small circles and turns under a light push or pull."""
-        middle = self._nose.copy()
-        for tick in range(80):
+        middle, tick = self._nose.copy(), 0
+        while tick < 80:
             phase = 2 * math.pi * tick / 40
             goal = middle[1:3] + 0.0015 * np.array([math.sin(phase), 1.0 - math.cos(phase)])
             self._nose[3:5] = middle[3:5] + 0.01 * np.array([math.sin(phase), math.sin(2 * phase)])
             speed = (sign * 40.0 - self.touch.push) * AXIAL_GAIN
             self._push_on(float(np.clip(speed, -0.02, 0.02)), give=False, step=goal - self._nose[1:3], limit=0.0)
             yield from self._tick(bay)
+            tick += 1
+            if self._fresh:
+                middle, tick = self._nose.copy(), 0
 
     def _back_off(self, bay: Bay, plug: Connector) -> Sequence:
         """After a failed attempt: out along the axis with limited force, then to the standoff."""
         self._need, self._moving = Zone.CONTACT, Mode.RETREAT
-        self._attempt_began = self._senses.now
+        self._attempt_began = self._clock
         self._take_up()
         yield from self._pull_out(bay, plug)
         yield from self._to_standoff(plug)
@@ -829,13 +902,13 @@ class ConnectionRobot:
     def _pull_out(self, bay: Bay, plug: Connector) -> Sequence:
         """Pull until the nose is out. Raises Stuck."""
         p = self.parameters
-        best, best_at, wiggles = self.touch.x, self._senses.now, 0
+        best, best_at, wiggles = self.touch.x, self._clock, 0
         self.engaged.pop(bay.number, None) if self.touch.x < 0.5 * plug.depth else None
         while self.touch.x > -0.012:
             speed = (-p.withdraw__force_n - self.touch.push) * AXIAL_GAIN
             self._push_on(float(np.clip(speed, -0.035, 0.02)), give=True, limit=p.withdraw__limit_n)
             yield from self._tick(bay)
-            touch, now = self.touch, self._senses.now
+            touch, now = self.touch, self._clock
             if touch.x < best - 0.0005 or self._fresh:
                 best, best_at = min(best, touch.x), now
             if now - best_at > 1.2 and -touch.push > 0.8 * p.withdraw__force_n:
@@ -844,7 +917,7 @@ class ConnectionRobot:
                     raise Stuck(f"the plug stays at {touch.x * 1e3:.0f} mm at a pull of {-touch.push:.0f} N")
                 wiggles += 1
                 yield from self._wiggle(bay, -1.5)
-                best_at = self._senses.now
+                best_at = self._clock
             if not self._senses.plug_present:
                 raise ToolError("the gripper lost the plug")
         self.engaged.pop(bay.number, None)
@@ -855,9 +928,8 @@ class ConnectionRobot:
         self._inlet = self._inlet if self.in_contact_zone else None
         if self._inlet is not None:
             yield from self._away(bay, plug)
-        yield from self._look(bay)
-        assert self._inlet is not None
-        self.planner.check_inlet(bay, plug, self._inlet)
+        inlet = yield from self._look(bay)
+        self.planner.check_inlet(bay, plug, inlet)
         yield from self._away(bay, plug)
         yield from self._fetch(bay, plug)
         failure: RobotError | None = None
@@ -890,6 +962,9 @@ class ConnectionRobot:
             self._take_up()
             yield from self._relax(bay)
             engaged.grip = self.gripper.copy()
+            if plug.held:
+                self._bound, self._moving = True, Mode.FOLLOWING
+                return
             yield from self._grip_to(False)
         self._tare, self._sag = np.zeros(6), np.eye(4)
         yield from self._line(back(engaged.grip, GRASP_STANDOFF), self.parameters.speed__near_m_s)
@@ -903,6 +978,8 @@ class ConnectionRobot:
             yield from self._away(bay, plug)
             yield from self._park(bay)
             return
+        if holding and self._inlet is None:
+            yield from self._find_out(bay)
         failure: RobotError | None = None
         for attempt in range(1, self.parameters.attempts + 1):
             self.attempt = attempt
@@ -910,7 +987,7 @@ class ConnectionRobot:
                 if not (self._senses.gripper_closed and self._senses.plug_present):
                     yield from self._grasp(bay, plug)
                 self.grasped = True
-                self._attempt_began = self._senses.now
+                self._attempt_began = self._clock
                 if self._inlet is not None and self.in_contact_zone:
                     self._need, self._moving = Zone.CONTACT, Mode.WITHDRAW
                     self._take_up()
@@ -927,14 +1004,23 @@ class ConnectionRobot:
         yield from self._bring_home(bay)
         yield from self._park(bay)
 
+    def _find_out(self, bay: Bay) -> Sequence:
+        """After a restart with a plug in the hand: is it in an inlet? Raises NoPose when it is seated but not seen."""
+        if not self._senses.occupied:
+            return
+        try:
+            yield from self._look(bay)
+        except NoPose:
+            if self._senses.end_stop:
+                raise
+
     def _grasp(self, bay: Bay, plug: Connector) -> Sequence:
         """Take hold of the plug in the inlet, shifted as the vehicle has shifted since."""
         p = self.parameters
         self._moving, self._need = Mode.GRASP, Zone.FREE
         engaged = self.engaged.get(bay.number)
         try:
-            yield from self._look(bay)
-            seen = self._fused(bay)
+            seen = yield from self._look(bay)
         except NoPose:
             if engaged is None:
                 raise

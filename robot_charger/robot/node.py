@@ -1,11 +1,12 @@
 """The robot's node: ``python -m robot_charger.robot.node``, name ``/robot``.
 
-Serves: actions ``/robot/connect``, ``/robot/release``, ``/robot/disconnect`` (one goal at a time, cancel at any
-moment: the arm then holds).
+Serves: actions ``/robot/connect``, ``/robot/release``, ``/robot/disconnect`` (one goal at a time, those of other
+EVSEs queue, see ``robot_charger.robot.jobs``; cancel at any moment: the arm then holds).
 Publishes: ``/robot/state`` (20 Hz and on every change of mode), ``/robot/joint_trajectory`` (100 Hz while it moves,
 each reaching ``horizon_s`` ahead), ``/robot/tool_command``.
 Subscribes: ``/robot/joint_states``, ``/robot/wrench``, ``/robot/tool``, ``/robot/inlet_pose`` (frame ``bayN`` or
-``base_link``), ``/safety/state``, and per EVSE ``robot/permit`` and ``bay/state``.
+``base_link``), ``/safety/state``, and per EVSE ``robot/permit`` and ``bay/state``; with ``camera_file``, while a goal
+is executed, ``/robot/camera/image/compressed`` (frame ``bayN_camera``).
 Parameters: ``robot_charger.robot.parameters.RobotParameters``.
 """
 
@@ -29,7 +30,8 @@ from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNo
 from robot_charger.common.process import realtime
 from robot_charger.common.topics import fill
 from robot_charger.robot.description import config_file, load_site
-from robot_charger.robot.errors import Busy, Cancelled, ErrorCode, RobotError
+from robot_charger.robot.errors import Busy, Cancelled, ErrorCode, NoPose, RobotError
+from robot_charger.robot.jobs import Job, Jobs
 from robot_charger.robot.kinematics import Kinematics
 from robot_charger.robot.motion import PERIOD, Command, ConnectionRobot, Mode, Result, Senses, Zone
 from robot_charger.robot.parameters import RobotParameters
@@ -38,6 +40,7 @@ from robot_charger.robot.spatial import Array, from_quaternion
 PERMIT_SECONDS = 0.3
 BAY_AGE = 1.0  # oldest bay state that lets the arm move [s]
 STATE_TICKS, FEEDBACK_TICKS = 5, 20
+IDLE_TICKS = 5  # without a goal and with nothing to follow only every so many ticks count
 REALTIME_PRIORITY = 20
 
 
@@ -61,10 +64,12 @@ class RobotNode(StationNode):
         self._topics: list[Any] = []
         self._handle: Any = None  # of the running goal
         self._kind: Any = None  # its action
-        self._fault: FaultReport | None = None
+        self._jobs = Jobs()  # goals that wait for the arm
+        self._fault: tuple[FaultReport, int, str] | None = None  # of the last goal: what, EVSE, session
         self._senses = Senses(0.0)
         self._stamps = {"joints": -math.inf, "wrench": -math.inf, "tool": -math.inf}
         self._bays: dict[int, Bays] = {}
+        self._eyes: Eyes | None = None
         self._unplaced = self._bad = 0
         self._ticker = Ticker(PERIOD)
 
@@ -77,6 +82,7 @@ class RobotNode(StationNode):
             raise StartError(f"parameter evses = {p.evses}: no bay {missing} in {p.bays_file}, only {list(site.bays)}")
         self._kinematics = Kinematics(config_file(p.arm_urdf))
         robot = self._robot = ConnectionRobot(site, self._kinematics, p)
+        self._eyes = Eyes(self, robot, p.camera_file) if p.camera_file else None
         self._bays = {n: Bays() for n in p.evses}
         self._state = self.publisher("/robot/state")
         self._trajectory = self.publisher("/robot/joint_trajectory")
@@ -124,6 +130,10 @@ class RobotNode(StationNode):
         if self._thread is not None:
             self._thread.join(timeout=1.0)
             self._thread = None
+        with self._lock:
+            waiting = self._jobs.take_all()
+        for job in waiting:
+            self._refuse(job, Cancelled("the robot's node stopped"))
         if self._robot is not None and self._robot.busy:
             self._robot.cancel()
             self._conclude()
@@ -139,12 +149,13 @@ class RobotNode(StationNode):
             "missed cycles": self._ticker.missed,
             "poses in an unknown frame": self._unplaced,
             "messages refused": self._bad,
+            "camera": self._eyes.text if self._eyes is not None else "none",
         }
         silent = self.active and now_ns() / 1e9 - self._stamps["joints"] > 1.0
         return (WARN, "the arm is silent", values) if silent else (OK, robot.text, values)
 
     # What is heard.
-    def _stamped(self, header: Any) -> float:
+    def stamped(self, header: Any) -> float:
         """Sender's stamp on the monotonic clock [s]; a stamp of zero counts as now."""
         now = now_ns() / 1e9
         stamp = header.stamp.sec + header.stamp.nanosec * 1e-9
@@ -161,7 +172,7 @@ class RobotNode(StationNode):
             return
         if np.isfinite(q).all():
             self._senses.q = q
-            self._stamps["joints"] = self._stamped(message.header)
+            self._stamps["joints"] = self.stamped(message.header)
         else:
             self._bad += 1
 
@@ -170,7 +181,7 @@ class RobotNode(StationNode):
         wrench = np.array([f.x, f.y, f.z, t.x, t.y, t.z])
         if np.isfinite(wrench).all():
             self._senses.wrench = wrench
-            self._stamps["wrench"] = self._stamped(message.header)
+            self._stamps["wrench"] = self.stamped(message.header)
         else:
             self._bad += 1
 
@@ -205,7 +216,16 @@ class RobotNode(StationNode):
             return
         sigma = math.sqrt(variance) if variance >= 0.0 else math.inf
         with self._lock:
-            robot.see(evse, self._stamped(message.header), pose, sigma)
+            robot.see(evse, self.stamped(message.header), pose, sigma)
+
+    def see(self, evse: int, stamp: float, pose: Array | RobotError, sigma: float = 0.0) -> None:
+        """The camera's estimate in base_link, or what it sees instead."""
+        if self._robot is not None:
+            with self._lock:
+                if isinstance(pose, RobotError):
+                    self._robot.see_instead(evse, stamp, pose)
+                else:
+                    self._robot.see(evse, stamp, pose, sigma)
 
     def _placed(self, robot: ConnectionRobot, frame: str, pose: Array) -> tuple[int, Array]:
         """EVSE and pose in base_link. Raises KeyError for a frame that is no bay's."""
@@ -228,11 +248,13 @@ class RobotNode(StationNode):
         count, concluding = 0, False
         while not self._stop.is_set():
             ticker.wait()
+            count += 1
+            if robot.idle and count % IDLE_TICKS:
+                continue
             with self._lock:
                 command = robot.step(self._gather(robot.bay))
                 ended = robot.result is not None and self._handle is not None and not robot.busy
             self._send(robot, command)
-            count += 1
             if told != (robot.mode, robot.attempt) or count % STATE_TICKS == 0 or ended:
                 told = (robot.mode, robot.attempt)
                 self._publish_state(robot)
@@ -241,6 +263,8 @@ class RobotNode(StationNode):
             if ended and not concluding and self.executor is not None:
                 self.executor.create_task(self._conclude)
             concluding = ended
+            if count % FEEDBACK_TICKS == 0 and self._jobs.waiting and not robot.busy and self.executor is not None:
+                self.executor.create_task(self._begin_next)
 
     def _gather(self, evse: int) -> Senses:
         senses, now = self._senses, now_ns() / 1e9
@@ -255,7 +279,7 @@ class RobotNode(StationNode):
             if known and standing and bay.permit.evse == evse and bay.permit.zone <= Zone.CONTACT:
                 senses.zone = Zone(bay.permit.zone)
             senses.permit_until = bay.permit.stamp_ns / 1e9 + PERMIT_SECONDS
-            senses.passive_follow = bay.permit.passive_follow
+            senses.passive_follow = bay.permit.passive_follow and bay.permit.evse == evse
             senses.occupied = bay.state.occupied or not known
             senses.field_clear = bay.state.field_clear or not known
         return senses
@@ -299,23 +323,22 @@ class RobotNode(StationNode):
     def _serve(self, kind: Any, name: str, start: Callable[[Any, float], None]) -> ActionServer:
         """One action. A goal is executed by the motion thread; rclpy's execute only tells how it ended."""
 
+        def begin(handle: Any) -> None:
+            """Raises RobotError."""
+            assert self._robot is not None
+            start(handle.request, now_ns() / 1e9)
+            self._handle, self._kind = handle, kind
+            if self._eyes is not None:
+                self._eyes.open()
+
         def accepted(handle: Any) -> None:
-            refusal: RobotError | None = None
+            job = Job(handle.request.evse, (handle, kind, begin), now_ns() / 1e9, kind is action.Disconnect)
             with self._lock:
-                try:
-                    if self._handle is not None:
-                        raise Busy("another goal is not finished")
-                    assert self._robot is not None
-                    start(handle.request, now_ns() / 1e9)
-                    self._handle, self._kind = handle, kind
-                except RobotError as error:
-                    refusal = error
-            if refusal is not None:
-                self.get_logger().warning(f"{name}: {refusal}")
-                self._end(handle, kind, Result(refusal.code, str(refusal), cause=refusal))
-            elif self._fault is not None:
-                self.report(FaultReport(self._fault.code, self._fault.severity, self._fault.text, False))
-                self._fault = None
+                running = self._handle is not None and self._handle.request.evse == job.evse
+                unserved = job if running else self._jobs.add(job)
+            if unserved is not None:
+                self._refuse(unserved, Busy("another goal of this EVSE is not finished"))
+            self._begin_next()
 
         return ActionServer(
             self,
@@ -327,11 +350,54 @@ class RobotNode(StationNode):
             handle_accepted_callback=accepted,
         )
 
+    def _begin_next(self) -> None:
+        """In the executor's thread: give the idle arm the next goal that waits for it."""
+        with self._lock:
+            gone = self._jobs.take_cancelled()
+        for waited in gone:
+            self._refuse(waited, Cancelled("cancelled while it waited for the arm"))
+        refusal: RobotError | None = None
+        with self._lock:
+            robot, now = self._robot, now_ns() / 1e9
+            if robot is None or robot.busy or self._handle is not None:
+                return
+            at_work = robot.in_contact_zone or (self._senses.gripper_closed and self._senses.plug_present)
+            job = self._jobs.take_next(now, robot.bay if at_work else 0, lambda evse: self._may_move(evse, now))
+            if job is None:
+                return
+            handle, _, begin = job.handle
+            try:
+                begin(handle)
+            except RobotError as error:
+                refusal = error
+        if refusal is not None:
+            self.get_logger().warning(f"EVSE {job.evse}: {refusal}")
+            self._refuse(job, refusal)
+        elif self._fault is not None:
+            fault, evse, session_id = self._fault
+            self.report(FaultReport(fault.code, fault.severity, fault.text, False), evse, session_id)
+            self._fault = None
+
+    def _may_move(self, evse: int, now: float) -> bool:
+        """Its permit stands; a goal for a bay that there is not is begun, to be refused in words."""
+        bay = self._bays.get(evse)
+        return bay is None or (bay.permit.zone > Zone.NONE and now <= bay.permit.stamp_ns / 1e9 + PERMIT_SECONDS)
+
+    def _refuse(self, job: Job, error: RobotError) -> None:
+        handle, kind, _ = job.handle
+        self._end(handle, kind, Result(error.code, str(error), cause=error))
+
     def _on_cancel(self, handle: Any) -> CancelResponse:
         with self._lock:
             if handle is self._handle and self._robot is not None:
                 self._robot.cancel()
                 return CancelResponse.ACCEPT
+            for job in self._jobs.waiting.values():
+                if job.handle[0] is handle:
+                    job.cancelled = True
+                    if self.executor is not None:
+                        self.executor.create_task(self._begin_next)  # ends it
+                    return CancelResponse.ACCEPT
         return CancelResponse.REJECT
 
     def _conclude(self) -> None:
@@ -341,10 +407,14 @@ class RobotNode(StationNode):
             if handle is None or robot is None or robot.busy or robot.result is None:
                 return
             result, self._handle = robot.result, None
+        if self._eyes is not None:
+            self._eyes.close()
         if result.cause is not None and result.cause.fault:
-            self._fault = FaultReport(result.cause.fault, Severity.STOP, result.text)
-            self.report(self._fault, evse=robot.bay, session_id=handle.request.session_id)
+            fault = FaultReport(result.cause.fault, Severity.STOP, result.text)
+            self._fault = fault, robot.bay, handle.request.session_id
+            self.report(*self._fault)
         self._end(handle, kind, result)
+        self._begin_next()
 
     def _end(self, handle: Any, kind: Any, result: Result) -> None:
         values: dict[str, Any] = {"error": result.error, "text": result.text, "seconds": result.seconds}
@@ -379,6 +449,49 @@ class RobotNode(StationNode):
         if kind is action.Disconnect:
             values |= {"grasped": robot.grasped}
         handle.publish_feedback(fill(kind.Feedback(), **values))
+
+
+class Eyes:
+    """The camera of the bays: its pictures are asked for, and looked at, only while a goal is executed."""
+
+    def __init__(self, node: RobotNode, robot: ConnectionRobot, file: str) -> None:
+        import cv2  # a second to load: only where a camera is
+
+        from robot_charger.robot.perception import InletEstimator, load_camera
+
+        self._decode, self._grey = cv2.imdecode, cv2.IMREAD_GRAYSCALE
+        self._estimator = InletEstimator(load_camera(file))
+        self._node, self._robot = node, robot
+        self._subscription: Any = None
+        self.text = "closed"
+
+    def open(self) -> None:
+        if self._subscription is None:
+            self._subscription = self._node.subscribe("/robot/camera/image/compressed", self._on_picture)
+
+    def close(self) -> None:
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription, self.text = None, "closed"
+
+    def _on_picture(self, message: Any) -> None:
+        robot, evse = self._robot, self._robot.bay
+        if message.header.frame_id != f"bay{evse}_camera" or robot.connector is None:
+            return
+        stamp = self._node.stamped(message.header)
+        try:
+            picture = self._decode(np.frombuffer(message.data, np.uint8), self._grey)
+            if picture is None:
+                raise NoPose("a picture that cannot be decoded")
+            seen = self._estimator.look(np.asarray(picture, np.uint8), robot.connector.name)
+        except NoPose as nothing:
+            self.text = str(nothing)
+        except RobotError as instead:
+            self.text = str(instead)
+            self._node.see(evse, stamp, instead)
+        else:
+            self.text = f"sees the inlet of EVSE {evse} to {seen.sigma * 1e3:.1f} mm"
+            self._node.see(evse, stamp, robot.site.bays[evse].frame @ seen.pose, seen.sigma)
 
 
 def main() -> None:

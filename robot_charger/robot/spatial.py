@@ -43,7 +43,7 @@ def inverse(pose: Array) -> Array:
 
 def rotation_from_vector(vector: Sequence[float] | Array) -> Array:
     """3x3 rotation from axis times angle [rad]."""
-    x, y, z = (float(v) for v in vector)
+    x, y, z = vector.tolist() if isinstance(vector, np.ndarray) else map(float, vector)
     angle = math.sqrt(x * x + y * y + z * z)
     if angle < 1e-12:
         return np.array([[1.0, -z, y], [z, 1.0, -x], [-y, x, 1.0]])

@@ -6,10 +6,12 @@ Messages are read by their fields only, so any object with those fields will do.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from robot_charger.common.faults import Code, Severity
+from robot_charger.supervisor.interlocks import SAFE_CURRENT_A, SAFE_VOLTAGE_V
 from robot_charger.supervisor.model import (
     Authorization,
     Inputs,
@@ -27,6 +29,23 @@ BAY_AGE_NS = 1_000_000_000
 PILOT_LETTERS = {1: "A", 2: "B", 3: "C", 4: "D", 5: "E", 6: "F"}
 RELEASED, FOLLOWING = 7, 8  # RobotState.MODE_*
 CONVERSATION_FAULTS = range(200, 400)  # belong to the session they name, never to the next
+# What of the frequent messages a rule or an interlock looks at; a change is acted on at once. Others always are.
+DECISIVE: dict[str, Callable[[Any], Any]] = {
+    "pilot": lambda m: m.state,
+    "power": lambda m: (
+        m.contactors_closed,
+        m.insulation,
+        m.insulation_permit_number,
+        m.voltage_v < SAFE_VOLTAGE_V,
+        abs(m.current_a) < SAFE_CURRENT_A,
+    ),
+    "meter": lambda m: None,
+    "link": lambda m: (m.phase, m.session_id, m.error, m.lock, m.vehicle_ready, m.identity, m.vehicle_max_voltage_v),
+    "target": lambda m: (m.session_id, m.purpose),
+    "bay": lambda m: (m.occupied, m.immobilised, m.field_clear),
+    "safety": lambda m: (m.alive, m.emergency_stop),
+    "robot": lambda m: (m.evse, m.mode == FOLLOWING, m.in_contact_zone, m.plug_in_inlet),
+}
 
 
 @dataclass
@@ -40,14 +59,22 @@ class Standing:
     source: str
 
 
+def _billable(backend: Any, session_id: str) -> bool:
+    """The store takes records, or this session's start is in it: then a store that takes no more loses nothing."""
+    return bool(backend.store_ok or (session_id and session_id in backend.transactions))
+
+
 class Heard:
     """The newest message of every topic and the results of requests.
 
     Not thread-safe: the supervisor's one loop owns it, callbacks hand it messages under the loop's lock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, evse: int = 1) -> None:
+        self.evse = evse
         self.last: dict[str, Any] = {}
+        self.robot_since = 0.0  # since when the robot works for this EVSE [s], 0 = it does not
+        self._robot_served = evse  # whom it worked for last
         self.faults: dict[tuple[str, int, int], Standing] = {}
         self.authorization = Authorization.NONE
         self.stop_asked = ""
@@ -61,11 +88,27 @@ class Heard:
         self.pilotless = False  # CHAdeMO: its node stands for the pilot
         self.slow_node_grace_ns = 0  # a desk without real-time scheduling may widen the node's age
 
-    def message(self, name: str, message: Any) -> None:
-        """Keep a message, unless an older one overtook it."""
+    def message(self, name: str, message: Any) -> bool:
+        """Keep a message, unless an older one overtook it. True when it changes what may follow at once."""
         known = self.last.get(name)
-        if known is None or message.stamp_ns >= known.stamp_ns:
-            self.last[name] = message
+        if known is not None and message.stamp_ns < known.stamp_ns:
+            return False
+        self.last[name] = message
+        if name == "robot":
+            self._robot(message)
+        decides = DECISIVE.get(name)
+        return decides is None or known is None or decides(known) != decides(message)
+
+    def _robot(self, message: Any) -> None:
+        """One arm serves every bay: what it says of plug and inlet belongs to the EVSE it works, or worked, for."""
+        if message.evse:
+            self._robot_served = message.evse
+        if self._robot_served == self.evse:
+            self.last["robot here"] = message
+        if message.evse != self.evse:
+            self.robot_since = 0.0
+        elif not self.robot_since:
+            self.robot_since = message.stamp_ns / 1e9
 
     def fault(self, fault: Any) -> None:
         key = (fault.source, fault.code, fault.evse)
@@ -101,7 +144,9 @@ class Heard:
         link = self.young("link", now_ns, node_age)
         target = self.young("target", now_ns, node_age)
         robot = self.young("robot", now_ns, ROBOT_AGE_NS)
-        robot_last = self.last.get("robot")
+        robot_last, robot_here = self.last.get("robot"), self.last.get("robot here")
+        # At work at another bay it is out of this one's contact zone.
+        robot_here_now = robot_last if robot_last is robot_here else None
         limits = self.last.get("limits")
         backend = self.last.get("backend")
         fault = self.gravest(s.session_id)
@@ -138,15 +183,15 @@ class Heard:
             lock=Lock(link.lock) if link else Lock.UNKNOWN,
             robot_alive=robot is not None,
             # A dead robot node moves nothing: what it last said of the contact zone still holds.
-            robot_clear=bool(robot_last and not robot_last.in_contact_zone),
-            robot_following=bool(robot_last and robot_last.mode == FOLLOWING),
-            robot_holds_plug=bool(robot_last and robot_last.holding_plug),
-            plug_in_inlet=bool(robot_last and robot_last.plug_in_inlet),
+            robot_clear=bool(robot_last and not (robot_here_now and robot_here_now.in_contact_zone)),
+            robot_following=bool(robot_here_now and robot_here_now.mode == FOLLOWING),
+            robot_since=self.robot_since,
+            plug_in_inlet=bool(robot_here and robot_here.plug_in_inlet),
             goal_done=self.goal_done,
             goal_error=self.goal_error,
             goal_done_at=self.goal_done_at,
             goal_grasped=self.goal_grasped,
-            store_ok=bool(backend is None or backend.store_ok),
+            store_ok=backend is None or _billable(backend, s.session_id),
             authorization=self.authorization,
             stop_asked=self.stop_asked,
             fault=Code(fault.code) if fault and fault.code in set(Code) else Code.INTERNAL if fault else Code.NONE,
@@ -155,7 +200,7 @@ class Heard:
 
     def _chademo_pilot(self, link: Any, s: Session) -> str:
         """What the pilot would say: C when the vehicle permits (k and 102.5.0), B when plugged in, else A."""
-        robot = self.last.get("robot")
+        robot = self.last.get("robot here")
         if link is not None and link.vehicle_ready and link.session_id == s.session_id:
             return "C"
         return "B" if robot is not None and robot.plug_in_inlet else "A"

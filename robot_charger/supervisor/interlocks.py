@@ -71,7 +71,7 @@ def forbids_output(s: Session, i: Inputs) -> str:
     if i.lock in (Lock.UNLOCKED, Lock.FAULT):
         return "the connector is not locked"
     if not i.store_ok:
-        return "the back end's store is broken: energy could not be billed"
+        return "the back end's store is broken: the session could not be billed"
     return ""
 
 

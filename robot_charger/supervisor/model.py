@@ -83,6 +83,8 @@ class Link(IntEnum):
     ENDED = 10
     FAILED = 11
     PAUSED = 12
+    CONNECTING = 13
+    DISCONNECTING = 14
 
 
 class Lock(IntEnum):
@@ -162,7 +164,7 @@ class Inputs:
     robot_alive: bool = False
     robot_clear: bool = False  # no part in the contact zone, or it follows passively
     robot_following: bool = False
-    robot_holds_plug: bool = False
+    robot_since: float = 0.0  # since when the one arm works for this EVSE [s], 0 = for another or none
     plug_in_inlet: bool = False
     goal_done: int = 0  # number of the goal that ended last
     goal_error: int = 0  # Connect.ERROR_* of that goal, 0 = success
@@ -193,8 +195,12 @@ class Session:
     stop_reason: str = ""  # OCPP 2.0.1 ReasonEnumType
     stop_requested_at: float = -1.0  # when the vehicle was asked to stop [s], -1 = never
     fault: Code = Code.NONE
+    woken_at: float = -1.0  # when a sleeping vehicle was called by the pilot [s], -1 = never
+    waking: bool = False  # that call is on the wire now
     replugs: int = 0
     replug: bool = False  # after this unplugging, try again
+    wakes: int = 0  # times a vehicle that did not match was called
+    paused: bool = False  # the vehicle paused its session; the plug stays in
     emergency_latched: bool = False
     text: str = "starting"
 
@@ -220,11 +226,17 @@ class Limits:
 
     pilot_confirm_s: float = 3.0  # from end of connect to pilot B
     linking_s: float = 150.0  # SLAC, SDP, session and authorisation
+    wake_after_s: float = 20.0  # of silence from a plugged vehicle, 0 = it is never called (ISO 15118-3)
+    wake_pulse_s: float = 4.5  # state F, at least 4 s (ISO 15118-3 T_step_EF)
     cable_check_s: float = 40.0  # ISO 15118: EVCC gives up at 40 s
     precharge_s: float = 15.0
     vehicle_stop_s: float = 20.0  # from the wish to stop to the vehicle's own stop
     stopping_s: float = 30.0  # from current off to the end of the conversation
-    robot_s: float = 180.0  # one goal of the robot
+    robot_s: float = 180.0  # one goal of the robot, from the moment it works for this EVSE
+    queue_s: float = 1800.0  # for the robot that works for others
     unlock_s: float = 5.0  # from the end of the conversation to pilot A or B
     max_replugs: int = 1
+    max_wakes: int = 1
+    pause_s: float = 3600.0  # a vehicle's pause
     follows: bool = False  # the arm cannot let go: it follows while mated
+    talks_first: bool = False  # ACDP: the conversation begins before contact, and the vehicle asks for the plug

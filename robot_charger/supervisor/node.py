@@ -14,6 +14,7 @@ import dataclasses
 import threading
 import uuid
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,27 @@ from robot_charger.common.topics import fill
 from robot_charger.supervisor import flow, memory
 from robot_charger.supervisor.bringup import Bringup
 from robot_charger.supervisor.inputs import Heard
-from robot_charger.supervisor.model import Authorization, Commands, Goal, Limits, Phase, Purpose, Session, Shutdown
+from robot_charger.supervisor.model import (
+    Authorization,
+    Commands,
+    Goal,
+    Limits,
+    Phase,
+    PilotMode,
+    Purpose,
+    Session,
+    Shutdown,
+)
 from robot_charger.supervisor.permits import Numbered, Permit, permit
 
-LOOP_S = 0.05
+LOOP_S = 0.04  # longest wait for news; with the next it makes 20 Hz
 SHORTEST_CYCLE_S = 0.01  # messages that come together are read together
 PERMIT_PERIOD_NS = 48_000_000
 STATE_PERIOD_S = 0.2
 STATE_PERIOD_NS = 200_000_000
+CANCEL_S = 2.0  # longest wait for the robot to drop a goal
 ASK_AGAIN_S = 1.0  # an answer can get lost while two nodes are still discovering each other
+STEADY_S = 1.0  # how often an active node is asked for its state; a dead one is missed sooner, by its topics
 TRANSITIONS = {"configure": 1, "activate": 3}  # lifecycle_msgs/Transition
 CHARGE_RESULTS = {Shutdown.NONE: 1, Shutdown.NORMAL: 1, Shutdown.ERROR: 3, Shutdown.EMERGENCY: 3}
 
@@ -49,7 +62,11 @@ class SupervisorParameters:
     connector: str = parameter(
         "ccs2", "connector the robot carries for this EVSE", choices=("ccs2", "ccs1", "nacs", "chademo", "acdp")
     )
-    protocol: str = parameter("ccs", "family of the vehicle's protocol", choices=("ccs", "chademo"))
+    protocol: str = parameter(
+        "ccs",
+        "family of the vehicle's protocol; acdp: it talks before contact and asks for the plug (v2g: link acdp)",
+        choices=("ccs", "chademo", "acdp"),
+    )
     managed: list[str] = parameter(
         ["/power", "pilot", "v2g", "chademo", "/robot", "/backend"], "nodes brought up in this order"
     )
@@ -58,7 +75,9 @@ class SupervisorParameters:
         0.0, "export that the grid connection permits without the back end's word", unit="W", low=0.0, high=1e7
     )
     memory: str = parameter(
-        "", "file that keeps the emergency latch over restarts ({evse} = its number), empty = not kept", unsafe=""
+        "",
+        "file that keeps latch and session over restarts ({evse} = its number), past faults beside it, empty: not kept",
+        unsafe="",
     )
     free_vend: bool = parameter(False, "authorise every vehicle without asking the back end", unsafe=True)
     autocharge: bool = parameter(
@@ -66,12 +85,21 @@ class SupervisorParameters:
     )
     limits__pilot_confirm_s: float = parameter(3.0, "from end of connecting to pilot B", unit="s", low=0.5, high=30.0)
     limits__linking_s: float = parameter(150.0, "from pilot 5 % to the cable check", unit="s", low=10.0, high=3600.0)
+    limits__wake_after_s: float = parameter(
+        20.0, "silence of a plugged vehicle until state F calls it, 0 = never (ISO 15118-3)", unit="s", low=0.0,
+        high=120.0
+    )
     limits__cable_check_s: float = parameter(40.0, "insulation test (ISO 15118: 40 s)", unit="s", low=5.0, high=60.0)
     limits__precharge_s: float = parameter(15.0, "to the vehicle's voltage", unit="s", low=1.0, high=60.0)
     limits__vehicle_stop_s: float = parameter(20.0, "the vehicle's own orderly stop", unit="s", low=1.0, high=120.0)
     limits__stopping_s: float = parameter(30.0, "from current off to the session's end", unit="s", low=1.0, high=120.0)
-    limits__robot_s: float = parameter(180.0, "one action of the robot", unit="s", low=10.0, high=1800.0)
+    limits__robot_s: float = parameter(180.0, "one action of the robot at this bay", unit="s", low=10.0, high=1800.0)
+    limits__queue_s: float = parameter(
+        1800.0, "for a robot that works for other EVSEs first", unit="s", low=10.0, high=7200.0
+    )
     limits__max_replugs: int = parameter(1, "how often a failed link is plugged again", low=0, high=5)
+    limits__max_wakes: int = parameter(1, "how often the pilot is pulsed when no vehicle matches", low=0, high=5)
+    limits__pause_s: float = parameter(3600.0, "a vehicle's pause, plugged in", unit="s", low=10.0, high=86_400.0)
     arm_follows: bool = parameter(False, "the arm cannot let go and follows the mated plug passively")
     node_age_grace_ms: int = parameter(
         0, "added to the 300 ms of a node's liveliness, for a desk without real-time scheduling", unit="ms", low=0,
@@ -81,7 +109,9 @@ class SupervisorParameters:
     def limits(self) -> Limits:
         names = {f.name for f in dataclasses.fields(Limits)}
         values = {n: getattr(self, f"limits__{n}") for n in names if hasattr(self, f"limits__{n}")}
-        return Limits(**values, follows=self.arm_follows)
+        if self.protocol != "ccs":  # nobody there reads the control pilot while asleep
+            values["wake_after_s"] = 0.0
+        return Limits(**values, follows=self.arm_follows, talks_first=self.protocol == "acdp")
 
 
 class Supervisor(StationNode):
@@ -94,11 +124,13 @@ class Supervisor(StationNode):
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._ending = threading.Event()
-        self._heard = Heard()
+        self._heard = Heard(self.evse)
         self._session = Session(since=now_ns() / 1e9)
         self._token = ("", "", False)  # id token, type, already authorised
         self._charge: tuple[Any, Future] | None = None
         self._goal_sent = 0
+        self._goal_runs = False  # sent and not ended
+        self._goal_waits = (0, 0.0)  # a goal that waits for that, and since when [s]
         self._goal_handle: Any = None
         start = now_ns() // 1_000_000
         self._numbers = {name: Numbered(start) for name in ("permit", "motion", "pilot", "state")}
@@ -106,6 +138,7 @@ class Supervisor(StationNode):
         self._permits_sent_ns = self._pilot_sent_ns = 0
         self._thread: threading.Thread | None = None
         self._meter_start: tuple[float, float] | None = None
+        self._history: memory.FaultHistory | None = None
 
     # Life cycle.
     def configure(self) -> None:
@@ -157,6 +190,7 @@ class Supervisor(StationNode):
         self._get_state = {n: self.create_client(GetState, f"{n}/get_state") for n in names}
         self._change_state = {n: self.create_client(ChangeState, f"{n}/change_state") for n in names}
         self._asked_at: dict[str, float] = {}  # node -> when its state was asked for and not yet answered [s]
+        self._told_at: dict[str, float] = {}  # node -> when it last answered [s]
         self.create_timer(0.2, self._watch_nodes)
 
     def activate(self) -> None:
@@ -182,13 +216,16 @@ class Supervisor(StationNode):
     # What is heard.
     def _hear(self, key: str, message: Any) -> None:
         with self._lock:
-            self._heard.message(key, message)
-        self._wake.set()
+            decisive = self._heard.message(key, message)
+        if decisive:  # the rest is read in time by the loop's own period
+            self._wake.set()
 
     def _hear_fault(self, fault: msg.Fault) -> None:
         if fault.evse in (0, self.evse) and fault.source != self.get_fully_qualified_name():
             with self._lock:
                 self._heard.fault(fault)
+                if fault.active:
+                    self._note_fault(fault.code, fault.severity, fault.source, fault.session_id, fault.text)
             self._wake.set()
 
     def _hear_request(self, request: msg.BackendRequest) -> None:
@@ -237,6 +274,9 @@ class Supervisor(StationNode):
         self._publish_permits(commands)
         if (session.phase, session.emergency_latched) != (before.phase, before.emergency_latched):
             self._keep()
+        if session.fault and session.fault != before.fault:
+            name = self.get_fully_qualified_name()
+            self._note_fault(session.fault, Severity.STOP, name, session.session_id, session.text)
         for event in events:
             self._say(event, session.text)
         if session.phase != before.phase:
@@ -273,9 +313,9 @@ class Supervisor(StationNode):
         number, new = self._numbers["pilot"].take((commands.pilot, commands.duty))
         if new or now - self._pilot_sent_ns >= STATE_PERIOD_NS:
             self._pilot_sent_ns = now
-            self._pilot.publish(
-                fill(msg.PilotCommand(), stamp_ns=now_ns(), number=number, mode=commands.pilot, duty=commands.duty)
-            )
+            pulse_s = self._limits.wake_pulse_s if commands.pilot == PilotMode.PULSE_F else 0.0
+            command = fill(msg.PilotCommand(), stamp_ns=now_ns(), number=number, mode=commands.pilot)
+            self._pilot.publish(fill(command, duty=commands.duty, pulse_s=pulse_s))
 
     def _publish_charge_permit(self, commands: Commands, content: Permit, number: int) -> None:
         self._permit.publish(
@@ -364,13 +404,26 @@ class Supervisor(StationNode):
         client = self._robot[commands.goal]
         if commands.goal_number <= self._goal_sent or not client.server_is_ready():
             return
+        if self._goal_runs and not self._dropped(commands.goal_number):
+            return
         self._goal_sent = number = commands.goal_number
+        self._goal_runs = True
         self._heard.goal_grasped = False
         goal = client._action_type.Goal(evse=self.evse, session_id=self._session.session_id)
         if commands.goal == Goal.CONNECT:
             goal.connector = self.parameters.connector
         future = client.send_goal_async(goal, feedback_callback=lambda m: self._on_feedback(number, m.feedback))
         future.add_done_callback(lambda f: self._on_goal_answer(number, f))
+
+    def _dropped(self, number: int) -> bool:
+        """The goal ``number`` comes while another runs: the robot drops that one first. A dead one never says so."""
+        now = now_ns() / 1e9
+        if self._goal_waits[0] != number:
+            self._goal_waits = (number, now)
+        if self._goal_handle is not None:
+            self._goal_handle.cancel_goal_async()
+            self._goal_handle = None
+        return now - self._goal_waits[1] > CANCEL_S
 
     def _on_feedback(self, number: int, feedback: Any) -> None:
         if number == self._goal_sent and getattr(feedback, "grasped", False):
@@ -393,6 +446,7 @@ class Supervisor(StationNode):
             if number != self._goal_sent:
                 return
             self._goal_handle = None
+            self._goal_runs = False
             self._heard.goal_done, self._heard.goal_error = number, error
             self._heard.goal_done_at = now_ns() / 1e9
             if error:
@@ -517,10 +571,15 @@ class Supervisor(StationNode):
             if not client.service_is_ready():
                 self._asked_at.pop(name, None)
                 self._node_state(name, "")
+            elif self._bringup.state.get(name) == "active" and now - self._told_at.get(name, 0.0) < STEADY_S:
+                continue
             elif now - self._asked_at.get(name, 0.0) > ASK_AGAIN_S:
                 self._asked_at[name] = now
                 future = client.call_async(GetState.Request())
-                future.add_done_callback(lambda f, name=name: self._on_node_state(name, f))
+                future.add_done_callback(lambda f, name=name, now=now: self._on_node_state(name, now, f))
+        self._bring_up(now)
+
+    def _bring_up(self, now: float) -> None:
         for name, transition in self._bringup.next(now):
             request = ChangeState.Request()
             request.transition.id = TRANSITIONS[transition]
@@ -532,11 +591,14 @@ class Supervisor(StationNode):
         self._bringup.done(name, bool(answer and answer.success))
         with self._lock:
             self._heard.nodes_ready = self._bringup.ready
+        self._bring_up(now_ns() / 1e9)  # the next in line need not wait for the timer
 
-    def _on_node_state(self, name: str, future: Future) -> None:
+    def _on_node_state(self, name: str, asked_at: float, future: Future) -> None:
         self._asked_at.pop(name, None)
+        self._told_at[name] = now_ns() / 1e9
         answer = future.result()
-        if name not in self._bringup.asked:  # else the answer may be older than the transition
+        # A state asked for before a transition is older than that.
+        if name not in self._bringup.asked or asked_at > self._bringup.tried.get(name, 0.0):
             self._node_state(name, answer.current_state.label if answer else "")
 
     def _node_state(self, name: str, state: str) -> None:
@@ -559,6 +621,7 @@ class Supervisor(StationNode):
         if not path.parent.is_dir():
             raise StartError(f"parameter memory = {path}: {path.parent} is no directory")
         self._session = memory.load(path, now_ns() / 1e9)
+        self._history = memory.FaultHistory(path.with_suffix(".faults.jsonl"))
         if self._session.session_id:
             self.get_logger().warning(f"session {self._session.session_id}: {self._session.text}")
 
@@ -571,6 +634,16 @@ class Supervisor(StationNode):
         except OSError as error:
             self.get_logger().error(f"cannot keep the session over a restart: {error}", throttle_duration_sec=10.0)
 
+    def _note_fault(self, code: int, severity: int, source: str, session_id: str, text: str) -> None:
+        if self._history is None:
+            return
+        when = datetime.fromtimestamp(self.get_clock().now().nanoseconds / 1e9, timezone.utc)
+        entry = {"time": when.isoformat(timespec="milliseconds"), "code": int(code), "severity": int(severity)}
+        try:
+            self._history.add({**entry, "source": source, "session_id": session_id, "text": text})
+        except OSError as error:
+            self.get_logger().error(f"cannot keep a fault: {error}", throttle_duration_sec=10.0)
+
     def diagnose(self) -> Diagnosis:
         with self._lock:
             s = self._session
@@ -582,6 +655,10 @@ class Supervisor(StationNode):
             }
             if s.phase == Phase.UNAVAILABLE and hasattr(self, "_bringup"):
                 values["waiting for"] = ", ".join(self._bringup.missing()) or "nothing"
+            if self._history is not None and self._history.entries:
+                last = self._history.entries[-1]
+                values["faults kept"] = len(self._history.entries)
+                values["last fault"] = f"{last.get('code')} at {last.get('time')}: {last.get('text')}"
             standing = self._heard.gravest(s.session_id)
             if standing:
                 values["gravest fault"] = f"{standing.code} from {standing.source}: {standing.text}"

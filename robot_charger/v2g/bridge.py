@@ -18,6 +18,7 @@ from robot_charger.common.clock import SECOND, now_ns
 from robot_charger.common.faults import Code
 
 SUPERVISOR_SILENT_S = 1.5  # session/state comes at 5 Hz
+INLET_AGE_S = 1.0  # robot/inlet_pose comes at 10 Hz
 
 
 class LinkPhase(IntEnum):
@@ -34,6 +35,8 @@ class LinkPhase(IntEnum):
     ENDED = 10
     FAILED = 11
     PAUSED = 12
+    CONNECTING = 13  # ACDP: the vehicle asks the charging device to connect
+    DISCONNECTING = 14  # ACDP: it asks the device to disconnect; nothing flows any more
 
 
 class Purpose(IntEnum):
@@ -156,7 +159,7 @@ class Station:
     # robot/state and robot/inlet_pose, for ACDP
     arm: str = ""  # Home, Moving or EndPosition: where the charging device is
     mated: bool = False
-    inlet_known: bool = False
+    inlet_stamp_ns: int = 0  # when the inlet was last seen, CLOCK_MONOTONIC, 0 = never
     inlet_x_mm: float = 0.0  # of the inlet from where the arm expects it [mm]
     inlet_y_mm: float = 0.0
 
@@ -164,6 +167,11 @@ class Station:
     def talking(self) -> bool:
         """The supervisor wants a conversation with this vehicle."""
         return self.phase in TALKING and bool(self.session_id)
+
+    @property
+    def inlet_known(self) -> bool:
+        """The inlet's place was measured a moment ago, or the plug is in it."""
+        return self.mated or (self.inlet_stamp_ns > 0 and now_ns() - self.inlet_stamp_ns < INLET_AGE_S * SECOND)
 
     def supervisor_silent(self) -> bool:
         return now_ns() - self.session_stamp_ns > SUPERVISOR_SILENT_S * SECOND
@@ -233,7 +241,6 @@ class Vehicle:
     bidirectional: bool = False
     identity: str = ""
     contract: bool = False
-    asks: str = ""  # ACDP: connect or disconnect, empty when nothing is asked for
     error: int = Code.NONE
     text: str = ""
     messages_in: int = 0
@@ -241,36 +248,54 @@ class Vehicle:
     messages_bad: int = 0
 
 
-# A change of these is published at once; messages and stamps alone wait for the next period.
+# A change of these is published at once; messages alone wait for ``settle`` or the next period.
 _TARGET = ("purpose", "voltage_v", "current_a", "max_voltage_v", "max_current_a", "max_power_w", "session_id")
-_LINK = ("phase", "matched", "ready", "lock", "error", "protocol", "session_id", "contract", "bidirectional", "asks")
+_LINK = ("phase", "matched", "ready", "lock", "error", "protocol", "session_id", "contract", "bidirectional")
+
+
+# What the V2G thread waits for between messages.
+_SESSION = ("session_id", "phase", "stop_requested", "shutdown")
 
 
 class Bridge:
-    """The two snapshots. ``on_target`` and ``on_link`` are called in the V2G thread on a change that matters."""
+    """The two snapshots. ``on_target`` and ``on_link`` are called in the V2G thread on a change that matters,
+    ``on_session`` in the station's when the session goes on to another phase or shall end."""
 
     def __init__(self) -> None:
         self.station = Station()
         self.vehicle = Vehicle()
         self.on_target: Callable[[Vehicle], None] = lambda vehicle: None
         self.on_link: Callable[[Vehicle], None] = lambda vehicle: None
+        self.on_session: Callable[[], None] = lambda: None
+        self._unsaid = False  # the vehicle spoke since the target was last published
         self._station_lock = threading.Lock()
         self._vehicle_lock = threading.Lock()
 
     def inform(self, **changes: Any) -> None:
         """The station side: new values of ``Station`` fields."""
         with self._station_lock:
-            self.station = replace(self.station, **changes)
+            before = self.station
+            after = self.station = replace(before, **changes)
+        if any(getattr(before, name) != getattr(after, name) for name in _SESSION):
+            self.on_session()
 
     def say(self, **changes: Any) -> None:
         """The V2G side: new values of ``Vehicle`` fields."""
         with self._vehicle_lock:
             before = self.vehicle
             after = self.vehicle = replace(before, **changes)
+            self._unsaid = self._unsaid or after.stamp_ns != before.stamp_ns
         if any(getattr(before, name) != getattr(after, name) for name in _TARGET):
+            self._unsaid = False
             self.on_target(after)
         if any(getattr(before, name) != getattr(after, name) for name in _LINK):
             self.on_link(after)
+
+    def settle(self) -> None:
+        """A message is answered: the target of a vehicle that asks for energy is as young as that message."""
+        if self._unsaid and self.vehicle.purpose != Purpose.NONE:
+            self._unsaid = False
+            self.on_target(self.vehicle)
 
     def begin(self, session_id: str) -> None:
         """Forget the last vehicle."""

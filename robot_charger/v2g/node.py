@@ -1,7 +1,8 @@
 """The v2g node: SLAC (ISO 15118-3) and SECC (DIN 70121, ISO 15118-2 and -20) of one EVSE.
 
-Publishes (in /evseN): vehicle/target (20 Hz and on change), vehicle/link (10 Hz and on change), v2g/record
-(std_msgs/String: one decoded V2G message as JSON, when the parameter record is on).
+Publishes (in /evseN): vehicle/target and vehicle/link (on change and every 100 ms, 200 ms without a session; the
+target also with every message of a vehicle that asks for energy), v2g/record (std_msgs/String: one decoded V2G
+message as JSON, when the parameter record is on).
 Subscribes (in /evseN): session/state, power/state, power/limits, power/permit, power/meter, pilot/state,
 backend/limit; with link acdp also /robot/state and /robot/inlet_pose.
 Parameters: :class:`robot_charger.v2g.parameters.V2gParameters`.
@@ -23,7 +24,7 @@ from geometry_msgs.msg import PoseWithCovarianceStamped  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
 from robot_charger import msg  # noqa: E402
-from robot_charger.common.clock import Ticker, now_ns  # noqa: E402
+from robot_charger.common.clock import SECOND, Ticker, now_ns  # noqa: E402
 from robot_charger.common.faults import FaultReport  # noqa: E402
 from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run  # noqa: E402
 from robot_charger.common.plc_link import LinkError, PlcLink  # noqa: E402
@@ -35,7 +36,8 @@ from robot_charger.v2g.parameters import V2gParameters  # noqa: E402
 from robot_charger.v2g.record import Recorder  # noqa: E402
 from robot_charger.v2g.worker import Worker  # noqa: E402
 
-TARGET_PERIOD_S = 0.05
+PERIOD_S = 0.1  # of target and link during a session
+IDLE_S = 0.2
 
 
 class V2gNode(StationNode):
@@ -46,6 +48,7 @@ class V2gNode(StationNode):
         self._running = threading.Event()
         self._thread: threading.Thread | None = None
         self._number = 0
+        self._target_ns = 0
         self._lock = threading.Lock()
         self._targets = self.publisher("vehicle/target", self.evse)
         self._links = self.publisher("vehicle/link", self.evse)
@@ -157,15 +160,14 @@ class V2gNode(StationNode):
 
     # Out.
     def _publish(self) -> None:
-        ticker = Ticker(TARGET_PERIOD_S)
-        count = 0
+        ticker = Ticker(PERIOD_S)
         while self._running.is_set():
+            ticker.period_s = PERIOD_S if self.bridge.vehicle.session_id else IDLE_S
             ticker.wait()
-            count += 1
-            self._publish_target(self.bridge.vehicle)
-            if count % 2 == 0:
-                self._publish_link(self.bridge.vehicle)
-                self._publish_record()
+            if now_ns() - self._target_ns > PERIOD_S / 2 * SECOND:  # else the vehicle's last message renewed it
+                self._publish_target(self.bridge.vehicle)
+            self._publish_link(self.bridge.vehicle)
+            self._publish_record()
 
     def _publish_record(self) -> None:
         lines = list(self._recorder.lines())
@@ -181,10 +183,11 @@ class V2gNode(StationNode):
     def _publish_target(self, vehicle: Vehicle) -> None:
         with self._lock:
             self._number += 1
+            self._target_ns = now_ns()
             self._targets.publish(
                 fill(
                     msg.VehicleTarget(),
-                    stamp_ns=now_ns(),
+                    stamp_ns=self._target_ns,
                     number=self._number,
                     session_id=vehicle.session_id,
                     protocol=vehicle.protocol,
@@ -297,18 +300,21 @@ class V2gNode(StationNode):
 
     def _on_robot(self, state: msg.RobotState) -> None:
         """The arm as the mechanical charging device of ACDP."""
-        here = state.evse in (0, self.evse)
         arm = "Moving"
-        if not here or state.mode == state.MODE_PARKED:
+        if state.evse not in (0, self.evse):  # at work elsewhere: what it left here stays
+            arm = "EndPosition" if self.bridge.station.mated else "Home"
+        elif state.mode == state.MODE_PARKED:
             arm = "Home"
         elif state.mode in (state.MODE_MATED, state.MODE_RELEASED, state.MODE_FOLLOWING):
             arm = "EndPosition"
         self.bridge.inform(arm=arm)
 
     def _on_inlet(self, pose: PoseWithCovarianceStamped) -> None:
+        if pose.header.frame_id != f"bay{self.evse}":
+            return
         at = pose.pose.pose.position
         self.bridge.inform(
-            inlet_known=True,
+            inlet_stamp_ns=now_ns(),
             inlet_x_mm=(at.x - self.parameters.acdp__inlet_x_m) * 1e3,
             inlet_y_mm=(at.y - self.parameters.acdp__inlet_y_m) * 1e3,
         )

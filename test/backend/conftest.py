@@ -53,7 +53,7 @@ def view(phase: Phase, seconds: float = 0.0, accepted: bool = True, session_id: 
          **values: Any) -> SessionView:
     if phase == Phase.IDLE:
         session_id, accepted = "", False
-    authorization = Authorization.ACCEPTED if accepted else Authorization.PENDING
+    authorization = Authorization.ACCEPTED if accepted else Authorization.NONE
     return SessionView(1, session_id, phase, at(seconds).mono_ns, authorization,
                        **{"output_on": phase == Phase.CHARGING, **values})
 
@@ -153,10 +153,16 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 45.0, what: str = 
 
 
 class Live:
-    """A running back end and its CSMS, on one desk, in real time."""
+    """A running back end and its CSMS, on one desk, in real time.
 
-    def __init__(self, folder: Path, csms: dict[str, Any] | None = None, **parameters: Any) -> None:
+    ``noted``: settings below the floor that their parameter has for people.
+    """
+
+    def __init__(
+        self, folder: Path, csms: dict[str, Any] | None = None, noted: dict[str, Any] | None = None, **parameters: Any
+    ) -> None:
         self.folder = folder
+        self.noted = {"attempt_interval_s": 0, **(noted or {})}
         self.csms_store = folder / "csms.sqlite"
         self.thread = CsmsThread(self.csms_store, **(csms or {})).start()
         self.csms = self.thread.csms
@@ -174,8 +180,8 @@ class Live:
     def open(self) -> None:
         self.service = Service(plan(self.parameters), Callbacks(
             self.requests.append, lambda e, limit: self.limits.append((time.monotonic(), limit)), self._fault))
-        # No waits between attempts; the parameter's own floor is for people.
-        self.service.settings.note("attempt_interval_s", 0)
+        for name, value in self.noted.items():
+            self.service.settings.note(name, value)
         self.service.start()
 
     def _fault(self, report: FaultReport) -> None:

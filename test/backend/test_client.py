@@ -17,6 +17,8 @@ from robot_charger.sim.csms.server import CallRefusedError
 
 from .conftest import SESSION, TAG, Live, wait_for
 
+pytestmark = pytest.mark.integration
+
 Make = Callable[..., Live]
 
 
@@ -116,7 +118,7 @@ def test_a_csms_that_does_not_answer_authorize_falls_to_the_offline_policy(live:
 
 def test_a_dead_peer_is_noticed_by_its_missing_pong(live: Make) -> None:
     """EVerest 1808: a pong time-out must reconnect."""
-    desk = live(ping_s=1)
+    desk = live(noted={"ping_s": 0.2})
     desk.online()
     desk.fault("no-pong")
     wait_for(lambda: [f for f in desk.seen if f.code == Code.BACKEND_OFFLINE and f.active], what="a reconnect")
@@ -220,6 +222,7 @@ def test_remote_start_and_stop(live: Make) -> None:
     answer = desk.call("RequestStartTransaction", {
         "evseId": 1, "remoteStartId": 9, "idToken": {"idToken": "REMOTE", "type": "Central"}})
     assert answer["status"] == "Accepted"
+    desk.session(Phase.POSITIONING, accepted=False)
     request = desk.requests[-1]
     assert (request.kind, request.token) == (Request.START, Token("REMOTE", "Central"))
     desk.meter(5.0)

@@ -18,13 +18,18 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from robot_charger import msg, srv
+from robot_charger.backend.node import BackendNode
 from robot_charger.backend.records import Phase
 from robot_charger.common.clock import now_ns
+from robot_charger.common.parameters import ParameterError
 from robot_charger.common.topics import fill, topic
 from robot_charger.sim.csms import books
+from robot_charger.sim.csms.journal import read
 from robot_charger.sim.csms.server import CsmsThread
 
 from .conftest import SESSION, wait_for
+
+pytestmark = pytest.mark.integration
 
 CONFIGURE, ACTIVATE = 1, 3
 
@@ -62,11 +67,25 @@ class Rest:
         request.transition.id = number
         return bool(client.call(request, 40.0).success)
 
-    def authorize(self, token: str) -> Any:
+    def ask(self, token: str) -> Any:
+        """The answer of /authorize, to come."""
         client = self.node.create_client(srv.Authorize, "/authorize")
         assert client.wait_for_service(40.0)
         request = srv.Authorize.Request(evse=1, session_id=SESSION, id_token=token, token_type="ISO14443")
-        return client.call(request, 40.0)
+        return client.call_async(request)
+
+    def authorize(self, token: str) -> Any:
+        answer = self.ask(token)
+        wait_for(answer.done, what="an answer of /authorize")
+        return answer.result()
+
+    def pay(self, token: str) -> None:
+        """As a payment terminal that serves the whole station."""
+        name, kind, qos = topic("/backend/token")
+        terminal = self.node.create_publisher(kind, name, qos)
+        wait_for(lambda: terminal.get_subscription_count(), what="the back end at /backend/token")
+        terminal.publish(fill(msg.BackendRequest(), kind=msg.BackendRequest.KIND_START, stamp_ns=now_ns(),
+                              id_token=token, token_type="DirectPayment", authorized=True))
 
     def session(self, phase: Phase, accepted: bool = True, stop_reason: str = "") -> None:
         self.number += 1
@@ -74,7 +93,7 @@ class Rest:
         self.said["session/state"].publish(fill(
             msg.SessionState(), stamp_ns=now_ns(), number=self.number, evse=1, phase=phase,
             session_id="" if idle else SESSION, phase_stamp_ns=now_ns(), stop_reason=stop_reason,
-            authorization=0 if idle else 2 if accepted else 1, output_on=phase == Phase.CHARGING))
+            authorization=2 if accepted and not idle else 0, output_on=phase == Phase.CHARGING))
 
     def meter(self, import_wh: float, current_a: float = 0.0) -> None:
         self.said["power/meter"].publish(fill(
@@ -100,15 +119,20 @@ class Rest:
         self.thread.join(5.0)
 
 
+def ros_arguments(folder: Path, url: str, *parameters: str) -> list[str]:
+    """A plain desk's parameters, then these."""
+    given = [f"url:={url}", "security_profile:=0", "allow_plain:=true", f"store:={folder}/station.sqlite",
+             "backoff.minimum_s:=0", "backoff.random_s:=0", "sample_s:=0", *parameters]
+    return [part for parameter in given for part in ("-p", parameter)]
+
+
 class Process:
     def __init__(self, folder: Path, url: str, *parameters: str) -> None:
         self.log = folder / "node.log"
-        arguments = [f"url:={url}", "security_profile:=0", "allow_plain:=true", f"store:={folder}/station.sqlite",
-                     "backoff.minimum_s:=0", "backoff.random_s:=0", "sample_s:=0", *parameters]
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(
                 [sys.executable, "-m", "robot_charger.backend.node", "--ros-args",
-                 *[part for a in arguments for part in ("-p", a)]], stdout=log, stderr=log)
+                 *ros_arguments(folder, url, *parameters)], stdout=log, stderr=log)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         if self.popen.poll() is None:
@@ -197,6 +221,28 @@ def test_killed_while_charging_the_transaction_ends_after_the_restart(
         process.stop(signal.SIGKILL)
 
 
+def test_the_node_hears_and_tells_while_it_waits_for_the_csms(tmp_path: Path, csms: CsmsThread, rest: Rest) -> None:
+    process = Process(tmp_path, csms.csms.url, "authorize.timeout_s:=2.5", "authorize.offline:=all")
+    try:
+        assert rest.transition(CONFIGURE) and rest.transition(ACTIVATE)
+        wait_for(lambda: rest.state and rest.state.registration == msg.BackendState.REGISTRATION_ACCEPTED)
+        csms.do(csms.csms.fault("drop", True))
+        answer = rest.ask("ANYBODY")
+        wait_for(lambda: "Authorize" in [f[2] for f in frames(tmp_path)], what="Authorize at the CSMS")
+        rest.session(Phase.LINKING)
+        rest.until_open(1000.0)
+        assert not answer.done()
+        wait_for(answer.done, what="the offline policy's answer")
+        assert answer.result().status == srv.Authorize.Response.STATUS_ACCEPTED
+    finally:
+        process.stop(signal.SIGKILL)
+
+
+def frames(folder: Path) -> list[list[Any]]:
+    """What the station said to the CSMS."""
+    return [frame for line in read(folder / "csms.sqlite") if line.direction == "in" and (frame := line.frame())]
+
+
 def test_without_a_csms_the_node_runs_and_says_so(tmp_path: Path, rest: Rest) -> None:
     process = Process(tmp_path, "ws://127.0.0.1:9/ocpp", "authorize.offline:=all")
     try:
@@ -205,7 +251,22 @@ def test_without_a_csms_the_node_runs_and_says_so(tmp_path: Path, rest: Rest) ->
         answer = rest.authorize("ANYBODY")
         assert answer.status == srv.Authorize.Response.STATUS_ACCEPTED
         assert rest.state.store_ok and not rest.state.connected
+        rest.pay("psp-4711")
+        rest.session(Phase.POSITIONING, accepted=False)
+        wait_for(lambda: rest.heard["backend/request"], what="backend/request")
+        request = rest.heard["backend/request"][0]
+        assert (request.kind, request.id_token, request.authorized) == (msg.BackendRequest.KIND_START, "psp-4711", True)
         assert process.stop() == 0
+    finally:
+        process.stop(signal.SIGKILL)
+
+
+def test_a_bad_parameter_ends_the_process_with_one_line_and_status_2(tmp_path: Path) -> None:
+    process = Process(tmp_path, "ws://127.0.0.1:9/ocpp", "security_profile:=1")
+    try:
+        assert process.popen.wait(60.0) == 2
+        [line] = [text for text in process.log.read_text().splitlines() if text.strip()]
+        assert "password_file" in line
     finally:
         process.stop(signal.SIGKILL)
 
@@ -219,11 +280,10 @@ def test_without_a_csms_the_node_runs_and_says_so(tmp_path: Path, rest: Rest) ->
     (("nonsense:=1",), "nonsense"),
     (("security_profile:=1",), "password_file"),
 ])
-def test_bad_parameters_are_one_line_and_exit_status_2(tmp_path: Path, parameters: tuple[str, ...], word: str) -> None:
-    process = Process(tmp_path, "ws://127.0.0.1:9/ocpp", *parameters)
+def test_bad_parameters_are_refused_by_name(tmp_path: Path, parameters: tuple[str, ...], word: str) -> None:
+    rclpy.init(args=["--ros-args", *ros_arguments(tmp_path, "ws://127.0.0.1:9/ocpp", *parameters)])
     try:
-        assert process.popen.wait(60.0) == 2
-        [line] = [text for text in process.log.read_text().splitlines() if text.strip()]
-        assert word in line
+        with pytest.raises(ParameterError, match=word):
+            BackendNode()
     finally:
-        process.stop(signal.SIGKILL)
+        rclpy.shutdown()

@@ -12,9 +12,9 @@ import pytest
 
 from robot_charger.backend.records import OpenTransaction, Phase, Record
 from robot_charger.backend.store import Store, StoreError
-from robot_charger.common.faults import Code
+from robot_charger.common.faults import Code, Severity
 
-from .conftest import TAG, Desk, at, reading
+from .conftest import SESSION, TAG, Desk, at, reading
 
 T = "transaction-1"
 
@@ -166,7 +166,8 @@ def test_disk_full_refuses_charging_and_loses_nothing(desk: Desk) -> None:
         assert second < 2000, "the disk never filled"
         desk.meter(100.0 + second, 10.0, t=float(second))
         desk.station.evses[1].sample("Trigger", "Trigger", desk.now)
-    assert Code.BACKEND_STORE in desk.outside.faults
+    assert desk.outside.faults[Code.BACKEND_STORE].severity == Severity.WARNING  # no stop: it can be billed
+    assert desk.station.recorded(1) == SESSION
     assert desk.station.request_start(TAG, 1, 1, "", desk.now)[:2] == (False, "StoreFailed")
     desk.phase(Phase.GRASPED, t=second + 1.0)
     desk.meter(5000.0, t=second + 1.1)
@@ -176,6 +177,36 @@ def test_disk_full_refuses_charging_and_loses_nothing(desk: Desk) -> None:
     records = desk.records
     assert [r.seq_no for r in records] == list(range(second + 2))
     assert records[-1].event == "Ended" and records[-1].readings[-1].import_wh == 5000.0
+
+
+def test_a_start_that_is_not_on_the_disk_is_not_recorded(desk: Desk) -> None:
+    """The supervisor closes no contactor for a transaction that is nowhere but in memory."""
+    desk.meter(100.0)
+    desk.store._db.execute("pragma query_only=true")
+    desk.phase(Phase.LINKING)
+    assert desk.station.evses[1].transaction_id == SESSION and desk.station.recorded(1) == ""
+    desk.store._db.execute("pragma query_only=false")
+    desk.station.tick(desk.now)
+    assert desk.station.recorded(1) == SESSION and desk.records[0].event == "Started"
+
+
+def test_weeks_without_a_store_are_thinned_in_memory_but_not_the_changes(desk: Desk) -> None:
+    desk.meter(100.0)
+    desk.phase(Phase.LINKING)
+    desk.store._db.execute("pragma query_only=true")
+    for second in range(1, 2501):
+        desk.meter(100.0 + second, 10.0, t=float(second))
+        desk.station.evses[1].sample("MeterValuePeriodic", "Sample.Periodic", desk.now)
+    desk.phase(Phase.CHARGING)
+    desk.phase(Phase.GRASPED, t=2600.0)
+    desk.meter(9000.0, t=2600.5)
+    assert desk.station.queued < 1010
+    desk.store._db.execute("pragma query_only=false")
+    desk.station.tick(desk.now)
+    records = desk.records
+    assert [r.seq_no for r in records] == list(range(len(records)))
+    assert records[0].event == "Started" and records[-1].readings[-1].import_wh == 9000.0
+    assert [r.trigger for r in records].count("ChargingStateChanged") == 1
 
 
 def test_the_reserve_is_given_up_when_the_disk_is_full(desk: Desk) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot_charger import msg
@@ -118,8 +118,12 @@ def test_remote_start_is_told_with_its_id(desk: Desk) -> None:
     desk.phase(Phase.IDLE)
     accepted, reason, _ = desk.station.request_start(Token("CAFE", "Central"), 1, 77, "", desk.now)
     assert (accepted, reason) == (True, "")
-    request = desk.outside.requests[-1]
+    assert desk.outside.requests == []  # it waits for a vehicle here, not in the EVSE
+    desk.phase(Phase.POSITIONING, accepted=False)
+    desk.phase(Phase.CONNECTING, accepted=False)
+    [request] = desk.outside.requests
     assert (request.kind, request.token, request.authorized) == (Request.START, Token("CAFE", "Central"), True)
+    assert request.session_id == SESSION
     desk.phase(Phase.POSITIONING)
     desk.phase(Phase.LINKING)
     start = desk.records[0]
@@ -215,6 +219,7 @@ def test_without_a_word_of_the_session_it_ends_in_the_end(tmp_path: Path) -> Non
     assert (end.event, end.stopped_reason, end.readings[-1].import_wh) == ("Ended", "PowerLoss", 700.0)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.tuples(
     st.sampled_from(list(Phase)), st.booleans(), st.booleans(), st.sampled_from(["a", "b", ""]),
     st.floats(0.01, 20.0), st.sampled_from([0.0, 50.0])), max_size=60))

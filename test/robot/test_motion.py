@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
 import pytest
 
 from robot_charger.robot.errors import BadGoal, Busy, ErrorCode
-from robot_charger.robot.motion import Mode, Zone
+from robot_charger.robot.motion import ConnectionRobot, Mode, Zone
+from robot_charger.robot.parameters import RobotParameters
 from robot_charger.robot.spatial import transform
 
 pytestmark = pytest.mark.timeout(600)  # of a machine that is busy with other things
@@ -178,10 +180,65 @@ def test_the_free_zone_ends_before_the_inlet(parked: Any) -> None:
     assert nose[0, 3] < -0.10
 
 
-@pytest.mark.parametrize("what, code", [("emergency", ErrorCode.EMERGENCY), ("field", ErrorCode.FIELD_BREACHED)])
-def test_emergency_and_breach_end_at_once(parked: Any, what: str, code: ErrorCode) -> None:
+def test_a_vehicle_that_drives_off_during_insertion(parked: Any) -> None:
     parked.robot.start_connect(1, "ccs2", parked.now)
-    assert parked.run(60.0, lambda: parked.robot.mode == Mode.APPROACH)
+    assert parked.run(60.0, lambda: parked.robot.mode == Mode.INSERT and parked.robot.touch.x > 0.012)
+    parked.world.set_fault("drives-off", True)
+    result = parked.finish()
+    assert result.error == ErrorCode.VEHICLE_MOVED, result.text
+    assert parked.robot.mode == Mode.PARKED and parked.world.tool()[3]
+    assert max(parked.world.stalls[1].max_push, parked.world.stalls[1].max_pull) <= 150.0
+
+
+def test_a_vehicle_that_drives_off_while_the_arm_follows_it(bench: Any) -> None:
+    """The head slips out; the arm stops at the end of its stroke and goes home when told."""
+    rehearsal = bench.Rehearsal(seed=12, connector="acdp")
+    rehearsal.world.arrive(1)
+    assert rehearsal.connect(1, "acdp").error == ErrorCode.NONE
+    assert rehearsal.release().following
+    rehearsal.zone, rehearsal.passive_follow = Zone.NONE, True
+    rehearsal.run(0.3)
+    from_here = rehearsal.world.gripper_pose()[:3, 3]
+    rehearsal.world.set_fault("drives-off", True)
+    rehearsal.run(4.0)
+    went = float(np.linalg.norm(rehearsal.world.gripper_pose()[:3, 3] - from_here))
+    assert not rehearsal.world.stalls[1].mated and went < 0.08
+    rehearsal.zone, rehearsal.passive_follow = Zone.CONTACT, False
+    assert rehearsal.disconnect().error == ErrorCode.NONE
+    assert rehearsal.robot.mode == Mode.PARKED and rehearsal.world.tool()[3]
+
+
+@pytest.mark.parametrize("mode", [Mode.INSERT, Mode.MATED])
+def test_a_power_loss_with_the_plug_in_the_inlet(bench: Any, parked: Any, mode: Mode) -> None:
+    """The arm's brakes hold; a node that starts anew knows nothing and still takes the plug out along its axis."""
+    parked.robot.start_connect(1, "ccs2", parked.now)
+    assert parked.run(60.0, lambda: parked.robot.mode == mode and parked.robot.touch.x > 0.012)
+    parked.robot.cancel()
+    parked.robot = ConnectionRobot(parked.world.site, parked.robot.kinematics, parked.parameters)
+    parked.run(0.1)
+    before = set_points(parked)
+    parked.run(1.0)
+    assert parked.robot.mode == Mode.HOLD and np.array_equal(before, set_points(parked))
+    assert parked.disconnect().error == ErrorCode.NONE
+    assert parked.robot.mode == Mode.PARKED and parked.world.tool()[3]
+    stall = parked.world.stalls[1]
+    assert stall.max_pull <= 150.0 and parked.world.trips == 0
+
+
+def test_nothing_seen_after_a_power_loss_with_a_seated_plug_moves_nothing(parked: Any) -> None:
+    mated(parked)
+    parked.world.set_fault("no-pose", True)
+    parked.robot = ConnectionRobot(parked.world.site, parked.robot.kinematics, parked.parameters)
+    before = set_points(parked)
+    assert parked.disconnect().error == ErrorCode.NO_POSE
+    assert np.allclose(before, set_points(parked), atol=1e-3) and parked.world.stalls[1].mated
+
+
+@pytest.mark.parametrize("mode", [Mode.APPROACH, Mode.INSERT])
+@pytest.mark.parametrize("what, code", [("emergency", ErrorCode.EMERGENCY), ("field", ErrorCode.FIELD_BREACHED)])
+def test_emergency_and_breach_end_at_once(parked: Any, what: str, code: ErrorCode, mode: Mode) -> None:
+    parked.robot.start_connect(1, "ccs2", parked.now)
+    assert parked.run(60.0, lambda: parked.robot.mode == mode)
     parked.emergency, parked.field_clear = what == "emergency", what != "field"
     parked.tick()
     assert parked.robot.result.error == code
@@ -189,6 +246,8 @@ def test_emergency_and_breach_end_at_once(parked: Any, what: str, code: ErrorCod
     before = set_points(parked)
     parked.run(0.5)
     assert np.array_equal(before, set_points(parked)) and parked.robot.mode == Mode.HOLD
+    parked.emergency, parked.field_clear = False, True
+    assert parked.disconnect().error == ErrorCode.NONE and parked.robot.mode == Mode.PARKED
 
 
 @pytest.mark.parametrize("mode", [Mode.MOVING, Mode.APPROACH, Mode.SEARCH, Mode.INSERT])
@@ -256,6 +315,82 @@ def test_a_slow_arm_still_mates(parked: Any) -> None:
     mated(parked)
 
 
+class Stalls:
+    """A computer that is short of time: now and then the arm, the robot or both stand still for 50 to 300 ms."""
+
+    def __init__(self, rehearsal: Any, seed: int, share: float = 0.02) -> None:
+        self._rehearsal, self._random, self._share = rehearsal, random.Random(seed), share
+
+    def drive(self, seconds: float = 120.0) -> Any:
+        rehearsal = self._rehearsal
+
+        def stall() -> bool:
+            if self._random.random() < self._share:
+                who, ticks = self._random.random(), self._random.randint(5, 30)
+                if who < 0.7:
+                    rehearsal.arm_starved = ticks
+                if who > 0.5:
+                    rehearsal.robot_starved = ticks
+            return not rehearsal.robot.busy
+
+        assert rehearsal.run(seconds, stall), "not done"
+        return rehearsal.robot.result
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_lack_of_processor_time_makes_it_slower_and_nothing_else(bench: Any, seed: int) -> None:
+    rehearsal = bench.Rehearsal(seed=seed)
+    rehearsal.world.arrive(1)
+    rehearsal.run(0.5)
+    stalls, stall = Stalls(rehearsal, seed), rehearsal.world.stalls[1]
+    rehearsal.robot.start_connect(1, "ccs2", rehearsal.now)
+    result = stalls.drive()
+    assert result.error == ErrorCode.NONE and result.attempts == 1, result.text
+    assert stall.mated and stall.max_push <= 100.0
+    rehearsal.robot.start_release(1, rehearsal.now)
+    assert stalls.drive().error == ErrorCode.NONE
+    rehearsal.robot.start_disconnect(1, rehearsal.now)
+    assert stalls.drive().error == ErrorCode.NONE
+    assert stall.max_pull <= 150.0 and rehearsal.world.trips == 0
+    assert rehearsal.robot.mode == Mode.PARKED
+
+
+def test_an_attempt_s_time_out_counts_only_time_in_which_the_arm_could_move(bench: Any) -> None:
+    rehearsal = bench.Rehearsal(seed=5, parameters=RobotParameters(attempt_timeout_s=14.0))
+    rehearsal.world.arrive(1)
+    rehearsal.run(0.5)
+    rehearsal.robot.start_connect(1, "ccs2", rehearsal.now)
+    assert rehearsal.run(60.0, lambda: rehearsal.robot.mode == Mode.SEARCH)
+    for _ in range(20):  # 18 s without a processor, 2 s with
+        rehearsal.robot_starved = 90
+        rehearsal.run(1.0)
+    assert rehearsal.finish().error == ErrorCode.NONE
+
+
+def test_an_arm_that_stands_still_ends_the_action(parked: Any) -> None:
+    """Joint states come, but its brakes hold."""
+    parked.robot.start_connect(1, "ccs2", parked.now)
+    assert parked.run(60.0, lambda: parked.robot.mode == Mode.APPROACH)
+    parked.world.trajectory = lambda points: None
+    assert parked.finish().error == ErrorCode.TOOL
+
+
+def test_a_world_at_rest_costs_nothing_and_wakes_up(parked: Any) -> None:
+    world = parked.world
+    assert parked.run(3.0, lambda: world.asleep)
+    before, first = world.data.time, world.wrench()
+    parked.run(1.0)
+    assert world.data.time == before, "no physics at rest"
+    assert not np.array_equal(first, world.wrench()), "the sensor's noise goes on"
+    mated(parked)
+    parked.release()
+    assert parked.run(5.0, lambda: world.asleep), "a plug in its inlet rests too"
+    assert world.stalls[1].mated
+    world.set_fault("vehicle-moved", True)
+    parked.run(0.5)
+    assert np.linalg.norm(world.stalls[1].rolled) > 0.005
+
+
 def test_the_arm_s_own_guard_limits_the_push(bench: Any) -> None:
     """A robot that does not look at its wrench: the arm stops by itself."""
     rehearsal = bench.Rehearsal(seed=5)
@@ -294,6 +429,31 @@ def test_other_plugs(bench: Any, connector: str) -> None:
     assert rehearsal.release().error == ErrorCode.NONE
     assert rehearsal.disconnect().error == ErrorCode.NONE
     assert stall.seat_peak >= 70.0 and stall.seat_peak - 2.0 < stall.max_push <= 100.0
+
+
+def test_a_head_that_stays_in_the_hand_follows_the_vehicle(bench: Any) -> None:
+    """ACDP: no letting go. Release says so; the arm follows under a permit without a zone."""
+    rehearsal = bench.Rehearsal(seed=12, connector="acdp")
+    rehearsal.world.arrive(1)
+    assert rehearsal.connect(1, "acdp").error == ErrorCode.NONE
+    stall = rehearsal.world.stalls[1]
+    assert stall.mated and stall.max_push <= 100.0
+    released = rehearsal.release()
+    assert released.error == ErrorCode.NONE and released.following
+    rehearsal.zone = Zone.NONE
+    rehearsal.run(0.5)
+    assert rehearsal.robot.mode == Mode.FOLLOWING and rehearsal.world.held == 1
+    before = set_points(rehearsal)
+    rehearsal.run(0.5)
+    assert np.array_equal(before, set_points(rehearsal)), "without a permit it stands still"
+    rehearsal.passive_follow = True
+    rehearsal.world.set_fault("vehicle-moved", True)
+    rehearsal.run(3.0)
+    assert np.linalg.norm(stall.rolled) > 0.019 and stall.mated
+    assert max(stall.max_push, stall.max_pull) < 100.0
+    rehearsal.zone, rehearsal.passive_follow = Zone.CONTACT, False
+    assert rehearsal.disconnect().error == ErrorCode.NONE
+    assert rehearsal.robot.mode == Mode.PARKED and not stall.mated
 
 
 def test_two_vehicles_at_once(bench: Any) -> None:

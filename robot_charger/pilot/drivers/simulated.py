@@ -11,7 +11,7 @@ from robot_charger.pilot.logic import Levels, Output
 
 DIODE_V = 0.7  # forward voltage of the vehicle's diode
 SILENT_S = 0.5  # a vehicle that spoke no longer ago than this is on the wire
-REPEAT_S = 0.02  # the generator's signals are sent again so often
+REPEAT_S = 0.1  # the generator's signals are sent again so often
 
 _WIRE_MODE = {Mode.OFF: "off", Mode.STEADY: "steady", Mode.PWM: "pwm", Mode.F: "f"}
 

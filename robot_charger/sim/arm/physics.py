@@ -16,6 +16,7 @@ import mujoco
 import numpy as np
 
 from robot_charger.robot.kinematics import AXES
+from robot_charger.robot.perception import Camera
 from robot_charger.robot.spatial import Array, from_xyz_rpy, inverse, moved, quaternion, transform
 from robot_charger.sim.arm.model import PREFIX, TIMESTEP, build
 
@@ -29,15 +30,25 @@ FAULTS = (
     "no-pose",
     "plug-stuck",
     "slow",
+    "drives-off",
+    "flap-closed",
+    "wrong-inlet",
 )
-FILTER = 1.0 - math.exp(-TIMESTEP / 0.010)  # first order, 10 ms
-GUARD_FILTER = 1.0 - math.exp(-TIMESTEP / 0.003)
+FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.010) for count in range(6)]  # first order, 10 ms
+GUARD_FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.003) for count in range(6)]  # by the step's milliseconds
 GRIP_SECONDS = 0.25
 GRIP_REACH = 0.012  # the gripper centres a plug that is no further away than this [m]
 BIAS_N = 60.0
 ROLL_SPEED = 0.03  # of a vehicle that moves while it should not [m/s]
+DRIVE_OFF_M, DRIVE_OFF_SPEED = 0.6, 0.25  # of a vehicle that drives off [m, m/s]
 AWAY = (0.0, 0.0, -20.0)
 GUARD_PAUSE = 50  # steps the controller stands still after its guard tripped
+GUARD_REST = 200  # steps at rest after which the guard takes its zero
+HELD_STEP, FREE_STEP = 2, 5  # steps of the physics with a plug away from inlets, and with an empty hand [ms]
+NEAR_M = 0.012  # a held plug nearer to an inlet's mouth than this is followed at 1 ms
+REST_AFTER = 400  # steps without anything new after which a world that stands still is let be
+REST_SPEED = 2e-3  # [m/s, rad/s]
+NOISE = (0.4, 0.4, 0.4, 0.03, 0.03, 0.03)  # of the wrench, standard deviation [N, Nm]
 
 
 @dataclass(frozen=True)
@@ -90,13 +101,30 @@ class Stall:
         }
 
 
+def _between(table: list[tuple[float, float]], x: float) -> float:
+    """Linear between the table's points, constant beyond."""
+    x0, y0 = table[0]
+    if x <= x0:
+        return y0
+    for x1, y1 in table[1:]:
+        if x < x1:
+            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+        x0, y0 = x1, y1
+    return y0
+
+
 class ArmWorld:
     """The whole desk of the robot. Not thread-safe: the caller holds one lock around all calls."""
 
     def __init__(
-        self, evses: Sequence[int] = (1,), seed: int = 0, parking: Parking | None = None, connector: str = "ccs2"
+        self,
+        evses: Sequence[int] = (1,),
+        seed: int = 0,
+        parking: Parking | None = None,
+        connector: str = "ccs2",
+        camera: Camera | None = None,
     ) -> None:
-        built = build(evses, connector)
+        built = build(evses, connector, camera)
         self.model, self.site, self.connector = built.model, built.site, built.connector
         self.parking = parking or Parking()
         self.data = mujoco.MjData(self.model)
@@ -130,6 +158,9 @@ class ArmWorld:
         mass = float(m.body_mass[self._gripper])  # its centre lies on the x axis
         wrench_at = float(m.site(f"{PREFIX}wrench").pos[0])
         self._gripper_weight = mass, mass * (float(m.body_ipos[self._gripper][0]) - wrench_at)
+        self._shown = {  # geoms, for the camera
+            kind: [i for i in range(m.ngeom) if m.geom(i).name.startswith(kind)] for kind in ("marks", "wrong", "flap")
+        }
         d.qpos[self._joint] = self.site.park
         d.act[:AXES] = self.site.park
         self._segments: list[tuple[int, Array]] = []
@@ -137,11 +168,16 @@ class ArmWorld:
         self._paused_until = 0
         self._grip_wanted = False
         self._grip_done = 0
-        self._zero = np.zeros(6)  # of the guard
-        self._guarded = np.zeros(6)  # filtered wrench
+        self._zero = [0.0] * 6  # of the guard
+        self._guarded = [0.0] * 6  # filtered wrench
         self._still_since = 0
-        self._sum = np.zeros(6)
+        self._sum = [0.0] * 6
         self._samples = 0
+        self._rolling = False
+        self._zeroed = False
+        self._stirred = 0  # step of the last command or event
+        self.asleep = False  # nothing moves, or will by itself: time passes without physics
+        self._speed = built.speed
         self._frozen: Array | None = None
         self._last_wrench = np.zeros(6)
         self._near = True
@@ -169,12 +205,14 @@ class ArmWorld:
         stall.max_push = stall.max_pull = stall.seat_peak = stall.leave_peak = stall.push = 0.0
         stall.deepest, stall.inserting = 0.0, True
         self.last_used = number
+        self._stir()
         self._place_vehicle(stall)
 
     def leave(self, number: int) -> None:
         """The vehicle drives away; a plug left in it is hung back by a person."""
         stall = self.stalls[number]
         stall.present, stall.mated, stall.locked, stall.depth = False, False, False, -1.0
+        self._stir()
         self._place_vehicle(stall)
         self._detach(number)
         if self.held != number and not self.data.eq_active[self._hang[number]]:
@@ -199,11 +237,26 @@ class ArmWorld:
         if name not in FAULTS:
             raise KeyError(name)
         (self.faults.add if on else self.faults.discard)(name)
+        self._stir()
+        self.model.geom_rgba[self._shown["flap"], 3] = "flap-closed" in self.faults
+        self.model.geom_rgba[self._shown["wrong"], 3] = "wrong-inlet" in self.faults
+        hidden = self.faults & {"flap-closed", "wrong-inlet", "no-pose"}
+        self.model.geom_rgba[self._shown["marks"], 3] = not hidden
         for stall in self.stalls.values():
             self._place_vehicle(stall)
 
+    def lock(self, number: int, on: bool) -> None:
+        """The vehicle bolts its inlet, or frees it."""
+        if self.stalls[number].locked != on:
+            self.stalls[number].locked = on
+            self._stir()
+
+    def _stir(self) -> None:
+        self._stirred, self.asleep = self.steps, False
+
     def trajectory(self, points: Sequence[tuple[float, Sequence[float]]]) -> None:
         """Replace the running trajectory: (seconds from now, joint angles (6,) [rad]) in order of time."""
+        self._stir()
         if self.steps < self._paused_until:
             return
         slow = 5.0 if "slow" in self.faults else 1.0
@@ -215,6 +268,7 @@ class ArmWorld:
     def grip(self, closed: bool) -> None:
         """Close or open the gripper."""
         if closed != self._grip_wanted:
+            self._stir()
             self._grip_wanted = closed
             self._grip_done = self.steps + round(GRIP_SECONDS / TIMESTEP)
             if not closed:
@@ -234,10 +288,9 @@ class ArmWorld:
         if "wrench-dead" in self.faults:
             return None
         if self._samples:
-            noise = self._noise.normal(0.0, 1.0, 6) * (0.4, 0.4, 0.4, 0.03, 0.03, 0.03)
-            self._last_wrench = self._sum / self._samples + noise
-            self._sum, self._samples = np.zeros(6), 0
-        value = self._last_wrench
+            self._last_wrench = np.array(self._sum) / self._samples
+            self._sum, self._samples = [0.0] * 6, 0
+        value = self._last_wrench + self._noise.normal(0.0, 1.0, 6) * NOISE
         if "wrench-frozen" in self.faults:
             if self._frozen is None:
                 self._frozen = value
@@ -258,7 +311,7 @@ class ArmWorld:
     def estimate(self, number: int) -> Array | None:
         """The inlet's pose as a camera would tell it, in base_link; None when it sees nothing."""
         stall = self.stalls[number]
-        if not stall.present or "no-pose" in self.faults:
+        if not stall.present or self.faults & {"no-pose", "flap-closed", "wrong-inlet"}:
             return None
         sizes = np.array([self.parking.estimate_m] * 3 + [math.radians(self.parking.estimate_deg)] * 3)
         noise = self._noise.normal(0.0, 1.0, 6) * sizes * math.sqrt(1.0 - self.parking.systematic)
@@ -266,19 +319,32 @@ class ArmWorld:
 
     # Time.
     def advance(self, steps: int) -> None:
-        """Let ``steps`` milliseconds pass; several at once where nothing touches."""
+        """Let ``steps`` milliseconds pass: in longer steps where nothing touches, without physics where all rests."""
         while steps > 0:
-            count = 1 if self._near else min(steps, 5)
+            if self.asleep:
+                self.steps += steps
+                return
             self._command()
-            if not self._near and self._segments:
+            count = 1 if self._near else min(steps, HELD_STEP if self.held or self._grip_done else FREE_STEP)
+            if self.steps < self._moving_until:
                 count = max(1, min(count, self._moving_until - self.steps))
-            mujoco.mj_step(self.model, self.data, count)
+            self.model.opt.timestep = count * TIMESTEP
+            mujoco.mj_step(self.model, self.data)
             self.steps += count
             steps -= count
             self._observe(count)
+            if self.steps - self._stirred > REST_AFTER:
+                self._rest()
+
+    def _rest(self) -> None:
+        """Fall asleep when nothing moves. Looked for now and then only."""
+        self._stirred = self.steps
+        still = not self._segments and self.steps >= max(self._moving_until, self._paused_until)
+        if still and not self._grip_done and not self._rolling and np.abs(self.data.qvel).max() < REST_SPEED:
+            self.asleep = True
 
     def _command(self) -> None:
-        """Set the drives' velocities for the segment that runs now."""
+        """Set the drives' velocities for the segment that runs now, none faster than its joint may turn."""
         data = self.data
         if self.steps < self._paused_until or (not self._segments and self.steps >= self._moving_until):
             data.ctrl[:AXES] = 0.0
@@ -287,8 +353,10 @@ class ArmWorld:
             while len(self._segments) > 1 and self._segments[0][0] <= self.steps:
                 self._segments.pop(0)
             end, target = self._segments.pop(0)
-            end = max(end, self.steps + 1)
-            data.ctrl[:AXES] = (target - data.act[:AXES]) / ((end - self.steps) * TIMESTEP)
+            way = target - data.act[:AXES]
+            least = math.ceil(float((np.abs(way) / self._speed).max()) / TIMESTEP)
+            end = self.steps + max(1, end - self.steps, least)
+            data.ctrl[:AXES] = way / ((end - self.steps) * TIMESTEP)
             self._moving_until = end
 
     def _observe(self, count: int) -> None:
@@ -298,57 +366,59 @@ class ArmWorld:
             if self._grip_wanted:
                 self._close()
         # The sensor tells what the child pushes against: turned round it is what the surroundings do to the tool.
-        reading = -data.sensordata[self._force : self._force + 6]
-        reading -= self._tool_weight()
-        self._sum += reading
-        self._samples += 1
-        self._guarded += min(1.0, GUARD_FILTER * count) * (reading - self._guarded)
-        near = bool(self._grip_done) or abs(reading[0]) > 20.0
+        sensors = data.sensordata.tolist()
+        reading = [-v for v in sensors[self._force : self._force + 6]]
+        mass, moment = self._gripper_weight  # the driver knows and removes it; a balancer carries the plug
+        x, y, z = (-9.81 * v for v in data.xmat[self._gripper, 6:9].tolist())  # gravity in the gripper's axes
+        weight = (mass * x, mass * y, mass * z, 0.0, -moment * z, moment * y)
+        share = GUARD_FILTER[count]
+        total, guarded = self._sum, self._guarded
+        for axis in range(6):
+            felt = reading[axis] - weight[axis]
+            total[axis] += felt * count
+            guarded[axis] += share * (felt - guarded[axis])
+        self._samples += count
+        near = self._rolling = False
         for stall in self.stalls.values():
             if stall.present:
-                near |= self._plug_forces(stall)
+                close = self._plug_forces(stall, sensors, count)
                 if stall.number == self.held:
+                    near |= close
                     data.xfrc_applied[self._plug[stall.number], :3] = stall.cable
-                self._roll(stall)
+                if self.faults & {"vehicle-moved", "drives-off"}:
+                    self._roll(stall, count)
         self._near = near
-        self._watch(reading)
+        self._watch()
 
-    def _tool_weight(self) -> Array:
-        """Wrench of the gripper by its weight, which the driver knows and removes; a balancer carries the plug."""
-        rotation = self.data.xmat[self._gripper]
-        x, y, z = (-9.81 * float(v) for v in rotation[6:9])  # gravity in the gripper's axes
-        mass, moment = self._gripper_weight
-        return np.array([mass * x, mass * y, mass * z, 0.0, -moment * z, moment * y])
-
-    def _plug_forces(self, stall: Stall) -> bool:
-        """Friction and detent of the plug in its inlet. True when it is near."""
-        model, data, n = self.model, self.data, stall.number
-        x, y, z = data.sensordata[self._nose[n] : self._nose[n] + 3]
+    def _plug_forces(self, stall: Stall, sensors: list[float], count: int) -> bool:
+        """Friction and detent of the plug in its inlet. True when it touches it or soon may."""
+        data, n = self.data, stall.number
+        x, y, z = sensors[self._nose[n] : self._nose[n] + 3]
         lateral = math.hypot(y, z)
-        tendon = self._tendon[n]
         if not (-0.03 < x < 0.08 and lateral < 0.08):
+            if stall.depth != -1.0:
+                self._detach(n)
             stall.depth, stall.lateral, stall.mated = -1.0, 1.0, False
-            self._detach(n)
             return False
         inside = lateral < 0.02
-        stall.depth, stall.lateral = float(x), lateral
-        rub = float(np.interp(x, self._shape.friction[:, 0], self._shape.friction[:, 1])) if inside else 0.0
-        hook = float(np.interp(x, self._shape.detent[:, 0], self._shape.detent[:, 1])) if inside else 0.0
-        push = -float(data.sensordata[self._inlet_force[n]] + data.sensordata[self._debris_force[n]])
-        stall.push += FILTER * (push - stall.push)
+        stall.depth, stall.lateral = x, lateral
+        rub = _between(self._shape.friction, x) if inside else 0.0
+        hook = _between(self._shape.detent, x) if inside else 0.0
+        push = -(sensors[self._inlet_force[n]] + sensors[self._debris_force[n]])
+        stall.push += FILTER[count] * (push - stall.push)
         if self.held == n:
             if stall.inserting:
                 stall.max_push = max(stall.max_push, stall.push)
-            stall.deepest = max(stall.deepest, float(x))
+            stall.deepest = max(stall.deepest, x)
             stall.max_pull = max(stall.max_pull, -stall.push)
             if inside:
                 stall.seat_peak = max(stall.seat_peak, rub + hook)
                 stall.leave_peak = max(stall.leave_peak, rub - hook)
         self._bolt(n, inside and x > 0.3 * self.connector.depth and (stall.locked or "plug-stuck" in self.faults))
-        model.tendon_frictionloss[tendon] = rub
+        self.model.tendon_frictionloss[self._tendon[n]] = rub
         data.ctrl[self._detent[n]] = hook
-        stall.mated = inside and float(x) > self.connector.depth - 0.002
-        return True
+        stall.mated = inside and x > self.connector.depth - 0.002
+        return x > -NEAR_M
 
     def _bolt(self, number: int, on: bool) -> None:
         """Bolt the plug to the inlet where it is, or let it go."""
@@ -367,35 +437,41 @@ class ArmWorld:
         self._bolt(number, False)
         self.stalls[number].push = 0.0
 
-    def _roll(self, stall: Stall) -> None:
+    def _roll(self, stall: Stall, count: int) -> None:
         """Creep to where the fault wants the vehicle."""
-        goal = np.zeros(3)
-        if "vehicle-moved" in self.faults:
-            goal = stall.inlet[:3, 0] * 0.02 if stall.depth > 0.5 * self.connector.depth else stall.inlet[:3, 1] * 0.06
+        goal = stall.inlet[:3, 0] * 0.02 if stall.depth > 0.5 * self.connector.depth else stall.inlet[:3, 1] * 0.06
+        speed, drags = ROLL_SPEED, True
+        if "drives-off" in self.faults:
+            goal, speed, drags = stall.inlet[:3, 0] * DRIVE_OFF_M, DRIVE_OFF_SPEED, self.held != stall.number
         way = goal - stall.rolled
         far = float(np.linalg.norm(way))
-        if far > 1e-5 and "vehicle-moved" in self.faults:
-            step = way * min(1.0, ROLL_SPEED * TIMESTEP / far)
+        if far > 1e-5:
+            self._rolling = True
+            step = way * min(1.0, speed * TIMESTEP * count / far)
             stall.rolled = stall.rolled + step
             self._place_vehicle(stall)
-            if stall.depth > 0.1 * self.connector.depth:  # a vehicle without velocity would not drag its plug along
+            if drags and stall.depth > 0.1 * self.connector.depth:
+                # A vehicle without velocity would not drag its plug along.
                 address = int(self.model.joint(f"plug{stall.number}").qposadr[0])
                 self.data.qpos[address : address + 3] += step
 
-    def _watch(self, reading: Array) -> None:
+    def _watch(self) -> None:
         """The controller's own force guard: stops within one step at its limit."""
-        moving = bool(self._segments) or self.steps < self._moving_until
-        if moving:
-            self._still_since = self.steps
-        force = self._guarded - self._zero
-        if not moving and self.steps - self._still_since == 200 and abs(self._guarded[0]) < 40.0 and not self.tool()[2]:
-            self._zero = self._guarded.copy()
+        if self._segments or self.steps < self._moving_until:
+            self._still_since, self._zeroed = self.steps, False
+        elif not self._zeroed and self.steps - self._still_since >= GUARD_REST:
+            self._zeroed = True
+            if abs(self._guarded[0]) < 40.0 and not self._near:
+                self._zero = list(self._guarded)
+        a, b, c, d, e, f = self._guarded
+        push, y, z = a - self._zero[0], b - self._zero[1], c - self._zero[2]
+        rx, ry, rz = d - self._zero[3], e - self._zero[4], f - self._zero[5]
         limits = self._guard
         if self.steps >= self._paused_until and (
-            -force[0] > limits["guard_push_n"]
-            or force[0] > limits["guard_pull_n"]
-            or math.hypot(force[1], force[2]) > limits["guard_lateral_n"]
-            or math.sqrt(float(force[3:] @ force[3:])) > limits["guard_torque_nm"]
+            -push > limits["guard_push_n"]
+            or push > limits["guard_pull_n"]
+            or math.hypot(y, z) > limits["guard_lateral_n"]
+            or math.hypot(rx, ry, rz) > limits["guard_torque_nm"]
         ):
             self.trips += 1
             self._segments = []

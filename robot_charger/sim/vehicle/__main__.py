@@ -24,7 +24,7 @@ from robot_charger.common.clock import Ticker
 from robot_charger.common.plc_link import LinkError, PlcLink
 from robot_charger.common.process import StopSignal, end_with_parent, parent_gone, refuse, simulator_realtime
 from robot_charger.common.wires import WireEnd, WireError, run_directory
-from robot_charger.sim.vehicle.car import FAULTS, Car, CarOptions, Inputs, Outputs, Session
+from robot_charger.sim.vehicle.car import FAULTS, Car, CarOptions, Inputs, Outputs, Session, State
 
 PROTOCOLS = (
     "din",
@@ -32,22 +32,24 @@ PROTOCOLS = (
     "iso15118-20",
     "iso15118-20-bpt",
     "acdp",
+    "acdp-bpt",
     "plain",
     "chademo",
     "chademo-v2x",
 )
-PERIOD_S = 0.01
+# Of the car's steps: CHAdeMO's wires answer each other within its 100 ms cycle, an empty bay waits for a car.
+PERIOD_S, CHADEMO_PERIOD_S, AWAY_PERIOD_S = 0.02, 0.01, 0.05
 SILENT_S = 0.5  # a peer that has not spoken for so long is not there
-# Peer -> seconds after which unchanged signals are said again.
-REPEAT_S = {"pilot": 0.02, "rack": 0.02, "safety": 0.05, "arm": 0.05, "chademo": 0.02, "cli": 0.1}
+REPEAT_S = 0.1  # unchanged signals are said again after so long
 NUMBERED = ("pilot", "chademo")  # peers of which every EVSE has one
 
 
 class Wires:
     """All wires of one vehicle: inputs from the newest signals, outputs on change and again and again."""
 
-    def __init__(self, evse: int) -> None:
+    def __init__(self, evse: int, chademo: bool = False) -> None:
         self.evse = evse
+        self.chademo = chademo
         self.end = WireEnd(f"vehicle{evse}", on_signals=self._heard)
         self.faults: set[str] = set()
         self._sent: dict[str, tuple[float, dict[str, Any]]] = {}
@@ -71,12 +73,12 @@ class Wires:
         )
 
     def send(self, outputs: Outputs, now_s: float) -> None:
+        protocol = ("chademo", outputs.chademo) if self.chademo else ("pilot", outputs.pilot)
         for peer, signals in (
-            ("pilot", outputs.pilot),
+            protocol,
             ("rack", outputs.rack),
             ("safety", outputs.safety),
             ("arm", outputs.arm),
-            ("chademo", outputs.chademo),
             ("cli", outputs.truth),
         ):
             sent_s, last = self._sent.get(peer, (-1.0, {}))
@@ -85,7 +87,7 @@ class Wires:
                 changed = signals["state"] != last.get("state") or signals["result"] != last.get("result")
             else:
                 changed = signals != last
-            if changed or now_s - sent_s >= REPEAT_S[peer]:
+            if changed or now_s - sent_s >= REPEAT_S:
                 self.end.send(f"{peer}{self.evse}" if peer in NUMBERED else peer, signals)
                 self._sent[peer] = (now_s, signals)
 
@@ -182,17 +184,19 @@ def main(words: list[str] | None = None) -> int:
             link = PlcLink.wait(directory, args.evse, "ev", args.interface)
             link.join_user()  # while this process has one thread
             factory = evcc_factory(link, args)
-        wires = Wires(args.evse)
+        wires = Wires(args.evse, options.is_chademo)
     except (WireError, LinkError, BusError) as error:
         refuse(f"vehicle {args.evse}: {error}")
     wires.faults |= set(args.fault)
     car = Car(options, factory)
-    ticker = Ticker(PERIOD_S)
+    ticker = Ticker(AWAY_PERIOD_S)
+    here_s = CHADEMO_PERIOD_S if options.is_chademo else PERIOD_S
     try:
         while not stop.event.is_set() and not parent_gone():
             now_s = time.monotonic()
             car.faults = wires.faults
             wires.send(car.step(now_s, wires.inputs()), now_s)
+            ticker.period_s = AWAY_PERIOD_S if car.state is State.AWAY else here_s
             ticker.wait()
     finally:
         car.end()

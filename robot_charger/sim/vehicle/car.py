@@ -290,7 +290,7 @@ class Car:
 
     # The car itself.
     def step(self, now_s: float, inputs: Inputs) -> Outputs:
-        """One step of the car, at 100 Hz or more while it charges. ``now_s`` rises."""
+        """One step of the car, at 50 Hz or more while it charges. ``now_s`` rises."""
         with self._lock:
             dt_s = 0.0 if self._stepped_s is None else now_s - self._stepped_s
             self._now_s = self._stepped_s = now_s
@@ -494,7 +494,7 @@ class Car:
             rack={
                 "connected": self.connected,
                 "contactor": self.contactor,
-                "emf_v": round(self.battery.emf_v, 3),
+                "emf_v": round(self.battery.emf_v, 2),
                 "resistance_ohm": self.battery.resistance_ohm,
             },
             safety={

@@ -1,0 +1,152 @@
+"""Cards, payments and remote starts: tokens that wait for a vehicle, and what a reader says."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from robot_charger.backend.card_reader import CardReaderError, CardWatch, PcscReader, token_of
+from robot_charger.backend.records import Phase, Request, Token, TokenInfo
+
+from .conftest import SESSION, TAG, Desk, at
+
+PAYMENT = Token("psp-4711", "DirectPayment")
+# An ATR as PC/SC readers make it up: the standard byte is the thirteenth.
+ATR = [0x3B, 0x8F, 0x80, 0x01, 0x80, 0x4F, 0x0C, 0xA0, 0x00, 0x00, 0x03, 0x06, 0x03, 0x00, 0x01, 0, 0, 0, 0, 0x6A]
+
+
+def starts(desk: Desk) -> list[tuple[str, Token | None, bool]]:
+    return [(r.session_id, r.token, r.authorized) for r in desk.outside.requests if r.kind == Request.START]
+
+
+def test_a_card_waits_for_its_vehicle_and_is_asked_about(desk: Desk) -> None:
+    desk.phase(Phase.IDLE)
+    assert desk.station.shown(TAG, 0, False, desk.now) == "start"
+    assert starts(desk) == []
+    desk.phase(Phase.POSITIONING, accepted=False)
+    assert starts(desk) == [(SESSION, TAG, False)]
+    assert desk.station.local_answer(TAG, 1, desk.now) == TokenInfo("Unknown")  # offline: the policy, no free pass
+
+
+def test_a_refused_card_makes_room_for_another(desk: Desk) -> None:
+    desk.phase(Phase.POSITIONING, accepted=False)
+    assert desk.station.shown(TAG, 1, False, desk.now) == "start"
+    desk.station.answered(1, SESSION, TAG, TokenInfo("Blocked"), desk.now)
+    assert desk.station.shown(Token("OTHER"), 1, False, desk.now) == "start"
+    assert [token for _, token, _ in starts(desk)] == [TAG, Token("OTHER")]
+
+
+def test_the_same_card_ends_what_it_began(desk: Desk) -> None:
+    desk.meter(10.0)
+    desk.phase(Phase.POSITIONING, accepted=False)
+    desk.station.shown(TAG, 0, False, desk.now)
+    desk.authorize(TAG)
+    desk.phase(Phase.LINKING)
+    desk.phase(Phase.CHARGING)
+    assert desk.station.shown(Token("OTHER"), 0, False, desk.now) == "nothing to start"
+    assert desk.station.shown(Token(TAG.id.lower()), 0, False, desk.now) == "stop"
+    request = desk.outside.requests[-1]
+    assert (request.kind, request.session_id) == (Request.STOP, SESSION)
+    desk.phase(Phase.GRASPED, t=5.0)
+    desk.meter(20.0, t=5.5)
+    assert (desk.records[-1].stopped_reason, desk.records[-1].trigger) == ("Local", "StopAuthorized")
+
+
+def test_a_payment_is_not_asked_about_and_is_in_the_record(desk: Desk) -> None:
+    desk.station.online = True
+    desk.meter(10.0)
+    desk.phase(Phase.IDLE)
+    assert desk.station.shown(PAYMENT, 1, True, desk.now) == "start"
+    assert desk.station.local_answer(PAYMENT, 1, desk.now) == TokenInfo("Accepted")
+    assert desk.station.local_answer(TAG, 1, desk.now) is None
+    desk.phase(Phase.POSITIONING, accepted=False)
+    assert starts(desk) == [(SESSION, PAYMENT, True)]
+    desk.phase(Phase.LINKING)
+    assert desk.records[0].token == PAYMENT
+    desk.station.tokens.learn(PAYMENT, TokenInfo("Accepted"), desk.now)
+    assert desk.station.tokens.known(PAYMENT, 1, desk.now.wall) is None  # it pays for one session
+    desk.station.stop_pressed(1)
+    assert desk.outside.requests[-1].kind == Request.STOP
+
+
+def test_a_token_whose_vehicle_never_comes_lapses(desk: Desk) -> None:
+    desk.phase(Phase.IDLE)
+    desk.station.shown(PAYMENT, 0, True, desk.now)
+    desk.station.tick(at(desk.settings["connection_timeout_s"] + 1.0))
+    desk.phase(Phase.POSITIONING, t=200.0, accepted=False)
+    assert starts(desk) == []
+    assert desk.station.shown(TAG, 7, False, desk.now) == "no such EVSE"
+
+
+class Card:
+    """A stand-in for pyscard: readers, a card that comes and goes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.uid: list[int] | None = None
+        self.readers: list[Any] = [self]
+        system, errors = ModuleType("smartcard.System"), ModuleType("smartcard.Exceptions")
+        system.readers = lambda: self.readers  # type: ignore[attr-defined]
+        errors.NoCardException = type("NoCardException", (Exception,), {})  # type: ignore[attr-defined]
+        errors.CardConnectionException = type("CardConnectionException", (Exception,), {})  # type: ignore[attr-defined]
+        self.errors: Any = errors
+        for name, module in (("smartcard", ModuleType("smartcard")), (system.__name__, system),
+                             (errors.__name__, errors)):
+            monkeypatch.setitem(sys.modules, name, module)
+
+    def __str__(self) -> str:
+        return "ACS ACR122U PICC Interface 00 00"
+
+    def createConnection(self) -> Card:
+        return self
+
+    def connect(self) -> None:
+        if self.uid is None:
+            raise self.errors.NoCardException
+
+    def transmit(self, apdu: list[int]) -> tuple[list[int], int, int]:
+        assert apdu == [0xFF, 0xCA, 0, 0, 0] and self.uid is not None
+        return self.uid, 0x90, 0x00
+
+    def getATR(self) -> list[int]:
+        return ATR
+
+    def disconnect(self) -> None:
+        pass
+
+
+def test_a_card_on_the_reader_is_told_once_until_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Card(monkeypatch)
+    shown: list[Token] = []
+    watch = CardWatch(PcscReader("acr122").read, shown.append)
+    watch.look()
+    assert shown == []
+    card.uid = [0x04, 0xA1, 0xB2, 0xC3]
+    watch.look()
+    watch.look()
+    assert shown == [Token("04A1B2C3", "ISO14443")]
+    card.uid = None
+    watch.look()
+    card.uid = [0x04, 0xA1, 0xB2, 0xC3]
+    watch.look()
+    assert len(shown) == 2
+    card.readers = []
+    watch.look()
+    assert "acr122" in watch.problem
+    card.readers = [card]
+    watch.look()
+    assert watch.problem == ""
+
+
+def test_the_kind_of_card_stands_in_the_readers_atr() -> None:
+    assert token_of([1, 2], ATR).type == "ISO14443"
+    assert token_of([1, 2], [*ATR[:12], 0x0B, *ATR[13:]]) == Token("0102", "ISO15693")
+    assert token_of([1], [0x3B]).type == "ISO14443"
+
+
+def test_without_pyscard_the_parameter_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "smartcard.System", None)
+    with pytest.raises(CardReaderError, match="pyscard"):
+        PcscReader("any")
