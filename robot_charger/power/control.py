@@ -246,7 +246,8 @@ class Control:
         frames: list[Frames] = [(0, np.array([codec.POWER_ID]), np.frombuffer(command, np.uint8)[None])]
         frames += self.driver.frames(now_ns, self._counter)
         for bus, ids, data in frames:
-            self._wire_us[bus] += len(ids) * busload.frame_us(data.shape[1])
+            classic = bus > 0 and self.driver.first_port > 0
+            self._wire_us[bus] += len(ids) * (busload.CLASSIC_US[8] if classic else busload.frame_us(data.shape[1]))
         return frames
 
     def _share_blocks(self, now_ns: int) -> int:
@@ -285,7 +286,9 @@ class Control:
 
     def _on_wire(self, bus: int, batch: Batch) -> None:
         lengths = batch.lengths
-        if len(lengths) <= FEW:
+        if bus and self.driver.first_port:  # CANopen, on a bus of its own: nearly all are PDOs of eight bytes
+            self._wire_us[bus] += len(lengths) * busload.CLASSIC_US[8]
+        elif len(lengths) <= FEW:
             self._wire_us[bus] += sum(busload.frame_us(length) for length in lengths.tolist())
         else:
             extra = 2.0 * int(lengths.sum()) + (1.0 * int((lengths > 16).sum()) if batch.data.shape[1] > 16 else 0.0)

@@ -3,6 +3,9 @@
 Register map of the Modbus meter (input registers, big-endian words, unit id = EVSE): 0 import u64 [0.01 Wh],
 4 export u64 [0.01 Wh], 8 voltage i32 [mV], 10 current i32 [mA], 12 power i32 [0.1 W], 14 serial number u32.
 A meter without signs counts in u32 instead.
+
+A meter that signs takes 17 registers at 64 (command: 1 begin, 2 end of a transaction; 32 characters of the session)
+and holds the signed reading (OCMF) from 100 on: its length in bytes, then two characters a register.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import json
 import struct
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +27,12 @@ _MAP = struct.Struct(">QQiiiI")
 _UNSIGNED_MAP = struct.Struct(">QQIIII")
 REGISTERS = _MAP.size // 2
 WATT_HOUR = 0.01
+SIGN_AT, SIGNED_AT = 64, 100  # registers
+SIGN_TRIES = 5
+SESSION_CHARACTERS = 32
+MOST_REGISTERS = 120  # read at a time
+LONGEST_SIGNED = 4000  # characters
+BEGIN, END = "B", "E"  # as OCMF names the readings of a transaction
 
 
 class MeterError(RuntimeError):
@@ -72,12 +82,49 @@ def decode_registers(registers: list[int], stamp_ns: int, signed: bool = True) -
     )
 
 
+def encode_request(kind: str, session_id: str) -> list[int]:
+    """Registers from SIGN_AT: command and session."""
+    name = session_id.replace("-", "").encode("ascii", "replace")[:SESSION_CHARACTERS].ljust(SESSION_CHARACTERS, b"\0")
+    return [1 if kind == BEGIN else 2, *struct.unpack(f">{SESSION_CHARACTERS // 2}H", name)]
+
+
+def decode_request(words: list[int]) -> tuple[str, str]:
+    """(kind, session) of those registers. Raises MeterError on others."""
+    if len(words) != 1 + SESSION_CHARACTERS // 2 or words[0] not in (1, 2):
+        raise MeterError("no request for a signed reading")
+    name = struct.pack(f">{SESSION_CHARACTERS // 2}H", *words[1:]).rstrip(b"\0").decode("ascii", "replace")
+    return BEGIN if words[0] == 1 else END, name
+
+
+class Witness:
+    """When one EVSE's meter is to sign: as a session begins here, and each time that its transfer ends."""
+
+    def __init__(self) -> None:
+        self._session = ""
+        self._delivered = False
+
+    def follow(self, session_id: str, delivering: bool) -> tuple[str, str] | None:
+        """(kind, session) of a reading that is due now."""
+        if session_id and session_id != self._session:
+            self._session, self._delivered = session_id, delivering
+            return BEGIN, session_id
+        if self._delivered and not delivering:
+            self._delivered = False
+            return END, self._session
+        self._delivered = self._delivered or delivering
+        return None
+
+
 class Meter(ABC):
     """One EVSE's meter."""
 
     @abstractmethod
     def read(self) -> Reading:
         """Read it now. Raises MeterError."""
+
+    def sign(self, kind: str, session_id: str) -> str:
+        """The signed reading (OCMF) at the begin or the end of a session. Raises MeterError."""
+        raise MeterError("this meter does not sign")
 
     def close(self) -> None:  # noqa: B027
         """Let go of the line."""
@@ -97,6 +144,20 @@ class ModbusMeter(Meter):
         except LineError as error:
             raise MeterError(f"meter of EVSE {self._unit}: {error}") from error
         return decode_registers(registers, now_ns(), self._signed)
+
+    def sign(self, kind: str, session_id: str) -> str:
+        try:
+            (length,) = self._line.exchange(self._unit, SIGN_AT, encode_request(kind, session_id), SIGNED_AT, 1)
+            if not 0 < length <= LONGEST_SIGNED:
+                raise MeterError(f"meter of EVSE {self._unit}: a signed reading of {length} characters")
+            words: list[int] = []
+            count = -(-length // 2)
+            while len(words) < count:
+                part = min(MOST_REGISTERS, count - len(words))
+                words += self._line.read_input(self._unit, SIGNED_AT + 1 + len(words), part)
+        except LineError as error:
+            raise MeterError(f"meter of EVSE {self._unit}: {error}") from error
+        return struct.pack(f">{count}H", *words)[:length].decode("ascii", "replace")
 
     def close(self) -> None:
         self._line.close()
@@ -140,14 +201,25 @@ class MeterReader:
 
     PERIOD_S = 0.2
 
-    def __init__(self, meters: dict[int, Meter], on_reading: Callable[[int, Reading | None, str], None]) -> None:
+    def __init__(
+        self,
+        meters: dict[int, Meter],
+        on_reading: Callable[[int, Reading | None, str], None],
+        on_signed: Callable[[int, str, str], None] = lambda evse, text, error: None,
+    ) -> None:
         self._meters = meters
         self._on_reading = on_reading
+        self._on_signed = on_signed
+        self._requests: deque[tuple[int, str, str, int]] = deque(maxlen=100)  # ..., tries left
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="meter", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def sign(self, evse: int, kind: str, session_id: str) -> None:
+        """Have a reading signed soon; ``on_signed`` is told."""
+        self._requests.append((evse, kind, session_id, SIGN_TRIES))
 
     def close(self) -> None:
         self._stop.set()
@@ -158,8 +230,19 @@ class MeterReader:
 
     def _run(self) -> None:
         while not self._stop.wait(self.PERIOD_S):
+            if self._requests:
+                self._sign(*self._requests.popleft())
             for evse, meter in self._meters.items():
                 try:
                     self._on_reading(evse, meter.read(), "")
                 except MeterError as error:
                     self._on_reading(evse, None, str(error))
+
+    def _sign(self, evse: int, kind: str, session_id: str, tries: int) -> None:
+        try:
+            self._on_signed(evse, self._meters[evse].sign(kind, session_id), "")
+        except (MeterError, KeyError) as error:
+            if tries > 1:
+                self._requests.appendleft((evse, kind, session_id, tries - 1))
+            else:
+                self._on_signed(evse, "", str(error))

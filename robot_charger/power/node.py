@@ -22,12 +22,13 @@ from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.topics import fill
 from robot_charger.power import busload
-from robot_charger.power.control import Control
+from robot_charger.power.control import Control, Snapshot
 from robot_charger.power.drivers import module_buses, open_ports
 from robot_charger.power.gate import Permit, Target
 from robot_charger.power.loop import ControlLoop
 from robot_charger.power.messages import Reporter
-from robot_charger.power.meter import Meter, MeterReader, Reading, open_meters
+from robot_charger.power.meter import Meter, MeterReader, Reading, Witness, open_meters
+from robot_charger.power.output import Mode
 from robot_charger.power.parameters import PowerParameters
 
 REPORT_S = 0.040
@@ -47,6 +48,8 @@ class PowerNode(StationNode):
         self._loop: ControlLoop | None = None
         self._meters: MeterReader | None = None
         self._open_meters: dict[int, Meter] = {}
+        self._witnesses: dict[int, Witness] = {}
+        self._signed: dict[int, str] = {}
         self._ports: list[Any] = []
         self._reporting = threading.Event()
         self._reporter: threading.Thread | None = None
@@ -91,7 +94,8 @@ class PowerNode(StationNode):
         self._control = Control(self.parameters, len(self._buses))
         self._control.driver.start()
         self._loop = ControlLoop(self._control, self._ports, self.parameters.realtime)
-        self._meters = MeterReader(self._open_meters, self._on_reading)
+        self._meters = MeterReader(self._open_meters, self._on_reading, self._on_signed)
+        self._witnesses = {evse: Witness() for evse in self.parameters.evses}
         self._reporter = threading.Thread(target=self._report_loop, name="power-report", daemon=True)
         self._reporting.set()
         self._loop.start()
@@ -169,6 +173,7 @@ class PowerNode(StationNode):
         for evse, channel in control.channels.items():
             snapshot = channel.snapshot
             if snapshot.stamp_ns:
+                self._witness(evse, snapshot)
                 topics.state[evse].publish(reporter.state(snapshot, loop.missed))
             limits = reporter.limits(evse)
             if limits is not None:
@@ -194,6 +199,19 @@ class PowerNode(StationNode):
         control = self._control
         own = control.bad + control.bank.bad + control.driver.bad if control else 0
         return own + sum(p.bad for p in self._ports)
+
+    def _witness(self, evse: int, snapshot: Snapshot) -> None:
+        if not self.parameters.meter__signs or self._meters is None:
+            return
+        due = self._witnesses[evse].follow(snapshot.session_id, snapshot.mode in (Mode.TRANSFER, Mode.RAMP_DOWN))
+        if due is not None:
+            self._meters.sign(evse, *due)
+
+    def _on_signed(self, evse: int, text: str, error: str) -> None:
+        if error:
+            self.get_logger().error(f"no signed reading of EVSE {evse}: {error}")
+        else:
+            self._signed[evse] = text
 
     def _on_reading(self, evse: int, reading: Reading | None, error: str) -> None:
         if reading is None:
@@ -222,6 +240,7 @@ class PowerNode(StationNode):
                 voltage_v=last.voltage_v,
                 current_a=last.current_a,
                 power_w=last.power_w,
+                signed_data=self._signed.get(evse, ""),
             )
         )
 

@@ -134,6 +134,9 @@ class PowerParameters:
         "", "HOST:PORT of a modbus-tcp meter, DEVICE:BAUD of a modbus-rtu one (one line, unit id = EVSE); "
         "empty: the simulation's, from rack.json in its run directory",
     )
+    meter__signs: bool = parameter(
+        False, "the meter signs readings (OCMF): one as a session begins, one as it ends, in power/meter's signed_data"
+    )
     meter__signed: bool = parameter(True, "the meter's current and power registers carry a sign")
 
     def check(self) -> None:

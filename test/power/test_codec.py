@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot_charger.power import codec
+from robot_charger.power import codec, firmware
 
 DATABASE = cantools.database.load_file(Path(__file__).parents[2] / "config" / "ek3.dbc")
 U8, U16, I16 = st.integers(0, 255), st.integers(0, 65535), st.integers(-32768, 32767)
@@ -117,6 +117,15 @@ def test_link_status(closed: int, counter: int) -> None:
     assert codec.LinkStatus.decode(status.encode()) == status
 
 
+@given(st.integers(1, 223), st.integers(1, 3), U16, st.binary(min_size=56, max_size=56), U8)
+def test_boot_request_and_answer(address: int, command: int, block: int, data: bytes, counter: int) -> None:
+    told = dbc("BootRequest", firmware.Request(address, command, block, data, counter).encode())
+    assert (told["Address"], told["Block"], told["Counter"]) == (address, block, counter)
+    assert b"".join(int(told[f"Data{i}"]).to_bytes(8, "little") for i in range(1, 8)) == data
+    told = dbc("BootAnswer", firmware.Answer(command, 1, block, 0x101).encode(address))
+    assert (told["NextBlock"], told["Version"]) == (block, 0x101) and told["Result"] == 1
+
+
 @given(st.integers(0, 0xFFFFFFFF), U8)
 def test_grid_permit(watts: int, counter: int) -> None:
     permit = codec.GridPermit(float(watts), counter)
@@ -177,6 +186,7 @@ def test_a_repeated_counter_is_not_alive() -> None:
 def test_every_frame_of_the_database_is_tested_here() -> None:
     assert {m.name for m in DATABASE.messages} == {
         "ModuleStatus", "ModuleSensor", "ModuleSetpoint", "GroupSetpoint",
-        "PowerCommand", "SafetyStatus", "LinkStatus", "GridPermit", "OutputMeasurement", "EvseStatus",
+        "PowerCommand", "SafetyStatus", "LinkStatus", "GridPermit", "BootRequest", "BootAnswer",
+        "OutputMeasurement", "EvseStatus",
     }  # fmt: skip
     assert all(m.is_fd for m in DATABASE.messages)

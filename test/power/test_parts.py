@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import socket
 from random import Random
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 from pymodbus.client import ModbusTcpClient
@@ -19,7 +22,16 @@ from robot_charger.power import busload, codec
 from robot_charger.power.bank import Bank, divide, place
 from robot_charger.power.control import Control
 from robot_charger.power.gate import Demand, Gate, Permit, Pilot, Purpose, Target, clamp_current
-from robot_charger.power.meter import ModbusMeter, Reading, decode_registers, encode_registers, open_meters
+from robot_charger.power.meter import (
+    BEGIN,
+    END,
+    ModbusMeter,
+    Reading,
+    Witness,
+    decode_registers,
+    encode_registers,
+    open_meters,
+)
 from robot_charger.power.modbus_line import ModbusLine
 from robot_charger.power.output import cable_check_voltage, overvoltage_trip_v
 from robot_charger.power.parameters import PowerParameters
@@ -242,6 +254,36 @@ def test_the_meter_server_answers_pymodbus_and_refuses_nonsense() -> None:
     meter.close()
     client.close()
     server.close()
+
+
+def test_signed_readings_begin_and_end_a_session_and_verify() -> None:
+    server = MeterServer()
+    server.registers = {1: encode_registers(Reading(NOW, "77", 12500.0, 0.0, 400.0, 3.0, 1200.0))}
+    meter = ModbusMeter(1, ModbusLine(f"127.0.0.1:{server.port}", timeout_s=10.0))
+    session = "0f6f3b5e-1111-2222-3333-444455556666"
+    begin = meter.sign(BEGIN, session)
+    server.registers[1] = encode_registers(Reading(NOW, "77", 20000.0, 0.0, 400.0, 3.0, 1200.0))
+    end = meter.sign(END, session)
+    for text, values in ((begin, ["12.50000"]), (end, ["12.50000", "20.00000"])):
+        head, payload, seal = text.split("|")
+        told = json.loads(payload)
+        assert head == "OCMF" and told["MS"] == "77" and told["ID"] == session.replace("-", "")
+        assert [r["RV"] for r in told["RD"]] == values and [r["TX"] for r in told["RD"]] == ["B", "E"][: len(values)]
+        key = serialization.load_der_public_key(bytes.fromhex(server.signers[1].public_key))
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        key.verify(bytes.fromhex(json.loads(seal)["SD"]), payload.encode(), ec.ECDSA(hashes.SHA256()))
+    assert meter.read().import_wh == 20000.0
+    meter.close()
+    server.close()
+
+
+def test_when_a_meter_is_to_sign() -> None:
+    witness = Witness()
+    told = [
+        witness.follow(*now)
+        for now in [("", False), ("a", False), ("a", True), ("a", True), ("a", False), ("", False), ("b", False)]
+    ]
+    assert told == [None, (BEGIN, "a"), None, None, (END, "a"), None, (BEGIN, "b")]
 
 
 def test_meter_addresses() -> None:

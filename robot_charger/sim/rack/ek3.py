@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from robot_charger.common.can_bus import frame_port, open_bus
+from robot_charger.common.can_bus import FramePort, frame_port, open_bus
 from robot_charger.common.can_udp import Batch
 from robot_charger.power import codec
 from robot_charger.power.bank import place
+from robot_charger.power.firmware import BOOT_ID, Request
+from robot_charger.sim.rack.bootloader import Bootloader
 from robot_charger.sim.rack.model import Rack
 
-HEARS = ({"can_id": codec.SETPOINT_ID, "can_mask": 0x700},)  # acceptance filter of the modules
+HEARS = (  # acceptance filters of the modules
+    {"can_id": codec.SETPOINT_ID, "can_mask": 0x700},
+    {"can_id": BOOT_ID, "can_mask": 0x7FF},
+)
 
 
 class Ek3Modules:
@@ -22,6 +27,7 @@ class Ek3Modules:
         self.first = [int(np.searchsorted(self.bus, b)) for b in range(len(buses) + 1)]
         self.counters = np.full(rack.count, -1)
         self.bad = 0
+        self._bootloader = Bootloader(rack)
         self._ports = [frame_port(open_bus(name, can_filters=HEARS)) for name in buses]
 
     def receive(self, now_s: float) -> None:
@@ -29,6 +35,16 @@ class Ek3Modules:
             for batch in port.read():
                 if bus not in self.rack.buses_off:
                     self._setpoints(bus, batch, now_s)
+                    if int(batch.ids[-1]) == BOOT_ID:
+                        self._boot(bus, port, batch)
+
+    def _boot(self, bus: int, port: FramePort, batch: Batch) -> None:
+        request = Request.decode(batch.data[-1, : batch.lengths[-1]].tobytes())
+        if request is None or not 0 < request.address <= self.first[bus + 1] - self.first[bus]:
+            return
+        answer = self._bootloader.answer(self.first[bus] + request.address - 1, request)
+        if answer is not None:
+            port.write([BOOT_ID + request.address], codec.rows([answer.encode(request.address)]))
 
     def _setpoints(self, bus: int, batch: Batch, now_s: float) -> None:
         """Set-points for the modules of one bus; a repeated alive counter counts for nothing."""

@@ -12,7 +12,9 @@ import numpy as np
 
 from robot_charger.power import codec
 from robot_charger.power.drivers import modbus as driver
+from robot_charger.power.meter import SIGN_AT, SIGNED_AT, MeterError, decode_registers, decode_request
 from robot_charger.sim.rack.model import Rack
+from robot_charger.sim.rack.ocmf import Signer
 
 _HEADER = struct.Struct(">HHHB")
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, NO_DEVICE = 1, 2, 11
@@ -62,8 +64,8 @@ class ModbusServer(ABC):
         self._server.server_close()
 
     @abstractmethod
-    def read(self, unit: int) -> tuple[int, list[int]] | None:
-        """First register and registers of one unit, None when there is no such unit."""
+    def read(self, unit: int) -> list[tuple[int, list[int]]] | None:
+        """Blocks of registers of one unit, each with its first one; None when there is no such unit."""
 
     def write(self, unit: int, first: int, words: list[int]) -> bool:
         """Take registers. False when they cannot be written."""
@@ -86,23 +88,40 @@ class ModbusServer(ABC):
         found = self.read(unit)
         if found is None:
             return bytes([function | 0x80, NO_DEVICE])
-        first, registers = found
-        at = read_at - first
-        if not 1 <= count <= 125 or at < 0 or at + count > len(registers):
-            return bytes([function | 0x80, ILLEGAL_ADDRESS])
-        return bytes([function, 2 * count]) + struct.pack(f">{count}H", *registers[at : at + count])
+        for first, registers in found:
+            at = read_at - first
+            if 1 <= count <= 125 and at >= 0 and at + count <= len(registers):
+                return bytes([function, 2 * count]) + struct.pack(f">{count}H", *registers[at : at + count])
+        return bytes([function | 0x80, ILLEGAL_ADDRESS])
 
 
 class MeterServer(ModbusServer):
-    """Input registers of every EVSE's meter, kept by the rack's cycle."""
+    """Input registers of every EVSE's meter, kept by the rack's cycle; it signs readings on request."""
 
     def __init__(self) -> None:
         self.registers: dict[int, list[int]] = {}
+        self.signers: dict[int, Signer] = {}
+        self._signed: dict[int, list[int]] = {}
         super().__init__()
 
-    def read(self, unit: int) -> tuple[int, list[int]] | None:
+    def read(self, unit: int) -> list[tuple[int, list[int]]] | None:
         registers = self.registers.get(unit)
-        return None if registers is None else (0, registers)
+        return None if registers is None else [(0, registers), (SIGNED_AT, self._signed.get(unit, [0]))]
+
+    def write(self, unit: int, first: int, words: list[int]) -> bool:
+        if first != SIGN_AT:
+            return False
+        try:
+            kind, session = decode_request(words)
+            reading = decode_registers(self.registers[unit], 0)
+        except (MeterError, KeyError):
+            return False
+        if unit not in self.signers:
+            self.signers[unit] = Signer(reading.serial)
+        text = self.signers[unit].sign(kind, session, reading.import_wh).encode()
+        padded = text + b"\0" * (len(text) % 2)
+        self._signed[unit] = [len(text), *struct.unpack(f">{len(padded) // 2}H", padded)]
+        return True
 
 
 class ModuleServer(ModbusServer):
@@ -114,9 +133,9 @@ class ModuleServer(ModbusServer):
         self._states: dict[int, list[int]] = {}
         super().__init__()
 
-    def read(self, unit: int) -> tuple[int, list[int]] | None:
+    def read(self, unit: int) -> list[tuple[int, list[int]]] | None:
         registers = self._states.get(unit)
-        return None if registers is None else (driver.STATE_REGISTER, registers)
+        return None if registers is None else [(driver.STATE_REGISTER, registers)]
 
     def write(self, unit: int, first: int, words: list[int]) -> bool:
         if first != driver.SETPOINT_REGISTER or len(words) != driver.SETPOINT.size // 2:

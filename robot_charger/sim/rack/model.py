@@ -104,6 +104,8 @@ class Rack:
         self.temperature = self.ambient + 5.0
         self.hours = random.uniform(0.0, 5000.0, n)
         self.serial = random.permutation(n) + 100_001
+        self.firmware = np.full(n, 0x0100)
+        self.booting = np.zeros(n, bool)  # in its bootloader: no power, no set-points
         self._gain = 1.0 + random.normal(0.0, 0.001, n)
         self._random = random
         self.counter = 0
@@ -176,15 +178,21 @@ class Rack:
         self.hours[module - 1] = 0.0
         self._refresh()
 
+    def boot(self, module: int, on: bool) -> None:
+        """A module (from 0) enters or leaves its bootloader."""
+        self.booting[module] = on
+        self._refresh()
+
     def _refresh(self) -> None:
         """What only faults change: each module's rating and what it says while it runs or stands by."""
         ambient = np.where(self.hot, 65.0, self.ambient)
         self._limit_w = np.interp(ambient, DERATING_C, DERATING_W)
         shut = self._limit_w <= 0.0
-        self._failed = self.dead | shut
+        self._failed = self.dead | shut | self.booting
         running = np.where(self._limit_w < RATED_W, codec.State.DERATED, codec.State.RUNNING)
         self._running_state = np.where(shut, codec.State.FAULT, running).astype(np.uint8)
-        self._idle_state = np.where(shut, codec.State.FAULT, codec.State.STANDBY).astype(np.uint8)
+        idle = np.where(self.booting, codec.State.INIT, codec.State.STANDBY)
+        self._idle_state = np.where(shut, codec.State.FAULT, idle).astype(np.uint8)
         self._own_faults = np.where(shut, int(codec.ModuleFault.OVERTEMPERATURE), 0).astype(np.uint16)
         self._meter_gain = np.where(self.wrong, 0.5, 1.0)
         self._warm_c = ambient + 5.0
@@ -344,7 +352,7 @@ class Rack:
         frames["input_voltage"] = int(650.0 / codec.VOLT)
         frames["efficiency"] = int(EFFICIENCY * 1e4)
         frames["serial"] = self.serial
-        frames["firmware"] = 0x0100
+        frames["firmware"] = self.firmware
         return frames
 
 
