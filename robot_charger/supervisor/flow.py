@@ -270,7 +270,7 @@ def _plug_wanted(c: Context) -> bool:
 
 
 def _conversation_lost(c: Context) -> bool:
-    return not _is_ours(c) or c.i.link in ENDED_LINKS
+    return c.i.link_gone or (c.i.link_alive and (not _is_ours(c) or c.i.link in ENDED_LINKS))
 
 
 def _emergency_stands(c: Context) -> bool:
