@@ -171,6 +171,8 @@ def _pause(c: Context) -> Session:
         stop_reason="",
         insulation_passed=False,
         test_permit=0,
+        woken_at=-1.0,
+        wakes=0,
         paused=True,
         text="paused by the vehicle: the plug stays in",
     )
@@ -188,8 +190,8 @@ def _maybe_replug(c: Context, s: Session) -> Session:
 
 
 def _replugged(c: Context) -> Session:
-    s = replace(_connect(c), replug=False, woken_at=-1.0, shutdown=Shutdown.NONE, stop_reason="", fault=Code.NONE)
-    return replace(s, text="second try")
+    s = replace(_connect(c), replug=False, shutdown=Shutdown.NONE, stop_reason="", fault=Code.NONE)
+    return replace(s, woken_at=-1.0, wakes=0, paused=False, text="second try")
 
 
 def _says(text: str) -> Callable[[Context], Session]:
