@@ -1,12 +1,13 @@
 """The chaos matrix: break one thing in one phase of a session at a running desk station, and see what happened.
 
-    python bench/chaos.py [--cells N] [--seed S] [--minutes M] [--json FILE] [--resume FILE]
+    python bench/chaos.py [--cells N] [--seed S] [--minutes M] [--json FILE] [--resume FILE] [--publish]
 
 Cells are chosen to cover every (target, fault), (target, phase) and (protocol, fault) pair first. They share stations
 and sessions where they can; about half a minute each. Prints one line a cell and a closing line. JSON: cells[{target,
 phase, protocol, fault, expected, limit_s, zero_current_s, open_s, still_s, stall_s, safe, books_ok, unbilled_wh,
 seen}], missed[{target, phase, protocol, fault, why}], uncovered_pairs, unbilled_wh. ``--resume FILE`` goes on after
-the cells in it, and writes to it. Exit status: 1 when a cell was unsafe or its books wrong, else 0.
+the cells in it, and writes to it. ``--publish`` writes the table into docs/chaos.md. Exit status: 1 when a cell was
+unsafe or its books wrong, else 0.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any
 
 from robot_charger.desk import chaos
 
+PAGE = Path(__file__).parents[1] / "docs" / "chaos.md"
+BEGINS, ENDS = "<!-- table begins -->", "<!-- table ends -->"
 HEAD = f"{'target':<20} {'phase':<13} {'protocol':<12} {'fault':<9} {'expected':<9} zero [s] open [s]  safe books seen"
 
 
@@ -31,6 +34,33 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """The published table: what was promised, what was measured, what the operator saw."""
+    head = ("what breaks", "how", "in", "with", "then", "zero current [s]", "contactors open [s]", "arm still [s]",
+            "limit [s]", "safe", "books", "the operator saw")  # fmt: skip
+    told = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for r in sorted(rows, key=lambda r: (r["target"], r["fault"], r["phase"], r["protocol"])):
+        times = [f"{r[k]:.2f}" if r[k] >= 0 else "-" for k in ("zero_current_s", "open_s", "still_s")]
+        limit = f"{r['limit_s']:g}" + (f" + {r['stall_s']:.1f}" if r["stall_s"] else "") if r["limit_s"] else "-"
+        words = [r["target"], r["fault"], r["phase"].replace("_", " "), r["protocol"], r["expected"], *times, limit]
+        words += ["yes" if r["safe"] else "NO", "right" if r["books_ok"] else "WRONG", r["seen"].replace("_", " ")]
+        told.append(f"| {' | '.join(words)} |")
+    return "\n".join(told)
+
+
+def page(text: str, rows: list[dict[str, Any]]) -> str:
+    """docs/chaos.md with the generated part renewed between its markers."""
+    done = [(r["target"], r["phase"], r["protocol"], r["fault"]) for r in rows]
+    safe, booked = (sum(r[key] for r in rows) for key in ("safe", "books_ok"))
+    total = (
+        f"{len(rows)} cells of {len(chaos.matrix())}: {safe} safe, {booked} with right books,"
+        f" {sum(r['unbilled_wh'] for r in rows):.1f} Wh unbilled. Pairs not covered yet:"
+        f" {len(chaos.uncovered(done))} of {len(chaos.uncovered([]))}."
+    )
+    head, rest = text.split(BEGINS)
+    return f"{head}{BEGINS}\n{total}\n\n{table(rows)}\n{ENDS}{rest.split(ENDS)[1]}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cells", type=int, default=6, help="how many (default 6, about four minutes)")
@@ -38,6 +68,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=600.0, help="begin no further session after so long")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--resume", type=Path, help="go on after the cells in this file, and write to it")
+    parser.add_argument("--publish", action="store_true", help="put all cells measured so far into docs/chaos.md")
     options = parser.parse_args()
     file = options.json or options.resume
     rows = json.loads(options.resume.read_text())["cells"] if options.resume and options.resume.exists() else []
@@ -63,10 +94,12 @@ def main() -> int:
 
     print(HEAD, flush=True)
     cells = chaos.sample(options.cells, options.seed, known)
-    for cell, why in chaos.run(cells, options.seed, report, lambda: time.monotonic() - began > options.minutes * 60):
+    for cell, why in chaos.run(cells, options.seed, report, options.minutes * 60):
         missed.append({**dict(zip(("target", "phase", "protocol", "fault"), cell.key, strict=True)), "why": why})
         print(f"{cell.target:<20} {cell.phase:<13} {cell.protocol:<12} {cell.fault:<9} not measured: {why}")
     save()
+    if options.publish:
+        PAGE.write_text(page(PAGE.read_text(), rows))
     bad = [r for r in rows if not (r["safe"] and r["books_ok"])]
     safe, booked = (sum(r[key] for r in rows) for key in ("safe", "books_ok"))
     print(

@@ -20,12 +20,14 @@ PROTOCOLS = (
     "chademo",
     "chademo-v2x",
 )
+MODULE_PROTOCOLS = ("ek3", "canopen", "modbus")
 OCPP_VERSIONS = ("1.6", "2.0.1", "2.1")
 FAULTS = (
     "vehicle-gone",
     "isolation",
     "isolation-charging",
     "csms-gone",
+    "csms-absent",
     "emergency-stop",
     "module-dead",
     "robot-jam",
@@ -68,6 +70,7 @@ def main() -> None:
 @click.option("--evses", type=click.IntRange(1, 3), default=1, show_default=True, help="Bays.")
 @click.option("--sessions", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Of the whole station.")
 @click.option("--modules", type=click.IntRange(1, 909), default=46, show_default=True, help="3.3 kW each.")
+@click.option("--module-protocol", type=click.Choice(MODULE_PROTOCOLS), default="ek3", show_default=True)
 @click.option("--target-soc", type=click.FloatRange(1, 100), help="Per cent; otherwise 15 s of charging.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--fault", type=click.Choice(FAULTS), default=None, help="Something goes wrong on purpose.")
@@ -83,6 +86,7 @@ def demo(
     evses: int,
     sessions: int,
     modules: int,
+    module_protocol: str,
     target_soc: float | None,
     seed: int,
     fault: str | None,
@@ -117,9 +121,11 @@ def demo(
         tls=tls,
         pnc=pnc,
         modules=modules,
+        module_protocol=module_protocol,
         target_soc=target_soc,
         seed=seed,
         record=record is not None,
+        csms_absent=fault == "csms-absent",
     )
     options = desk.DemoOptions(simulation, sessions, fault or "", json_file, logs, record)
     sys.exit(desk.run(options))

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from sensor_msgs.msg import JointState
@@ -30,7 +31,7 @@ from robot_charger.desk.promises import (
     STOP,
     Promise,
 )
-from robot_charger.desk.rehearsal import Rehearsal, SessionResult
+from robot_charger.desk.rehearsal import ROUNDING_WH, Rehearsal, SessionResult, unbilled_wh
 from robot_charger.desk.running import StationFailed
 from robot_charger.desk.simulation import Simulation
 from robot_charger.desk.wall_clock import WallClock
@@ -43,9 +44,9 @@ WATCH_S = 4.0  # after the fault, or until zero, open and still were promised, w
 SETTLE_S = 12.0  # for what was killed to be active again before the next fault
 CHARGE_S = 25.0
 SMALL_A, SOME_A = 5.0, 20.0
-ROUNDING_WH = 2.0  # registers and messages are rounded to whole watt-hours
 STILL_RAD_S = 0.02
 STALL_S = 0.1  # a watcher that slept longer than this measured that much too late
+BARREN = 3  # stations in a row on which nothing could be measured
 TRIES = 2  # sessions in which a cell's phase may be missed
 
 
@@ -218,8 +219,8 @@ class Campaign:
     _rows: list[tuple[Cell, Outcome]] = field(default_factory=list)  # of the present session
 
     def run(self) -> None:
-        starts = 0
-        while self.pending and not self.out_of_time():
+        starts = barren = 0
+        while self.pending and barren < BARREN and not self.out_of_time():
             starts += 1
             before = len(self.pending)
             options = DeskOptions(
@@ -231,9 +232,9 @@ class Campaign:
                     station.damaged = True
                 while self.pending and not station.damaged and not self.out_of_time():
                     self._session(station, rehearsal)
-            if len(self.pending) == before and starts > 2 * before + 1:
-                break
-        self.missed += [(cell, "no time left") for cell in self.pending]
+            barren = barren + 1 if len(self.pending) == before else 0
+        why = "the station did not come up" if barren >= BARREN else "no time left"
+        self.missed += [(cell, why) for cell in self.pending]
         self.pending = []
 
     def _session(self, station: ChaosStation, rehearsal: Rehearsal) -> None:
@@ -393,22 +394,31 @@ def _judge(
         outcome.seen = f"no end; last phase {phases[-1] if phases else 'none'}"
         outcome.books_ok = station.lacks_a_witness
         return
-    counted = result.books
-    outcome.unbilled_wh = round(max(0.0, counted["meter_wh"] - (counted.get("billed_wh") or 0.0)), 3)
-    outcome.books_ok = bool(counted.get("agree"))
+    outcome.unbilled_wh = unbilled_wh(result.books)
+    outcome.books_ok = bool(result.books.get("agree"))
     if station.lacks_a_witness:  # modules or battery count no more: what the meter said must be billed
         outcome.books_ok = outcome.unbilled_wh < ROUNDING_WH
     outcome.seen = f"{result.result}: {result.stop_reason} {', '.join(f['name'] for f in result.faults)}".strip()
 
 
-def run(
-    cells: list[Cell], seed: int, report: Callable[[Outcome], None], out_of_time: Callable[[], bool] = lambda: False
-) -> list[tuple[Cell, str]]:
-    """Measure ``cells``, one protocol after another; ``report`` gets each. Returns those not measured, and why."""
+def _past(due: float) -> bool:
+    return time.monotonic() > due
+
+
+def run(cells: list[Cell], seed: int, report: Callable[[Outcome], None], seconds: float) -> list[tuple[Cell, str]]:
+    """Measure ``cells``, one protocol after another, each with its share of ``seconds``; ``report`` gets each row.
+
+    No session begins after its time, so it may take SESSION_S longer. Returns the cells not measured, and why.
+    """
     missed: list[tuple[Cell, str]] = []
-    for protocol in dict.fromkeys(cell.protocol for cell in cells):
+    end = time.monotonic() + seconds
+    protocols = list(dict.fromkeys(cell.protocol for cell in cells))
+    for number, protocol in enumerate(protocols):
+        share_s = (end - time.monotonic()) / (len(protocols) - number)
+        due = time.monotonic() + share_s
         mine = [c for c in cells if c.protocol == protocol]
-        campaign = Campaign(sorted(mine, key=lambda c: PHASES.index(c.phase)), seed, report, out_of_time)
+        mine.sort(key=lambda c: PHASES.index(c.phase))
+        campaign = Campaign(mine, seed, report, partial(_past, due))
         campaign.run()
         missed += campaign.missed
     return missed

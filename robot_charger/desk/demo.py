@@ -21,7 +21,7 @@ from robot_charger.desk.view import View, summary
 from robot_charger.sim.csms.books import books
 from robot_charger.station import DeskOptions
 
-START_S = 40.0
+START_S, MORE_S = 40.0, 25.0  # until all nodes are up: with one EVSE, and more for each further one
 SESSION_S = 300.0  # no session of the demo takes longer
 INTERRUPTED = 130
 CPU_WINDOW_S = 8.0  # of charging, over which processor time is measured
@@ -71,7 +71,8 @@ def _sessions(options: DemoOptions, simulation: Simulation, interrupts: Interrup
     cpu: dict[str, float] = {}
     cpu_before: dict[str, float] = {}
     cpu_since = 0.0
-    deadline = time.monotonic() + START_S
+    patience_s = START_S + MORE_S * (len(evses) - 1)
+    deadline = time.monotonic() + patience_s
     complaint = ""
     title = f"{options.simulation.protocol}  OCPP {options.simulation.ocpp}"
     with View(console, simulation.observer, title) as view:
@@ -91,7 +92,7 @@ def _sessions(options: DemoOptions, simulation: Simulation, interrupts: Interrup
             elif cpu_since and time.monotonic() - cpu_since > CPU_WINDOW_S:
                 cpu, cpu_since = _shares(simulation, cpu_before, cpu_since), 0.0
             if time.monotonic() > deadline:
-                complaint = _why_late(simulation, startup_s)
+                complaint = _why_late(simulation, startup_s, patience_s)
                 break
             view.tick()
             time.sleep(0.1)
@@ -119,7 +120,7 @@ def _any_charging(simulation: Simulation) -> bool:
         return any(s.phases and s.phases[-1][0] == "charging" for s in simulation.observer.seen.values())
 
 
-def _why_late(simulation: Simulation, startup_s: float) -> str:
+def _why_late(simulation: Simulation, startup_s: float, patience_s: float) -> str:
     """One sentence: who is missing, or where the session stands."""
     with simulation.observer.lock:
         if startup_s:
@@ -132,7 +133,8 @@ def _why_late(simulation: Simulation, startup_s: float) -> str:
             for value in status.values
             if value.key == "waiting for"
         }
-    return f"not all nodes came up within {START_S:.0f} s; waiting for {', '.join(sorted(waiting)) or 'the supervisor'}"
+    missing = ", ".join(sorted(waiting)) or "the supervisor"
+    return f"not all nodes came up within {patience_s:.0f} s; waiting for {missing}"
 
 
 def _shares(simulation: Simulation, before: dict[str, float], since: float) -> dict[str, float]:

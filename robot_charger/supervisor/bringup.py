@@ -1,7 +1,8 @@
 """Ordered bring-up: which life-cycle transition each managed node needs next.
 
 All are configured as soon as they appear; each is activated once all before it in the given order are active. A
-respawned node (unconfigured again) is brought up anew without touching the others.
+respawned node (unconfigured again) is brought up anew without touching the others. Nodes of the whole station are
+brought up by every supervisor: who comes second is refused, without an answer, and finds them where they should be.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 CONFIGURE, ACTIVATE = "configure", "activate"
+REACHED = {CONFIGURE: ("inactive", "active"), ACTIVATE: ("active",)}
 RETRY_S = 1.0  # between two tries of a transition that failed
 ANSWER_S = 5.0  # an answer can get lost while the two are still discovering each other
 
@@ -26,8 +28,8 @@ class Bringup:
         """Note a node's state. True when it was active before and is not now: it was restarted or fell."""
         fell = self.state.get(name) == "active" and state != "active"
         self.state[name] = state
-        if not state:
-            self.asked.pop(name, None)  # whoever was asked is gone
+        if not state or state in REACHED.get(self.asked.get(name, ""), ()):
+            self.asked.pop(name, None)  # whoever was asked is gone, or got there, perhaps at another's request
         return fell
 
     def next(self, now: float) -> list[tuple[str, str]]:

@@ -27,8 +27,7 @@ from robot_charger.supervisor.model import (
     Shutdown,
     Zone,
 )
-
-DIGITAL_DUTY = 0.05  # IEC 61851-1 table A.8: digital communication required
+from robot_charger.supervisor.shutdowns import DIGITAL_DUTY, SHUTDOWNS
 
 # Connect.ERROR_* -> what the station reports.
 GOAL_FAULTS = {
@@ -768,6 +767,6 @@ def _pilot(s: Session) -> tuple[PilotMode, float]:
         return PilotMode.PULSE_F, 0.0
     if s.phase in LINKED:
         return PilotMode.PWM, DIGITAL_DUTY
-    if s.phase == P.STOPPING and s.shutdown == Shutdown.NORMAL:
-        return PilotMode.PWM, DIGITAL_DUTY
+    if s.phase == P.STOPPING and s.shutdown in SHUTDOWNS:
+        return SHUTDOWNS[s.shutdown].pilot, SHUTDOWNS[s.shutdown].duty
     return PilotMode.STEADY, 0.0

@@ -1,12 +1,15 @@
-"""What the supervisor keeps over a restart: the emergency latch, and the session that was interrupted.
+"""What the supervisor keeps over a restart: the emergency latch, the session that was interrupted, past faults.
 
-One small JSON file, replaced whole. A file that cannot be read is taken for the worst: latched.
+One small JSON file, replaced whole. A file that cannot be read is taken for the worst: latched. The faults lie beside
+it, one JSON object a line, the oldest first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +78,35 @@ def save(path: Path, s: Session) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+class FaultHistory:
+    """The last faults of one EVSE. Lines that are no JSON objects, as after a power cut, are passed over."""
+
+    def __init__(self, path: Path, most: int = 500) -> None:
+        """Raises OSError when the file is there and cannot be read."""
+        self._path = path
+        self.entries: deque[dict[str, Any]] = deque(maxlen=most)
+        text = path.read_text(errors="replace") if path.exists() else ""
+        lines = text.splitlines()
+        self._lines = len(lines)
+        self._torn = bool(text) and not text.endswith("\n")
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                if isinstance(entry, dict):
+                    self.entries.append(entry)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Keep one more; the file is cut to the last ones when it has twice as many. Raises OSError."""
+        self.entries.append(entry)
+        if self._lines >= 2 * (self.entries.maxlen or 0):
+            temporary = self._path.with_suffix(".new")
+            temporary.write_text("".join(json.dumps(e) + "\n" for e in self.entries))
+            temporary.replace(self._path)
+            self._lines, self._torn = len(self.entries), False
+            return
+        with self._path.open("a") as file:
+            file.write("\n" * self._torn + json.dumps(entry) + "\n")
+        self._torn = False
+        self._lines += 1

@@ -14,6 +14,7 @@ import dataclasses
 import threading
 import uuid
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ class SupervisorParameters:
         0.0, "export that the grid connection permits without the back end's word", unit="W", low=0.0, high=1e7
     )
     memory: str = parameter(
-        "", "file that keeps the emergency latch over restarts ({evse} = its number), empty = not kept", unsafe=""
+        "",
+        "file that keeps latch and session over restarts ({evse} = its number), past faults beside it, empty: not kept",
+        unsafe="",
     )
     free_vend: bool = parameter(False, "authorise every vehicle without asking the back end", unsafe=True)
     autocharge: bool = parameter(
@@ -135,6 +138,7 @@ class Supervisor(StationNode):
         self._permits_sent_ns = self._pilot_sent_ns = 0
         self._thread: threading.Thread | None = None
         self._meter_start: tuple[float, float] | None = None
+        self._history: memory.FaultHistory | None = None
 
     # Life cycle.
     def configure(self) -> None:
@@ -220,6 +224,8 @@ class Supervisor(StationNode):
         if fault.evse in (0, self.evse) and fault.source != self.get_fully_qualified_name():
             with self._lock:
                 self._heard.fault(fault)
+                if fault.active:
+                    self._note_fault(fault.code, fault.severity, fault.source, fault.session_id, fault.text)
             self._wake.set()
 
     def _hear_request(self, request: msg.BackendRequest) -> None:
@@ -268,6 +274,9 @@ class Supervisor(StationNode):
         self._publish_permits(commands)
         if (session.phase, session.emergency_latched) != (before.phase, before.emergency_latched):
             self._keep()
+        if session.fault and session.fault != before.fault:
+            name = self.get_fully_qualified_name()
+            self._note_fault(session.fault, Severity.STOP, name, session.session_id, session.text)
         for event in events:
             self._say(event, session.text)
         if session.phase != before.phase:
@@ -567,7 +576,7 @@ class Supervisor(StationNode):
             elif now - self._asked_at.get(name, 0.0) > ASK_AGAIN_S:
                 self._asked_at[name] = now
                 future = client.call_async(GetState.Request())
-                future.add_done_callback(lambda f, name=name: self._on_node_state(name, f))
+                future.add_done_callback(lambda f, name=name, now=now: self._on_node_state(name, now, f))
         self._bring_up(now)
 
     def _bring_up(self, now: float) -> None:
@@ -584,11 +593,12 @@ class Supervisor(StationNode):
             self._heard.nodes_ready = self._bringup.ready
         self._bring_up(now_ns() / 1e9)  # the next in line need not wait for the timer
 
-    def _on_node_state(self, name: str, future: Future) -> None:
+    def _on_node_state(self, name: str, asked_at: float, future: Future) -> None:
         self._asked_at.pop(name, None)
         self._told_at[name] = now_ns() / 1e9
         answer = future.result()
-        if name not in self._bringup.asked:  # else the answer may be older than the transition
+        # A state asked for before a transition is older than that.
+        if name not in self._bringup.asked or asked_at > self._bringup.tried.get(name, 0.0):
             self._node_state(name, answer.current_state.label if answer else "")
 
     def _node_state(self, name: str, state: str) -> None:
@@ -611,6 +621,7 @@ class Supervisor(StationNode):
         if not path.parent.is_dir():
             raise StartError(f"parameter memory = {path}: {path.parent} is no directory")
         self._session = memory.load(path, now_ns() / 1e9)
+        self._history = memory.FaultHistory(path.with_suffix(".faults.jsonl"))
         if self._session.session_id:
             self.get_logger().warning(f"session {self._session.session_id}: {self._session.text}")
 
@@ -623,6 +634,16 @@ class Supervisor(StationNode):
         except OSError as error:
             self.get_logger().error(f"cannot keep the session over a restart: {error}", throttle_duration_sec=10.0)
 
+    def _note_fault(self, code: int, severity: int, source: str, session_id: str, text: str) -> None:
+        if self._history is None:
+            return
+        when = datetime.fromtimestamp(self.get_clock().now().nanoseconds / 1e9, timezone.utc)
+        entry = {"time": when.isoformat(timespec="milliseconds"), "code": int(code), "severity": int(severity)}
+        try:
+            self._history.add({**entry, "source": source, "session_id": session_id, "text": text})
+        except OSError as error:
+            self.get_logger().error(f"cannot keep a fault: {error}", throttle_duration_sec=10.0)
+
     def diagnose(self) -> Diagnosis:
         with self._lock:
             s = self._session
@@ -634,6 +655,10 @@ class Supervisor(StationNode):
             }
             if s.phase == Phase.UNAVAILABLE and hasattr(self, "_bringup"):
                 values["waiting for"] = ", ".join(self._bringup.missing()) or "nothing"
+            if self._history is not None and self._history.entries:
+                last = self._history.entries[-1]
+                values["faults kept"] = len(self._history.entries)
+                values["last fault"] = f"{last.get('code')} at {last.get('time')}: {last.get('text')}"
             standing = self._heard.gravest(s.session_id)
             if standing:
                 values["gravest fault"] = f"{standing.code} from {standing.source}: {standing.text}"

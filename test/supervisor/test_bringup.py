@@ -52,6 +52,19 @@ def test_after_a_lost_answer_it_looks_before_it_asks_again():
     assert bringup.next(ANSWER_S + 0.2) == [("/power", ACTIVATE)]
 
 
+def test_who_was_refused_because_another_was_faster_goes_on_at_once():
+    bringup = Bringup(["/power", "/robot"])
+    bringup.heard("/power", "unconfigured")
+    assert bringup.next(0.0) == [("/power", CONFIGURE)]
+    bringup.heard("/power", "unconfigured")
+    assert bringup.next(2.0) == [], "it is still being configured"
+    bringup.heard("/power", "inactive")
+    assert bringup.next(2.1) == [("/power", ACTIVATE)]
+    bringup.heard("/power", "active")
+    bringup.heard("/robot", "active")
+    assert bringup.ready
+
+
 def test_a_respawned_node_is_brought_up_anew_alone():
     bringup = Bringup(["/power", "/robot"])
     for name in bringup.names:

@@ -58,3 +58,20 @@ def test_nothing_kept_begins_anew(tmp_path):
     assert memory.load(tmp_path / "none.json", 1.0) == Session(since=1.0)
     memory.save(tmp_path / "m.json", Session(phase=Phase.IDLE))
     assert memory.load(tmp_path / "m.json", 1.0) == Session(since=1.0)
+
+
+def test_past_faults_are_kept_over_a_restart_and_over_a_torn_line(tmp_path):
+    path = tmp_path / "m.faults.jsonl"
+    history = memory.FaultHistory(path, most=3)
+    for code in range(1, 6):
+        history.add({"code": code})
+    assert [e["code"] for e in memory.FaultHistory(path, most=3).entries] == [3, 4, 5]
+    with path.open("a") as file:
+        file.write('{"code": 6')
+    again = memory.FaultHistory(path, most=3)
+    assert [e["code"] for e in again.entries] == [3, 4, 5]
+    again.add({"code": 7})
+    assert [e["code"] for e in memory.FaultHistory(path, most=3).entries] == [4, 5, 7]
+    for code in range(8, 30):
+        again.add({"code": code})
+    assert len(path.read_text().splitlines()) <= 6, "the file does not grow for ever"

@@ -1,0 +1,131 @@
+"""Soak: many sessions over three bays with one robot, protocol by protocol; do memory, files and threads stay flat?
+
+    python bench/soak.py [--sessions N] [--bays B] [--batch K] [--seed S] [--json FILE] [--resume FILE]
+
+Each batch starts one station; its vehicles speak one protocol, the next batch's the next one. In every third batch the
+CSMS is away for the middle of the sessions. Flat is judged within each run of a station: what every process uses when
+each bay has had one session, against its end. JSON: sessions, completed, books_ok, unbilled_wh, faults, batches
+[{protocol, sessions, minutes, completed, books_ok, growth{process: {rss_mb, files, threads}}}]. ``--resume FILE`` goes
+on after what the file holds. Exit status 0 when it measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from robot_charger.desk.rehearsal import Rehearsal, unbilled_wh
+from robot_charger.desk.running import StationFailed
+from robot_charger.desk.simulation import Simulation
+from robot_charger.sim.csms.books import books
+from robot_charger.station import DeskOptions
+
+PROTOCOLS = ("iso15118-2", "din", "iso15118-20", "chademo")
+SESSION_S = 300.0
+
+
+def usage(simulation: Simulation) -> dict[str, dict[str, float]]:
+    """Resident memory [MB], open files and threads of each process."""
+    found = {}
+    for name, child in simulation.processes.children.items():
+        with contextlib.suppress(psutil.Error):
+            p = psutil.Process(child.process.pid)
+            found[name] = {"rss_mb": p.memory_info().rss / 1e6, "files": p.num_fds(), "threads": p.num_threads()}
+    return found
+
+
+def batch(number: int, sessions: int, bays: int, seed: int) -> dict[str, Any]:
+    """One station until its sessions are over."""
+    protocol = PROTOCOLS[number % len(PROTOCOLS)]
+    options = DeskOptions(evses=tuple(range(1, bays + 1)), protocol=protocol, seed=seed + number)
+    began = time.monotonic()
+    first: dict[str, dict[str, float]] = {}
+    growth: dict[str, dict[str, float]] = {}
+    fault = "csms-gone" if number % 3 == 2 else ""
+    complaint = ""
+    with Simulation(options) as simulation:
+        shares = [sessions // bays + (k < sessions % bays) for k in range(bays)]
+        rehearsals = [
+            Rehearsal(simulation, evse, share, lambda: books(simulation.csms_store), fault)
+            for evse, share in zip(options.evses, shares, strict=True)
+        ]
+        deadline = began + SESSION_S * (sessions + 1)
+        try:
+            while not all(r.done for r in rehearsals) and time.monotonic() < deadline:
+                simulation.tick()
+                for rehearsal in rehearsals:
+                    rehearsal.tick()
+                if not first and all(r.results for r in rehearsals):
+                    first = usage(simulation)
+                time.sleep(0.1)
+        except StationFailed as failure:
+            complaint = str(failure)
+        last = usage(simulation)
+        for name, before in first.items():
+            if name in last:
+                growth[name] = {key: round(last[name][key] - before[key], 1) for key in before}
+    results = [r for x in rehearsals for r in x.results]
+    return {
+        "protocol": protocol,
+        "sessions": len(results),
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "completed": sum(r.result == "completed" for r in results),
+        "books_ok": sum(bool(r.books.get("agree")) for r in results),
+        "unbilled_wh": round(sum(unbilled_wh(r.books) for r in results), 1),
+        "faults": dict(Counter(f["name"] for r in results for f in r.faults)),
+        "growth": growth,
+        "complaint": complaint,
+    }
+
+
+def summary(batches: list[dict[str, Any]]) -> dict[str, Any]:
+    faults: Counter[str] = Counter()
+    for b in batches:
+        faults.update(b["faults"])
+    keys = ("sessions", "completed", "books_ok", "unbilled_wh")
+    totals = {key: round(sum(b[key] for b in batches), 1) for key in keys}
+    return {**totals, "faults": dict(faults), "batches": batches}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sessions", type=int, default=6, help="in all (default 6, about ten minutes)")
+    parser.add_argument("--bays", type=int, choices=(1, 2, 3), default=3)
+    parser.add_argument("--batch", type=int, default=12, help="sessions of one station (default 12)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--resume", type=Path, help="go on after what this file holds, and write to it")
+    options = parser.parse_args()
+    file = options.json or options.resume
+    resumed = options.resume and options.resume.exists()
+    batches: list[dict[str, Any]] = json.loads(options.resume.read_text())["batches"] if resumed else []
+    while (done := sum(b["sessions"] for b in batches)) < options.sessions:
+        row = batch(len(batches), min(options.batch, options.sessions - done), options.bays, options.seed)
+        batches.append(row)
+        most = {k: max((g[k] for g in row["growth"].values()), default=0) for k in ("rss_mb", "files", "threads")}
+        print(
+            f"{row['protocol']:<12} {row['sessions']} sessions in {row['minutes']} min, {row['completed']} completed,"
+            f" {row['books_ok']} with right books; most growth of a process: {most['rss_mb']} MB,"
+            f" {most['files']} files, {most['threads']} threads {row['complaint']}",
+            flush=True,
+        )
+        if file:
+            file.write_text(json.dumps(summary(batches), indent=1) + "\n")
+        if not row["sessions"]:
+            break
+    total = summary(batches)
+    print(
+        f"soak: {total['sessions']} sessions, {total['completed']} completed, {total['books_ok']} with right books,"
+        f" {total['unbilled_wh']} Wh unbilled, faults {total['faults'] or 'none'}"
+    )
+
+
+if __name__ == "__main__":
+    main()
