@@ -231,7 +231,9 @@ class Session(EVCCCommunicationSession):
                 self.loop_s.append(time.monotonic() - self._sent_at)
             if self.options.stop_at and self._sent == self.options.stop_at:
                 self.ev_controller.vehicle.set_ready(True)
-                await asyncio.sleep(3600.0)
+                while await self.reader.read(4096):  # until the station closes
+                    pass
+                return False, f"fell silent after {self._sent}"
             await self._process(message)
             state = self.current_state
             if state.next_v2gtp_msg:

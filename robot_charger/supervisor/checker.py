@@ -202,7 +202,14 @@ def clocks(s: Session) -> Iterator[float]:
 
 
 def canonical(s: Session, now: float) -> Session:
-    """Sessions that behave alike are one: times become 'now', numbers and words become constants."""
+    """Sessions that behave alike are one: times become 'now', numbers and words become constants.
+
+    What is read in one phase only, and is forgotten on every way back to it, is forgotten when that phase ends.
+    """
+    if s.phase != Phase.LINKING:
+        s = replace(s, woken_at=-1.0, waking=False, wakes=0)
+    if s.phase not in (Phase.LINKING, Phase.STOPPING):
+        s = replace(s, paused=False)
     return replace(
         s,
         since=0.0,

@@ -170,6 +170,8 @@ def _pause(c: Context) -> Session:
         stop_reason="",
         insulation_passed=False,
         test_permit=0,
+        woken_at=-1.0,
+        wakes=0,
         paused=True,
         text="paused by the vehicle: the plug stays in",
     )
@@ -187,8 +189,8 @@ def _maybe_replug(c: Context, s: Session) -> Session:
 
 
 def _replugged(c: Context) -> Session:
-    s = replace(_connect(c), replug=False, woken_at=-1.0, shutdown=Shutdown.NONE, stop_reason="", fault=Code.NONE)
-    return replace(s, text="second try")
+    s = replace(_connect(c), replug=False, shutdown=Shutdown.NONE, stop_reason="", fault=Code.NONE)
+    return replace(s, woken_at=-1.0, wakes=0, paused=False, text="second try")
 
 
 def _says(text: str) -> Callable[[Context], Session]:
@@ -269,7 +271,7 @@ def _plug_wanted(c: Context) -> bool:
 
 
 def _conversation_lost(c: Context) -> bool:
-    return not _is_ours(c) or c.i.link in ENDED_LINKS
+    return c.i.link_gone or (c.i.link_alive and (not _is_ours(c) or c.i.link in ENDED_LINKS))
 
 
 def _emergency_stands(c: Context) -> bool:

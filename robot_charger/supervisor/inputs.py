@@ -24,6 +24,7 @@ from robot_charger.supervisor.model import (
 from robot_charger.supervisor.permits import Ceilings
 
 NODE_AGE_NS = 300_000_000  # liveliness of pilot, power, protocol node
+LINK_GONE_NS = 2_000_000_000  # where nothing is energised
 ROBOT_AGE_NS = 1_000_000_000
 BAY_AGE_NS = 1_000_000_000
 PILOT_LETTERS = {1: "A", 2: "B", 3: "C", 4: "D", 5: "E", 6: "F"}
@@ -175,6 +176,7 @@ class Heard:
             insulation=Insulation(power.insulation) if power else Insulation.UNKNOWN,
             insulation_permit=power.insulation_permit_number if power else 0,
             link_alive=link is not None,
+            link_gone=self.young("link", now_ns, LINK_GONE_NS + self.slow_node_grace_ns) is None,
             link=Link(link.phase) if link else Link.IDLE,
             link_session=link.session_id if link else "",
             link_error=link.error if link else 0,

@@ -154,6 +154,7 @@ class Inputs:
     insulation_permit: int = 0  # number of the permit the result belongs to
     # Vehicle.
     link_alive: bool = False
+    link_gone: bool = False  # silent for so long that nobody waits for it any more
     link: Link = Link.IDLE
     link_session: str = ""
     link_error: int = 0

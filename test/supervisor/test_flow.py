@@ -465,7 +465,8 @@ def test_acdp_a_conversation_that_ends_before_contact(device, link, error, shutd
 def test_acdp_a_link_lost_under_way_brings_the_plug_home(device):
     asking(device)
     wanted = device.s.goal_number
-    assert device(link_alive=False) == Phase.GRASPED
+    assert device(link_alive=False) == Phase.CONNECTING, "nothing is live yet: a moment's silence is borne"
+    assert device(link_gone=True) == Phase.GRASPED
     assert (device.command.goal, device.command.goal_number) == (Goal.DISCONNECT, wanted + 1)
     assert device.command.purpose == Purpose.NONE
     device(goal_done=wanted, goal_error=16)  # the robot says that the first goal was cancelled

@@ -147,7 +147,7 @@ def test_insulation_fault(sim_directory: Path) -> None:
 
 def test_a_vehicle_that_falls_silent_in_the_charge_loop(sim_directory: Path) -> None:
     secc = {"parameters": {"vehicle_timeout_ms": 500}}
-    car = {"options": {"stop_at": "CurrentDemandReq"}, "timeout_s": 8.0}
+    car = {"options": {"stop_at": "CurrentDemandReq"}}
     station, _ = run(sim_directory, secc, car)
     (session,) = station["sessions"]
     assert (session["phase"], session["error"]) == ("FAILED", Code.V2G_SILENT), session["text"]
@@ -157,7 +157,7 @@ def test_a_vehicle_that_falls_silent_in_the_charge_loop(sim_directory: Path) -> 
 
 def test_the_charge_loop_time_out_of_20(sim_directory: Path) -> None:
     """V2G_SECC_Sequence_Timeout of the charge loop, 0.5 s (the package would wait a minute)."""
-    car = {"protocol": "iso15118-20", "options": {"stop_at": "DC_ChargeLoopReq"}, "timeout_s": 8.0}
+    car = {"protocol": "iso15118-20", "options": {"stop_at": "DC_ChargeLoopReq"}}
     station, _ = run(sim_directory, {}, car)
     (session,) = station["sessions"]
     assert (session["phase"], session["error"]) == ("FAILED", Code.V2G_SILENT), session["text"]
