@@ -231,7 +231,7 @@ def test_nothing_seen_after_a_power_loss_with_a_seated_plug_moves_nothing(parked
     parked.robot = ConnectionRobot(parked.world.site, parked.robot.kinematics, parked.parameters)
     before = set_points(parked)
     assert parked.disconnect().error == ErrorCode.NO_POSE
-    assert np.allclose(before, set_points(parked), atol=1e-3) and parked.world.stalls[1].mated
+    assert np.allclose(before, set_points(parked), atol=3e-3) and parked.world.stalls[1].mated
 
 
 @pytest.mark.parametrize("mode", [Mode.APPROACH, Mode.INSERT])
