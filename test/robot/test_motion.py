@@ -385,6 +385,8 @@ def test_a_world_at_rest_costs_nothing_and_wakes_up(parked: Any) -> None:
     mated(parked)
     parked.release()
     assert parked.run(5.0, lambda: world.asleep), "a plug in its inlet rests too"
+    world.set_fault("vehicle-moved", False)
+    assert world.asleep, "a signal that says nothing new wakes nobody"
     assert world.stalls[1].mated
     world.set_fault("vehicle-moved", True)
     parked.run(0.5)
