@@ -75,6 +75,7 @@ def main() -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--fault", type=click.Choice(FAULTS), default=None, help="Something goes wrong on purpose.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result here.")
+@click.option("--video", type=click.Path(dir_okay=False, path_type=Path), help="Film of the robot: FILE.mp4.")
 @click.option("--record", type=click.Path(file_okay=False, path_type=Path), help="One MCAP file per session, here.")
 @click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="Keep every process's output here.")
 def demo(
@@ -91,6 +92,7 @@ def demo(
     seed: int,
     fault: str | None,
     json_file: Path | None,
+    video: Path | None,
     record: Path | None,
     logs: Path | None,
 ) -> None:
@@ -98,9 +100,13 @@ def demo(
 
     Exit status: 0 when every session completed and the books agree, 1 when not, 2 for bad usage.
     """
+    import tempfile
+
     from robot_charger.desk import demo as desk
     from robot_charger.station import DeskOptions
 
+    if video and (video.suffix != ".mp4" or not video.resolve().parent.is_dir()):
+        raise click.BadParameter("a file that ends in .mp4, in a directory that is there", param_hint="--video")
     if json_file and not json_file.resolve().parent.is_dir():
         raise click.BadParameter(f"{json_file.parent} is no directory", param_hint="--json")
     if pnc and not tls:
@@ -113,6 +119,7 @@ def demo(
         raise click.UsageError(f"--interface is not for {protocol}: it speaks over CAN")
     if evses > sessions:
         sessions = evses
+    scratch = tempfile.TemporaryDirectory(prefix="rc-")
     simulation = DeskOptions(
         evses=tuple(range(1, evses + 1)),
         protocol=protocol,
@@ -126,9 +133,11 @@ def demo(
         seed=seed,
         record=record is not None,
         csms_absent=fault == "csms-absent",
+        motion=Path(scratch.name) / "motion.npz" if video else None,
     )
-    options = desk.DemoOptions(simulation, sessions, fault or "", json_file, logs, record)
-    sys.exit(desk.run(options))
+    options = desk.DemoOptions(simulation, sessions, fault or "", json_file, logs, record, video)
+    with scratch:
+        sys.exit(desk.run(options))
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

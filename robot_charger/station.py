@@ -119,6 +119,7 @@ class DeskOptions:
     seed: int = 0
     csms_absent: bool = False  # no CSMS is there until it is told to come
     record: bool = False  # publish decoded V2G messages for a recorder
+    motion: Path | None = None  # where the arm's simulator writes how everything moved, for a film
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parameters, as in nodes()
 
     @property
@@ -195,7 +196,8 @@ class Desk:
         tokens = ("--token", f"{DEMO_TOKEN}=Accepted", "--token", f"{DEMO_CONTRACT}=Accepted")
         absent = ("--fault", "csms-gone") if o.csms_absent else ()
         yield SimulatorSpec("csms", "csms", ("--port", str(self.csms_port), "--store", store, *tokens, *absent))
-        yield SimulatorSpec("arm", "arm", (*evses, *seed, "--connector", o.connector))
+        motion = ("--record", str(o.motion)) if o.motion else ()
+        yield SimulatorSpec("arm", "arm", (*evses, *seed, "--connector", o.connector, *motion))
         for n in o.evses:
             yield SimulatorSpec(f"vehicle{n}", "vehicle", self._vehicle(n))
 

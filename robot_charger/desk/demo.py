@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -35,6 +37,7 @@ class DemoOptions:
     json: Path | None = None
     logs: Path | None = None
     record: Path | None = None
+    video: Path | None = None  # a film of the robot; needs ``simulation.motion``
 
 
 def run(options: DemoOptions, console: Console | None = None) -> int:
@@ -47,10 +50,22 @@ def run(options: DemoOptions, console: Console | None = None) -> int:
     simulation.hurry = interrupts.hurry
     try:
         with simulation:
-            return _sessions(options, simulation, interrupts, console)
+            status = _sessions(options, simulation, interrupts, console)
     except StationFailed as failure:
         console.print(str(failure), style="red", highlight=False, markup=False)
         return 2 if failure.bad_usage else 1
+    filmed = options.video is None or _film(options, console)
+    return status if filmed else status or 1
+
+
+def _film(options: DemoOptions, console: Console) -> bool:
+    """Render the film, now that the processor is free; a process of its own, for its graphics library."""
+    console.print(f"rendering {options.video}, about as long as the session took", highlight=False, markup=False)
+    words = ["-m", "robot_charger.sim.arm.film", str(options.simulation.motion), str(options.video)]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    text = (done.stdout if done.returncode == 0 else done.stderr).strip()
+    console.print(text, style=None if done.returncode == 0 else "red", highlight=False, markup=False)
+    return done.returncode == 0
 
 
 def _sessions(options: DemoOptions, simulation: Simulation, interrupts: Interrupts, console: Console) -> int:

@@ -125,6 +125,7 @@ def test_the_csms_absent_for_the_whole_session_and_back_later(tmp_path, version)
         (["--protocol", "din", "--tls"], "--tls"),
         (["--protocol", "chademo", "--tls"], "--tls"),
         (["--pnc"], "--tls"),
+        (["--video", "film.avi"], "--video"),
         (["--protocol", "iso15118-20", "--tls", "--pnc"], "--pnc"),
         (["--protocol", "acdp", "--tls", "--pnc"], "--pnc"),
         (["--protocol", "chademo", "--interface", "eth0"], "--interface"),

@@ -231,7 +231,7 @@ def test_nothing_seen_after_a_power_loss_with_a_seated_plug_moves_nothing(parked
     parked.robot = ConnectionRobot(parked.world.site, parked.robot.kinematics, parked.parameters)
     before = set_points(parked)
     assert parked.disconnect().error == ErrorCode.NO_POSE
-    assert np.allclose(before, set_points(parked), atol=1e-3) and parked.world.stalls[1].mated
+    assert np.allclose(before, set_points(parked), atol=3e-3) and parked.world.stalls[1].mated
 
 
 @pytest.mark.parametrize("mode", [Mode.APPROACH, Mode.INSERT])
@@ -385,6 +385,8 @@ def test_a_world_at_rest_costs_nothing_and_wakes_up(parked: Any) -> None:
     mated(parked)
     parked.release()
     assert parked.run(5.0, lambda: world.asleep), "a plug in its inlet rests too"
+    world.set_fault("vehicle-moved", False)
+    assert world.asleep, "a signal that says nothing new wakes nobody"
     assert world.stalls[1].mated
     world.set_fault("vehicle-moved", True)
     parked.run(0.5)

@@ -162,7 +162,7 @@ class ArmSimulator(Node):
                 self._tell_vehicles()
             if every(200):
                 self._tell_truth()
-            if self.frames is not None and every(FRAME_MS):
+            if self.frames is not None and every(FRAME_MS) and not resting:
                 with self._lock:
                     self.frames.append(frame(self.world))
             period = REST_MS if resting else PERIOD_MS

@@ -16,9 +16,10 @@ from robot_charger.sim.arm.physics import ArmWorld
 class Spectator:
     """A camera beside the bay. ``picture`` renders what the world looks like now."""
 
-    def __init__(self, world: ArmWorld, width: int = 960, height: int = 720) -> None:
+    def __init__(self, world: ArmWorld, width: int = 960, height: int = 720, shadows: bool = True) -> None:
         self._world = world
         self._renderer = mujoco.Renderer(world.model, height, width)
+        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows  # in software they take most of the time
         self.view = mujoco.MjvCamera()
         self.view.lookat[:] = (0.62, 0.05, 0.75)
         self.view.distance, self.view.azimuth, self.view.elevation = 1.9, 62.0, -14.0

@@ -36,7 +36,7 @@ def render(record: Path, target: Path, speed: float = 2.0, at: float | None = No
     if still:
         index = len(frames) - 1 if at is None else min(len(frames) - 1, round(at * 1000 / FRAME_MS))
         frames = [frames[index]]
-    spectator = Spectator(world, *((960, 720) if still else (640, 480)))
+    spectator = Spectator(world, *((960, 720) if still else (640, 480)), shadows=still)
     film = None
     if not still:
         rate = 1000.0 / FRAME_MS * speed

@@ -236,6 +236,8 @@ class ArmWorld:
         """Raises KeyError for a name that is not in FAULTS."""
         if name not in FAULTS:
             raise KeyError(name)
+        if (name in self.faults) == on:
+            return  # told again, as signals are
         (self.faults.add if on else self.faults.discard)(name)
         self._stir()
         self.model.geom_rgba[self._shown["flap"], 3] = "flap-closed" in self.faults
