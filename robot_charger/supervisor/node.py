@@ -96,7 +96,7 @@ class SupervisorParameters:
     arm_follows: bool = parameter(False, "the arm cannot let go and follows the mated plug passively")
     node_age_grace_ms: int = parameter(
         0, "added to the 300 ms of a node's liveliness, for a desk without real-time scheduling", unit="ms", low=0,
-        high=2000
+        high=2000, unsafe=bool
     )
 
     def limits(self) -> Limits:
