@@ -545,11 +545,11 @@ class Supervisor(StationNode):
     def _watch_nodes(self) -> None:
         now = now_ns() / 1e9
         for name, client in self._get_state.items():
+            if self._bringup.state.get(name) == "active" and now - self._told_at.get(name, 0.0) < STEADY_S:
+                continue  # asking the graph costs more than all the rest
             if not client.service_is_ready():
                 self._asked_at.pop(name, None)
                 self._node_state(name, "")
-            elif self._bringup.state.get(name) == "active" and now - self._told_at.get(name, 0.0) < STEADY_S:
-                continue
             elif now - self._asked_at.get(name, 0.0) > ASK_AGAIN_S:
                 self._asked_at[name] = now
                 future = client.call_async(GetState.Request())
