@@ -19,6 +19,15 @@ MCAP      := pymcap-cli==0.34.0
 
 .PHONY: help setup demo test test-all bench lint tools clean
 
+# Tests that keep no real time share the cores; those that start a station's processes come after, one by one.
+# Status 5 says that a half has no test to run, as when only the failed ones are run again.
+define pytest
+failed=0; \
+$(PYTEST) -m "($(1)) and not integration" -n 2 --dist worksteal $(ARGS) || [ $$? = 5 ] || failed=1; \
+$(PYTEST) -m "($(1)) and integration" $(ARGS) || [ $$? = 5 ] || failed=1; \
+exit $$failed
+endef
+
 help:
 	@echo "make demo [ARGS=...]   one automated charging session on this machine"
 	@echo "make test              the tests, without the slow ones"
@@ -54,10 +63,10 @@ demo: setup
 	@$(BIN)/robot-charger demo $(ARGS)
 
 test: setup
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(call pytest,not slow)
 
 test-all: setup
-	@$(PYTEST) $(ARGS)
+	@$(call pytest,slow or not slow)
 
 bench: setup
 	@for bench in bench/*.py; do test -e "$$bench" || { echo "bench: nothing in bench/"; break; }; echo "bench: $$bench"; $(BIN)/python "$$bench" $(ARGS); done

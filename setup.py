@@ -60,6 +60,7 @@ ROS_WHEELS = [
 # Ranges that resolve together and import; requirements.lock holds the exact set that is tested.
 REQUIREMENTS = [
     "aiofile>=3.8",
+    "canopen>=2.3",
     "click>=8.1",
     "cryptography>=41",
     "environs>=9.5",
@@ -76,6 +77,7 @@ REQUIREMENTS = [
     "pydantic>=1.10,<2",
     "pymodbus>=3.7",
     "pyroute2>=0.7",
+    "pyserial>=3.5",
     "pyslac>=0.8",
     "python-can>=4.4",
     "pyyaml>=6",
@@ -91,6 +93,7 @@ TEST_REQUIREMENTS = [
     "mypy",
     "pytest",
     "pytest-timeout",
+    "pytest-xdist",
     "rosbags; python_version >= '3.11'",  # reads recordings by another hand
     "ruff",
     "types-PyYAML",
@@ -197,7 +200,7 @@ setup(
         exclude=[f"{PACKAGE}.{kind}" for kind in rosidl_build.KINDS],  # of an earlier editable install
     ),
     package_data={PACKAGE: ["py.typed", *[f"**/*.{ending}" for ending in (
-        "css", "dbc", "js", "json", "obj", "pem", "png", "stl", "urdf", "xml", "xsd", "yaml")]]},
+        "css", "dbc", "eds", "js", "json", "obj", "pem", "png", "stl", "urdf", "xml", "xsd", "yaml")]]},
     exclude_package_data={PACKAGE: ["_lib/*", "*.so"]},
     ext_modules=[Extension(f"{PACKAGE}.{PACKAGE}_s__rosidl_typesupport_c", sources=[])],
     data_files=[

@@ -1,9 +1,10 @@
-"""How steady the CHAdeMO station speaks and how fast it stops: ``python bench/chademo.py [--json FILE]``.
+"""How steady the CHAdeMO station speaks and how fast it stops: ``python bench/chademo.py [--json FILE] [--seed S]``.
 
 Runs the chademo, power and pilot nodes with simulated rack, safety controller and vehicle as processes; this
 process plays supervisor and robot, listens on the bus and to power/state. JSON keys: ``period_ms`` {p50,
 p999_jitter, frames} of 0x108 and 0x109; ``stop_s`` from switch k opened to at most 5 A; ``can_loss_s`` from the last
-vehicle frame to at most 1 A; ``current_a`` that flowed before either. Targets: 10 ms, 0.5 s, 1.2 s.
+vehicle frame to at most 1 A; ``current_a`` that flowed before either. ``--seed`` spreads the modules of the rack, the
+vehicle, and where in a frame's period each stop falls. Targets: 10 ms, 0.5 s, 1.2 s.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import itertools
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from typing import Any
 
 SMALL_A, ZERO_A = 5.0, 1.0
 PATIENCE_S = 60.0
+FRAME_S = 0.1
 
 
 class Station:
@@ -173,7 +176,7 @@ class Station:
 
 
 @contextlib.contextmanager
-def processes(directory: Path, bus: str, modules_bus: str, modules: int) -> Iterator[list[subprocess.Popen]]:
+def processes(directory: Path, bus: str, modules_bus: str, modules: int, seed: int) -> Iterator[list[subprocess.Popen]]:
     parameters = {
         "power": [f"bus:={modules_bus}", f"modules:={modules}", "evses:=[1]", "meter.kind:=none",
                   "safety_timeout_ms:=500.0",
@@ -184,9 +187,9 @@ def processes(directory: Path, bus: str, modules_bus: str, modules: int) -> Iter
     }  # fmt: skip
     words = [
         ["sim.safety", "--bus", modules_bus, "--evses", "1"],
-        ["sim.rack", "--bus", modules_bus, "--modules", str(modules), "--evses", "1"],
+        ["sim.rack", "--bus", modules_bus, "--modules", str(modules), "--evses", "1", "--seed", str(seed)],
         ["sim.vehicle", "--evse", "1", "--protocol", "chademo", "--can", bus, "--charge-seconds", "900",
-         "--soc", "30"],
+         "--soc", "30", "--seed", str(seed)],
     ]  # fmt: skip
     for name, values in parameters.items():
         namespace = "/" if name == "power" else "/evse1"
@@ -223,6 +226,7 @@ def main() -> int:
     parser.add_argument("--json", default="")
     parser.add_argument("--seconds", type=float, default=45.0, help="at full current before the first stop")
     parser.add_argument("--modules", type=int, default=46)
+    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
@@ -239,14 +243,15 @@ def main() -> int:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         if "ROS_DOMAIN_ID" not in os.environ:
             os.environ["ROS_DOMAIN_ID"] = str(stack.enter_context(free_domain()))
-        stack.enter_context(processes(directory, bus, modules_bus, args.modules))
+        stack.enter_context(processes(directory, bus, modules_bus, args.modules, args.seed))
         station = Station(directory, bus)
         stack.callback(station.close)
         try:
             station.bring_up()
-            flowing_a = station.charge(1, args.seconds)
+            moments = random.Random(args.seed)
+            flowing_a = station.charge(1, args.seconds + moments.uniform(0.0, FRAME_S))
             stop_s = station.fault("k-open", "k_opened_ns", SMALL_A)
-            second_a = station.charge(2, 3.0)
+            second_a = station.charge(2, 3.0 + moments.uniform(0.0, FRAME_S))
             can_loss_s = station.fault("can-silence", "last_frame_ns", ZERO_A)
         except SystemExit:
             print((directory / "log").read_text()[-3000:], file=sys.stderr)

@@ -1,4 +1,4 @@
-"""How fast the back end's durable queue is: python bench/ocpp.py [--json FILE].
+"""How fast the back end's durable queue is: python bench/ocpp.py [--json FILE] [--seed S].
 
 queue_per_s   transaction records a second into the queue, each on the disk (fsync) before the next
 replay_per_s  queued messages a second delivered to a CSMS on this machine, in order, one in flight
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import subprocess
 import sys
@@ -31,13 +32,15 @@ from robot_charger.sim.csms.server import CsmsThread  # noqa: E402
 
 PER_TRANSACTION = 100
 TOKEN = Token("DEADBEEF")
+CHANCE = random.Random(0)  # of the readings in the messages
 
 
 def record(transaction: str, seq_no: int) -> Record:
     event = "Started" if seq_no == 0 else "Ended" if seq_no == PER_TRANSACTION - 1 else "Updated"
     now = clock()
     context = {"Started": "Transaction.Begin", "Ended": "Transaction.End"}.get(event, "Sample.Periodic")
-    reading = Reading(now.iso, now.mono_ns, 1000.0 + seq_no, 0.0, 400.0, 100.0, 40_000.0, 55.0, context)
+    volts, amps = round(CHANCE.uniform(300.0, 420.0), 1), round(CHANCE.uniform(0.0, 125.0), 1)
+    reading = Reading(now.iso, now.mono_ns, 1000.0 + seq_no, 0.0, volts, amps, volts * amps, 55.0, context)
     return Record(event, transaction, transaction, 1, seq_no, now.iso, "MeterValuePeriodic", "Charging", True,
                   TOKEN, readings=(reading,), stopped_reason="Local" if event == "Ended" else "")
 
@@ -159,7 +162,9 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the result here")
     parser.add_argument("--messages", type=int, default=10_000, help="messages to queue and replay")
     parser.add_argument("--samples", type=int, default=300, help="samples of the latency")
-    options, _ = parser.parse_known_args()
+    parser.add_argument("--seed", type=int, default=0, help="of the readings in the messages")
+    options = parser.parse_args()
+    CHANCE.seed(options.seed)
     count = max(1, options.messages // PER_TRANSACTION) * PER_TRANSACTION
     with tempfile.TemporaryDirectory(prefix="ocpp-", dir=".") as name:  # here: /tmp may be no disk
         folder = Path(name)

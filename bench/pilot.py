@@ -1,8 +1,9 @@
-"""How soon others hear that a vehicle left state C: ``python bench/pilot.py [--json FILE]``.
+"""How soon others hear that a vehicle left state C: ``python bench/pilot.py [--json FILE] [--seed S]``.
 
 Runs the pilot node with its simulated board; this process is the vehicle on the wire and listens to pilot/state.
 JSON keys: ``leave_c_ms`` {p50, p99, max} from the resistor's change until the message leaves, ``heard_ms`` the same
-until it arrives here, ``period_ms`` {p50, p99} of pilot/state. Target: 20 ms.
+until it arrives here, ``period_ms`` {p50, p99} of pilot/state. The vehicle leaves at a random moment after each C
+(``--seed``), so that the sampling is met at every place of its period. Target: 20 ms.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import itertools
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 B_OHM, C_OHM = 2740.0, 882.0
+PAUSE_S = 0.05  # at most, between reaching C and leaving it
 
 
 def share(values: list[float], part: float) -> float:
@@ -33,6 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", default="")
     parser.add_argument("--times", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments at which the vehicle leaves")
     args = parser.parse_args()
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
@@ -51,14 +55,14 @@ def main() -> int:
         process = subprocess.Popen(node)
         stack.callback(process.wait)
         stack.callback(process.terminate)
-        result = measure(wire, args.times)
+        result = measure(wire, args.times, random.Random(args.seed))
     print(json.dumps(result, indent=2))
     if args.json:
         Path(args.json).write_text(json.dumps(result, indent=2) + "\n")
     return 0
 
 
-def measure(wire: Any, times: int) -> dict[str, Any]:
+def measure(wire: Any, times: int, moments: random.Random) -> dict[str, Any]:
     import rclpy
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState
@@ -97,6 +101,7 @@ def measure(wire: Any, times: int) -> dict[str, Any]:
         for _ in range(times):
             ohm[0] = C_OHM
             until(node, heard, msg.PilotState.STATE_C)
+            time.sleep(moments.uniform(0.0, PAUSE_S))
             begun = time.monotonic()
             ohm[0] = B_OHM
             wire.send("pilot1", {"cp_ohm": B_OHM, "diode": True, "pp_ohm": 1500.0})

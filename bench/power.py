@@ -15,6 +15,7 @@ import gc
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
 import tempfile
@@ -134,12 +135,12 @@ class Desk:
             "bus_load": round(busload.worst(self.parameters, len(self.ports), self.control.groups), 3),
         }
 
-    def target_latency_ms(self, count: int) -> list[float]:
+    def target_latency_ms(self, count: int, moments: random.Random) -> list[float]:
         """From a target handed over until its set-point is on the bus."""
         listener = frame_port(open_bus(expand(self.bus)[0]))
         samples = []
-        for i in range(count):
-            time.sleep(0.02 + 0.0137 * (i % 7) / 7)  # at every place in the cycle
+        for _ in range(count):
+            time.sleep(moments.uniform(0.02, 0.04))  # at every place in the cycle
             listener.read()
             before = round(float(self.control.bank.command_a[0]), 2)
             self.current_a = 60.0 if self.current_a < 55.0 else 50.0
@@ -266,9 +267,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seconds", type=float, default=10.0, help="of measuring per bank")
     parser.add_argument("--samples", type=int, default=100, help="of target latency")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of targets and stops")
     parser.add_argument("--stops", type=int, default=20, help="samples of E-stop latency")
     arguments = parser.parse_args()
     sys.setswitchinterval(0.0005)
+    moments = random.Random(arguments.seed)
     result: dict[str, Any] = {"banks": {}}
     for modules, buses in BANKS.items():
         with tempfile.TemporaryDirectory(prefix="rc-", dir="/tmp") as directory:
@@ -277,9 +280,10 @@ def main() -> None:
                 desk.charge()
                 result["banks"][str(modules)] = desk.measure(arguments.seconds)
                 if modules == 46:
-                    result["target_to_frame_ms"] = percentiles(desk.target_latency_ms(arguments.samples))
+                    result["target_to_frame_ms"] = percentiles(desk.target_latency_ms(arguments.samples, moments))
                     stops = []
                     for _ in range(arguments.stops):
+                        time.sleep(moments.uniform(0.0, 0.02))
                         stops.append(desk.estop_latency_ms())
                         desk.rearm()
                     result["estop_to_frame_ms"] = percentiles(stops)

@@ -1,7 +1,7 @@
 """How fast the SECC answers: our V2G stack, and the bare iso15118 package (its SECC and EVCC) beside it.
 
-``python bench/v2g.py [--json FILE] [--seconds S] [--no-package]`` runs a whole session per protocol between two
-processes on a private PLC link. Prints and writes ``turnaround_ms{protocol: {p50, p99}}`` (request read to answer
+``python bench/v2g.py [--json FILE] [--seconds S] [--seed N] [--no-package]`` runs a whole session per protocol between
+two processes on a private PLC link. Prints and writes ``turnaround_ms{protocol: {p50, p99}}`` (request read to answer
 sent, all messages), ``loop_turnaround_ms`` (the same in the charge loop), ``loop_ms{protocol: {p50, p99}}`` (request
 sent to answer received, seen by the vehicle in the charge loop), ``slac_seconds``, ``phases_s`` and
 ``ratio_to_package`` (the package's loop_ms over ours, ISO 15118-2). Exit status 1 when a session failed.
@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -49,15 +50,15 @@ class Link:
         self._directory.cleanup()
 
 
-def ours(protocol: str, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
+def ours(protocol: str, seconds: float, chance: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
     """The station's and the vehicle's results of one session."""
-    acdp = protocol == "acdp"
+    acdp, current_a = protocol == "acdp", round(chance.uniform(100.0, 140.0), 1)
     secc: dict[str, Any] = {"timeout_s": 60.0 + seconds, "acdp": acdp, "export_a": 60.0 if "bpt" in protocol else 0.0}
     if acdp:
         secc["parameters"] = {"link": "acdp"}
     car = {
         "protocol": protocol,
-        "car": {"charge_s": seconds, "requested_current_a": -50.0 if "bpt" in protocol else 120.0},
+        "car": {"charge_s": seconds, "requested_current_a": -50.0 if "bpt" in protocol else current_a},
         "options": {"loop_period_s": 0.05},
         "timeout_s": 60.0 + seconds,
     }
@@ -182,6 +183,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seconds", type=float, default=10.0, help="of charging per protocol")
+    parser.add_argument("--seed", type=int, default=0, help="of the current that the vehicle asks for")
     parser.add_argument("--no-package", action="store_true", help="do not run the bare package")
     parser.add_argument("--protocols", default=",".join(PROTOCOLS))
     parser.add_argument("--role", choices=("secc", "evcc"), help=argparse.SUPPRESS)
@@ -198,9 +200,9 @@ def main() -> int:
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
     }
-    failed = False
+    failed, chance = False, random.Random(arguments.seed)
     for protocol in arguments.protocols.split(","):
-        station, vehicle = ours(protocol, arguments.seconds)
+        station, vehicle = ours(protocol, arguments.seconds, chance)
         failed |= vehicle["result"] != "ended"
         result["turnaround_ms"][protocol] = station["turnaround_ms"]
         result["loop_turnaround_ms"][protocol] = station["loop_turnaround_ms"]

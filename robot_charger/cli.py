@@ -10,13 +10,24 @@ import click
 
 from robot_charger import __version__
 
-PROTOCOLS = ("iso15118-2", "din", "iso15118-20", "iso15118-20-bpt", "chademo", "chademo-v2x")
+PROTOCOLS = (
+    "iso15118-2",
+    "din",
+    "iso15118-20",
+    "iso15118-20-bpt",
+    "acdp",
+    "acdp-bpt",
+    "chademo",
+    "chademo-v2x",
+)
+MODULE_PROTOCOLS = ("ek3", "canopen", "modbus")
 OCPP_VERSIONS = ("1.6", "2.0.1", "2.1")
 FAULTS = (
     "vehicle-gone",
     "isolation",
     "isolation-charging",
     "csms-gone",
+    "csms-absent",
     "emergency-stop",
     "module-dead",
     "robot-jam",
@@ -53,12 +64,13 @@ def main() -> None:
 @main.command()
 @click.option("--protocol", type=click.Choice(PROTOCOLS), default="iso15118-2", show_default=True)
 @click.option("--ocpp", type=click.Choice(OCPP_VERSIONS), default="2.0.1", show_default=True)
-@click.option("--tls", is_flag=True, help="TLS 1.2 for iso15118-2; iso15118-20 always has TLS 1.3, mutual.")
+@click.option("--tls", is_flag=True, help="TLS 1.2 for iso15118-2; iso15118-20 and acdp always have TLS 1.3, mutual.")
 @click.option("--pnc", is_flag=True, help="Plug and Charge, for iso15118-2 with --tls.")
 @click.option("--interface", default="", help="Network interface for V2G where namespaces are refused.")
 @click.option("--evses", type=click.IntRange(1, 3), default=1, show_default=True, help="Bays.")
 @click.option("--sessions", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Of the whole station.")
 @click.option("--modules", type=click.IntRange(1, 909), default=46, show_default=True, help="3.3 kW each.")
+@click.option("--module-protocol", type=click.Choice(MODULE_PROTOCOLS), default="ek3", show_default=True)
 @click.option("--target-soc", type=click.FloatRange(1, 100), help="Per cent; otherwise 15 s of charging.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--fault", type=click.Choice(FAULTS), default=None, help="Something goes wrong on purpose.")
@@ -74,6 +86,7 @@ def demo(
     evses: int,
     sessions: int,
     modules: int,
+    module_protocol: str,
     target_soc: float | None,
     seed: int,
     fault: str | None,
@@ -96,6 +109,8 @@ def demo(
         raise click.UsageError(f"--tls is not for {protocol}: it has no TLS")
     if pnc and protocol != "iso15118-2":
         raise click.UsageError(f"--pnc is not for {protocol}: only iso15118-2 has it here")
+    if interface and protocol in ("chademo", "chademo-v2x"):
+        raise click.UsageError(f"--interface is not for {protocol}: it speaks over CAN")
     if evses > sessions:
         sessions = evses
     simulation = DeskOptions(
@@ -106,9 +121,11 @@ def demo(
         tls=tls,
         pnc=pnc,
         modules=modules,
+        module_protocol=module_protocol,
         target_soc=target_soc,
         seed=seed,
         record=record is not None,
+        csms_absent=fault == "csms-absent",
     )
     options = desk.DemoOptions(simulation, sessions, fault or "", json_file, logs, record)
     sys.exit(desk.run(options))

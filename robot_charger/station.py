@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_charger.common.can_udp import SLOTS
-from robot_charger.power.busload import buses_needed
+from robot_charger.power.busload import buses_needed, canopen_buses_needed
 
 EVSE_NODES = ("pilot", "v2g", "chademo", "supervisor")  # one of each per EVSE, in /evseN
 
@@ -82,10 +82,11 @@ def nodes(
 CSMS_STORE = "csms.sqlite"
 DEMO_TOKEN = "ROBOT-CHARGER-DEMO"  # an id token that the desk's CSMS knows
 DEMO_CONTRACT = "DEEKXC00000001"  # and the contract of the test PKI (v2g.pki)
-CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", "acdp")
+ACDP = ("acdp", "acdp-bpt")
+CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", *ACDP)
 CHADEMO = ("chademo", "chademo-v2x")
-ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", "acdp")  # TLS 1.3, mutual
-BIDIRECTIONAL = ("iso15118-20-bpt", "chademo-v2x")
+ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", *ACDP)  # TLS 1.3, mutual
+BIDIRECTIONAL = ("iso15118-20-bpt", "acdp-bpt", "chademo-v2x")
 DESK_EXPORT_W = 30_000.0  # what the desk's grid connection takes back
 
 
@@ -112,9 +113,11 @@ class DeskOptions:
     tls: bool = False  # of ISO 15118-2; -20 always has it
     pnc: bool = False  # Plug and Charge of ISO 15118-2
     modules: int = 46
+    module_protocol: str = "ek3"  # or canopen, modbus
     target_soc: float | None = None  # per cent; None: after charge_seconds
     charge_seconds: float = 15.0
     seed: int = 0
+    csms_absent: bool = False  # no CSMS is there until it is told to come
     record: bool = False  # publish decoded V2G messages for a recorder
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parameters, as in nodes()
 
@@ -123,13 +126,19 @@ class DeskOptions:
         return self.protocol in CHADEMO
 
     @property
+    def acdp(self) -> bool:
+        return self.protocol in ACDP
+
+    @property
     def connector(self) -> str:
         return "chademo" if self.chademo else "ccs2"
 
     @property
     def buses(self) -> int:
-        """Buses that the modules need."""
-        return buses_needed(self.modules, len(self.evses))
+        """CAN buses of the bank: the modules', and the station's own where the modules are not on it."""
+        if self.module_protocol == "ek3":
+            return buses_needed(self.modules, len(self.evses))
+        return 1 + (canopen_buses_needed(self.modules) if self.module_protocol == "canopen" else 0)
 
     @property
     def needs_pki(self) -> bool:
@@ -154,11 +163,24 @@ class Desk:
 
     @property
     def bus(self) -> str:
-        """The modules' bus or buses."""
-        return f"udp:{self.can_port}*{self.options.buses}"
+        """The station's bus, and with EK3 modules theirs."""
+        return f"udp:{self.can_port}*{self.options.buses if self.options.module_protocol == 'ek3' else 1}"
+
+    @property
+    def module_bus(self) -> str:
+        """Buses of CANopen modules, else empty."""
+        if self.options.module_protocol != "canopen":
+            return ""
+        return f"udp:{self.can_port + SLOTS}*{self.options.buses - 1}"
 
     def vehicle_bus(self, evse: int) -> str:
         return f"udp:{self.can_port + SLOTS * (self.options.buses + self.options.evses.index(evse))}"
+
+    @property
+    def can_buses(self) -> list[str]:
+        """All there are: of the modules, and of CHAdeMO vehicles."""
+        vehicles = [self.vehicle_bus(n) for n in self.options.evses] if self.options.chademo else []
+        return [self.bus, *vehicles]
 
     def simulators(self) -> Iterator[SimulatorSpec]:
         o = self.options
@@ -167,10 +189,12 @@ class Desk:
         if not o.chademo:  # first, for v2g waits for its link
             yield from (SimulatorSpec(f"plc{n}", "plc", ("--evse", str(n))) for n in o.evses)
         yield SimulatorSpec("safety", "safety", ("--bus", self.bus, *evses))
-        yield SimulatorSpec("rack", "rack", ("--bus", self.bus, "--modules", str(o.modules), *evses, *seed))
+        modules = ("--modules", str(o.modules), "--protocol", o.module_protocol, "--module-bus", self.module_bus)
+        yield SimulatorSpec("rack", "rack", ("--bus", self.bus, *modules, *evses, *seed))
         store = str(self.directory / CSMS_STORE)
         tokens = ("--token", f"{DEMO_TOKEN}=Accepted", "--token", f"{DEMO_CONTRACT}=Accepted")
-        yield SimulatorSpec("csms", "csms", ("--port", str(self.csms_port), "--store", store, *tokens))
+        absent = ("--fault", "csms-gone") if o.csms_absent else ()
+        yield SimulatorSpec("csms", "csms", ("--port", str(self.csms_port), "--store", store, *tokens, *absent))
         yield SimulatorSpec("arm", "arm", (*evses, *seed, "--connector", o.connector))
         for n in o.evses:
             yield SimulatorSpec(f"vehicle{n}", "vehicle", self._vehicle(n))
@@ -199,7 +223,12 @@ class Desk:
         """The station's nodes under config/simulation.yaml, with this run's ports and files."""
         o = self.options
         overrides: dict[str, dict[str, Any]] = {
-            "power": {"bus": self.bus, "modules": o.modules},
+            "power": {
+                "bus": self.bus,
+                "modules": o.modules,
+                "module.protocol": o.module_protocol,
+                "module.bus": self.module_bus,
+            },
             "backend": {
                 "url": f"ws://127.0.0.1:{self.csms_port}",
                 "version": o.ocpp,
@@ -210,8 +239,15 @@ class Desk:
             "chademo": {},
             "pilot": {},
         }
+        if o.module_protocol == "modbus":
+            overrides["power"] |= {"module.timeout_ms": 500.0}  # modules are asked one after the other
+        if o.csms_absent:  # nobody was ever asked about a token: whoever comes is trusted, and billed later
+            overrides["backend"] |= {"authorize.offline": "all", "backoff.repeats": 1}
         if o.needs_pki:
             overrides["v2g"] |= {"tls.required": True, "tls.directory": str(self.pki / "station"), "pnc": o.pnc}
+        if o.acdp:
+            overrides["supervisor"] |= {"protocol": "acdp"}
+            overrides["v2g"] |= {"link": "acdp", "setup_timeout_s": 60.0}  # it may still be parking
         if o.exports:
             overrides["power"] |= {"bidirectional": True}
             overrides["supervisor"] |= {"export.max_power_w": DESK_EXPORT_W}

@@ -12,6 +12,7 @@ import pytest
 
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is first imported, by whichever test
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,7 +1,8 @@
 """The back end node.
 
 Namespace: / (one per station).
-Service: ``/authorize`` (srv/Authorize).
+Services: ``/authorize`` (srv/Authorize); ``/vehicle_certificate`` (srv/VehicleCertificate) and ``/certificate_status``
+(srv/CertificateStatus) for Plug and Charge.
 Publishes: ``/backend/state`` (2 Hz and on change); per EVSE ``backend/limit`` (1 Hz and on change),
 ``backend/request``.
 Listens to: per EVSE ``session/state``, ``power/meter``, ``power/limits``, ``vehicle/link``, ``fault``; ``/fault``,
@@ -13,11 +14,11 @@ Parameters: see BackendParameters.
 from __future__ import annotations
 
 import logging
-import threading
+from array import array
 from collections.abc import Callable, Generator
 from datetime import datetime, timezone
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 
@@ -44,26 +45,25 @@ from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNo
 from robot_charger.common.topics import fill
 
 _NEEDS_KNOWN = range(msg.VehicleLink.PHASE_PARAMETERS, msg.VehicleLink.PHASE_STOPPING)
+T = TypeVar("T")
 _REGISTRATION = {"Accepted": 1, "Pending": 2, "Rejected": 3}
 
 
-class _Answer:
+class _Answer(Generic[T]):
     """An answer that another thread gives; awaited in an rclpy service callback, while other callbacks run."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
-        self._event = threading.Event()
-        self.info = TokenInfo("Unknown")
+        self._given: list[T] = []
 
-    def give(self, info: TokenInfo) -> None:
-        self.info = info
-        self._event.set()
+    def give(self, value: T) -> None:
+        self._given.append(value)
         self._wake()
 
-    def __await__(self) -> Generator[None, None, TokenInfo]:
-        while not self._event.is_set():
+    def __await__(self) -> Generator[None, None, T]:
+        while not self._given:
             yield
-        return self.info
+        return self._given[0]
 
 
 class _RosLog(logging.Handler):
@@ -106,8 +106,8 @@ class BackendNode(StationNode):
         self._views: dict[int, SessionView] = {}  # the newest heard of each EVSE
         self._charge: dict[int, float] = {}  # state of charge [%]
         self._needs_ns: dict[int, int] = {}  # when the vehicle's limits were passed on
-        # A group of its own: the topics are heard and told while the back end waits for its CSMS.
-        self.create_service(srv.Authorize, "/authorize", self._authorize, callback_group=ReentrantCallbackGroup())
+        group = ReentrantCallbackGroup()  # the topics are heard and told while the back end waits for its CSMS
+        self.create_service(srv.Authorize, "/authorize", self._authorize, callback_group=group)
         self.create_timer(0.5, self._publish_state)
         self.create_timer(1.0, self._publish_limits)
         log = logging.getLogger("robot_charger.backend")
@@ -241,9 +241,7 @@ class BackendNode(StationNode):
         service = self.service
         if not self.active or service is None:
             return fill(response, status=srv.Authorize.Response.STATUS_UNAVAILABLE, reason="Unknown")
-        executor = self.executor
-        assert executor
-        answer = _Answer(executor.wake)
+        answer: _Answer[TokenInfo] = self._answer()
         token = Token(request.id_token, request.token_type or "ISO14443")
         service.authorize(request.evse, request.session_id, token, request.contract_certificate, answer.give)
         info = await answer
@@ -252,6 +250,30 @@ class BackendNode(StationNode):
         if info.status == "Unknown" and not service.station.online:
             status = kind.STATUS_UNAVAILABLE
         return fill(response, status=status, reason=info.status, group_id=info.group_id)
+
+    def _answer(self) -> _Answer[Any]:
+        executor = self.executor
+        assert executor
+        return _Answer(executor.wake)
+
+    async def _vehicle_certificate(self, request: Any, response: Any) -> Any:
+        update = request.action == srv.VehicleCertificate.Request.ACTION_UPDATE
+        return await self._pass_on(
+            response, lambda s, give: s.vehicle_certificate(request.schema, update, bytes(request.request), give))
+
+    async def _certificate_status(self, request: Any, response: Any) -> Any:
+        return await self._pass_on(response, lambda s, give: s.certificate_status(request.certificates, give))
+
+    async def _pass_on(self, response: Any, ask: Callable[[Service, Callable[[bytes, str], None]], None]) -> Any:
+        """What the CSMS answers to a question of Plug and Charge, or why it does not."""
+        service = self.service
+        if not self.active or service is None:
+            return fill(response, accepted=False, text="the back end is not active")
+        answer: _Answer[tuple[bytes, str]] = self._answer()
+        ask(service, lambda data, text: answer.give((data, text)))
+        data, text = await answer
+        response.response = array("B", data)
+        return fill(response, accepted=bool(data), text=text)
 
     # Out.
     def _request(self, request: ToVehicleSide) -> None:

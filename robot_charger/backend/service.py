@@ -18,8 +18,9 @@ from robot_charger.backend.client import Client, Network, NotAnsweredError, Refu
 from robot_charger.backend.maintenance import LogRing, Maintenance
 from robot_charger.backend.networks import Networks
 from robot_charger.backend.parameters import Plan
+from robot_charger.backend.plug_and_charge import VEHICLE_WAITS_S, PlugAndCharge, UnansweredError
 from robot_charger.backend.records import Call, Limit, Now, Token, TokenInfo, ToVehicleSide
-from robot_charger.backend.security import Certificates
+from robot_charger.backend.security import CertificateError, Certificates
 from robot_charger.backend.settings import Settings
 from robot_charger.backend.station import Outside, Station
 from robot_charger.backend.store import Store
@@ -200,8 +201,8 @@ class Service:
         for count in itertools.count():
             try:
                 self.station.tick(clock())
-                if self.dialect.model and count % 10 == 0:
-                    self.dialect.model.tick(clock())
+                if count % 10 == 0:
+                    self.dialect.tick(clock())
             except Exception as error:
                 log.exception("tick failed")
                 self.callbacks.fault(FaultReport(Code.INTERNAL, Severity.WARNING, f"back end: {error!r}"))
@@ -269,7 +270,7 @@ class Service:
                 self.client.call(self.dialect.authorize(token, contract)),
                 self.plan.parameters.authorize__timeout_s,
             )
-        except RefusedError as error:
+        except (RefusedError, CertificateError) as error:
             log.warning("Authorize refused: %s", error)
             return TokenInfo("Invalid")
         except (NotAnsweredError, asyncio.TimeoutError):
@@ -277,6 +278,35 @@ class Service:
         info: TokenInfo = self.dialect.read_authorize(payload)
         self.station.tokens.learn(token, info, clock())
         return info
+
+    # Plug and Charge.
+    def vehicle_certificate(
+        self, schema: str, update: bool, request: bytes, answer: Callable[[bytes, str], None]
+    ) -> None:
+        """Have the CSMS answer a vehicle that wants a contract certificate. ``answer`` gets the EXI for the vehicle,
+        or nothing and why; called in the back end's thread. From any thread."""
+        self._ask(lambda pnc: pnc.vehicle_certificate(schema, update, request), answer)
+
+    def certificate_status(self, pem: str, answer: Callable[[bytes, str], None]) -> None:
+        """Have the CSMS fetch the OCSP response of a certificate, given with its issuer. As vehicle_certificate."""
+        self._ask(lambda pnc: pnc.certificate_status(pem), answer)
+
+    def _ask(self, build: Callable[[PlugAndCharge], Call], answer: Callable[[bytes, str], None]) -> None:
+        self.post(lambda: self.spawn(self._asked(build, answer)))
+
+    async def _asked(self, build: Callable[[PlugAndCharge], Call], answer: Callable[[bytes, str], None]) -> None:
+        data, text = b"", ""
+        try:
+            pnc = self.dialect.plug_and_charge
+            if pnc is None:
+                raise UnansweredError(f"OCPP {self.dialect.version} has no messages for Plug and Charge")
+            data = pnc.read(await asyncio.wait_for(self.client.call(build(pnc)), VEHICLE_WAITS_S))
+        except asyncio.TimeoutError:
+            text = f"the CSMS did not answer in {VEHICLE_WAITS_S:g} s"
+        except (UnansweredError, CertificateError, RefusedError, NotAnsweredError) as error:
+            text = str(error)
+        finally:
+            answer(data, text)
 
     # What the node tells of it.
     def state(self) -> State:

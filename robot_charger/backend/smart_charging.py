@@ -34,6 +34,7 @@ class SmartCharging:
     def __init__(self, kept: list[Payload], keep: Callable[[list[Payload]], None] = lambda profiles: None) -> None:
         self.profiles: list[Payload] = kept
         self.priority: set[str] = set()  # transactions that charge with priority (2.1)
+        self._pulled: dict[int, int] = {}  # dynamic profile: when its newest values were asked for [ns]
         self._keep = keep
 
     # Setting and clearing.
@@ -133,6 +134,15 @@ class SmartCharging:
                 self._store([*self.profiles[:number], changed, *self.profiles[number + 1 :]])
                 return True
         return False
+
+    def pulls_due(self, now: Now) -> list[int]:
+        """2.1: dynamic profiles whose newest values the station fetches itself, every dynUpdateInterval seconds."""
+        dynamic = [p for p in self.profiles if p["chargingProfileKind"] == "Dynamic"]
+        wanted = {p["id"]: p.get("dynUpdateInterval", 0) for p in dynamic}
+        self._pulled = {id: self._pulled.get(id, now.mono_ns) for id, interval in wanted.items() if interval > 0}
+        due = [id for id, asked in self._pulled.items() if now.since(asked) >= wanted[id]]
+        self._pulled.update(dict.fromkeys(due, now.mono_ns))
+        return due
 
     def ended(self, transaction_id: str) -> None:
         """Profiles of a transaction go with it."""

@@ -74,6 +74,7 @@ class Version16:
     version = "1.6"
     subprotocol = "ocpp1.6"
     unsigned_firmware = False
+    plug_and_charge = None  # 1.6 has no messages for it
 
     def __init__(self, station: Station, clock: Callable[[], Now]) -> None:
         self.station = station
@@ -382,6 +383,9 @@ class Version16:
         data = {name: value for name, (value, _) in figures.items()}
         self.station.outside.send(
             ("DataTransfer", {"vendorId": VENDOR, "messageId": "Robot", "data": json.dumps(data)}))
+
+    def tick(self, now: Now) -> None:
+        """Once a second: 1.6 has no monitors to look at."""
 
     def charging_needs(self, evse: int, needs: Payload) -> None:
         """1.6 has no word for it."""

@@ -9,6 +9,7 @@ from robot_charger.backend.client import Client, Reply
 from robot_charger.backend.device_model import DeviceModel
 from robot_charger.backend.maintenance import Firmware, Maintenance
 from robot_charger.backend.networks import Networks
+from robot_charger.backend.plug_and_charge import PlugAndCharge
 from robot_charger.backend.records import (
     Call,
     Now,
@@ -66,6 +67,7 @@ class Version2:
     version = "2.0.1"
     subprotocol = "ocpp2.0.1"
     token_length = 36
+    plug_and_charge = PlugAndCharge(exi_length=5600, chain_length=5500)
     token_types: tuple[str, ...] = ()  # IdTokenEnumType where it is closed; empty: any word
 
     def __init__(self, station: Station, clock: Callable[[], Now]) -> None:
@@ -112,13 +114,15 @@ class Version2:
         }
 
     def authorize(self, token: Token, contract: str = "") -> Call:
-        payload: Payload = {"idToken": self.id_token(token)}
-        if contract:
-            payload["certificate"] = contract[:5500]
-        return "Authorize", payload
+        """Raises CertificateError when the contract is no PEM chain."""
+        of_contract = self.plug_and_charge.contract(contract) if contract else {}
+        return "Authorize", {"idToken": self.id_token(token), **of_contract}
 
     def read_authorize(self, answer: Payload) -> TokenInfo:
-        return self.token_info(answer["idTokenInfo"])
+        info = self.token_info(answer["idTokenInfo"])
+        if answer.get("certificateStatus", "Accepted") != "Accepted":  # revoked, expired, ...: no matter who it is
+            return TokenInfo("Invalid", info.group_id)
+        return info
 
     def id_token(self, token: Token) -> Payload:
         kind = token.type if not self.token_types or token.type in self.token_types else "Local"
@@ -442,6 +446,10 @@ class Version2:
             if cost is not None:
                 parts.append(f"cost so far {cost:.2f}")
         return "; ".join(parts)
+
+    def tick(self, now: Now) -> None:
+        """Once a second."""
+        self.model.tick(now)
 
     # What the rest of the station tells.
     def robot(self, figures: dict[str, tuple[float, str]]) -> None:

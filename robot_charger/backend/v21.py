@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from robot_charger.backend.client import Reply
-from robot_charger.backend.records import Payload
+from robot_charger.backend.plug_and_charge import PlugAndCharge
+from robot_charger.backend.records import Now, Payload
 from robot_charger.backend.smart_charging import PRIORITY
 from robot_charger.backend.v2 import Version2
 
@@ -14,6 +16,7 @@ class Version21(Version2):
     version = "2.1"
     subprotocol = "ocpp2.1"
     token_length = 255
+    plug_and_charge = PlugAndCharge(exi_length=11_000, chain_length=10_000)
 
     @property
     def handlers(self) -> dict[str, Callable[[Payload], Payload | Reply]]:
@@ -22,6 +25,18 @@ class Version21(Version2):
             "UpdateDynamicSchedule": self._update_dynamic_schedule,
             "UsePriorityCharging": self._use_priority_charging,
         }
+
+    def tick(self, now: Now) -> None:
+        super().tick(now)
+        for id in self.station.smart.pulls_due(now):
+            self.station.outside.send(
+                ("PullDynamicScheduleUpdate", {"chargingProfileId": id}), partial(self._pulled, id))
+
+    def _pulled(self, id: int, answer: Payload | None) -> None:
+        """K28: what a dynamic profile shall now say; no answer leaves it as it was."""
+        if answer and answer["status"] == "Accepted" and "scheduleUpdate" in answer:
+            self.station.smart.update_dynamic(id, answer["scheduleUpdate"])
+            self.station.refresh(self.clock())
 
     def _update_dynamic_schedule(self, payload: Payload) -> Payload:
         done = self.station.smart.update_dynamic(payload["chargingProfileId"], payload["scheduleUpdate"])

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import CompressedImage, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from robot_charger import msg
@@ -63,6 +63,7 @@ STATION_TOPICS: dict[str, tuple[type, QoSProfile]] = {
     "/robot/wrench": (WrenchStamped, STREAM),
     "/robot/joint_trajectory": (JointTrajectory, REPORT),
     "/robot/inlet_pose": (PoseWithCovarianceStamped, REPORT),
+    "/robot/camera/image/compressed": (CompressedImage, STREAM),
     "/backend/state": (msg.BackendState, LATCHED),
     "/backend/token": (msg.BackendRequest, EVENTS),
     "/diagnostics": (DiagnosticArray, EVENTS),

@@ -92,6 +92,10 @@ class Observer:
         for key in self.STATION_TOPICS:
             full, kind, qos = topic(key)
             self.node.create_subscription(kind, full, partial(self._station_message, key), qos)
+        self._readers = {}
+        for evse in evses:
+            full, kind, qos = topic("backend/token", evse)
+            self._readers[evse] = self.node.create_publisher(kind, full, qos)
         self._executor = LeanExecutor()
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, name="observer", daemon=True)
@@ -118,6 +122,11 @@ class Observer:
             and abs(s.current_a) < 5.0
             for s in states
         )
+
+    def show_card(self, evse: int, token: str) -> None:
+        """As a card reader at this EVSE."""
+        shown = msg.BackendRequest(kind=msg.BackendRequest.KIND_START, stamp_ns=now_ns(), id_token=token)
+        self._readers[evse].publish(shown)
 
     def _station_message(self, key: str, message: Any) -> None:
         with self.lock:

@@ -16,7 +16,7 @@ from robot_charger.desk.simulation import Simulation
 from robot_charger.sim.csms.books import Entry
 from robot_charger.station import DEMO_TOKEN
 
-ARRIVAL, CHARGING = "arrival", "charging"
+ALWAYS, ARRIVAL, CHARGING = "always", "arrival", "charging"
 FAULT_AFTER_S = 4.0  # of charging
 BOOKS_S = 30.0  # for the back end's last message to arrive
 NO_BOOKS_S = 5.0  # for its first
@@ -40,6 +40,7 @@ FAULTS = {
     "isolation": FaultPlan("vehicle{n}", "isolation", ARRIVAL),
     "isolation-charging": FaultPlan("vehicle{n}", "isolation-charging", CHARGING),
     "csms-gone": FaultPlan("csms", "csms-gone", CHARGING, goes_on=True),
+    "csms-absent": FaultPlan("csms", "csms-gone", ALWAYS, goes_on=True),  # from the start of the station
     "emergency-stop": FaultPlan("safety", "emergency-stop", CHARGING),
     "module-dead": FaultPlan("rack", "module-dead", CHARGING, goes_on=True),
     "robot-jam": FaultPlan("arm", "robot-jam", ARRIVAL),
@@ -93,10 +94,15 @@ class Rehearsal:
         self._step: Callable[[], None] = self._await_idle
         self._since = time.monotonic()
         self._start: dict[str, float] = {}
-        self._fault_sent = False
+        self._fault_sent = self._absent
         self._fault_mark = 0
         self._energy: dict[str, float] = {}
         self._depth_m = 0.0  # of the mated plug, by the physics
+
+    @property
+    def _absent(self) -> bool:
+        """There is no CSMS, for the whole session."""
+        return self._plan is not None and self._plan.when == ALWAYS
 
     @property
     def done(self) -> bool:
@@ -143,7 +149,7 @@ class Rehearsal:
         if self.remaining == 0 or self._phase() != "idle":
             return
         self._visit += 1
-        self._fault_sent = False
+        self._fault_sent = self._absent
         self._depth_m = 0.0
         with self.observer.lock:
             self._fault_mark = len(self.observer.faults)
@@ -156,7 +162,11 @@ class Rehearsal:
         if self._phase() in ("", "idle"):
             return
         self._start = self._integrals()
-        if not self.simulation.options.pnc:  # else the vehicle's contract is its token
+        if self.simulation.options.pnc:
+            pass  # the vehicle's contract is its token
+        elif self._absent:
+            self.observer.show_card(self.evse, DEMO_TOKEN)
+        else:
             self.simulation.ask_csms("remote_start", evse=self.evse, id_token=DEMO_TOKEN)
         self._next(self._await_end)
 
@@ -183,7 +193,7 @@ class Rehearsal:
             self.simulation.tell("csms", fault=self._plan.name, on=False)
         session_id = self._seen().session_id
         entry = next((e for e in self._books() if e.session_id == session_id), None)
-        patience = BOOKS_S if entry else NO_BOOKS_S
+        patience = BOOKS_S if entry or self._absent else NO_BOOKS_S
         if not (entry and entry.ended and waited > 1.0) and waited < patience:
             return
         self._energy = self._integrals()

@@ -68,7 +68,9 @@ class Simulation(RunningStation):
             self.processes.start(f"sim_{simulator.name}", simulator.command())
         if self.record:
             recorder = [sys.executable, "-m", "robot_charger.operator.recorder", "--directory", str(self.record)]
-            recorder += ["--evses", *(str(n) for n in self.evses), "--can", self.desk.bus]
+            recorder += ["--evses", *(str(n) for n in self.evses)]
+            for bus in self.desk.can_buses:
+                recorder += ["--can", bus]
             self.processes.start("recorder", [*recorder, "--ocpp-journal", str(self.csms_store)])
 
     def specs(self) -> list[station.NodeSpec]:

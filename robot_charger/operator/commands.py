@@ -150,7 +150,10 @@ def watch(evses: tuple[int, ...], token: str, remote: bool) -> None:
 @click.option("--can", nargs=2, metavar="TOPIC BUS", help="Only send recorded frames, e.g. /can/can1 socketcan:can1.")
 @click.option("--ids", default="0x100-0x1ff", show_default=True, help="Range of CAN ids to send (a vehicle's).")
 @click.option("--excerpt", type=FILE, help="Only write what a replay needs into this small file, e.g. for a test.")
-def replay(file: Path, evse: int, live: bool, can: tuple[str, str] | None, ids: str, excerpt: Path | None) -> None:
+@click.option("--longest", type=click.FloatRange(0), default=0, help="Of the excerpt: seconds a phase keeps [all].")
+def replay(
+    file: Path, evse: int, live: bool, can: tuple[str, str] | None, ids: str, excerpt: Path | None, longest: float
+) -> None:
     """Play a recorded session at a supervisor of its own: does it come to the same end?
 
     Exit status: 0 when phases, fault and stop reason are those recorded, 1 when not, 2 for bad usage.
@@ -163,7 +166,7 @@ def replay(file: Path, evse: int, live: bool, can: tuple[str, str] | None, ids: 
 
     try:
         if excerpt:
-            click.echo(f"{excerpt}: {playback.excerpt(file, excerpt)} messages")
+            click.echo(f"{excerpt}: {playback.excerpt(file, excerpt, longest)} messages")
             return
         from robot_charger.operator import replay as playing
 

@@ -336,17 +336,51 @@ class Clock:
         return self.passed == len(self._barriers)
 
 
-def excerpt(path: Path, target: Path) -> int:
-    """Write what a replay needs of a recording into a small one; the number of its messages. Raises RecordingError."""
-    needed = {*SURROUNDINGS, *VEHICLE, "session/state", "session/event", "power/permit"}
+class Cuts:
+    """Stretches that are taken out of a recording: the middle of every phase that lasts longer than ``longest_s``."""
+
+    def __init__(self, changes: list[tuple[int, str]], longest_s: float) -> None:
+        half = int(longest_s * SECOND / 2)
+        ends = [at for at, _ in changes[1:]]
+        phases = zip([at for at, _ in changes], ends, strict=False)
+        self._stretches = [(begin + half, end - half) for begin, end in phases if half and end - begin > 2 * half]
+
+    def place(self, at: int) -> tuple[int, bool]:
+        """Where a moment of the recording comes to lie, and whether it was in a stretch that is taken out."""
+        gone = 0
+        for begin, end in self._stretches:
+            if at < begin:
+                break
+            if at < end:
+                return begin - gone, True
+            gone += end - begin
+        return at - gone, False
+
+
+def excerpt(path: Path, target: Path, longest_s: float = 0.0) -> int:
+    """Write what a replay needs of a recording into a small one; the number of its messages. Raises RecordingError.
+
+    With ``longest_s`` a phase keeps so many seconds at most, half at its begin and half at its end; events and what
+    the supervisor decided in between stay, pushed together.
+    """
+    decided = {"session/state", "session/event", "power/permit"}
+    needed = {*SURROUNDINGS, *VEHICLE, *decided}
+    kept_always = {*ONCE, *decided}
     entries: list[Entry] = []
+    cuts = Cuts(read_script(path).changes if longest_s else [], longest_s)
 
     def choose(topic: Topic) -> Handler | None:
         name = re.sub(r"^/evse\d+/", "", topic.name)
         if name not in needed:
             return None
         stream = Stream(topic.name, topic.type_name, topic.definition)
-        return lambda at, data: entries.append(Entry(stream, at, at, data))
+
+        def keep(at: int, data: bytes) -> None:
+            place, cut = cuts.place(at)
+            if name in kept_always or not cut:
+                entries.append(Entry(stream, place, place, data))
+
+        return keep
 
     summary = scan(path, choose)
     file = File(target, {"excerpt_of": path.name, **summary.metadata.get("robot_charger", {})})

@@ -2,7 +2,8 @@
 
 ``python -m robot_charger.operator.recorder --directory DIR --evses 1 2 [--can udp:42000] [--ocpp-journal FILE]``
 
-It subscribes to the whole table of topics and publishes only /diagnostics, so its end stops nothing. Messages are
+It subscribes to the whole table of topics and publishes only /diagnostics and, while somebody looks at it, the tree
+/diagnostics_agg that rqt_robot_monitor shows; so its end stops nothing. Messages are
 taken from DDS as bytes at 20 Hz; the time of arrival comes from DDS, so the rate of taking does not blur it.
 """
 
@@ -35,6 +36,7 @@ from robot_charger.common.topics import EVENTS, EVSE_TOPICS, STATION_TOPICS
 from robot_charger.operator import privacy
 from robot_charger.operator.definitions import CAN_FRAMES, CAN_FRAMES_TEXT, can_frames, definition, type_name
 from robot_charger.operator.recording import Entry, Limits, Recorder, Stream, qos_text
+from robot_charger.operator.tree import Tree
 
 POLL_S = 0.05
 DEPTH = 400  # messages that wait for the next poll
@@ -66,6 +68,8 @@ class _Source:
     message: type
     look_inside: bool
     is_session: bool
+    count: int = 0
+    last: bytes = b""
 
 
 class Listener:
@@ -75,7 +79,7 @@ class Listener:
         self._clock = clock
         self._personal = personal
         self._sources: list[_Source] = []
-        self.taken = 0
+        self.diagnostics: Callable[[DiagnosticArray], None] = lambda _: None
         for evse in evses:
             for name, (kind, qos) in EVSE_TOPICS.items():
                 self._add(node, f"/evse{evse}/{name}", kind, qos, evse, name == "session/state")
@@ -104,6 +108,10 @@ class Listener:
                 if taken is None:
                     break
                 data, info = taken
+                source.count += 1
+                source.last = data
+                if source.message is DiagnosticArray:
+                    self.diagnostics(deserialize_message(data, DiagnosticArray))
                 log_time = info["received_timestamp"] + shift
                 if source.is_session:
                     on_session(source.stream.evse, deserialize_message(data, source.message), log_time)
@@ -112,9 +120,17 @@ class Listener:
                     if privacy.mask_message(message):
                         data = serialize_message(message)
                 entries.append(Entry(source.stream, log_time, info["source_timestamp"] + shift, bytes(data)))
-        self.taken += len(entries)
         entries.sort(key=lambda e: e.log_time)
         return entries
+
+    def counts(self) -> dict[str, int]:
+        """Messages of every topic since the beginning."""
+        return {s.stream.topic: s.count for s in self._sources}
+
+    def last(self, topic: str) -> Any:
+        """The newest message of a topic, None when there was none."""
+        source = next(s for s in self._sources if s.stream.topic == topic)
+        return deserialize_message(source.last, source.message) if source.last else None
 
 
 class CanListener:
@@ -239,8 +255,12 @@ class Process:
         self.node = rclpy.create_node("recorder", start_parameter_services=False, enable_rosout=False)
         self.listener = Listener(self.node, options.evses, options.personal, self.clock)
         self._diagnostics = self.node.create_publisher(DiagnosticArray, "/diagnostics", EVENTS)
+        self._trees = self.node.create_publisher(DiagnosticArray, "/diagnostics_agg", EVENTS)
+        self._tree = Tree()
+        self.listener.diagnostics = self._hear
         self._told_at = 0.0
         self._told_trouble = ""
+        self.recorder.tick(self.clock.now())  # a continuous recording begins now, not after the first poll
 
     def step(self) -> None:
         entries = self.listener.take(self._on_session)
@@ -253,9 +273,22 @@ class Process:
         if time.monotonic() - self._told_at >= 1.0:
             self._told_at = time.monotonic()
             self._tell()
+            self._tell_tree()
 
     def _on_session(self, evse: int, state: msg.SessionState, log_time: int) -> None:
         self.recorder.session(evse, state.session_id, log_time)
+
+    def _hear(self, array: DiagnosticArray) -> None:
+        for status in array.status:
+            self._tree.hear(status, time.monotonic())
+
+    def _tell_tree(self) -> None:
+        now = time.monotonic()
+        self._tree.count(self.listener.counts(), now)
+        if self._trees.get_subscription_count():
+            array = DiagnosticArray(status=self._tree.statuses(self.listener.last("/power/modules"), now))
+            array.header.stamp = self.node.get_clock().now().to_msg()
+            self._trees.publish(array)
 
     def _tell(self) -> None:
         trouble = self.recorder.trouble or (self.can.trouble if self.can else "")

@@ -92,12 +92,14 @@ class Bank:
         self.bad = 0
 
         self.series = parameters.series_groups
-        self.evse, self.group = assign(n, parameters.evses, self.series)
-        self._members = [
-            (evse, group, (self.evse == evse) & (self.group == group))
-            for evse in parameters.evses
-            for group in range(self.series)
-        ]
+        self.block = np.zeros(n, np.int64)
+        if parameters.matrix__blocks:
+            self.block, self.group = assign(n, list(range(parameters.matrix__blocks)), self.series)
+            self.evse = np.zeros(n, np.int64)  # nobody's, until a contactor is seen closed
+        else:
+            self.evse, self.group = assign(n, parameters.evses, self.series)
+        self.leaving = np.zeros(n, bool)  # still serves, but is no longer promised to anybody
+        self._members = self._memberships()
 
         self.command_v = np.zeros(n)
         self.command_a = np.zeros(n)
@@ -113,6 +115,40 @@ class Bank:
         self._changes = np.zeros(n, np.int64)
         self._changes_ns = 0
         self._echo_ns = np.zeros(n, np.int64)  # when the echoed set-point last changed
+
+    def _memberships(self) -> list[tuple[int, int, np.ndarray]]:
+        """EVSE, series group and mask of the modules in it."""
+        return [
+            (evse, group, (self.evse == evse) & (self.group == group))
+            for evse in self.parameters.evses
+            for group in range(self.series)
+        ]
+
+    def belong(self, owners: list[int]) -> None:
+        """EVSE (0: none) of every block; modules of no EVSE are off."""
+        evse = np.array(owners, np.int64)[self.block]
+        changed = evse != self.evse
+        if not changed.any():
+            return
+        self.evse = evse
+        self.command_v[changed] = self.command_a[changed] = 0.0
+        self.enable[changed] = self.chosen[changed] = False
+        self._members = self._memberships()
+
+    def block_figures(self, block: int) -> tuple[float, float, bool]:
+        """Highest voltage of a block's modules [V, of the whole series], their current [A], whether all are off.
+
+        A block that is not heard in full is neither cold nor still.
+        """
+        mine = self.block == block
+        if self.silent[mine].all():
+            return float("nan"), float("nan"), False
+        heard = mine & ~self.silent
+        return (
+            float(self.voltage[heard].max()) * self.series,
+            float(np.abs(self.current[heard]).sum()),
+            not self.enable[mine].any(),
+        )
 
     def take_status(self, bus: int, ids: np.ndarray, data: np.ndarray, now_ns: int) -> None:
         """Status frames of one bus: ids 0x100 + address, rows of 16 bytes."""
@@ -249,9 +285,13 @@ class Bank:
         by_power = p.module__power_w / max(max(voltage_v, p.min_voltage_v) / self.series, 1.0)
         return np.minimum(self.available, min(p.module__max_current_a, by_power))
 
-    def capable_a(self, evse: int, voltage_v: float) -> float:
-        """Current that the healthy modules of this EVSE can drive at this voltage [A]: its weakest group's."""
-        limits = np.where(self.healthy, self.capability(voltage_v), 0.0)
+    def capable_a(self, evse: int, voltage_v: float, promised: bool = False) -> float:
+        """Current that the healthy modules of this EVSE can drive at this voltage [A]: its weakest group's.
+
+        ``promised``: without those that are about to leave it.
+        """
+        able = self.healthy & ~self.leaving if promised else self.healthy
+        limits = np.where(able, self.capability(voltage_v), 0.0)
         return min(float(limits[mine].sum()) for number, _, mine in self._members if number == evse)
 
     def usable(self, evse: int) -> int:

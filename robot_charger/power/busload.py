@@ -13,7 +13,7 @@ from robot_charger.power.parameters import PowerParameters
 
 CYCLE_US = 10_000.0
 SENSOR_CYCLE_US = 100_000.0
-CLASSIC_US = {1: 65.0, 8: 135.0}  # worst-case time of a classic frame by payload, 1 Mbit/s, with stuff bits and gap
+CLASSIC_US = {1: 65.0, 8: 135.0}  # worst-case time of a classic frame by payload at 1 Mbit/s, stuff bits and gap too
 WARN = 0.70
 REFUSE = 0.80
 
@@ -23,8 +23,11 @@ def frame_us(payload: int) -> float:
     return 35.0 + (28 + 5 * (payload > 16) + 10 * payload) / 5.0
 
 
-def load(modules: int, groups: bool, evses: int = 0) -> float:
-    """Share of one bus, 0 to 1, used by ``modules`` and (on the first bus) the safety frames of ``evses``."""
+def load(modules: int, groups: bool, evses: int = 0, more: int = 0) -> float:
+    """Share of one bus, 0 to 1, used by ``modules`` and (on the first bus) the safety frames of ``evses``.
+
+    ``more``: frames of the matrix and of the grid side.
+    """
     status = modules * frame_us(codec.STATUS.itemsize) / CYCLE_US
     sensors = modules * frame_us(codec.SENSOR.itemsize) / SENSOR_CYCLE_US
     if groups:
@@ -34,7 +37,7 @@ def load(modules: int, groups: bool, evses: int = 0) -> float:
     safety = 0.0
     if evses:
         sizes = codec.LENGTHS
-        station = frame_us(sizes["power"]) + frame_us(sizes["safety"])
+        station = frame_us(sizes["power"]) + frame_us(sizes["safety"]) + more * frame_us(sizes["links"])
         safety = (station + evses * (frame_us(sizes["output"]) + frame_us(sizes["evse"]))) / CYCLE_US
     return status + sensors + setpoints + safety
 
@@ -51,14 +54,23 @@ def worst(parameters: PowerParameters, buses: int, groups: bool) -> float:
     if parameters.module__protocol == "canopen":
         return canopen_load(int((bus == 0).sum()))
     if parameters.module__protocol == "modbus":
-        return load(0, False, len(parameters.evses))
-    return load(int((bus == 0).sum()), groups, len(parameters.evses))
+        return load(0, False, len(parameters.evses), _more(parameters))
+    return load(int((bus == 0).sum()), groups, len(parameters.evses), _more(parameters))
+
+
+def _more(parameters: PowerParameters) -> int:
+    return (parameters.matrix__blocks > 0) + parameters.bidirectional
 
 
 def buses_needed(modules: int, evses: int = 1) -> int:
     """Fewest buses that carry a bank at no more than 70 % load, with group frames where they help."""
     parameters = PowerParameters(modules=modules, evses=list(range(1, evses + 1)))
     return next(b for b in range(1, 256) if min(worst(parameters, b, g) for g in (False, True)) <= WARN)
+
+
+def canopen_buses_needed(modules: int) -> int:
+    """Fewest CANopen buses that carry these modules at no more than 70 % load."""
+    return next(b for b in range(1, 256) if canopen_load(-(-modules // b)) <= WARN)
 
 
 def choose(parameters: PowerParameters, buses: int) -> bool:

@@ -7,8 +7,8 @@ damaged or misplaced frame is told from a live one.
 
 Ids, by range: 0x100 + address module status (10 ms), 0x200 + address module set-point (10 ms), 0x2E0 + group
 set-points of 15 modules in one frame (10 ms, instead of the former), 0x300 + address module sensors (100 ms),
-0x400 power's command to the safety controller, 0x408 its answer, 0x410 + EVSE output measurement, 0x430 + EVSE
-contactors, insulation and bay (all 10 ms).
+0x400 power's command to the safety controller, 0x408 its answer, 0x409 its matrix contactors, 0x40A export permitted
+by the grid side, 0x410 + EVSE output measurement, 0x430 + EVSE contactors, insulation and bay (all 10 ms).
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ GROUP_ID = 0x2E0
 SENSOR_ID = 0x300
 POWER_ID = 0x400
 SAFETY_ID = 0x408
+LINK_ID = 0x409
+GRID_ID = 0x40A
 OUTPUT_ID = 0x410
 EVSE_ID = 0x430
 
@@ -150,9 +152,18 @@ GROUP = np.dtype(
 
 _POWER = struct.Struct("<HHHHBBH")
 _SAFETY = struct.Struct("<HHBBH")
-_OUTPUT = struct.Struct("<HHhBBBBH")
+_LINKS = struct.Struct("<HHBBH")
+_GRID = struct.Struct("<IxBH")
+_OUTPUT = struct.Struct("<HHhBBBBxxxBH")
 _EVSE = struct.Struct("<HBBBBH")
-LENGTHS = {"power": _POWER.size, "safety": _SAFETY.size, "output": _OUTPUT.size, "evse": _EVSE.size}
+LENGTHS = {
+    "power": _POWER.size,
+    "safety": _SAFETY.size,
+    "links": _LINKS.size,
+    "grid": _GRID.size,
+    "output": _OUTPUT.size,
+    "evse": _EVSE.size,
+}
 
 
 def rows(frames: list[bytes]) -> np.ndarray:
@@ -338,6 +349,42 @@ class SafetyStatus:
 
 
 @dataclass(frozen=True)
+class LinkStatus:
+    """Feedback of the matrix contactors, bits as in PowerCommand.links; sent by a controller that has some."""
+
+    closed: int = 0
+    counter: int = 0
+
+    def encode(self) -> bytes:
+        return _sealed(LINK_ID, _LINKS.pack(self.closed, 0, 0, self.counter & 0xFF, 0))
+
+    @staticmethod
+    def decode(data: bytes) -> LinkStatus | None:
+        if len(data) != LENGTHS["links"] or not intact(LINK_ID, data):
+            return None
+        closed, _, _, counter, _ = _LINKS.unpack(data)
+        return LinkStatus(closed, counter)
+
+
+@dataclass(frozen=True)
+class GridPermit:
+    """What the grid side (its protection relay) lets the station feed back now, at its grid connection [W]."""
+
+    export_w: float = 0.0
+    counter: int = 0
+
+    def encode(self) -> bytes:
+        return _sealed(GRID_ID, _GRID.pack(_word(self.export_w, 1.0, 0, 0xFFFFFFFF), self.counter & 0xFF, 0))
+
+    @staticmethod
+    def decode(data: bytes) -> GridPermit | None:
+        if len(data) != _GRID.size or not intact(GRID_ID, data):
+            return None
+        watts, counter, _ = _GRID.unpack(data)
+        return GridPermit(float(watts), counter)
+
+
+@dataclass(frozen=True)
 class OutputMeasurement:
     """What the measuring board of one output sees; the current is positive into the vehicle."""
 
@@ -347,6 +394,7 @@ class OutputMeasurement:
     positive_c: float = 25.0  # contact pins
     negative_c: float = 25.0
     cable_c: float = 25.0
+    coolant_c: float = 25.0  # of a cooled cable, at its warm end
     counter: int = 0
 
     def encode(self, evse: int) -> bytes:
@@ -357,6 +405,7 @@ class OutputMeasurement:
             _celsius(self.positive_c),
             _celsius(self.negative_c),
             _celsius(self.cable_c),
+            _celsius(self.coolant_c),
             self.counter & 0xFF,
             0,
         )
@@ -366,7 +415,7 @@ class OutputMeasurement:
     def decode(evse: int, data: bytes) -> OutputMeasurement | None:
         if len(data) != _OUTPUT.size or not intact(OUTPUT_ID + evse, data):
             return None
-        voltage, bank, current, positive, negative, cable, counter, _ = _OUTPUT.unpack(data)
+        voltage, bank, current, positive, negative, cable, coolant, counter, _ = _OUTPUT.unpack(data)
         return OutputMeasurement(
             voltage * VOLT,
             bank * VOLT,
@@ -374,6 +423,7 @@ class OutputMeasurement:
             positive + CELSIUS_OFFSET,
             negative + CELSIUS_OFFSET,
             cable + CELSIUS_OFFSET,
+            coolant + CELSIUS_OFFSET,
             counter,
         )
 

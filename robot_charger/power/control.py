@@ -17,12 +17,14 @@ from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.power import busload, codec
 from robot_charger.power.bank import Bank
 from robot_charger.power.drivers import Frames, open_driver
-from robot_charger.power.gate import PAUSE_NS, Demand, Gate, Permit, Target
-from robot_charger.power.output import SMALL_A, Inputs, Insulation, Output
+from robot_charger.power.gate import PAUSE_NS, PERMIT_NS, Demand, Gate, Permit, Target
+from robot_charger.power.output import SMALL_A, Inputs, Insulation, Mode, Output
 from robot_charger.power.parameters import PowerParameters
+from robot_charger.power.sharing import Sharer, Sharing
 
 EvseFault = tuple[int, FaultReport]  # EVSE (0 = the station) and what began or ended
 START_NS = 2 * SECOND  # modules may need so long to speak after activation
+MATRIX_MODES = (Mode.OFF, Mode.TRANSFER, Mode.FAULT)  # an output may gain or lose blocks in these
 FEW = 4  # frames that are cheaper to take one by one than as arrays
 _PRESSED = int(codec.Safety.EMERGENCY_STOP)
 _EMERGENCY = _PRESSED | int(codec.Safety.EMERGENCY_LATCHED)
@@ -103,6 +105,11 @@ class Control:
         self._counter = 0
         self._last_ns = 0
         self._first_ns = 0
+        self.sharing = Sharing(parameters, self.bank) if parameters.matrix__blocks else None
+        self._link_counter = codec.Alive()
+        self.grid = codec.GridPermit()
+        self.grid_ns = 0
+        self._grid_counter = codec.Alive()
         self._wire_us = [0.0] * (buses + self.driver.first_port)
         self._wire_ns = 0
         self._addresses = [
@@ -172,6 +179,17 @@ class Control:
                 urgent = bool(safety.bits & ~self.safety.bits)
                 self.safety, self.safety_ns = safety, now_ns
                 return urgent
+        elif identifier == codec.LINK_ID:
+            matrix = codec.LinkStatus.decode(data)
+            if matrix is not None and self._link_counter.advanced(matrix.counter):
+                if self.sharing is not None:
+                    self.sharing.feedback, self.sharing.feedback_ns = matrix.closed, now_ns
+                return False
+        elif identifier == codec.GRID_ID:
+            grid = codec.GridPermit.decode(data)
+            if grid is not None and self._grid_counter.advanced(grid.counter):
+                self.grid, self.grid_ns = grid, now_ns
+                return False
         elif codec.OUTPUT_ID < identifier <= codec.OUTPUT_ID + codec.MAX_EVSES:
             evse = identifier - codec.OUTPUT_ID
             channel = self.channels.get(evse)
@@ -218,17 +236,44 @@ class Control:
                 self.faults.append((channel.evse, report))
             output.changes.clear()
             channel.snapshot = self._snapshot(channel, demand, now_ns)
+        links = self._share_blocks(now_ns) if self.sharing is not None else 0
         self._tell_modules(now_ns)
         self.cycles += 1
         self._counter = (self._counter + 1) & 0xFF
         command = codec.PowerCommand(
-            contactors, monitors, self_tests, 0, 2 if self.stopping else 1, self._counter
+            contactors, monitors, self_tests, links, 2 if self.stopping else 1, self._counter
         ).encode()
         frames: list[Frames] = [(0, np.array([codec.POWER_ID]), np.frombuffer(command, np.uint8)[None])]
         frames += self.driver.frames(now_ns, self._counter)
         for bus, ids, data in frames:
             self._wire_us[bus] += len(ids) * busload.frame_us(data.shape[1])
         return frames
+
+    def _share_blocks(self, now_ns: int) -> int:
+        """Move the matrix's contactors; returns what is to be closed."""
+        assert self.sharing is not None
+        outputs = {
+            evse: Sharer(
+                channel.measured.bank_voltage_v,
+                channel.output.mode != Mode.OFF or channel.gate.asked,
+                channel.output.mode in MATRIX_MODES,
+            )
+            for evse, channel in self.channels.items()
+        }
+        old = now_ns - self.sharing.feedback_ns > self.parameters.safety_timeout_ms * MILLISECOND + self._grace_ns
+        for link, text in self.sharing.step(now_ns, outputs, known=not old and self.blocked is None):
+            text = f"contactor of block {link.block + 1} to EVSE {link.evse}: {text}"
+            self.faults.append((0, FaultReport(Code.CONTACTOR_FEEDBACK, Severity.DERATE, text)))
+        return self.sharing.board.requested
+
+    def export_w(self, now_ns: int) -> float:
+        """Power that each EVSE may feed into the grid now [W]: what the grid side permits, evenly divided.
+
+        Its permission ends by itself, like a charge permit.
+        """
+        if not self.parameters.bidirectional or not self.grid_ns or now_ns - self.grid_ns > PERMIT_NS + self._grace_ns:
+            return 0.0
+        return self.grid.export_w / len(self.channels)
 
     def measured_load(self, now_ns: int) -> float:
         """Share of the fullest bus that frames used since the last call, 0 to 1, by their worst-case lengths."""
@@ -287,6 +332,7 @@ class Control:
             measured=channel.measured,
             evse=channel.status,
             capable_a=self.bank.capable_a(channel.evse, voltage),
+            export_w=self.export_w(now_ns),
             modules=self.bank.usable(channel.evse),
             blocked=blocked,
             pilot=channel.gate.pilot,

@@ -157,6 +157,11 @@ class Gate:
             self.floor = max(self.floor, self.permit.number)
 
     @property
+    def asked(self) -> bool:
+        """Somebody has a session here: a permit names one."""
+        return self.permit is not None and bool(self.permit.session_id)
+
+    @property
     def renewed(self) -> bool:
         """The supervisor has spoken since the floor was set."""
         return self.permit is not None and (self.permit.purpose == Purpose.NONE or self.permit.number > self.floor)

@@ -64,11 +64,11 @@ class Reporter:
     def limits(self, evse: int) -> msg.SupplyLimits | None:
         p, control = self.parameters, self.control
         bank, channel = control.bank, control.channels[evse]
-        mine = bank.evse == evse
+        mine = (bank.evse == evse) & ~bank.leaving
         healthy = int((mine & bank.healthy).sum())
         cable = p.cable_current_a(evse)
         voltage = max(channel.measured.voltage_v, p.min_voltage_v)
-        capable = bank.capable_a(evse, voltage)
+        capable = bank.capable_a(evse, voltage, promised=True)
         volts = np.maximum(voltage / p.series_groups, bank.voltage[mine])
         power = float(np.minimum(bank.available[mine] * volts, p.module__power_w)[bank.healthy[mine]].sum())
         current = float(np.floor(min(cable, capable) * 10.0) / 10.0)  # steady: it goes into permits
@@ -78,8 +78,9 @@ class Reporter:
         block = "" if available else blocked.text if blocked else "no healthy module or no safety controller"
         rated_a = min(cable, int(mine.sum()) // p.series_groups * p.module__max_current_a)
         rated_w = min(int(mine.sum()) * p.module__power_w, cable * p.max_voltage_v)
-        export = current if p.bidirectional else 0.0
-        key = (round(current), round(power, -3), healthy, available, block)
+        export_w = float(np.floor(control.export_w(now_ns()) / 100.0) * 100.0)
+        export = min(current, export_w / max(voltage, 1.0))
+        key = (round(current), round(power, -3), healthy, available, block, export_w > 0.0)
         now = now_ns()
         if key == self._limits.get(evse) and now - self._limits_ns.get(evse, 0) < LIMITS_NS:
             return None
@@ -92,7 +93,7 @@ class Reporter:
         message.min_current_a = float(p.module__min_current_a)
         message.max_power_w = float(min(power, rated_w))
         message.max_export_current_a = float(export)
-        message.max_export_power_w = float(message.max_power_w if p.bidirectional else 0.0)
+        message.max_export_power_w = float(min(message.max_power_w, export_w))
         message.current_ripple_a = float(RIPPLE_A)
         message.rated_voltage_v = float(p.max_voltage_v)
         message.rated_current_a = float(rated_a)

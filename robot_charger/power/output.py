@@ -76,6 +76,7 @@ class Inputs:
     evse: EvseStatus
     capable_a: float  # what the healthy modules can give now
     modules: int  # healthy modules
+    export_w: float = 0.0  # what the grid side lets this output feed back now
     blocked: FaultReport | None = None  # safety controller, bus or bank: why power must not flow
     pilot: int = Pilot.UNKNOWN
 
@@ -240,6 +241,8 @@ class Output:
             self.trip(now_ns, demand.fault)
         elif _hottest(measured) >= p.temperature__stop_c:
             self._fail(now_ns, Code.OVERTEMPERATURE, f"contact pins or cable at {_hottest(measured):.0f} deg C")
+        elif measured.coolant_c >= p.temperature__coolant_stop_c:
+            self._fail(now_ns, Code.OVERTEMPERATURE, f"coolant of the cable at {measured.coolant_c:.0f} deg C")
         elif live_v > trip_v:
             text = f"{live_v:.0f} V at the output: emergency trip is {trip_v:.0f} V"
             self.trip(now_ns, FaultReport(Code.OVERVOLTAGE, Severity.EMERGENCY, text))
@@ -431,7 +434,7 @@ class Output:
             return
         self.setpoint_v = self._voltage(demand)
         supply = min(inputs.capable_a, p.cable_current_a(self.evse) * self._heat_allows(measured))
-        export = supply if p.bidirectional else 0.0
+        export = min(supply, inputs.export_w / max(measured.voltage_v, 1.0))
         current, self.current_limited, self.power_limited = clamp_current(
             demand, max(measured.voltage_v, p.min_voltage_v), supply, export
         )
@@ -442,8 +445,12 @@ class Output:
 
     def _heat_allows(self, measured: OutputMeasurement) -> float:
         """Share of the cable's rating that its temperatures allow, 0 to 1."""
-        low, high = self.parameters.temperature__derate_c, self.parameters.temperature__stop_c
-        return max(0.0, min(1.0, (high - _hottest(measured)) / (high - low)))
+        p = self.parameters
+        low, high = p.temperature__derate_c, p.temperature__stop_c
+        contacts = (high - _hottest(measured)) / (high - low)
+        low, high = p.temperature__coolant_derate_c, p.temperature__coolant_stop_c
+        coolant = (high - measured.coolant_c) / (high - low)
+        return max(0.0, min(1.0, contacts, coolant))
 
     def _ramp(self, present_a: float, wanted_a: float, elapsed_s: float) -> float:
         """Magnitude rises by ramp.up and falls by ramp.down; through zero it falls first."""

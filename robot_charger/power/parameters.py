@@ -38,6 +38,13 @@ class PowerParameters:
     series_groups: int = parameter(
         1, "groups of modules in series: 2 doubles the voltage (800 V cars) at half the current", low=1, high=2
     )
+    matrix__blocks: int = parameter(
+        0, "blocks of modules that contactors share between the EVSEs, 0: each EVSE has its modules for good", low=0,
+        high=16,
+    )
+    matrix__notice_s: float = parameter(
+        1.0, "an EVSE's limits fall so long before it gives a block back", unit="s", low=0.1, high=10.0
+    )
     module__max_voltage_v: float = parameter(
         500.0, "highest output voltage of a module", unit="V", low=50.0, high=1000.0
     )
@@ -52,7 +59,9 @@ class PowerParameters:
         [400.0], "rating of the cable: one for all EVSEs, or one each", unit="A", low=1.0, high=3000.0
     )
     pilotless: list[int] = parameter([0], "EVSEs without a control pilot, 0 for none", low=0, high=16)
-    bidirectional: bool = parameter(False, "the modules can feed the grid")
+    bidirectional: bool = parameter(
+        False, "the modules can feed the grid; they do while the grid side permits it (frame 0x40A)"
+    )
 
     share__best_load: float = parameter(
         0.6, "share of its limit at which a module is most efficient; as few as fit run", low=0.1, high=1.0
@@ -95,6 +104,12 @@ class PowerParameters:
     temperature__stop_c: float = parameter(
         90.0, "contact pins and cable: the output stops here (61851-23: 90)", unit="deg C", low=40.0, high=150.0
     )
+    temperature__coolant_derate_c: float = parameter(
+        60.0, "coolant of a cooled cable: the current falls from here", unit="deg C", low=30.0, high=120.0
+    )
+    temperature__coolant_stop_c: float = parameter(
+        70.0, "coolant: the output stops here", unit="deg C", low=40.0, high=120.0
+    )
     safety_timeout_ms: float = parameter(
         100.0, "the safety controller is lost after so long without a valid frame", unit="ms", low=30, high=500
     )
@@ -132,6 +147,12 @@ class PowerParameters:
             )
         if self.modules < len(self.evses) * self.series_groups:
             raise ParameterError(f"parameter modules = {self.modules} is less than {self.series_groups} per EVSE")
+        if self.matrix__blocks and self.matrix__blocks < len(self.evses):
+            raise ParameterError(f"parameter matrix.blocks = {self.matrix__blocks} must be 0 or one per EVSE at least")
+        if self.matrix__blocks * len(self.evses) > 16:
+            raise ParameterError("parameter matrix.blocks: at most 16 contactors, blocks times EVSEs")
+        if self.matrix__blocks * self.series_groups > self.modules:
+            raise ParameterError(f"parameter modules = {self.modules} is less than {self.series_groups} per block")
         if self.max_voltage_v > self.series_groups * self.module__max_voltage_v:
             raise ParameterError(
                 f"parameter max_voltage_v = {self.max_voltage_v:g} is above what series_groups = {self.series_groups} "
@@ -145,6 +166,8 @@ class PowerParameters:
             raise ParameterError("parameter min_voltage_v must be below max_voltage_v")
         if self.temperature__derate_c >= self.temperature__stop_c:
             raise ParameterError("parameter temperature.derate_c must be below temperature.stop_c")
+        if self.temperature__coolant_derate_c >= self.temperature__coolant_stop_c:
+            raise ParameterError("parameter temperature.coolant_derate_c must be below temperature.coolant_stop_c")
 
     def cable_current_a(self, evse: int) -> float:
         ratings = self.cable_max_current_a

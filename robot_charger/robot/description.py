@@ -115,7 +115,14 @@ def load_tool(arm_file: str = "arm/arm.yaml") -> Tool:
 
 def load_connectors(file: str = "arm/connectors.yaml") -> dict[str, Connector]:
     return {
-        name: Connector(name, float(c["depth_m"]), float(c["nose_m"]), float(c["mass_kg"]), float(c["capture_m"]), c.get("held", False) is True)
+        name: Connector(
+            name,
+            float(c["depth_m"]),
+            float(c["nose_m"]),
+            float(c["mass_kg"]),
+            float(c["capture_m"]),
+            c.get("held", False) is True,
+        )
         for name, c in _read(file).items()
     }
 

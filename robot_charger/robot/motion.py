@@ -59,6 +59,8 @@ BEHIND_NEAR = (0.005, 0.010)  # the same in contact: ever slower between the two
 FROZEN = 0.25  # a wrench that does not change in its last digit for this long is frozen [s]
 TOOL_AGE = 0.4  # the tool may be silent for this much longer than the others [s]
 TOOL_TIME = 2.0  # for the gripper [s]
+LOOK_TIME = 5.0  # for enough poses to come [s]
+OBSTACLE_TIME = 0.5  # a closed flap or a wrong inlet is believed when seen for so long [s]
 FOLLOW_TIME = 6.0  # for an arm to come after its set-point [s]
 FOLLOW_GAIN = 0.6e-3  # [m/s per N]
 FOLLOW_SPEED = 0.06  # [m/s]
@@ -211,6 +213,7 @@ class ConnectionRobot:
         self._follow_from = np.zeros(6)
         self._nose = np.zeros(6)  # set-point of the nose in the inlet's frame
         self._poses: dict[int, deque[tuple[float, Array]]] = {}
+        self._obstacles: dict[int, tuple[float, float, RobotError]] = {}  # seen instead of an inlet: since, last
         self._changed_at = -math.inf
         self._last_wrench = np.zeros(6)
 
@@ -263,6 +266,7 @@ class ConnectionRobot:
         self.bay, self.connector, self.result = bay.number, plug, None
         self.attempt, self.peak, self.grasped = 0, 0.0, False
         self._bound = self._goes_along = False
+        self._obstacles.pop(bay.number, None)  # a new goal is a new look
         self.error, self.text = ErrorCode.NONE, ""
         self._task, self._need, self._started = sequence, Zone.FREE, now
         self._held, self._lost, self._waited, self._rate, self._fresh = None, 0.0, 0.0, 1.0, True
@@ -274,14 +278,21 @@ class ConnectionRobot:
         p = self.parameters
         if not np.isfinite(pose).all() or not sigma <= p.pose__max_sigma_m:
             return
+        self._obstacles.pop(evse, None)
         poses = self._poses.setdefault(evse, deque(maxlen=400))
         poses.append((stamp, pose))
         while poses and stamp - poses[0][0] > p.pose__window_s:
             poses.popleft()
 
+    def see_instead(self, evse: int, stamp: float, error: RobotError) -> None:
+        """A closed flap or another kind of inlet is seen where the inlet should be."""
+        since, _, known = self._obstacles.get(evse, (stamp, stamp, error))
+        self._obstacles[evse] = (since if known.code == error.code else stamp, stamp, error)
+
     def forget_poses(self, evse: int) -> None:
         """The vehicle left or moved: what was seen before counts no more."""
         self._poses.pop(evse, None)
+        self._obstacles.pop(evse, None)
 
     def vehicle_left(self, evse: int) -> None:
         """The bay is empty: nothing seen or mated there counts any more."""
@@ -582,18 +593,24 @@ class ConnectionRobot:
 
     # Pieces of the actions.
     def _look(self, bay: Bay) -> Generator[None, None, Array]:
-        """Wait for enough poses of the inlet, return their mean. Raises NoPose."""
+        """Wait for enough poses of the inlet, return their mean. Raises NoPose, FlapClosed or WrongInlet."""
         waited = 0.0
         while True:
             now = self._senses.now
+            since, last, obstacle = self._obstacles.get(bay.number, (now, -math.inf, None))
+            if obstacle and now - last <= self.parameters.pose__max_age_s and last - since >= OBSTACLE_TIME:
+                raise obstacle
             ages = [now - stamp for stamp, _ in self._poses.get(bay.number, ())]
             fresh = sum(age <= self.parameters.pose__window_s for age in ages)
             if fresh >= self.parameters.pose__samples and min(ages) <= self.parameters.pose__max_age_s:
                 self._inlet = self._fused(bay)
-                return self._inlet
-            if waited > 3.0:
+                yield  # from now on it is known whether the tool is near it
+                return self._fused(bay)
+            if waited > LOOK_TIME:
                 last = min(ages, default=math.inf)
-                raise NoPose(f"only {fresh} poses of the inlet within 3 s, the last one {min(last, 999.0):.1f} s ago")
+                raise NoPose(
+                    f"only {fresh} poses of the inlet in {LOOK_TIME:.0f} s, the last one {min(last, 999.0):.1f} s ago"
+                )
             waited += PERIOD
             yield
 
@@ -961,6 +978,8 @@ class ConnectionRobot:
             yield from self._away(bay, plug)
             yield from self._park(bay)
             return
+        if holding and self._inlet is None:
+            yield from self._find_out(bay)
         failure: RobotError | None = None
         for attempt in range(1, self.parameters.attempts + 1):
             self.attempt = attempt
@@ -984,6 +1003,16 @@ class ConnectionRobot:
         yield from self._line(bay.clear)
         yield from self._bring_home(bay)
         yield from self._park(bay)
+
+    def _find_out(self, bay: Bay) -> Sequence:
+        """After a restart with a plug in the hand: is it in an inlet? Raises NoPose when it is seated but not seen."""
+        if not self._senses.occupied:
+            return
+        try:
+            yield from self._look(bay)
+        except NoPose:
+            if self._senses.end_stop:
+                raise
 
     def _grasp(self, bay: Bay, plug: Connector) -> Sequence:
         """Take hold of the plug in the inlet, shifted as the vehicle has shifted since."""

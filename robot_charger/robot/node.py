@@ -5,7 +5,8 @@ EVSEs queue, see ``robot_charger.robot.jobs``; cancel at any moment: the arm the
 Publishes: ``/robot/state`` (20 Hz and on every change of mode), ``/robot/joint_trajectory`` (100 Hz while it moves,
 each reaching ``horizon_s`` ahead), ``/robot/tool_command``.
 Subscribes: ``/robot/joint_states``, ``/robot/wrench``, ``/robot/tool``, ``/robot/inlet_pose`` (frame ``bayN`` or
-``base_link``), ``/safety/state``, and per EVSE ``robot/permit`` and ``bay/state``.
+``base_link``), ``/safety/state``, and per EVSE ``robot/permit`` and ``bay/state``; with ``camera_file``, while a goal
+is executed, ``/robot/camera/image/compressed`` (frame ``bayN_camera``).
 Parameters: ``robot_charger.robot.parameters.RobotParameters``.
 """
 
@@ -29,7 +30,7 @@ from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNo
 from robot_charger.common.process import realtime
 from robot_charger.common.topics import fill
 from robot_charger.robot.description import config_file, load_site
-from robot_charger.robot.errors import Busy, Cancelled, ErrorCode, RobotError
+from robot_charger.robot.errors import Busy, Cancelled, ErrorCode, NoPose, RobotError
 from robot_charger.robot.jobs import Job, Jobs
 from robot_charger.robot.kinematics import Kinematics
 from robot_charger.robot.motion import PERIOD, Command, ConnectionRobot, Mode, Result, Senses, Zone
@@ -68,6 +69,7 @@ class RobotNode(StationNode):
         self._senses = Senses(0.0)
         self._stamps = {"joints": -math.inf, "wrench": -math.inf, "tool": -math.inf}
         self._bays: dict[int, Bays] = {}
+        self._eyes: Eyes | None = None
         self._unplaced = self._bad = 0
         self._ticker = Ticker(PERIOD)
 
@@ -80,6 +82,7 @@ class RobotNode(StationNode):
             raise StartError(f"parameter evses = {p.evses}: no bay {missing} in {p.bays_file}, only {list(site.bays)}")
         self._kinematics = Kinematics(config_file(p.arm_urdf))
         robot = self._robot = ConnectionRobot(site, self._kinematics, p)
+        self._eyes = Eyes(self, robot, p.camera_file) if p.camera_file else None
         self._bays = {n: Bays() for n in p.evses}
         self._state = self.publisher("/robot/state")
         self._trajectory = self.publisher("/robot/joint_trajectory")
@@ -146,12 +149,13 @@ class RobotNode(StationNode):
             "missed cycles": self._ticker.missed,
             "poses in an unknown frame": self._unplaced,
             "messages refused": self._bad,
+            "camera": self._eyes.text if self._eyes is not None else "none",
         }
         silent = self.active and now_ns() / 1e9 - self._stamps["joints"] > 1.0
         return (WARN, "the arm is silent", values) if silent else (OK, robot.text, values)
 
     # What is heard.
-    def _stamped(self, header: Any) -> float:
+    def stamped(self, header: Any) -> float:
         """Sender's stamp on the monotonic clock [s]; a stamp of zero counts as now."""
         now = now_ns() / 1e9
         stamp = header.stamp.sec + header.stamp.nanosec * 1e-9
@@ -168,7 +172,7 @@ class RobotNode(StationNode):
             return
         if np.isfinite(q).all():
             self._senses.q = q
-            self._stamps["joints"] = self._stamped(message.header)
+            self._stamps["joints"] = self.stamped(message.header)
         else:
             self._bad += 1
 
@@ -177,7 +181,7 @@ class RobotNode(StationNode):
         wrench = np.array([f.x, f.y, f.z, t.x, t.y, t.z])
         if np.isfinite(wrench).all():
             self._senses.wrench = wrench
-            self._stamps["wrench"] = self._stamped(message.header)
+            self._stamps["wrench"] = self.stamped(message.header)
         else:
             self._bad += 1
 
@@ -212,7 +216,16 @@ class RobotNode(StationNode):
             return
         sigma = math.sqrt(variance) if variance >= 0.0 else math.inf
         with self._lock:
-            robot.see(evse, self._stamped(message.header), pose, sigma)
+            robot.see(evse, self.stamped(message.header), pose, sigma)
+
+    def see(self, evse: int, stamp: float, pose: Array | RobotError, sigma: float = 0.0) -> None:
+        """The camera's estimate in base_link, or what it sees instead."""
+        if self._robot is not None:
+            with self._lock:
+                if isinstance(pose, RobotError):
+                    self._robot.see_instead(evse, stamp, pose)
+                else:
+                    self._robot.see(evse, stamp, pose, sigma)
 
     def _placed(self, robot: ConnectionRobot, frame: str, pose: Array) -> tuple[int, Array]:
         """EVSE and pose in base_link. Raises KeyError for a frame that is no bay's."""
@@ -315,6 +328,8 @@ class RobotNode(StationNode):
             assert self._robot is not None
             start(handle.request, now_ns() / 1e9)
             self._handle, self._kind = handle, kind
+            if self._eyes is not None:
+                self._eyes.open()
 
         def accepted(handle: Any) -> None:
             job = Job(handle.request.evse, (handle, kind, begin), now_ns() / 1e9, kind is action.Disconnect)
@@ -392,6 +407,8 @@ class RobotNode(StationNode):
             if handle is None or robot is None or robot.busy or robot.result is None:
                 return
             result, self._handle = robot.result, None
+        if self._eyes is not None:
+            self._eyes.close()
         if result.cause is not None and result.cause.fault:
             fault = FaultReport(result.cause.fault, Severity.STOP, result.text)
             self._fault = fault, robot.bay, handle.request.session_id
@@ -432,6 +449,49 @@ class RobotNode(StationNode):
         if kind is action.Disconnect:
             values |= {"grasped": robot.grasped}
         handle.publish_feedback(fill(kind.Feedback(), **values))
+
+
+class Eyes:
+    """The camera of the bays: its pictures are asked for, and looked at, only while a goal is executed."""
+
+    def __init__(self, node: RobotNode, robot: ConnectionRobot, file: str) -> None:
+        import cv2  # a second to load: only where a camera is
+
+        from robot_charger.robot.perception import InletEstimator, load_camera
+
+        self._decode, self._grey = cv2.imdecode, cv2.IMREAD_GRAYSCALE
+        self._estimator = InletEstimator(load_camera(file))
+        self._node, self._robot = node, robot
+        self._subscription: Any = None
+        self.text = "closed"
+
+    def open(self) -> None:
+        if self._subscription is None:
+            self._subscription = self._node.subscribe("/robot/camera/image/compressed", self._on_picture)
+
+    def close(self) -> None:
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription, self.text = None, "closed"
+
+    def _on_picture(self, message: Any) -> None:
+        robot, evse = self._robot, self._robot.bay
+        if message.header.frame_id != f"bay{evse}_camera" or robot.connector is None:
+            return
+        stamp = self._node.stamped(message.header)
+        try:
+            picture = self._decode(np.frombuffer(message.data, np.uint8), self._grey)
+            if picture is None:
+                raise NoPose("a picture that cannot be decoded")
+            seen = self._estimator.look(np.asarray(picture, np.uint8), robot.connector.name)
+        except NoPose as nothing:
+            self.text = str(nothing)
+        except RobotError as instead:
+            self.text = str(instead)
+            self._node.see(evse, stamp, instead)
+        else:
+            self.text = f"sees the inlet of EVSE {evse} to {seen.sigma * 1e3:.1f} mm"
+            self._node.see(evse, stamp, robot.site.bays[evse].frame @ seen.pose, seen.sigma)
 
 
 def main() -> None:

@@ -16,6 +16,9 @@ class RobotParameters:
     arm_urdf: str = parameter("arm/arm.urdf", "arm, in config/ or an absolute path")
     arm_file: str = parameter("arm/arm.yaml", "tool on the arm, in config/ or an absolute path")
     connectors_file: str = parameter("arm/connectors.yaml", "plugs, in config/ or an absolute path")
+    camera_file: str = parameter(
+        "", "camera that looks at the inlets, e.g. arm/camera.yaml; empty: poses come on /robot/inlet_pose alone"
+    )
 
     realtime: bool = parameter(True, "run the motion thread under SCHED_FIFO where the system allows")
     attempts: int = parameter(3, "attempts at mating before the plug is brought home", low=1, high=10)
@@ -40,9 +43,9 @@ class RobotParameters:
         0.14, "plug's nose before the inlet between free motion and approach", unit="m", low=0.04, high=0.6
     )
 
-    pose__max_age_s: float = parameter(0.5, "oldest inlet pose that counts", unit="s", low=0.05, high=5.0)
+    pose__max_age_s: float = parameter(1.0, "oldest inlet pose that counts", unit="s", low=0.05, high=5.0)
     pose__window_s: float = parameter(4.0, "inlet poses of this time are averaged", unit="s", low=0.1, high=60.0)
-    pose__samples: int = parameter(5, "fewest poses for one look", low=1, high=100)
+    pose__samples: int = parameter(3, "fewest poses for one look", low=1, high=100)
     pose__max_sigma_m: float = parameter(0.03, "largest standard deviation accepted", unit="m", low=0.001, high=0.2)
     pose__moved_m: float = parameter(
         0.025, "inlet shifted by this since the look: the vehicle moved", unit="m", low=0.005, high=0.2

@@ -80,7 +80,9 @@ class Options:
     evcc_id: str = ""  # EVCCID; empty = the MAC address
     max_discharge_current_a: float = 100.0
     max_discharge_power_w: float = 40_000.0
-    pause: bool = False
+    pause: bool = False  # ends its session with the intent to come back
+    wrong_receipt: bool = False  # signs another meter reading than it was told
+    resume: str = ""  # id of a paused session that it joins again
 
     @classmethod
     def parse(cls, words: dict[str, str]) -> Options:
@@ -198,6 +200,7 @@ class Evcc:
             self.result.update(
                 result="ended" if ok else "failed", text=text, messages=session.messages, limits_a=session.limits_a
             )
+            self.result.update(session_id=session.session_id, setup=session.setup, receipts=session.receipts)
             self.result.update(acdp=session.acdp_log)
         finally:
             writer.transport.abort()

@@ -14,9 +14,11 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from iso15118.evcc import evcc_settings
 from iso15118.evcc.comm_session_handler import EVCCCommunicationSession
 from iso15118.evcc.controller.interface import ChargeParamsV2, EVControllerInterface
 from iso15118.evcc.evcc_config import EVCCConfig
+from iso15118.evcc.states import iso15118_2_states
 from iso15118.shared.exi_codec import EXI
 from iso15118.shared.messages.datatypes import (
     DCEVChargeParams,
@@ -43,6 +45,7 @@ from iso15118.shared.messages.enums import (
     Protocol,
     ServiceV20,
 )
+from iso15118.shared.messages.iso15118_2.body import MeteringReceiptReq
 from iso15118.shared.messages.iso15118_2.datatypes import (
     ChargeProgress,
     ChargingProfile,
@@ -51,7 +54,10 @@ from iso15118.shared.messages.iso15118_2.datatypes import (
     DCEVStatus,
     ProfileEntryDetails,
 )
+from iso15118.shared.messages.iso15118_2.datatypes import ChargingSession as ChargingSessionV2
+from iso15118.shared.messages.iso15118_2.timeouts import Timeouts
 from iso15118.shared.messages.iso15118_20.common_messages import ChargeProgress as ChargeProgressV20
+from iso15118.shared.messages.iso15118_20.common_messages import ChargingSession as ChargingSessionV20
 from iso15118.shared.messages.iso15118_20.common_messages import (
     DynamicEVPowerProfile,
     DynamicScheduleExchangeReqParams,
@@ -73,6 +79,7 @@ from iso15118.shared.messages.iso15118_20.dc import (
     ScheduledDCChargeLoopReqParams,
 )
 from iso15118.shared.messages.v2gtp import V2GTPMessage
+from iso15118.shared.security import KeyEncoding, KeyPasswordPath, KeyPath, create_signature, load_priv_key
 from iso15118.shared.states import Pause, Terminate
 
 from robot_charger.common.plc_link import LinkError
@@ -106,6 +113,7 @@ PACKAGE_PROTOCOLS = {
 }
 ACDP_PERIOD_S = 0.1  # of polling while the device moves
 SYSTEM_STATUS_PERIOD_S = 1.0
+DEVICE_S = 240.0  # patience with the charging device
 
 
 def physical(kind: Any, value: float, unit: str) -> Any:
@@ -149,6 +157,38 @@ def tls_context(protocol: str, directory: str) -> ssl.SSLContext:
         raise LinkError(f"the vehicle's certificates: {error}") from error
 
 
+class _CurrentDemand(iso15118_2_states.CurrentDemand):
+    """The package's state, which signs the receipt that the station asks for (the package does so with AC only)."""
+
+    async def process_message(self, message: Any, message_exi: Any = None) -> None:
+        answer = getattr(getattr(message, "body", None), "current_demand_res", None)
+        if answer is None or not answer.receipt_required or not self.comm_session.is_tls:
+            await super().process_message(message, message_exi)
+            return
+        receipt = MeteringReceiptReq(
+            id="id1",
+            session_id=self.comm_session.session_id,
+            sa_schedule_tuple_id=answer.sa_schedule_tuple_id,
+            meter_info=answer.meter_info,
+        )
+        if self.comm_session.options.wrong_receipt:
+            receipt.meter_info.meter_reading += 1
+        key = load_priv_key(KeyPath.CONTRACT_LEAF_PEM, KeyEncoding.PEM, KeyPasswordPath.CONTRACT_LEAF_KEY_PASSWORD)
+        signature = create_signature([(receipt.id, EXI().to_exi(receipt, Namespace.ISO_V2_MSG_DEF))], key)
+        self.comm_session.receipts += 1
+        self.create_next_message(
+            iso15118_2_states.MeteringReceipt,
+            receipt,
+            Timeouts.METERING_RECEIPT_REQ,
+            Namespace.ISO_V2_MSG_DEF,
+            signature=signature,
+        )
+
+
+_CurrentDemand.__name__ = "CurrentDemand"
+iso15118_2_states.CurrentDemand = _CurrentDemand
+
+
 class Session(EVCCCommunicationSession):
     """The package's EVCC session with our framing and pace. ``run()`` once."""
 
@@ -160,6 +200,8 @@ class Session(EVCCCommunicationSession):
         self.limits_a: list[float] = []  # the EVSE's current limits as they changed in the charge loop
         self.acdp = controller.protocol.startswith("acdp")
         self.acdp_log: list[str] = []  # what the device said of itself, as it changed
+        self.receipts = 0  # metering receipts signed
+        self.setup = ""  # response code of SessionSetupRes
         self._status_at = 0.0
         self._sent_at = 0.0
         self._sent = ""
@@ -167,6 +209,7 @@ class Session(EVCCCommunicationSession):
     async def run(self) -> tuple[bool, str]:
         """True and a sentence when the session ended in order. Closes the connection."""
         try:
+            evcc_settings.RESUME_SESSION_ID = self.options.resume or None  # taken by the package's first state
             await self.send_sap()
             return await self._exchange(20.0)
         except asyncio.IncompleteReadError:
@@ -204,6 +247,8 @@ class Session(EVCCCommunicationSession):
         decoded = EXI().from_exi(frame.payload, self.get_exi_ns(frame.payload_type))
         self.messages += 1
         self._note_limit(decoded)
+        if str(decoded) == "SessionSetupRes":
+            self.setup = (decoded.body.session_setup_res if hasattr(decoded, "body") else decoded).response_code.value
         if self.acdp:
             _to_package(decoded)
         if not self.options.pnc:  # the package's EVCC takes Plug and Charge wherever it is offered
@@ -235,6 +280,8 @@ class Session(EVCCCommunicationSession):
                 await asyncio.sleep(wait)
         if name in ("CableCheckReq", "DC_CableCheckReq") and name != self._sent:
             await self.ev_controller.enable_charging(True)
+        if name == "SessionStopReq" and self.options.pause:
+            message = self._pausing(message)
         if self.options.out_of_order and name == "ServiceDiscoveryReq":
             name, message = "CurrentDemandReq", self._out_of_order(message)
         self._sent, self._sent_at = name, time.monotonic()
@@ -246,6 +293,17 @@ class Session(EVCCCommunicationSession):
                 await asyncio.sleep(0.001)
             return
         await super().send(message)
+
+    def _pausing(self, message: V2GTPMessage) -> V2GTPMessage:
+        """SessionStopReq that means to come back ([V2G2-740])."""
+        request: Any = self.current_state.message
+        body = getattr(getattr(request, "body", None), "session_stop_req", None)
+        if body is not None:
+            body.charging_session = ChargingSessionV2.PAUSE
+        else:
+            request.charging_session = ChargingSessionV20.PAUSE
+        namespace = Namespace.ISO_V2_MSG_DEF if body is not None else Namespace.ISO_V20_COMMON_MSG
+        return V2GTPMessage(self.protocol, message.payload_type, EXI().to_exi(request, namespace))
 
     def _out_of_order(self, message: V2GTPMessage) -> V2GTPMessage:
         request, _ = samples.current_demand()
@@ -261,12 +319,12 @@ class Session(EVCCCommunicationSession):
         """What an ACDP vehicle says before ``name``; the message itself, under the ACDP service's number."""
         if name == "AuthorizationSetupReq" and name != self._sent:
             mobility = {"EVMobilityStatus": False, "EVPositioningSupport": False}
-            await self._poll("VehiclePositioning", mobility, 60.0)
+            await self._poll("VehiclePositioning", mobility, DEVICE_S)
         elif name == "DC_CableCheckReq" and name != self._sent:
-            await self._poll("Connect", {"EVElectricalChargingDeviceStatus": "State_A"}, 60.0)
+            await self._poll("Connect", {"EVElectricalChargingDeviceStatus": "State_A"}, DEVICE_S)
         elif name == "SessionStopReq":
             self.ev_controller.vehicle.unlock()
-            await self._poll("Disconnect", {"EVElectricalChargingDeviceStatus": "State_B"}, 60.0)
+            await self._poll("Disconnect", {"EVElectricalChargingDeviceStatus": "State_B"}, DEVICE_S)
         elif time.monotonic() - self._status_at > SYSTEM_STATUS_PERIOD_S and name in CHARGE_LOOP:
             self._status_at = time.monotonic()
             technical = {"EVReadyToCharge": True, "EVImmobilizationRequest": False, "EVImmobilized": True}

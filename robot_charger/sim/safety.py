@@ -4,8 +4,8 @@ The simulated safety controller: E-stop chain, power's heartbeat, contactors wit
 and bay sensors, over CAN-FD. It is a process of its own and dies with nobody: when its parent goes, it stays until
 all contactors are open. A latched emergency is kept in ``safety.json`` over restarts, until ``reset`` on the wire.
 
-Wire from ``cli``: ``fault`` (emergency-stop, isolation, isolation-charging, self-test, weld, feedback-stuck, door,
-field, silent), ``on``, ``evse`` (0 = all), or ``reset``: true.
+Wire from ``cli``: ``fault`` (emergency-stop, isolation, isolation-charging, self-test, weld, link-weld,
+feedback-stuck, door, field, grid-withdrawn, grid-silent, silent), ``on``, ``evse`` (0 = all), or ``reset``: true.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ MEASURE_S = 0.4
 STATION_OHM = 5e6  # insulation of the station itself
 FAULT_OHM = 20e3
 GRACE_S = 2.0
+GRID_EXPORT_W = 1e6  # what the desk's grid protection permits
 REPEAT_S = 0.05  # signals are told again after so long, though they stay
 HEARS = ({"can_id": codec.POWER_ID, "can_mask": 0x7FF},)  # its acceptance filter
 FAULTS = (
@@ -43,9 +44,12 @@ FAULTS = (
     "isolation-charging",
     "self-test",
     "weld",
+    "link-weld",
     "feedback-stuck",
     "door",
     "field",
+    "grid-withdrawn",
+    "grid-silent",
     "silent",
 )
 
@@ -109,6 +113,8 @@ class Controller:
 
     evses: list[int]
     latched: bool = False
+    blocks: int = 0  # of the contactor matrix
+    grid_export_w: float = GRID_EXPORT_W
     heartbeat_s: float = HEARTBEAT_S
     faults: set[tuple[str, int]] = field(default_factory=set)  # (name, EVSE or 0)
     circuits: dict[int, Circuit] = field(default_factory=dict)
@@ -121,6 +127,7 @@ class Controller:
 
     def __post_init__(self) -> None:
         self.circuits = {evse: Circuit() for evse in self.evses}
+        self.links = [Circuit() for _ in range(self.blocks * len(self.evses))]
         self._alive = codec.Alive()
 
     def has(self, name: str, evse: int = 0) -> bool:
@@ -190,6 +197,22 @@ class Controller:
             if circuit.monitor == codec.Monitor.FAULT:
                 self.bits |= int(codec.Safety.MONITOR_FAULT)
 
+        self._drive_links(now_s, lost)
+
+    def _drive_links(self, now_s: float, lost: bool) -> None:
+        """Matrix contactors: as asked, but never two of one block; without power's heartbeat they stay."""
+        for bit, circuit in enumerate(self.links):
+            first = bit - bit % len(self.evses)
+            rivals = [self.links[i] for i in range(first, first + len(self.evses)) if i != bit]
+            wanted = circuit.coil if lost else bool(self.command.links >> bit & 1)
+            free = not any(rival.coil or rival.closed for rival in rivals)
+            circuit.drive(wanted and (free or circuit.coil), self.has("link-weld"), now_s)
+
+    @property
+    def links_closed(self) -> int:
+        """Matrix contactors that conduct, a bit each."""
+        return sum(circuit.closed << bit for bit, circuit in enumerate(self.links))
+
     def _insulation(self, evse: int, world: World) -> float:
         ohm = STATION_OHM
         if world.vehicle_ohm is not None:
@@ -219,19 +242,24 @@ class Controller:
             status = codec.EvseStatus(circuit.ohm, circuit.monitor, circuit.sequence, bits, self.counter)
             frames.append((codec.EVSE_ID + evse, status.encode(evse)))
         safety = codec.SafetyStatus(self.bits, feedback, 30.0, self.counter)
+        export_w = 0.0 if self.has("grid-withdrawn") else self.grid_export_w
+        if not self.has("grid-silent"):
+            frames.append((codec.GRID_ID, codec.GridPermit(export_w, self.counter).encode()))
+        if self.links:
+            frames.append((codec.LINK_ID, codec.LinkStatus(self.links_closed, self.counter).encode()))
         return [(codec.SAFETY_ID, safety.encode()), *frames]
 
 
 class SafetyProcess:
     """The controller with its bus and wires."""
 
-    def __init__(self, port: FramePort, evses: list[int], heartbeat_s: float) -> None:
+    def __init__(self, port: FramePort, evses: list[int], heartbeat_s: float, blocks: int = 0) -> None:
         self.port = port
         self.path: Path = run_directory() / "safety.json"
-        self.controller = Controller(evses, self._read_latch(), heartbeat_s)
+        self.controller = Controller(evses, self._read_latch(), blocks, heartbeat_s=heartbeat_s)
         self._saved = self.controller.latched
         self.cycle = 0
-        self._told: tuple[float, dict[str, bool]] = (0.0, {})
+        self._told: tuple[float, dict[str, Any]] = (0.0, {})
         self.wires = WireEnd("safety", on_signals=self._on_signals, threaded=False)
 
     def _read_latch(self) -> bool:
@@ -281,10 +309,11 @@ class SafetyProcess:
 
     def tell(self, now_s: float) -> None:
         closed = {str(e): c.closed for e, c in self.controller.circuits.items()}
+        signals = {"contactors": closed, "links": self.controller.links_closed}
         told_s, told = self._told
-        if closed != told or now_s - told_s >= REPEAT_S:
-            self._told = (now_s, closed)
-            self.wires.send("rack", {"contactors": closed})
+        if signals != told or now_s - told_s >= REPEAT_S:
+            self._told = (now_s, signals)
+            self.wires.send("rack", signals)
         if self.cycle % 10 == 0:
             self.wires.send("cli", {"emergency": self.controller.latched, "contactors": closed})
 
@@ -319,11 +348,12 @@ def main() -> None:
         default=250.0,
         help="power is lost after so long; 80 at a station, more on a desk without real-time scheduling",
     )
+    parser.add_argument("--blocks", type=int, default=0, help="blocks of the contactor matrix, 0: there is none")
     arguments = parser.parse_args()
     stop = StopSignal()
     try:
         port = frame_port(open_bus(expand(arguments.bus)[0], can_filters=HEARS))
-        process = SafetyProcess(port, arguments.evses, arguments.heartbeat_ms / 1e3)
+        process = SafetyProcess(port, arguments.evses, arguments.heartbeat_ms / 1e3, arguments.blocks)
     except (BusError, WireError) as error:
         refuse(f"safety: {error}")
     simulator_realtime(30)  # hardware does not wait for a computer's other work

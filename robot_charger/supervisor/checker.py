@@ -42,9 +42,19 @@ DOMAINS: dict[str, tuple[Any, ...]] = {
     "current_a": (0.0, 100.0),
     "insulation": (Insulation.UNKNOWN, Insulation.VALID, Insulation.FAULT, Insulation.SELF_TEST_FAILED),
     "insulation_permit": (TEST_PERMIT - 1, TEST_PERMIT),
-    "link": (Link.IDLE, Link.SESSION, Link.CHARGING, Link.STOPPING, Link.ENDED, Link.FAILED),
+    "link": (
+        Link.IDLE,
+        Link.SESSION,
+        Link.CHARGING,
+        Link.STOPPING,
+        Link.ENDED,
+        Link.FAILED,
+        Link.CONNECTING,
+        Link.DISCONNECTING,
+        Link.PAUSED,
+    ),
     "link_session": (SESSION, "another"),
-    "link_error": (0,),
+    "link_error": (0, int(Code.SLAC_FAILED)),
     "target": tuple(Purpose),
     "lock": tuple(Lock),
     "goal_error": (0, 7),
@@ -152,6 +162,8 @@ ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
         or not i.pilot_alive
     ),
     "output and motion exclude each other": lambda b, s, i, c: c.purpose == Purpose.NONE or c.zone == Zone.NONE,
+    "5: wakes are counted": lambda b, s, i, c: s.wakes <= LIMITS.max_wakes,
+    "2: a pause voids the result": lambda b, s, i, c: not (s.paused and s.insulation_passed),
     "no transfer after a stop": lambda b, s, i, c: s.shutdown < Shutdown.ERROR or c.purpose == Purpose.NONE,
     "no output without authorisation": lambda b, s, i, c: (
         b.phase != Phase.LINKING or s.phase != Phase.CABLE_CHECK or i.authorization == Authorization.ACCEPTED
@@ -159,10 +171,22 @@ ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
 }
 
 
+# And where the conversation begins before contact.
+ACDP_LIMITS = replace(LIMITS, talks_first=True)
+ACDP_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
+    "ACDP: the plug goes only to a vehicle that asks for it and is authorised": lambda b, s, i, c: (
+        b.phase != Phase.POSITIONING
+        or s.phase != Phase.CONNECTING
+        or (i.link == Link.CONNECTING and i.link_session == SESSION and i.authorization == Authorization.ACCEPTED)
+    ),
+    "ACDP: who stopped talking is not plugged in again": lambda b, s, i, c: not s.replug,
+}
+
+
 def clocks(s: Session) -> Iterator[float]:
     """Seconds since the phase began: one value in each interval between the limits that this phase knows."""
     limits = {
-        Phase.LINKING: (LIMITS.wake_after_s, LIMITS.linking_s),
+        Phase.LINKING: (LIMITS.wake_after_s, LIMITS.linking_s, LIMITS.pause_s),
         Phase.CABLE_CHECK: (LIMITS.vehicle_stop_s, LIMITS.cable_check_s),
         Phase.PRECHARGE: (LIMITS.precharge_s, LIMITS.vehicle_stop_s),
         Phase.CHARGING: (LIMITS.vehicle_stop_s,),
@@ -201,8 +225,9 @@ class Exploration:
     phases: frozenset[Phase] = frozenset()
 
 
-def explore(max_steps: int = 20_000_000, looking_for: str = "") -> Exploration:
+def explore(max_steps: int = 20_000_000, looking_for: str = "", limits: Limits = LIMITS) -> Exploration:
     """Explore to the fixed point, to ``max_steps``, or until the assertion ``looking_for`` was violated."""
+    assertions = ASSERTIONS | (ACDP_ASSERTIONS if limits.talks_first else {})
     first = canonical(Session(), 0.0)
     known = {first}
     frontier = [first]
@@ -213,13 +238,13 @@ def explore(max_steps: int = 20_000_000, looking_for: str = "") -> Exploration:
         for now in clocks(before):
 
             def run(i: Any, before: Session = before, now: float = now) -> tuple[Session, Commands, list[str]]:
-                after, _ = flow.step(before, i, now, LIMITS)
+                after, _ = flow.step(before, i, now, limits)
                 if after.phase == Phase.POSITIONING and not after.session_id:
                     after = replace(after, session_id=SESSION)
-                commands = flow.command(after, i, LIMITS)
+                commands = flow.command(after, i, limits)
                 if commands.purpose == Purpose.INSULATION_TEST and not after.test_permit:
                     after = replace(after, test_permit=TEST_PERMIT)
-                return after, commands, [n for n, holds in ASSERTIONS.items() if not holds(before, after, i, commands)]
+                return after, commands, [n for n, holds in assertions.items() if not holds(before, after, i, commands)]
 
             for lazy, (after, commands, broken) in every_input(before.goal_number, run):
                 steps += 1
@@ -242,14 +267,17 @@ def explore(max_steps: int = 20_000_000, looking_for: str = "") -> Exploration:
 
 
 def main() -> int:
-    result = explore()
-    print(
-        f"{result.sessions} sessions, {result.steps} steps, {len(result.phases)} phases,"
-        f" {'complete' if result.complete else 'NOT complete'}, {len(result.violations)} violations"
-    )
-    for violation in result.violations[:20]:
-        print(violation)
-    return 1 if result.violations else 0
+    broken = False
+    for name, limits in (("plug first", LIMITS), ("ACDP, talk first", ACDP_LIMITS)):
+        result = explore(limits=limits)
+        print(
+            f"{name}: {result.sessions} sessions, {result.steps} steps, {len(result.phases)} phases,"
+            f" {'complete' if result.complete else 'NOT complete'}, {len(result.violations)} violations"
+        )
+        for violation in result.violations[:20]:
+            print(violation)
+        broken |= bool(result.violations)
+    return int(broken)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ LINKED = (Phase.LINKING, Phase.CABLE_CHECK, Phase.PRECHARGE, Phase.CHARGING)
 PLUGGED = (Phase.MATED, Phase.RELEASED, *LINKED)
 LIVE = (Phase.POSITIONING, Phase.CONNECTING, *PLUGGED, Phase.STOPPING, Phase.GRASPED, Phase.DISCONNECTING)
 ENDED_LINKS = (Link.ENDED, Link.FAILED, Link.IDLE)
+CLOSING_LINKS = (Link.STOPPING, Link.WELDING_CHECK, Link.DISCONNECTING)  # the vehicle wants no more energy
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,14 @@ def _stop(c: Context, shutdown: Shutdown, reason: str, fault: Code = Code.NONE, 
         s = replace(s, fault=fault, stop_reason=reason)
     elif not s.stop_reason:
         s = replace(s, stop_reason=reason)
-    return replace(s, shutdown=max(s.shutdown, shutdown), insulation_passed=False, goal=Goal.NONE, text=text or s.text)
+    return replace(
+        s,
+        shutdown=max(s.shutdown, shutdown),
+        insulation_passed=False,
+        waking=False,
+        goal=Goal.NONE,
+        text=text or s.text,
+    )
 
 
 def _emergency(c: Context) -> Session:
@@ -132,13 +140,48 @@ def _link_failed(c: Context) -> Session:
     return _maybe_replug(c, s)
 
 
+def _ended_before_contact(c: Context) -> Session:
+    if c.i.link == Link.ENDED:
+        return _stop(c, Shutdown.NORMAL, c.i.stop_asked or "StoppedByEV", text="the vehicle wants no plug")
+    return _stop(c, Shutdown.ERROR, "Other", _link_code(c), "no conversation with the vehicle: it stays unplugged")
+
+
+def _lost_while_connecting(c: Context) -> Session:
+    """The arm stops what it does and takes the plug home."""
+    s = _stop(c, Shutdown.ERROR, "Other", _link_code(c), "the conversation broke off while the robot plugged in")
+    return _ask(replace(c, s=s), Goal.DISCONNECT)
+
+
+def _link_code(c: Context) -> Code:
+    return Code(c.i.link_error) if c.i.link_error in set(Code) and c.i.link_error else Code.LINK_LOST
+
+
+def _call_again(c: Context) -> Session:
+    """State F for a moment: the vehicle looks up and matches anew ([V2G3-M06-07])."""
+    text = "no match: state F calls the vehicle"
+    return replace(c.s, waking=True, woken_at=c.now, wakes=c.s.wakes + 1, since=c.now, text=text)
+
+
+def _pause(c: Context) -> Session:
+    """Interlock 2: a pause voids the insulation result."""
+    return replace(
+        c.s,
+        shutdown=Shutdown.NONE,
+        stop_reason="",
+        insulation_passed=False,
+        test_permit=0,
+        paused=True,
+        text="paused by the vehicle: the plug stays in",
+    )
+
+
 def _self_test_failed(c: Context) -> Session:
     s = _stop(c, Shutdown.ERROR, "Other", Code.INSULATION_SELF_TEST, "the insulation monitor failed its self-test")
     return _maybe_replug(c, s)
 
 
 def _maybe_replug(c: Context, s: Session) -> Session:
-    if s.replugs >= c.limits.max_replugs:
+    if s.replugs >= c.limits.max_replugs or c.limits.talks_first:  # ACDP: nobody is left to ask for the plug
         return replace(s, replug=False)
     return replace(s, replug=True, replugs=s.replugs + 1, text=f"{s.text}: replug {s.replugs + 1}")
 
@@ -153,7 +196,9 @@ def _says(text: str) -> Callable[[Context], Session]:
 
 
 def _test_begins(c: Context) -> Session:
-    return replace(c.s, test_permit=0, insulation_passed=False, text="insulation test")
+    return replace(
+        c.s, test_permit=0, insulation_passed=False, waking=False, paused=False, text="insulation test"
+    )
 
 
 def _passed(c: Context) -> Session:
@@ -211,6 +256,22 @@ def _needed_node_lost(c: Context) -> bool:
     return not (c.i.power_alive and c.i.pilot_alive and c.i.link_alive)
 
 
+def _is_ours(c: Context) -> bool:
+    """The link says something of this session."""
+    return c.i.link_alive and c.i.link_session == c.s.session_id
+
+
+def _plug_wanted(c: Context) -> bool:
+    """ACDP: the arm moves to a vehicle that is authorised and asks for it. Others are plugged in unasked."""
+    if not c.limits.talks_first:
+        return True
+    return _is_ours(c) and c.i.link == Link.CONNECTING and c.i.authorization == Authorization.ACCEPTED
+
+
+def _conversation_lost(c: Context) -> bool:
+    return not _is_ours(c) or c.i.link in ENDED_LINKS
+
+
 def _emergency_stands(c: Context) -> bool:
     return c.i.emergency_stop or (c.i.severity == Severity.EMERGENCY and c.i.fault != Code.NONE)
 
@@ -223,6 +284,7 @@ def _conversation_over(c: Context) -> bool:
     return (
         not c.i.link_alive
         or c.i.link in ENDED_LINKS
+        or c.i.link == Link.DISCONNECTING  # ACDP: the vehicle asks for it and goes on talking
         or c.i.link_session != c.s.session_id
         or c.lasted(c.limits.stopping_s)
     )
@@ -264,18 +326,40 @@ RULES: tuple[Rule, ...] = (
     Rule((P.POSITIONING,), "vehicle leaves", _bay_empty, P.IDLE, _departed),
     Rule(
         (P.POSITIONING,),
+        "refused before contact",
+        lambda c: c.limits.talks_first and c.i.authorization == Authorization.REFUSED,
+        P.DEPARTING,
+        lambda c: _stop(c, Shutdown.NORMAL, "DeAuthorized", text="not authorised: no plug"),
+    ),
+    Rule(
+        (P.POSITIONING,),
+        "conversation ends before contact",
+        lambda c: c.limits.talks_first and _is_ours(c) and c.i.link in (Link.ENDED, Link.FAILED),
+        P.DEPARTING,
+        _ended_before_contact,
+    ),
+    Rule(
+        (P.POSITIONING,),
         "parked",
         lambda c: c.i.immobilised
         and c.i.field_clear
         and c.i.robot_alive
         and c.i.supply_available
         and c.i.store_ok
+        and _plug_wanted(c)
         and not _stop_fault(c)
         and not interlocks.forbids_contact_motion(c.s, c.i),
         P.CONNECTING,
         _connect,
     ),
     # Plugging in.
+    Rule(
+        (P.CONNECTING,),
+        "conversation lost while connecting",
+        lambda c: c.limits.talks_first and _conversation_lost(c),
+        P.GRASPED,
+        _lost_while_connecting,
+    ),
     Rule(
         (P.CONNECTING,),
         "leaves before its turn",
@@ -330,7 +414,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.CABLE_CHECK, P.PRECHARGE, P.CHARGING),
         "vehicle silent",
-        lambda c: not c.i.target_live and c.i.link not in (*ENDED_LINKS, Link.STOPPING, Link.WELDING_CHECK),
+        lambda c: not c.i.target_live and c.i.link not in (*ENDED_LINKS, *CLOSING_LINKS),
         P.STOPPING,
         _error("Other", Code.V2G_SILENT, "the vehicle's last message is too old"),
     ),
@@ -360,12 +444,50 @@ RULES: tuple[Rule, ...] = (
         None,
         lambda c: replace(c.s, waking=False, text="called the vehicle; waiting for its answer"),
     ),
-    Rule((P.LINKING,), "link failed", lambda c: c.i.link == Link.FAILED, P.STOPPING, _link_failed),
-    Rule((P.LINKING,), "link takes too long", lambda c: c.lasted(c.limits.linking_s), P.STOPPING, _link_failed),
+    Rule(
+        (P.LINKING,),
+        "no match: call the vehicle",
+        lambda c: c.i.link == Link.FAILED
+        and _is_ours(c)
+        and c.i.link_error == Code.SLAC_FAILED
+        and not c.s.waking
+        and c.s.wakes < c.limits.max_wakes
+        and not c.limits.talks_first,
+        None,
+        _call_again,
+    ),
+    Rule(
+        (P.LINKING,),
+        "link failed",
+        lambda c: c.i.link == Link.FAILED and not c.s.waking,
+        P.STOPPING,
+        _link_failed,
+    ),
+    Rule(
+        (P.LINKING,),
+        "vehicle resumes",
+        lambda c: c.s.paused and _is_ours(c) and c.i.link not in (*ENDED_LINKS, Link.PAUSED),
+        None,
+        lambda c: replace(c.s, paused=False, since=c.now, text="the vehicle takes its session up again"),
+    ),
+    Rule(
+        (P.LINKING,),
+        "pause takes too long",
+        lambda c: c.s.paused and c.lasted(c.limits.pause_s),
+        P.STOPPING,
+        _normal("StoppedByEV", "the vehicle did not come back from its pause"),
+    ),
+    Rule(
+        (P.LINKING,),
+        "link takes too long",
+        lambda c: not c.s.paused and c.lasted(c.limits.linking_s),
+        P.STOPPING,
+        _link_failed,
+    ),
     Rule(
         (P.LINKING,),
         "vehicle or station stops early",
-        lambda c: c.i.link == Link.ENDED or bool(c.i.stop_asked),
+        lambda c: c.i.link in (Link.ENDED, Link.DISCONNECTING) or bool(c.i.stop_asked),
         P.STOPPING,
         _normal("StoppedByEV", "stopped before charging"),
     ),
@@ -456,7 +578,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.CABLE_CHECK, P.PRECHARGE, P.CHARGING),
         "vehicle ends",
-        lambda c: c.i.link in (Link.STOPPING, Link.WELDING_CHECK, Link.ENDED),
+        lambda c: c.i.link in (*CLOSING_LINKS, Link.ENDED),
         P.STOPPING,
         _normal("StoppedByEV", "the vehicle has what it wanted"),
     ),
@@ -469,7 +591,7 @@ RULES: tuple[Rule, ...] = (
             c,
             Shutdown.ERROR,
             "Other",
-            Code(c.i.link_error) if c.i.link_error in set(Code) and c.i.link_error else Code.LINK_LOST,
+            _link_code(c),
             "the conversation broke off",
         ),
     ),
@@ -488,6 +610,19 @@ RULES: tuple[Rule, ...] = (
         lambda c: _bay_empty(c) and interlocks.output_is_safe(c.i),
         P.FAULTED,
         _error("EVDisconnected", Code.VEHICLE_GONE, "the vehicle drove away while plugged in: a person must look"),
+    ),
+    Rule(
+        (P.STOPPING,),
+        "vehicle pauses",
+        lambda c: c.i.link == Link.PAUSED
+        and _is_ours(c)
+        and not c.s.paused
+        and c.s.shutdown == Shutdown.NORMAL
+        and not c.s.fault
+        and not c.i.stop_asked
+        and interlocks.output_is_safe(c.i),
+        P.LINKING,
+        _pause,
     ),
     Rule(
         (P.STOPPING,),

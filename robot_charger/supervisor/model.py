@@ -83,6 +83,8 @@ class Link(IntEnum):
     ENDED = 10
     FAILED = 11
     PAUSED = 12
+    CONNECTING = 13
+    DISCONNECTING = 14
 
 
 class Lock(IntEnum):
@@ -197,6 +199,8 @@ class Session:
     waking: bool = False  # that call is on the wire now
     replugs: int = 0
     replug: bool = False  # after this unplugging, try again
+    wakes: int = 0  # times a vehicle that did not match was called
+    paused: bool = False  # the vehicle paused its session; the plug stays in
     emergency_latched: bool = False
     text: str = "starting"
 
@@ -232,4 +236,7 @@ class Limits:
     queue_s: float = 1800.0  # for the robot that works for others
     unlock_s: float = 5.0  # from the end of the conversation to pilot A or B
     max_replugs: int = 1
+    max_wakes: int = 1
+    pause_s: float = 3600.0  # a vehicle's pause
     follows: bool = False  # the arm cannot let go: it follows while mated
+    talks_first: bool = False  # ACDP: the conversation begins before contact, and the vehicle asks for the plug

@@ -50,6 +50,7 @@ SHORTEST_CYCLE_S = 0.01  # messages that come together are read together
 PERMIT_PERIOD_NS = 48_000_000
 STATE_PERIOD_S = 0.2
 STATE_PERIOD_NS = 200_000_000
+CANCEL_S = 2.0  # longest wait for the robot to drop a goal
 ASK_AGAIN_S = 1.0  # an answer can get lost while two nodes are still discovering each other
 STEADY_S = 1.0  # how often an active node is asked for its state; a dead one is missed sooner, by its topics
 TRANSITIONS = {"configure": 1, "activate": 3}  # lifecycle_msgs/Transition
@@ -61,7 +62,11 @@ class SupervisorParameters:
     connector: str = parameter(
         "ccs2", "connector the robot carries for this EVSE", choices=("ccs2", "ccs1", "nacs", "chademo", "acdp")
     )
-    protocol: str = parameter("ccs", "family of the vehicle's protocol", choices=("ccs", "chademo"))
+    protocol: str = parameter(
+        "ccs",
+        "family of the vehicle's protocol; acdp: it talks before contact and asks for the plug (v2g: link acdp)",
+        choices=("ccs", "chademo", "acdp"),
+    )
     managed: list[str] = parameter(
         ["/power", "pilot", "v2g", "chademo", "/robot", "/backend"], "nodes brought up in this order"
     )
@@ -93,6 +98,8 @@ class SupervisorParameters:
         1800.0, "for a robot that works for other EVSEs first", unit="s", low=10.0, high=7200.0
     )
     limits__max_replugs: int = parameter(1, "how often a failed link is plugged again", low=0, high=5)
+    limits__max_wakes: int = parameter(1, "how often the pilot is pulsed when no vehicle matches", low=0, high=5)
+    limits__pause_s: float = parameter(3600.0, "a vehicle's pause, plugged in", unit="s", low=10.0, high=86_400.0)
     arm_follows: bool = parameter(False, "the arm cannot let go and follows the mated plug passively")
     node_age_grace_ms: int = parameter(
         0, "added to the 300 ms of a node's liveliness, for a desk without real-time scheduling", unit="ms", low=0,
@@ -104,7 +111,7 @@ class SupervisorParameters:
         values = {n: getattr(self, f"limits__{n}") for n in names if hasattr(self, f"limits__{n}")}
         if self.protocol != "ccs":  # nobody there reads the control pilot while asleep
             values["wake_after_s"] = 0.0
-        return Limits(**values, follows=self.arm_follows)
+        return Limits(**values, follows=self.arm_follows, talks_first=self.protocol == "acdp")
 
 
 class Supervisor(StationNode):
@@ -122,6 +129,8 @@ class Supervisor(StationNode):
         self._token = ("", "", False)  # id token, type, already authorised
         self._charge: tuple[Any, Future] | None = None
         self._goal_sent = 0
+        self._goal_runs = False  # sent and not ended
+        self._goal_waits = (0, 0.0)  # a goal that waits for that, and since when [s]
         self._goal_handle: Any = None
         start = now_ns() // 1_000_000
         self._numbers = {name: Numbered(start) for name in ("permit", "motion", "pilot", "state")}
@@ -395,13 +404,26 @@ class Supervisor(StationNode):
         client = self._robot[commands.goal]
         if commands.goal_number <= self._goal_sent or not client.server_is_ready():
             return
+        if self._goal_runs and not self._dropped(commands.goal_number):
+            return
         self._goal_sent = number = commands.goal_number
+        self._goal_runs = True
         self._heard.goal_grasped = False
         goal = client._action_type.Goal(evse=self.evse, session_id=self._session.session_id)
         if commands.goal == Goal.CONNECT:
             goal.connector = self.parameters.connector
         future = client.send_goal_async(goal, feedback_callback=lambda m: self._on_feedback(number, m.feedback))
         future.add_done_callback(lambda f: self._on_goal_answer(number, f))
+
+    def _dropped(self, number: int) -> bool:
+        """The goal ``number`` comes while another runs: the robot drops that one first. A dead one never says so."""
+        now = now_ns() / 1e9
+        if self._goal_waits[0] != number:
+            self._goal_waits = (number, now)
+        if self._goal_handle is not None:
+            self._goal_handle.cancel_goal_async()
+            self._goal_handle = None
+        return now - self._goal_waits[1] > CANCEL_S
 
     def _on_feedback(self, number: int, feedback: Any) -> None:
         if number == self._goal_sent and getattr(feedback, "grasped", False):
@@ -424,6 +446,7 @@ class Supervisor(StationNode):
             if number != self._goal_sent:
                 return
             self._goal_handle = None
+            self._goal_runs = False
             self._heard.goal_done, self._heard.goal_error = number, error
             self._heard.goal_done_at = now_ns() / 1e9
             if error:

@@ -27,6 +27,7 @@ PAYLOAD_SYSTEM_STATUS = 0x8103
 SERVICES = {4: 2, 7: 6}  # DC_ACDP -> DC, DC_ACDP_BPT -> DC_BPT
 CONTACT_WINDOW_MM = 200  # half the field in which the arm finds an inlet [mm]; the schema names no unit
 OK = "OK"
+FAILED = "FAILED"
 SEQUENCE_ERROR = "FAILED_SequenceError"
 UNKNOWN_SESSION = "FAILED_UnknownSession"
 
@@ -37,6 +38,13 @@ class Device(str, Enum):
     HOME = "Home"
     MOVING = "Moving"
     END_POSITION = "EndPosition"
+
+
+class Request(str, Enum):
+    """What a vehicle asks of the charging device."""
+
+    CONNECT = "connect"
+    DISCONNECT = "disconnect"
 
 
 class AcdpError(ValueError):
@@ -86,10 +94,10 @@ class Message:
 class Secc:
     """The SECC's side. ``answer`` gives the response, and whether the session ends with it.
 
-    ``asks`` is told "connect" and "disconnect" when the vehicle asks for it, "" when it is done.
+    ``asks`` is told what the vehicle asks of the device with every such message, and whether it is done.
     """
 
-    def __init__(self, asks: Callable[[str], None]) -> None:
+    def __init__(self, asks: Callable[[Request, bool], None]) -> None:
         self.positioned = False
         self.connected = False
         self.selected = False  # service 4 or 7 was chosen
@@ -114,6 +122,8 @@ class Secc:
             "SystemStatus": True,
         }[kind]
         code = UNKNOWN_SESSION if request.session_id != session_id else OK if allowed else SEQUENCE_ERROR
+        if code == OK and kind == "Connect" and station.stopping:  # nothing is plugged in for a session that ends
+            code = FAILED
         fields = fill(request, station) if code == OK else fill(None, station)
         return Message(f"ACDP_{kind}Res", session_id, fields, code), code != OK
 
@@ -136,15 +146,16 @@ class Secc:
 
     def _connect(self, request: Message | None, station: Station) -> dict[str, Any]:
         if request is not None:
-            self.connected = station.arm == Device.END_POSITION.value and station.mated
-            self._asks("" if self.connected else "connect")
+            # Finished once the arm has let go too: only then may the output be live.
+            self.connected = station.arm == Device.END_POSITION.value and station.mated and station.phase in CONNECTED
+            self._asks(Request.CONNECT, self.connected)
         return self._device(station, self.connected)
 
     def _disconnect(self, request: Message | None, station: Station) -> dict[str, Any]:
         gone = station.arm == Device.HOME.value and not station.mated
         if request is not None:
             self.connected = False
-            self._asks("" if gone else "disconnect")
+            self._asks(Request.DISCONNECT, gone)
         return self._device(station, gone)
 
     def _device(self, station: Station, finished: bool) -> dict[str, Any]:
@@ -194,5 +205,10 @@ TALKING = frozenset(
         SessionPhase.STOPPING,
         SessionPhase.GRASPED,
         SessionPhase.DISCONNECTING,
+        SessionPhase.DEPARTING,  # for the vehicle's SessionStopReq
     }
+)
+# Phases in which the plug is in the inlet and the arm out of its way.
+CONNECTED = frozenset(
+    {SessionPhase.LINKING, SessionPhase.CABLE_CHECK, SessionPhase.PRECHARGE, SessionPhase.CHARGING}
 )

@@ -18,6 +18,7 @@ from robot_charger.common.clock import SECOND, now_ns
 from robot_charger.common.faults import Code
 
 SUPERVISOR_SILENT_S = 1.5  # session/state comes at 5 Hz
+INLET_AGE_S = 1.0  # robot/inlet_pose comes at 10 Hz
 
 
 class LinkPhase(IntEnum):
@@ -34,6 +35,8 @@ class LinkPhase(IntEnum):
     ENDED = 10
     FAILED = 11
     PAUSED = 12
+    CONNECTING = 13  # ACDP: the vehicle asks the charging device to connect
+    DISCONNECTING = 14  # ACDP: it asks the device to disconnect; nothing flows any more
 
 
 class Purpose(IntEnum):
@@ -156,7 +159,7 @@ class Station:
     # robot/state and robot/inlet_pose, for ACDP
     arm: str = ""  # Home, Moving or EndPosition: where the charging device is
     mated: bool = False
-    inlet_known: bool = False
+    inlet_stamp_ns: int = 0  # when the inlet was last seen, CLOCK_MONOTONIC, 0 = never
     inlet_x_mm: float = 0.0  # of the inlet from where the arm expects it [mm]
     inlet_y_mm: float = 0.0
 
@@ -164,6 +167,11 @@ class Station:
     def talking(self) -> bool:
         """The supervisor wants a conversation with this vehicle."""
         return self.phase in TALKING and bool(self.session_id)
+
+    @property
+    def inlet_known(self) -> bool:
+        """The inlet's place was measured a moment ago, or the plug is in it."""
+        return self.mated or (self.inlet_stamp_ns > 0 and now_ns() - self.inlet_stamp_ns < INLET_AGE_S * SECOND)
 
     def supervisor_silent(self) -> bool:
         return now_ns() - self.session_stamp_ns > SUPERVISOR_SILENT_S * SECOND
@@ -233,7 +241,6 @@ class Vehicle:
     bidirectional: bool = False
     identity: str = ""
     contract: bool = False
-    asks: str = ""  # ACDP: connect or disconnect, empty when nothing is asked for
     error: int = Code.NONE
     text: str = ""
     messages_in: int = 0
@@ -243,7 +250,7 @@ class Vehicle:
 
 # A change of these is published at once; messages alone wait for ``settle`` or the next period.
 _TARGET = ("purpose", "voltage_v", "current_a", "max_voltage_v", "max_current_a", "max_power_w", "session_id")
-_LINK = ("phase", "matched", "ready", "lock", "error", "protocol", "session_id", "contract", "bidirectional", "asks")
+_LINK = ("phase", "matched", "ready", "lock", "error", "protocol", "session_id", "contract", "bidirectional")
 
 
 # What the V2G thread waits for between messages.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +56,7 @@ class Conversation:
         self._outcome: asyncio.Future[Outcome] | None = None
         self._open_since = 0
         self._tls_error = ""
+        self._paused: Session | None = None  # how it ended; the same vehicle may join it again
 
     @property
     def counters(self) -> Counters:
@@ -77,10 +79,11 @@ class Conversation:
         self._open_since = now_ns()
         self._tls_error = ""
         self._discovery.answering = True
+        # How long a pause may last is the supervisor's matter.
+        longest_s = math.inf if self._paused else self.parameters.setup_timeout_s
         try:
             while not self._outcome.done():
                 await asyncio.wait({self._outcome}, timeout=0.5)
-                longest_s = self.parameters.setup_timeout_s
                 waiting = now_ns() - self._open_since > longest_s * 1e9
                 if waiting and self._running is None and not self._outcome.done():
                     if self._tls_error:
@@ -95,6 +98,10 @@ class Conversation:
         finally:
             self._discovery.answering = False
             self._outcome = None
+
+    def forget(self) -> None:
+        """Another vehicle, or the same in a new session: nothing is resumed."""
+        self._paused = None
 
     async def finish(self) -> None:
         """Let the last answer through and close."""
@@ -121,7 +128,7 @@ class Conversation:
             writer.transport.abort()
             return
         controller = Controller(self.bridge, self.parameters)
-        session = Session((reader, writer), self._config(writer), controller, self._record)
+        session = Session((reader, writer), self._config(writer), controller, self._record, self._paused)
         self._session = session
         self._running = asyncio.ensure_future(session.run())
         self._running.add_done_callback(lambda task: self._on_done(session, task))
@@ -135,6 +142,7 @@ class Conversation:
         if task.cancelled():
             return
         outcome = task.result()
+        self._paused = session if outcome.paused else self._paused
         if outcome.begun and self._outcome is not None:
             if not self._outcome.done():
                 self._outcome.set_result(outcome)

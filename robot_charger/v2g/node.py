@@ -300,18 +300,21 @@ class V2gNode(StationNode):
 
     def _on_robot(self, state: msg.RobotState) -> None:
         """The arm as the mechanical charging device of ACDP."""
-        here = state.evse in (0, self.evse)
         arm = "Moving"
-        if not here or state.mode == state.MODE_PARKED:
+        if state.evse not in (0, self.evse):  # at work elsewhere: what it left here stays
+            arm = "EndPosition" if self.bridge.station.mated else "Home"
+        elif state.mode == state.MODE_PARKED:
             arm = "Home"
         elif state.mode in (state.MODE_MATED, state.MODE_RELEASED, state.MODE_FOLLOWING):
             arm = "EndPosition"
         self.bridge.inform(arm=arm)
 
     def _on_inlet(self, pose: PoseWithCovarianceStamped) -> None:
+        if pose.header.frame_id != f"bay{self.evse}":
+            return
         at = pose.pose.pose.position
         self.bridge.inform(
-            inlet_known=True,
+            inlet_stamp_ns=now_ns(),
             inlet_x_mm=(at.x - self.parameters.acdp__inlet_x_m) * 1e3,
             inlet_y_mm=(at.y - self.parameters.acdp__inlet_y_m) * 1e3,
         )

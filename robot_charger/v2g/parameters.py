@@ -54,9 +54,13 @@ class V2gParameters:
     tls__required: bool = parameter(True, "refuse vehicles that do not offer TLS; false allows plain TCP", unsafe=False)
     tls__directory: str = parameter("", "directory of the station's certificates, empty = no TLS")
     pnc: bool = parameter(False, "offer Plug and Charge where TLS is spoken")
+    receipt_s: float = parameter(
+        60.0, "Plug and Charge: how often the vehicle signs the meter's reading, 0 = never", unit="s", low=0.0,
+        high=86_400.0
+    )
     bidirectional: bool = parameter(True, "offer DC_BPT where the supply can export")
     acdp__inlet_x_m: float = parameter(
-        0.0, "where the arm expects the inlet, in its own frame", unit="m", low=-5.0, high=5.0
+        0.0, "where the arm expects the inlet, in the frame of its bay", unit="m", low=-5.0, high=5.0
     )
     acdp__inlet_y_m: float = parameter(0.0, "the same across", unit="m", low=-5.0, high=5.0)
     record: str = parameter(

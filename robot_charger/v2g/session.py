@@ -19,8 +19,10 @@ from iso15118.secc.comm_session_handler import SECCCommunicationSession
 from iso15118.secc.states import iso15118_2_states
 from iso15118.shared.exceptions import EXIDecodingError, InvalidV2GTPMessageError, V2GMessageValidationError
 from iso15118.shared.exi_codec import EXI
-from iso15118.shared.messages.enums import Protocol, ServiceV20, SessionStopAction
-from iso15118.shared.messages.iso15118_2.body import CurrentDemandRes
+from iso15118.shared.messages.datatypes import DCEVSEStatus, DCEVSEStatusCode, EVSENotification
+from iso15118.shared.messages.enums import AuthEnum, Protocol, ServiceV20, SessionStopAction
+from iso15118.shared.messages.iso15118_2.body import CurrentDemandRes, MeteringReceiptReq, MeteringReceiptRes
+from iso15118.shared.messages.iso15118_2.datatypes import ResponseCode as ResponseCodeV2
 from iso15118.shared.messages.iso15118_20.common_types import ResponseCode
 from iso15118.shared.messages.v2gtp import V2GTPMessage
 from iso15118.shared.states import Pause, Terminate
@@ -32,6 +34,7 @@ from robot_charger.v2g.controller import Controller
 
 SETUP_TIMEOUT_S = 18.0  # V2G_SECC_CommunicationSetup_Performance_Time
 CLOSE_WAIT_S = 2.0  # for the vehicle to close TCP after SessionStopRes
+NO_SESSION = "00"  # of answers before SessionSetupReq; the package's empty one cannot be encoded
 EMERGENCY_GRACE_S = 1.0  # for one last answer that names the emergency
 
 NAMES = {
@@ -54,12 +57,15 @@ CHARGE_LOOP = frozenset({"CurrentDemandReq", "DC_ChargeLoopReq"})
 
 
 class _CurrentDemand(iso15118_2_states.CurrentDemand):
-    """The package's state, with the meter's reading in the answer."""
+    """The package's state, with the meter's reading in the answer, and now and then a receipt asked for it."""
 
     def create_next_message(self, next_state: Any, next_msg: Any, *rest: Any, **named: Any) -> None:
         if isinstance(next_msg, CurrentDemandRes):
             next_msg.meter_info = self.comm_session.evse_controller.meter_info_v2()
             self.comm_session.sent_meter_info = next_msg.meter_info
+            if next_msg.meter_info is not None and self.comm_session.receipt_due():
+                next_msg.receipt_required = True
+                next_state = iso15118_2_states.MeteringReceipt
         super().create_next_message(next_state, next_msg, *rest, **named)
 
 
@@ -95,8 +101,12 @@ class Session(SECCCommunicationSession):
         config: Any,
         controller: Controller,
         on_message: Callable[[str, str, Any], None] = lambda direction, name, message: None,
+        paused: Session | None = None,
     ) -> None:
-        super().__init__(transport, asyncio.Queue(), config, controller, controller.parameters.evse_id)
+        """``paused``: the session that this vehicle may join again by its id (OK_OldSessionJoined)."""
+        context = paused.ev_session_context if paused else None
+        super().__init__(transport, asyncio.Queue(), config, controller, controller.parameters.evse_id, context)
+        self.session_id: str = paused.session_id if paused else NO_SESSION
         self.controller = controller
         self.bridge = controller.bridge
         self.begun = False
@@ -104,15 +114,43 @@ class Session(SECCCommunicationSession):
         self.loop_turnaround_s: deque[float] = deque(maxlen=4096)  # of the charge loop alone
         self._on_message = on_message
         self._request = ""
+        self._receipt_at = time.monotonic()
         self._stop_since: float | None = None
         self._peer_gone = False
         # An automated connection device is offered where the link exists before contact.
         self.acdp = acdp.Secc(self._asked) if controller.parameters.link == "acdp" else None
         controller.reset_ev_data_context()
+        # The package's own refusal of a receipt lacks a status, without which it cannot be encoded.
+        status = DCEVSEStatus(
+            evse_notification=EVSENotification.STOP_CHARGING,
+            notification_max_delay=0,
+            evse_status_code=DCEVSEStatusCode.EVSE_SHUTDOWN,
+        )
+        refused = MeteringReceiptRes(response_code=ResponseCodeV2.FAILED, dc_evse_status=status)
+        self.failed_responses_isov2[MeteringReceiptReq] = refused
 
-    def _asked(self, what: str) -> None:
-        text = f"the vehicle asks the charging device to {what}" if what else "the charging device has done as asked"
-        self.bridge.say(asks=what, text=text)
+    def receipt_due(self) -> bool:
+        """Plug and Charge: the vehicle shall sign the meter's reading (ISO 15118-2 8.4.3.13) every ``receipt_s``."""
+        every_s = self.controller.parameters.receipt_s
+        if not every_s or self.selected_auth_option != AuthEnum.PNC_V2 or not self.contract_cert_chain:
+            return False
+        now = time.monotonic()
+        if now - self._receipt_at < every_s:
+            return False
+        self._receipt_at = now
+        return True
+
+    def _asked(self, device: acdp.Request, done: bool) -> None:
+        """The vehicle asks for the charging device, or learns that it has done as asked."""
+        phase, after = {
+            acdp.Request.CONNECT: (LinkPhase.CONNECTING, LinkPhase.PARAMETERS),
+            acdp.Request.DISCONNECT: (LinkPhase.DISCONNECTING, LinkPhase.STOPPING),
+        }[device]
+        if done:
+            self.bridge.say(phase=after, text=f"the charging device has {device.value}ed")
+            return
+        changes = {"lock": Lock.UNLOCKED} if device is acdp.Request.DISCONNECT else {}
+        self.bridge.say(phase=phase, text=f"the vehicle asks the charging device to {device.value}", **changes)
 
     async def run(self) -> Outcome:
         """Answer the vehicle until the session ends. Never raises but CancelledError; closes the connection."""
@@ -217,6 +255,8 @@ class Session(SECCCommunicationSession):
         if self._stop_since is None:
             self._stop_since = now
         emergency = station.shutdown == Shutdown.EMERGENCY
+        if self.bridge.vehicle.phase == LinkPhase.DISCONNECTING and not emergency:
+            self._stop_since = now  # it has ended the transfer and waits for the arm
         grace_s = EMERGENCY_GRACE_S if emergency else self.controller.parameters.stop_grace_s
         if now - self._stop_since > grace_s:
             raise SessionEnd(
@@ -237,6 +277,9 @@ class Session(SECCCommunicationSession):
             raise SessionEnd(Code.V2G_DECODE, f"a message of {len(message)} bytes could not be decoded") from error
         self._request = str(decoded)
         self._on_message("in", self._request, decoded)
+        if self._request.endswith("Res"):
+            self._count_bad()
+            raise SessionEnd(Code.V2G_SEQUENCE, f"the vehicle sent {self._request}, which only a station sends")
         self._before_answer(self._request, decoded)
         self.controller.refresh()
         self._select_acdp(self._request, decoded)
@@ -260,6 +303,7 @@ class Session(SECCCommunicationSession):
         try:
             request = acdp.Message.decode(message[v2gtp.HEADER :])
             state = str(self.current_state)
+            self.controller.refresh()
             response, ends = self.acdp.answer(request, self.session_id, state, self.bridge.station)
         except (acdp.AcdpError, KeyError) as error:
             self._count_bad()
@@ -270,6 +314,8 @@ class Session(SECCCommunicationSession):
         await self.writer.drain()
         self.bridge.say(messages_out=self.bridge.vehicle.messages_out + 1)
         self._on_message("out", response.name, response)
+        if ends and response.code == acdp.FAILED:
+            raise SessionEnd(Code.NONE, "the station stopped the session before contact")
         if ends:
             self._count_bad()
             raise SessionEnd(Code.V2G_SEQUENCE, f"{request.name} was not expected in state {state}")
@@ -341,6 +387,8 @@ class Session(SECCCommunicationSession):
             self._count_bad()
             text = f"{self._request} was not expected in state {self.current_state}"
             return Outcome(self.begun, False, False, Code.V2G_SEQUENCE, text)
+        if self._request == "MeteringReceiptReq":
+            return Outcome(self.begun, False, False, Code.AUTHORIZATION, f"metering receipt refused: {text}"[:150])
         if self._request in ("PaymentDetailsReq", "AuthorizationReq"):
             why = "a certificate has expired or is not yet valid" if "Expired" in text else text[:150]
             return Outcome(self.begun, False, False, Code.AUTHORIZATION, f"contract certificate refused: {why}")

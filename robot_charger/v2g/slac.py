@@ -164,7 +164,7 @@ class Matcher:
         self._nid = b""
         self._nmk = b""
         self._sessions: dict[bytes, tuple[_Session, asyncio.Task[Match], float]] = {}
-        self._finished: asyncio.Queue[asyncio.Task[Match]] = asyncio.Queue()
+        self._finished: asyncio.Queue[Match | BaseException] = asyncio.Queue()
         self._listening = False
         self._confirmed: asyncio.Queue[bytes] = asyncio.Queue(maxsize=4)
         self._mac = frames.mac
@@ -221,16 +221,13 @@ class Matcher:
                     what = self.counters.last_failure or "no vehicle sent CM_SLAC_PARM.REQ"
                     raise SlacError(f"not matched within {timeout_s:g} s: {what}")
                 try:
-                    task = await asyncio.wait_for(self._finished.get(), 0.1)
+                    end = await asyncio.wait_for(self._finished.get(), 0.1)
                 except (TimeoutError, asyncio.TimeoutError):
                     continue
-                if task.cancelled():
-                    continue
-                error = task.exception()
-                if error is None:
-                    return task.result()
+                if isinstance(end, Match):
+                    return end
                 self.counters.sessions_failed += 1
-                self.counters.last_failure = str(error) or type(error).__name__
+                self.counters.last_failure = str(end) or type(end).__name__
         finally:
             self._listening = False
             self.forget()
@@ -310,7 +307,7 @@ class Matcher:
         if known is not None and known[1] is task:
             del self._sessions[vehicle]
         if not task.cancelled():
-            self._finished.put_nowait(task)
+            self._finished.put_nowait(task.exception() or task.result())
 
     async def _run(self, session: _Session, begun: float) -> Match:
         try:

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.1
 IDLE_S = 1.0  # without a word of the station
+WAKING = (5, 6)  # PilotState E and F: at least T_step_EF, 4 s
 CARRIER_LOST_S = 0.3  # a link must be gone this long before it counts
 ONLY_TALKED_TO = SessionPhase.FAULTED  # the vehicle is told, then the connection closed
 
@@ -158,7 +159,9 @@ class Worker:
         done = self.bridge.vehicle.session_id if self.bridge.vehicle.phase >= LinkPhase.ENDED else ""
         while True:
             station = self.bridge.station
-            begins = station.phase in acdp.TALKING if self._acdp else station.phase == SessionPhase.LINKING
+            if station.pilot in WAKING and self.bridge.vehicle.error == Code.SLAC_FAILED:
+                done = ""  # the pilot wakes the vehicle: it may match now
+            begins = station.phase == (SessionPhase.POSITIONING if self._acdp else SessionPhase.LINKING)
             if begins and station.session_id and station.session_id != done:
                 return
             if station.session_id != done and self.bridge.vehicle.phase != LinkPhase.IDLE:
@@ -172,9 +175,10 @@ class Worker:
 
         session_id = self.bridge.station.session_id
         self.bridge.begin(session_id)
+        conversation.forget()
         if self._acdp:
             self.bridge.say(phase=LinkPhase.LINKED, text="waiting for the vehicle on the IP link")
-            await self._talk(session_id, matcher, conversation)
+            await self._talk_on(session_id, matcher, conversation)
             return
         self.bridge.say(phase=LinkPhase.MATCHING, text="waiting for the vehicle's SLAC request")
         matching = asyncio.ensure_future(
@@ -197,14 +201,26 @@ class Worker:
             matching.cancel()
         text = f"matched in {match.seconds:.2f} s, {match.attenuation_db:.0f} dB"
         self.bridge.say(phase=LinkPhase.LINKED, matched=True, match_seconds=match.seconds, text=text)
+        await self._talk_on(session_id, matcher, conversation)
+
+    async def _talk_on(self, session_id: str, matcher: Any, conversation: Any) -> None:
+        """A vehicle that pauses keeps the data link and may come back to it ([V2G2-740]) while the station waits."""
         await self._talk(session_id, matcher, conversation)
+        while self.bridge.vehicle.phase == LinkPhase.PAUSED:
+            await self._talk(session_id, matcher, conversation)
 
     async def _talk(self, session_id: str, matcher: Any, conversation: Any) -> None:
         talking = asyncio.ensure_future(conversation.hold())
         lost_for = 0.0
+        awaited = False  # the station waits for a vehicle that paused
         try:
             while not talking.done():
                 await asyncio.wait({talking}, timeout=TICK_S)
+                if self.bridge.vehicle.phase == LinkPhase.PAUSED and not talking.done():
+                    if awaited and self.bridge.station.stopping:
+                        self._ended("the station ended the pause")
+                        return
+                    awaited = awaited or not self.bridge.station.stopping
                 lost_for = 0.0 if matcher.carrier() else lost_for + TICK_S
                 if lost_for > CARRIER_LOST_S:
                     self._failed(Code.LINK_LOST, "the PLC link to the vehicle is gone")

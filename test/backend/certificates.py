@@ -11,7 +11,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 
 def name(common: str) -> x509.Name:
@@ -21,7 +21,8 @@ def name(common: str) -> x509.Name:
 class Authority:
     """A root; ``issue`` writes NAME.pem and NAME.key into the folder."""
 
-    def __init__(self, folder: Path, common: str = "root") -> None:
+    def __init__(self, folder: Path, common: str = "root", ocsp: str = "") -> None:
+        self.ocsp = ocsp  # address of the responder that its certificates name
         self.folder = folder
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.certificate = self._sign(name(common), self.key.public_key(), True)
@@ -43,6 +44,10 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False)
         )
+        if self.ocsp:
+            url = x509.UniformResourceIdentifier(self.ocsp)
+            place = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, url)
+            builder = builder.add_extension(x509.AuthorityInformationAccess([place]), False)
         if authority:
             usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
             builder = builder.add_extension(usage, True)

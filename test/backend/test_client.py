@@ -17,6 +17,8 @@ from robot_charger.sim.csms.server import CallRefusedError
 
 from .conftest import SESSION, TAG, Live, wait_for
 
+pytestmark = pytest.mark.integration
+
 Make = Callable[..., Live]
 
 

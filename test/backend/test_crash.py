@@ -22,6 +22,8 @@ from robot_charger.sim.csms.server import CsmsThread
 
 from .conftest import wait_for
 
+pytestmark = pytest.mark.integration
+
 CHILD = str(Path(__file__).with_name("crash_child.py"))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
-from robot_charger.backend.records import Phase
+from robot_charger.backend.records import Now, Phase
 from robot_charger.backend.robot_figures import RobotFigures
 from robot_charger.backend.service import clock
 
@@ -171,6 +172,67 @@ def test_set_points_both_ways_and_priority_in_2_1(live: Make) -> None:
     desk.end()
     desk.delivered()
     wait_for(lambda: desk.limits[-1][1].max_power_w == float("inf"))  # profiles of a transaction go with it
+
+
+def test_a_dynamic_profile_is_fetched_by_the_station_in_2_1(live: Make) -> None:
+    """K28: every dynUpdateInterval seconds; what the CSMS then says holds at once."""
+    desk = live(version="2.1")
+    desk.online()
+    desk.begin()
+    assert desk.call("SetChargingProfile", {"evseId": 1, "chargingProfile": {
+        "id": 2, "stackLevel": 1, "chargingProfilePurpose": "TxProfile", "chargingProfileKind": "Dynamic",
+        "dynUpdateInterval": 60, "chargingSchedule": [{"id": 1, "chargingRateUnit": "W", "chargingSchedulePeriod": [
+            {"startPeriod": 0, "limit": 20_000.0}]}]}})["status"] == "Accepted"
+    desk.csms.answers["PullDynamicScheduleUpdate"] = lambda station, payload: {
+        "status": "Accepted", "scheduleUpdate": {"limit": 6000.0}}
+    later = clock()
+    desk.do(desk.service.dialect.tick, later)
+    desk.do(desk.service.dialect.tick, Now(later.mono_ns + 59_000_000_000, later.wall))
+    assert desk.received("PullDynamicScheduleUpdate") == []
+    desk.do(desk.service.dialect.tick, Now(later.mono_ns + 61_000_000_000, later.wall))
+    wait_for(lambda: desk.limits[-1][1].max_power_w == 6000.0)
+    assert desk.received("PullDynamicScheduleUpdate") == [{"chargingProfileId": 2}]
+
+
+def test_profiles_are_reported(desk: Live) -> None:
+    def profile(id: int, level: int) -> dict[str, Any]:
+        return {"id": id, "stackLevel": level, "chargingProfilePurpose": "TxDefaultProfile",
+                "chargingProfileKind": "Absolute", "chargingSchedule": [{
+                    "id": 1, "chargingRateUnit": "W", "startSchedule": "2020-01-01T00:00:00Z",
+                    "chargingSchedulePeriod": [{"startPeriod": 0, "limit": 7000.0}]}]}
+
+    for evse, id in ((0, 1), (1, 2)):
+        set_one = {"evseId": evse, "chargingProfile": profile(id, evse)}
+        assert desk.call("SetChargingProfile", set_one)["status"] == "Accepted"
+    assert desk.call("GetChargingProfiles", {"requestId": 4, "chargingProfile": {}})["status"] == "Accepted"
+    wait_for(lambda: len(desk.received("ReportChargingProfiles")) == 2)
+    first, last = desk.received("ReportChargingProfiles")
+    assert (first["evseId"], first["tbc"], first["chargingProfile"]) == (0, True, [profile(1, 0)])
+    assert (last["evseId"], last.get("tbc", False), last["chargingProfile"]) == (1, False, [profile(2, 1)])
+    nothing = {"requestId": 5, "chargingProfile": {"stackLevel": 7}}
+    assert desk.call("GetChargingProfiles", nothing)["status"] == "NoProfiles"
+
+
+def test_the_state_of_a_transaction_and_of_the_queue(desk: Live) -> None:
+    desk.begin()
+    desk.delivered()
+    ask = {"transactionId": SESSION}
+    assert desk.call("GetTransactionStatus", ask) == {"ongoingIndicator": True, "messagesInQueue": False}
+    assert desk.call("GetTransactionStatus", {"transactionId": "unknown"}) == {
+        "ongoingIndicator": False, "messagesInQueue": False}
+    desk.fault("lose-answers", action="TransactionEvent")
+    desk.end()
+    wait_for(lambda: desk.call("GetTransactionStatus", ask) == {"ongoingIndicator": False, "messagesInQueue": True})
+    assert desk.call("GetTransactionStatus", {}) == {"messagesInQueue": True}
+
+
+def test_a_reservation_that_lapses_is_told(desk: Live) -> None:
+    token = {"idToken": "DEADBEEF", "type": "ISO14443"}
+    assert desk.call("ReserveNow", {"id": 4, "evseId": 1, "expiryDateTime": "2099-01-01T00:00:00Z", "idToken": token})[
+        "status"] == "Accepted"
+    desk.do(desk.service.station.tick, Now(clock().mono_ns, datetime(2099, 1, 2, tzinfo=timezone.utc)))
+    wait_for(lambda: desk.received("ReservationStatusUpdate"))
+    assert desk.received("ReservationStatusUpdate") == [{"reservationId": 4, "reservationUpdateStatus": "Expired"}]
 
 
 def test_robot_figures_go_as_data_transfer_in_1_6(live: Make) -> None:

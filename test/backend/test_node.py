@@ -29,6 +29,8 @@ from robot_charger.sim.csms.server import CsmsThread
 
 from .conftest import SESSION, wait_for
 
+pytestmark = pytest.mark.integration
+
 CONFIGURE, ACTIVATE = 1, 3
 
 

@@ -19,6 +19,8 @@ from robot_charger.backend.service import Callbacks, Service, clock
 
 from .conftest import SESSION, wait_for
 
+pytestmark = pytest.mark.integration
+
 MODULE = Path(__file__).parents[2] / ".tools/node_modules/ocpp-rpc"
 SERVER = Path(__file__).with_name("strict_server.js")
 

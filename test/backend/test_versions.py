@@ -213,3 +213,61 @@ def test_reservation(desk: Live) -> None:
     settled(desk)
     start = _starts(desk)[0]
     assert start["reservationId"] == 4 and desk.service.station.reservations == {}
+
+
+def test_the_meter_is_told_on_request(desk: Live) -> None:
+    """Outside a transaction too."""
+    desk.online()
+    desk.session(Phase.IDLE)
+    desk.meter(1234.5)
+    assert desk.call("TriggerMessage", {"requestedMessage": "MeterValues"}) == {"status": "Accepted"}
+    wait_for(lambda: desk.received("MeterValues"))
+    [told] = desk.received("MeterValues")
+    register = told["meterValue"][0]["sampledValue"][0]
+    assert (float(register["value"]), register["context"]) == (1234.5, "Trigger")
+    assert told["connectorId" if desk.parameters.version == "1.6" else "evseId"] == 1
+
+
+def test_configuration_of_1_6(live: Make) -> None:
+    desk = live(version="1.6")
+    desk.online()
+    answer = desk.call("GetConfiguration", {"key": ["HeartbeatInterval", "AuthorizationKey", "NoSuchKey"]})
+    assert answer["unknownKey"] == ["NoSuchKey"]
+    known = {k["key"]: k for k in answer["configurationKey"]}
+    assert known["HeartbeatInterval"] == {"key": "HeartbeatInterval", "readonly": False, "value": "300"}
+    assert "value" not in known.get("AuthorizationKey", {})  # a password is not told
+    assert len(desk.call("GetConfiguration", {})["configurationKey"]) > 30
+
+    def change(key: str, value: str) -> str:
+        return str(desk.call("ChangeConfiguration", {"key": key, "value": value})["status"])
+
+    assert [change("MeterValueSampleInterval", "30"), change("MeterValueSampleInterval", "soon"),
+            change("NumberOfConnectors", "9"), change("NoSuchKey", "1")] == [
+        "Accepted", "Rejected", "Rejected", "NotSupported"]
+    assert desk.service.settings["sample_s"] == 30
+
+
+def test_remote_start_with_a_profile(desk: Live) -> None:
+    """It holds from the start of its transaction to the end, and for no other."""
+    old = desk.parameters.version == "1.6"
+    periods = [{"startPeriod": 0, "limit": 9000.0}]
+    schedule: dict[str, Any] = {"chargingRateUnit": "W", "chargingSchedulePeriod": periods}
+    profile: dict[str, Any] = {"stackLevel": 0, "chargingProfilePurpose": "TxProfile",
+                               "chargingProfileKind": "Relative"}
+    desk.online()
+    desk.session(Phase.IDLE)
+    if old:
+        answer = desk.call("RemoteStartTransaction", {"connectorId": 1, "idTag": "DEADBEEF", "chargingProfile": {
+            **profile, "chargingProfileId": 3, "chargingSchedule": schedule}})
+    else:
+        answer = desk.call("RequestStartTransaction", {
+            "evseId": 1, "remoteStartId": 8, "idToken": {"idToken": "DEADBEEF", "type": "Central"},
+            "chargingProfile": {**profile, "id": 3, "chargingSchedule": [{**schedule, "id": 1}]}})
+    assert answer["status"] == "Accepted"
+    assert not desk.limits or desk.limits[-1][1].max_power_w == float("inf")
+    desk.meter(1.0)
+    desk.session(Phase.POSITIONING)
+    desk.session(Phase.LINKING)
+    wait_for(lambda: desk.limits and desk.limits[-1][1].max_power_w == 9000.0)
+    desk.end(2.0)
+    wait_for(lambda: desk.limits[-1][1].max_power_w == float("inf"))

@@ -12,6 +12,8 @@ from std_srvs.srv import SetBool
 from robot_charger.action import Charge
 from robot_charger.common.executor import LeanExecutor
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture()
 def desk():

@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
+from robot_charger.sim.csms import books
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 TOOL = [sys.executable, "-m", "robot_charger.cli"]
@@ -99,12 +101,33 @@ def test_a_fault_ends_safely_or_the_session_rightly_goes_on(tmp_path, fault, sta
 
 
 @pytest.mark.parametrize(
+    "version", ["2.0.1", pytest.param("1.6", marks=pytest.mark.slow), pytest.param("2.1", marks=pytest.mark.slow)]
+)
+def test_the_csms_absent_for_the_whole_session_and_back_later(tmp_path, version):
+    """From the start of the station on: a card is shown, the car charges, and the bill comes when the CSMS does."""
+    code, document, output = demo(tmp_path, "--ocpp", version, "--fault", "csms-absent")
+    assert code == 0, output
+    (session,) = document["sessions"]
+    assert session["result"] == "completed" and session["books"]["agree"], output
+    (entry,) = books(short_directory(tmp_path) / "csms.sqlite")
+    assert entry.version == version and entry.id_token == "ROBOT-CHARGER-DEMO"
+    assert entry.offline or version == "1.6"  # which cannot say so
+    assert (entry.missing, entry.doubled, entry.disordered) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
     "arguments, word",
     [
         (["--protocol", "gbt"], "--protocol"),
         (["--modules", "0"], "--modules"),
         (["--fault", "meteor"], "--fault"),
         (["--json", "/nowhere/out.json"], "--json"),
+        (["--protocol", "din", "--tls"], "--tls"),
+        (["--protocol", "chademo", "--tls"], "--tls"),
+        (["--pnc"], "--tls"),
+        (["--protocol", "iso15118-20", "--tls", "--pnc"], "--pnc"),
+        (["--protocol", "acdp", "--tls", "--pnc"], "--pnc"),
+        (["--protocol", "chademo", "--interface", "eth0"], "--interface"),
     ],
 )
 def test_bad_usage_names_the_option(tmp_path, arguments, word):

@@ -39,13 +39,18 @@ class Station:
         self.publishers: dict[str, object] = {}
         self.recorder_says = ""
         self.recorder_values: dict[str, str] = {}
+        self.tree: dict[str, object] = {}
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, EVENTS)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics_agg", self._on_tree, EVENTS)
 
     def _on_diagnostics(self, array: DiagnosticArray) -> None:
         for status in array.status:
             if status.name == "/recorder":
                 self.recorder_says = status.message
                 self.recorder_values = {v.key: v.value for v in status.values}
+
+    def _on_tree(self, array: DiagnosticArray) -> None:
+        self.tree = {s.name: s for s in array.status}
 
     def say(self, name: str, message, evse: int | None = 1) -> None:
         full, kind, qos = topic(name, evse)
@@ -118,6 +123,12 @@ def test_a_session_with_can_and_ocpp_is_recorded_without_personal_data(station, 
 
         station.until(lambda: int(station.recorder_values.get("CAN frames", 0)) > 3, meanwhile)
         journal.add("station1", "2.0.1", "in", '[2,"1","Authorize",{"idToken":{"idToken":"SECRET"}}]')
+        bank = msg.ModuleArray(modules=[msg.ModuleState(id=1, state=msg.ModuleState.STATE_FAULT)])
+        station.until(
+            lambda: {"/Station/recorder", "/Station/power/modules/1"} <= set(station.tree),
+            lambda: station.say("/power/modules", bank, None),
+        )
+        assert station.tree["/Station"].message == "power/modules/1: fault"
         before = int(station.recorder_values["messages"])
         station.until(lambda: int(station.recorder_values["messages"]) > before + 20, meanwhile)
         (path,) = finish(process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import threading
 import time
@@ -49,7 +50,6 @@ def test_there_are_three_failures_to_replay():
 
 
 @pytest.mark.integration
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", FAILURES, ids=lambda p: p.stem)
 def test_a_recorded_failure_fails_the_same_way(path, domain_of_its_own):
@@ -122,6 +122,28 @@ def test_a_recording_without_a_session_is_refused(tmp_path):
         playback.read_script(path)
     result = CliRunner().invoke(replay_command, [str(path)])
     assert result.exit_code == 2 and result.output.count("\n") == 1
+
+
+def test_a_long_phase_is_shortened_and_what_was_decided_in_it_is_kept(tmp_path):
+    whole, small = made.write(tmp_path, made.session(charge_s=60.0, fault=407)), tmp_path / "small.mcap"
+    playback.excerpt(whole, small, longest_s=3.0)
+    before, after = playback.read_script(whole), playback.read_script(small)
+    assert after.end == before.end
+    assert [o.job for o in after.outcomes] == [o.job for o in before.outcomes]
+    assert after.authorised_at > 0 or not before.authorised_at
+    times = [at for at, _ in after.changes]
+    assert all(b - a <= 3.01 * S for a, b in itertools.pairwise(times))
+    said = [s.at for s in after.said]
+    assert max(b - a for a, b in itertools.pairwise(said)) < S  # no silence where the middle was
+
+
+def test_a_moment_of_a_phase_that_is_short_stays():
+    cuts = playback.Cuts([(0, "positioning"), (10 * S, "connecting"), (12 * S, "mated")], 4.0)
+    assert cuts.place(1 * S) == (1 * S, False)
+    assert cuts.place(5 * S) == (2 * S, True)
+    assert cuts.place(9 * S) == (3 * S, False)
+    assert cuts.place(11 * S) == (5 * S, False)
+    assert playback.Cuts([(0, "positioning"), (90 * S, "mated")], 0.0).place(50 * S) == (50 * S, False)
 
 
 def test_an_excerpt_replays_like_the_whole(tmp_path):

@@ -40,8 +40,9 @@ class Desk:
         self.parameters = PowerParameters(modules=modules, evses=list(evses), **parameters)
         self.parameters.check()
         self.control = Control(self.parameters, buses)
-        self.rack = Rack(modules, list(evses), 1, self.parameters.series_groups)
-        self.safety = Controller(list(evses))
+        blocks = self.parameters.matrix__blocks
+        self.rack = Rack(modules, list(evses), 1, self.parameters.series_groups, blocks)
+        self.safety = Controller(list(evses), blocks=blocks)
         self.worlds = {e: World(True, True, 2e6) for e in evses}
         self.now_ns = 10**12
         self.power_runs = True
@@ -104,6 +105,7 @@ class Desk:
         self.safety.step(now_s, self.worlds)
         for evse, network in self.rack.networks.items():
             network.contactors = self.safety.circuits[evse].closed
+        self.rack.join(self.safety.links_closed)
         self.rack.step(now_s, 0.01)
         for evse, network in self.rack.networks.items():
             self.worlds[evse].current_a = network.current_a
@@ -143,7 +145,7 @@ class Desk:
             return
         for evse, n in self.rack.networks.items():
             frame = codec.OutputMeasurement(
-                n.output_v, n.bank_v, n.current_a, n.pin_c, n.pin_c, n.cable_c, self.rack.counter
+                n.output_v, n.bank_v, n.current_a, n.pin_c, n.pin_c, n.cable_c, n.coolant_c, self.rack.counter
             )
             self._hear(codec.OUTPUT_ID + evse, frame.encode(evse))
 

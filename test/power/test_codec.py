@@ -109,13 +109,30 @@ def test_safety_status(bits: int, contactors: int, cabinet: int, counter: int) -
     assert codec.SafetyStatus.decode(status.encode()) == status
 
 
+@given(U16, U8)
+def test_link_status(closed: int, counter: int) -> None:
+    status = codec.LinkStatus(closed, counter)
+    told = dbc("LinkStatus", status.encode())
+    assert (told["Closed"], told["Counter"]) == (closed, counter)
+    assert codec.LinkStatus.decode(status.encode()) == status
+
+
+@given(st.integers(0, 0xFFFFFFFF), U8)
+def test_grid_permit(watts: int, counter: int) -> None:
+    permit = codec.GridPermit(float(watts), counter)
+    told = dbc("GridPermit", permit.encode())
+    assert (told["Export"], told["Counter"]) == (watts, counter)
+    assert codec.GridPermit.decode(permit.encode()) == permit
+
+
 @given(st.integers(1, 16), st.integers(0, 20000), st.integers(0, 20000), I16, U8)
 def test_output_measurement(evse: int, volts: int, bank: int, amperes: int, counter: int) -> None:
-    measured = codec.OutputMeasurement(volts * 0.05, bank * 0.05, amperes * 0.1, 40.0, 41.0, 30.0, counter)
+    measured = codec.OutputMeasurement(volts * 0.05, bank * 0.05, amperes * 0.1, 40.0, 41.0, 30.0, 35.0, counter)
     told = dbc("OutputMeasurement", measured.encode(evse))
     assert told["Voltage"] == near(measured.voltage_v) and told["BankVoltage"] == near(measured.bank_voltage_v)
     assert told["Current"] == near(measured.current_a)
     assert (told["PinPositive"], told["PinNegative"], told["Cable"]) == (40.0, 41.0, 30.0)
+    assert told["Coolant"] == 35.0
     assert codec.OutputMeasurement.decode(evse, measured.encode(evse)) == measured
 
 
@@ -160,6 +177,6 @@ def test_a_repeated_counter_is_not_alive() -> None:
 def test_every_frame_of_the_database_is_tested_here() -> None:
     assert {m.name for m in DATABASE.messages} == {
         "ModuleStatus", "ModuleSensor", "ModuleSetpoint", "GroupSetpoint",
-        "PowerCommand", "SafetyStatus", "OutputMeasurement", "EvseStatus",
+        "PowerCommand", "SafetyStatus", "LinkStatus", "GridPermit", "OutputMeasurement", "EvseStatus",
     }  # fmt: skip
     assert all(m.is_fd for m in DATABASE.messages)

@@ -11,6 +11,7 @@ from power_desk import Desk, charged
 from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.faults import Code
 from robot_charger.power.gate import Pilot, Purpose
+from robot_charger.power.messages import Reporter
 from robot_charger.power.output import Insulation, Mode
 from robot_charger.sim.rack import model
 
@@ -380,6 +381,47 @@ def test_hot_contact_pins_derate_the_current_and_then_stop_it() -> None:
     assert desk.codes == {Code.OVERTEMPERATURE}
 
 
+def test_warm_coolant_derates_the_current_and_then_stops_it() -> None:
+    desk = charged(290.0)
+    desk.rack.fault("coolant-lost", True)
+    desk.network.coolant_c = 64.0
+    desk.run(1.0)
+    assert desk.output.mode == Mode.TRANSFER and desk.output.current_limited and desk.network.current_a < 290.0
+    desk.network.coolant_c = 75.0
+    desk.run(lambda: not desk.safety.circuits[1].closed, 1.0)
+    assert desk.codes == {Code.OVERTEMPERATURE}
+
+
+def feeding(amperes: float) -> Desk:
+    """A desk whose vehicle feeds the grid."""
+    desk = Desk(bidirectional=True)
+    desk.charge(30.0)
+    desk.permits[1] |= {"min_current_a": -100.0, "min_power_w": -50e3}
+    desk.targets[1]["current_a"] = -amperes
+    desk.run(lambda: abs(desk.network.current_a + amperes) < 0.03 * amperes)
+    return desk
+
+
+@pytest.mark.parametrize("fault", ["grid-withdrawn", "grid-silent"])
+def test_export_ends_when_the_grid_side_says_so_or_falls_silent(fault: str) -> None:
+    desk = feeding(30.0)
+    desk.safety.fault(fault, True)
+    seconds = desk.run(lambda: abs(desk.network.current_a) < 0.5)
+    assert seconds < 0.6 and desk.output.mode == Mode.TRANSFER  # 300 ms of patience, 200 A/s of ramp
+    desk.safety.fault(fault, False)
+    desk.run(lambda: desk.network.current_a < -29.0)
+    assert not desk.codes
+
+
+def test_export_is_bounded_by_what_the_grid_side_permits() -> None:
+    desk = feeding(30.0)
+    desk.safety.grid_export_w = 3600.0
+    desk.run(1.0)
+    assert desk.network.current_a == pytest.approx(-10.0, rel=0.05)
+    desk.targets[1]["current_a"] = 30.0
+    desk.run(lambda: desk.network.current_a > 29.0)
+
+
 def test_a_lost_bus_of_several_is_replaced_like_a_lost_module() -> None:
     desk = charged(200.0, modules=90, buses=3)
     assert set(desk.control.bank.bus[desk.control.bank.enable].tolist()) == {0, 1, 2}
@@ -459,3 +501,50 @@ def test_the_test_voltage_is_no_overvoltage_while_it_falls(monkeypatch: pytest.M
     desk = Desk()
     desk.check_cable()
     assert desk.output.insulation == Insulation.VALID and not desk.codes
+
+
+def _served(desk: Desk, evse: int) -> int:
+    return int((desk.control.bank.evse == evse).sum())
+
+
+def test_blocks_are_lent_to_a_session_and_given_back_with_notice() -> None:
+    desk = Desk(12, (1, 2), matrix__blocks=4, share__modules_min=1)
+    desk.permits[1] = desk.permits[2] = {"purpose": Purpose.NONE, "session_id": ""}
+    desk.run(lambda: _served(desk, 1) == _served(desk, 2) == 6, 3.0)  # with nobody there every block is at home
+    desk.permits[1] = {"purpose": Purpose.NONE}
+    desk.run(lambda: _served(desk, 1) == 12, 3.0)
+    desk.charge(100.0, 1)
+    reporter = Reporter(desk.parameters, desk.control)
+    assert reporter.limits(1).modules_total == 12  # type: ignore[union-attr]
+    desk.permits[2] = {"purpose": Purpose.NONE}
+    desk.run(lambda: desk.control.bank.leaving.any())
+    told = reporter.limits(1)
+    assert told is not None and told.modules_total == 6 and told.max_current_a < 60.0 < desk.network.current_a
+    assert _served(desk, 1) == 12, "told before it is done"
+    assert 0.9 < desk.run(lambda: _served(desk, 1) == 6) < 1.2
+    desk.targets[1]["current_a"] = 45.0
+    desk.run(lambda: _served(desk, 2) == 6, 3.0)
+    desk.charge(45.0, 2)
+    assert desk.network.current_a == pytest.approx(45.0, rel=0.03)
+    assert not desk.codes and not desk.rack.short
+
+
+def test_a_welded_matrix_contactor_costs_its_block_and_nothing_else() -> None:
+    desk = Desk(12, (1, 2), matrix__blocks=4, share__modules_min=1)
+    desk.permits[1] = desk.permits[2] = {"purpose": Purpose.NONE, "session_id": ""}
+    desk.run(lambda: _served(desk, 1) == _served(desk, 2) == 6, 3.0)
+    desk.safety.fault("link-weld", True)
+    desk.permits[1] = {"purpose": Purpose.NONE}
+    desk.run(lambda: Code.CONTACTOR_FEEDBACK in desk.codes, 3.0)
+    desk.safety.fault("link-weld", False)
+    desk.charge(45.0, 1)
+    assert not desk.rack.short
+    sharing = desk.control.sharing
+    assert sharing is not None and sharing.board.failed.bit_count() >= 1
+
+
+def test_a_matrix_whose_feedback_is_silent_moves_nothing() -> None:
+    desk = Desk(12, (1, 2), matrix__blocks=4)
+    desk.safety.fault("silent", True)
+    desk.run(1.0)
+    assert desk.control.sharing is not None and desk.control.sharing.board.requested == 0

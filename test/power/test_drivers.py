@@ -22,6 +22,8 @@ from robot_charger.sim.rack.canopen import CanopenModules
 from robot_charger.sim.rack.modbus import ModuleServer
 from robot_charger.sim.rack.model import Rack
 
+pytestmark = pytest.mark.integration
+
 
 def until(condition: Callable[[], object], limit_s: float = 5.0) -> None:
     deadline = time.monotonic() + limit_s

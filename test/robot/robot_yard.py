@@ -30,11 +30,11 @@ NONE, FREE, CONTACT = (getattr(msg.MotionPermit, f"ZONE_{n}") for n in ("NONE", 
 class Yard:
     """Starts the arm's simulator and the robot's node, and says to them what the rest of a station would."""
 
-    def __init__(self, directory: Path, *simulator: str) -> None:
+    def __init__(self, directory: Path, *simulator: str, node: tuple[str, ...] = ()) -> None:
         environment = {**os.environ, "ROBOT_CHARGER_SIM": str(directory), REALTIME: "1"}
         self.processes = [
             subprocess.Popen([sys.executable, "-m", *words], env=environment)
-            for words in (["robot_charger.sim.arm", *simulator], ["robot_charger.robot.node"])
+            for words in (["robot_charger.sim.arm", *simulator], ["robot_charger.robot.node", *node])
         ]
         self.zone, self.number, self.rounds = CONTACT, 1, 0
         self.field_clear, self.immobilised, self.emergency = True, True, False
@@ -152,7 +152,7 @@ class Yard:
     def _on_feedback(self, message: Any) -> None:
         self.feedback.append(message.feedback)
 
-    def result(self, handle: Any, timeout_s: float = 60.0) -> Any:
+    def result(self, handle: Any, timeout_s: float = 120.0) -> Any:
         return self._wait(handle.get_result_async(), timeout_s).result
 
     def act(self, kind: Any, **goal: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from robot_charger.robot.errors import BadGoal, Busy, ErrorCode
-from robot_charger.robot.motion import Mode, Zone
+from robot_charger.robot.motion import ConnectionRobot, Mode, Zone
 from robot_charger.robot.parameters import RobotParameters
 from robot_charger.robot.spatial import transform
 
@@ -180,10 +180,65 @@ def test_the_free_zone_ends_before_the_inlet(parked: Any) -> None:
     assert nose[0, 3] < -0.10
 
 
-@pytest.mark.parametrize("what, code", [("emergency", ErrorCode.EMERGENCY), ("field", ErrorCode.FIELD_BREACHED)])
-def test_emergency_and_breach_end_at_once(parked: Any, what: str, code: ErrorCode) -> None:
+def test_a_vehicle_that_drives_off_during_insertion(parked: Any) -> None:
     parked.robot.start_connect(1, "ccs2", parked.now)
-    assert parked.run(60.0, lambda: parked.robot.mode == Mode.APPROACH)
+    assert parked.run(60.0, lambda: parked.robot.mode == Mode.INSERT and parked.robot.touch.x > 0.012)
+    parked.world.set_fault("drives-off", True)
+    result = parked.finish()
+    assert result.error == ErrorCode.VEHICLE_MOVED, result.text
+    assert parked.robot.mode == Mode.PARKED and parked.world.tool()[3]
+    assert max(parked.world.stalls[1].max_push, parked.world.stalls[1].max_pull) <= 150.0
+
+
+def test_a_vehicle_that_drives_off_while_the_arm_follows_it(bench: Any) -> None:
+    """The head slips out; the arm stops at the end of its stroke and goes home when told."""
+    rehearsal = bench.Rehearsal(seed=12, connector="acdp")
+    rehearsal.world.arrive(1)
+    assert rehearsal.connect(1, "acdp").error == ErrorCode.NONE
+    assert rehearsal.release().following
+    rehearsal.zone, rehearsal.passive_follow = Zone.NONE, True
+    rehearsal.run(0.3)
+    from_here = rehearsal.world.gripper_pose()[:3, 3]
+    rehearsal.world.set_fault("drives-off", True)
+    rehearsal.run(4.0)
+    went = float(np.linalg.norm(rehearsal.world.gripper_pose()[:3, 3] - from_here))
+    assert not rehearsal.world.stalls[1].mated and went < 0.08
+    rehearsal.zone, rehearsal.passive_follow = Zone.CONTACT, False
+    assert rehearsal.disconnect().error == ErrorCode.NONE
+    assert rehearsal.robot.mode == Mode.PARKED and rehearsal.world.tool()[3]
+
+
+@pytest.mark.parametrize("mode", [Mode.INSERT, Mode.MATED])
+def test_a_power_loss_with_the_plug_in_the_inlet(bench: Any, parked: Any, mode: Mode) -> None:
+    """The arm's brakes hold; a node that starts anew knows nothing and still takes the plug out along its axis."""
+    parked.robot.start_connect(1, "ccs2", parked.now)
+    assert parked.run(60.0, lambda: parked.robot.mode == mode and parked.robot.touch.x > 0.012)
+    parked.robot.cancel()
+    parked.robot = ConnectionRobot(parked.world.site, parked.robot.kinematics, parked.parameters)
+    parked.run(0.1)
+    before = set_points(parked)
+    parked.run(1.0)
+    assert parked.robot.mode == Mode.HOLD and np.array_equal(before, set_points(parked))
+    assert parked.disconnect().error == ErrorCode.NONE
+    assert parked.robot.mode == Mode.PARKED and parked.world.tool()[3]
+    stall = parked.world.stalls[1]
+    assert stall.max_pull <= 150.0 and parked.world.trips == 0
+
+
+def test_nothing_seen_after_a_power_loss_with_a_seated_plug_moves_nothing(parked: Any) -> None:
+    mated(parked)
+    parked.world.set_fault("no-pose", True)
+    parked.robot = ConnectionRobot(parked.world.site, parked.robot.kinematics, parked.parameters)
+    before = set_points(parked)
+    assert parked.disconnect().error == ErrorCode.NO_POSE
+    assert np.allclose(before, set_points(parked), atol=1e-3) and parked.world.stalls[1].mated
+
+
+@pytest.mark.parametrize("mode", [Mode.APPROACH, Mode.INSERT])
+@pytest.mark.parametrize("what, code", [("emergency", ErrorCode.EMERGENCY), ("field", ErrorCode.FIELD_BREACHED)])
+def test_emergency_and_breach_end_at_once(parked: Any, what: str, code: ErrorCode, mode: Mode) -> None:
+    parked.robot.start_connect(1, "ccs2", parked.now)
+    assert parked.run(60.0, lambda: parked.robot.mode == mode)
     parked.emergency, parked.field_clear = what == "emergency", what != "field"
     parked.tick()
     assert parked.robot.result.error == code
@@ -191,6 +246,8 @@ def test_emergency_and_breach_end_at_once(parked: Any, what: str, code: ErrorCod
     before = set_points(parked)
     parked.run(0.5)
     assert np.array_equal(before, set_points(parked)) and parked.robot.mode == Mode.HOLD
+    parked.emergency, parked.field_clear = False, True
+    assert parked.disconnect().error == ErrorCode.NONE and parked.robot.mode == Mode.PARKED
 
 
 @pytest.mark.parametrize("mode", [Mode.MOVING, Mode.APPROACH, Mode.SEARCH, Mode.INSERT])

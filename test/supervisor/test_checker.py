@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from robot_charger.supervisor import checker, interlocks
+from robot_charger.supervisor import checker, flow, interlocks
 from robot_charger.supervisor.model import Phase
 
 pytestmark = pytest.mark.timeout(600)  # 20 s of processor time alone
 
 
-def test_no_reachable_session_breaks_an_interlock():
-    result = checker.explore()
+@pytest.mark.parametrize("limits", [checker.LIMITS, checker.ACDP_LIMITS], ids=["plug first", "talk first"])
+def test_no_reachable_session_breaks_an_interlock(limits):
+    result = checker.explore(limits=limits)
     assert result.complete, "the fixed point was not reached"
     assert result.phases == frozenset(Phase)
     assert not result.violations, "\n".join(str(v) for v in result.violations[:5])
+
+
+def test_a_plug_that_nobody_asked_for_is_found(monkeypatch):
+    monkeypatch.setattr(flow, "_plug_wanted", lambda c: True)
+    wanted = "ACDP: the plug goes only to a vehicle that asks for it and is authorised"
+    result = checker.explore(looking_for=wanted, limits=checker.ACDP_LIMITS)
+    assert wanted in {v.interlock for v in result.violations}
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ READY = Inputs(
 class Station:
     """Drives the flow: change some inputs, let time pass, look."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.limits = limits
         self.s = Session()
         self.i = READY
         self.now = 0.0
@@ -62,7 +63,7 @@ class Station:
         events = ["begin"]
         while events:  # as the node does: the next phase may follow at once
             before = self.s.phase
-            self.s, events = flow.step(self.s, self.i, self.now, LIMITS)
+            self.s, events = flow.step(self.s, self.i, self.now, self.limits)
             self.events += events
             if self.s.phase == Phase.POSITIONING and not self.s.session_id:
                 self.s = replace(self.s, session_id=ID)
@@ -75,7 +76,7 @@ class Station:
 
     @property
     def command(self):
-        return flow.command(self.s, self.i, LIMITS)
+        return flow.command(self.s, self.i, self.limits)
 
     def goal(self, error: int = 0, **changes) -> Phase:
         return self(goal_done=self.s.goal_number, goal_error=error, goal_done_at=self.now, **changes)
@@ -360,3 +361,122 @@ def test_interlocks_hold_over_any_history(history):
         if before.emergency_latched:
             assert s.emergency_latched and command.purpose == Purpose.NONE and command.zone == Zone.NONE
         assert (s.goal != Goal.NONE) <= (command.goal_number > 0)
+
+
+def test_no_match_wakes_the_vehicle_before_the_plug_comes_out(station):
+    linking(station)
+    station(link=Link.MATCHING, link_session=ID)
+    assert station(link=Link.FAILED, link_error=int(Code.SLAC_FAILED)) == Phase.LINKING
+    assert station.command.pilot == PilotMode.PULSE_F
+    assert station(after=2.0, pilot="F", link=Link.MATCHING, link_error=0) == Phase.LINKING
+    assert station.command.pilot == PilotMode.PULSE_F
+    assert station(after=LIMITS.wake_pulse_s, pilot="B") == Phase.LINKING
+    assert (station.command.pilot, station.s.wakes) == (PilotMode.PWM, 1)
+    assert station(link=Link.FAILED, link_error=int(Code.SLAC_FAILED)) == Phase.GRASPED  # once only: now a replug
+    assert station.s.replug
+
+
+def test_another_failure_of_the_link_wakes_nobody(station):
+    linking(station)
+    assert station(link=Link.FAILED, link_session=ID, link_error=int(Code.V2G_TLS)) == Phase.GRASPED
+    assert station.s.wakes == 0
+
+
+def paused(s: Station) -> Station:
+    charging(s)
+    s(link=Link.STOPPING, target=Purpose.NONE, current_a=0.0, contactors_closed=False, voltage_v=0.0, pilot="B")
+    assert s.s.phase == Phase.STOPPING
+    assert s(link=Link.PAUSED) == Phase.LINKING
+    return s
+
+
+def test_a_pause_keeps_the_plug_in_and_voids_the_insulation_result(station):
+    paused(station)
+    assert station(after=600.0) == Phase.LINKING, "a pause has its own limit"
+    assert (station.s.shutdown, station.s.insulation_passed) == (Shutdown.NONE, False)
+    station(link=Link.SESSION)
+    assert not station.s.paused
+    station(pilot="C", link=Link.CABLE_CHECK, target=Purpose.INSULATION_TEST, insulation=Insulation.UNKNOWN)
+    assert station.s.phase == Phase.CABLE_CHECK
+    assert station.command.purpose == Purpose.INSULATION_TEST
+
+
+@pytest.mark.parametrize("how", [{"after": 3601.0}, {"stop_asked": "Remote"}], ids=["too long", "stop asked"])
+def test_a_pause_ends_with_the_plug_out(station, how):
+    assert paused(station)(**how) == Phase.STOPPING
+    assert station(stop_asked="", link=Link.ENDED) == Phase.GRASPED
+    assert station.s.fault == Code.NONE and station.s.shutdown == Shutdown.NORMAL
+
+
+# ACDP: the conversation comes before the plug.
+@pytest.fixture
+def device() -> Station:
+    station = Station(Limits(talks_first=True))
+    assert station() == Phase.IDLE
+    return station
+
+
+def asking(s: Station) -> Station:
+    """Parked, authorised, and the vehicle asks for the plug."""
+    s(occupied=True, immobilised=True, link=Link.SESSION, link_session=ID)
+    assert s(authorization=Authorization.ACCEPTED, link=Link.PARAMETERS) == Phase.POSITIONING
+    assert s.command.goal == Goal.NONE
+    assert s(link=Link.CONNECTING) == Phase.CONNECTING
+    return s
+
+
+def test_acdp_plugs_in_and_out_when_the_vehicle_asks(device):
+    asking(device).goal(pilot="B")
+    assert device.goal() == Phase.LINKING
+    device(link=Link.CABLE_CHECK, pilot="C", lock=Lock.LOCKED, target=Purpose.INSULATION_TEST, target_live=True)
+    assert device.s.phase == Phase.CABLE_CHECK
+    device(insulation=Insulation.VALID, insulation_permit=7)
+    device(link=Link.PRECHARGE, target=Purpose.PRECHARGE)
+    assert device(link=Link.CHARGING, target=Purpose.TRANSFER, contactors_closed=True) == Phase.CHARGING
+    assert device(link=Link.STOPPING, target=Purpose.NONE, contactors_closed=False, pilot="B") == Phase.STOPPING
+    assert device(after=2.0) == Phase.STOPPING, "the vehicle has not asked for it"
+    assert device(link=Link.DISCONNECTING, lock=Lock.UNLOCKED) == Phase.GRASPED
+    assert device.command.zone == Zone.CONTACT
+    device(goal_grasped=True)
+    assert device.goal(pilot="A") == Phase.DEPARTING
+    assert (device.s.shutdown, device.s.fault) == (Shutdown.NORMAL, Code.NONE)
+
+
+def test_acdp_moves_no_arm_to_a_vehicle_that_is_refused_or_gives_up(device):
+    device(occupied=True, immobilised=True, link=Link.SESSION, link_session=ID)
+    assert device(authorization=Authorization.REFUSED) == Phase.DEPARTING
+    assert (device.s.stop_reason, device.s.goal) == ("DeAuthorized", Goal.NONE)
+
+
+@pytest.mark.parametrize(
+    "link, error, shutdown, fault",
+    [
+        (Link.ENDED, 0, Shutdown.NORMAL, Code.NONE),
+        (Link.FAILED, int(Code.V2G_TLS), Shutdown.ERROR, Code.V2G_TLS),
+        (Link.FAILED, 0, Shutdown.ERROR, Code.LINK_LOST),
+    ],
+)
+def test_acdp_a_conversation_that_ends_before_contact(device, link, error, shutdown, fault):
+    device(occupied=True, immobilised=True, link=Link.SESSION, link_session=ID)
+    assert device(link=link, link_error=error) == Phase.DEPARTING
+    assert (device.s.shutdown, device.s.fault, device.s.goal) == (shutdown, fault, Goal.NONE)
+
+
+def test_acdp_a_link_lost_under_way_brings_the_plug_home(device):
+    asking(device)
+    wanted = device.s.goal_number
+    assert device(link_alive=False) == Phase.GRASPED
+    assert (device.command.goal, device.command.goal_number) == (Goal.DISCONNECT, wanted + 1)
+    assert device.command.purpose == Purpose.NONE
+    device(goal_done=wanted, goal_error=16)  # the robot says that the first goal was cancelled
+    assert device.s.phase == Phase.GRASPED
+    device.goal()
+    assert device.goal() == Phase.DEPARTING
+    assert device.s.fault == Code.LINK_LOST
+
+
+def test_acdp_does_not_plug_in_again_by_itself(device):
+    asking(device).goal(pilot="B")
+    assert device.goal() == Phase.LINKING
+    assert device(link=Link.FAILED, link_error=int(Code.V2G_SILENT)) != Phase.CONNECTING
+    assert not device.s.replug

@@ -12,7 +12,7 @@ from test_sessions import run
 
 from robot_charger.common.clock import now_ns
 from robot_charger.v2g import pki
-from robot_charger.v2g.acdp import OK, SEQUENCE_ERROR, UNKNOWN_SESSION, AcdpError, Message, Secc
+from robot_charger.v2g.acdp import FAILED, OK, SEQUENCE_ERROR, UNKNOWN_SESSION, AcdpError, Message, Secc
 from robot_charger.v2g.bridge import Insulation, SessionPhase, Shutdown, Station
 
 SESSION = "0102030405060708"
@@ -21,7 +21,7 @@ HERE = Station(
     session_id="s",
     phase=SessionPhase.POSITIONING,
     arm="Home",
-    inlet_known=True,
+    inlet_stamp_ns=now_ns() + 10**12,
     inlet_x_mm=12.4,
     inlet_y_mm=-7.0,
     supply_available=True,
@@ -36,7 +36,7 @@ STATUS = Message("ACDP_SystemStatusReq", SESSION, {"EVTechnicalStatus": TECHNICA
 @pytest.mark.parametrize("message", [STANDING, CONNECT, DISCONNECT, STATUS], ids=str)
 def test_requests_and_responses_are_coded_by_the_schema(message: Message) -> None:
     assert Message.decode(message.encode()) == message
-    secc = Secc(lambda what: None)
+    secc = Secc(lambda device, done: None)
     secc.selected = secc.positioned = True
     state = {"ACDP_VehiclePositioningReq": "AuthorizationSetup"}.get(message.name, "ScheduleExchange")
     response, ends = secc.answer(message, SESSION, state, HERE)
@@ -46,7 +46,7 @@ def test_requests_and_responses_are_coded_by_the_schema(message: Message) -> Non
 
 
 def test_positioning_waits_for_the_vehicle_to_stand_within_reach() -> None:
-    secc = Secc(lambda what: None)
+    secc = Secc(lambda device, done: None)
     moving = replace(STANDING, fields={**STANDING.fields, "EVMobilityStatus": True})
     answer, _ = secc.answer(moving, SESSION, "AuthorizationSetup", HERE)
     assert answer.fields["EVSEProcessing"] == "Ongoing"
@@ -58,8 +58,8 @@ def test_positioning_waits_for_the_vehicle_to_stand_within_reach() -> None:
 
 
 def test_connect_follows_the_arm() -> None:
-    asked: list[str] = []
-    secc = Secc(asked.append)
+    asked: list[tuple[str, bool]] = []
+    secc = Secc(lambda device, done: asked.append((device.value, done)))
     secc.selected = secc.positioned = True
     fields = [
         secc.answer(CONNECT, SESSION, "ScheduleExchange", station)[0].fields
@@ -67,16 +67,30 @@ def test_connect_follows_the_arm() -> None:
             HERE,
             replace(HERE, arm="Moving"),
             replace(HERE, arm="EndPosition"),  # in place, but the pilot does not say so yet
-            replace(HERE, arm="EndPosition", mated=True, pilot=2),
+            replace(HERE, arm="EndPosition", mated=True, pilot=2, phase=SessionPhase.MATED),  # still holds the plug
+            replace(HERE, arm="EndPosition", mated=True, pilot=2, phase=SessionPhase.LINKING),
         )
     ]
-    assert [f["EVSEProcessing"] for f in fields] == ["Ongoing", "Ongoing", "Ongoing", "Finished"]
-    assert [f["EVSEMechanicalChargingDeviceStatus"] for f in fields] == ["Home", "Moving", "EndPosition", "EndPosition"]
+    assert [f["EVSEProcessing"] for f in fields] == ["Ongoing"] * 4 + ["Finished"]
+    assert [f["EVSEMechanicalChargingDeviceStatus"] for f in fields] == ["Home", "Moving"] + ["EndPosition"] * 3
     assert fields[-1]["EVSEElectricalChargingDeviceStatus"] == "State_B"
-    assert asked == ["connect", "connect", "connect", ""]
+    assert asked == [("connect", False)] * 4 + [("connect", True)]
     gone = secc.answer(DISCONNECT, SESSION, "DCWeldingDetection", HERE)[0]
     assert gone.fields["EVSEProcessing"] == "Finished"
     assert not secc.connected
+
+
+def test_a_session_that_ends_is_not_plugged_in() -> None:
+    secc = Secc(lambda device, done: None)
+    secc.selected = secc.positioned = True
+    response, ends = secc.answer(CONNECT, SESSION, "ScheduleExchange", replace(HERE, stop_requested=True))
+    assert (response.code, ends) == (FAILED, True)
+
+
+def test_an_inlet_not_seen_for_a_while_is_not_within_reach() -> None:
+    unseen = replace(HERE, inlet_stamp_ns=now_ns() - 2 * 10**9)
+    fields = Secc(lambda device, done: None).answer(STANDING, SESSION, "AuthorizationSetup", unseen)[0].fields
+    assert (fields["EVInChargePosition"], fields["EVSEProcessing"]) == (False, "Ongoing")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +104,7 @@ def test_connect_follows_the_arm() -> None:
     ids=["positioning late", "connect early", "disconnect under load", "other session"],
 )
 def test_what_is_out_of_order_ends_the_session(request_: Message, state: str, code: str) -> None:
-    secc = Secc(lambda what: None)
+    secc = Secc(lambda device, done: None)
     secc.selected = secc.positioned = True
     response, ends = secc.answer(request_, SESSION, state, HERE)
     assert (response.code, ends) == (code, True)
@@ -99,7 +113,7 @@ def test_what_is_out_of_order_ends_the_session(request_: Message, state: str, co
 
 def test_system_status_tells_the_emergency() -> None:
     station = replace(HERE, shutdown=Shutdown.EMERGENCY, insulation=Insulation.FAULT)
-    fields = Secc(lambda what: None).answer(STATUS, SESSION, "DCChargeLoop", station)[0].fields
+    fields = Secc(lambda device, done: None).answer(STATUS, SESSION, "DCChargeLoop", station)[0].fields
     assert fields["EVSEEmergencyShutdown"] and not fields["EVSEReadyToCharge"]
     assert fields["EVSEIsolationStatus"] == "Fault"
 

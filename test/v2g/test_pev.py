@@ -1,6 +1,6 @@
 """Our matcher against ``pev`` of plc-utils (nobody's mock), over a veth pair and the simulated modem.
 
-Debian has it: ``apt-get download plc-utils-extra && dpkg -x *.deb DIR``; found on PATH or by ROBOT_CHARGER_PEV.
+``make tools`` unpacks Debian's into .tools; one on PATH, or named by ROBOT_CHARGER_PEV, serves too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from v2g_links import need_namespaces, plc
 
-PEV = os.environ.get("ROBOT_CHARGER_PEV") or shutil.which("pev") or ""
+TOOLS = Path(__file__).parents[2] / ".tools/usr/bin"
+PEV = os.environ.get("ROBOT_CHARGER_PEV") or shutil.which("pev", path=f"{TOOLS}:{os.environ.get('PATH', '')}") or ""
 
 # Steps into the vehicle's network and becomes pev; an ordinary user's capabilities are kept by the ambient set.
 IN_EV = """
@@ -59,7 +60,7 @@ asyncio.run(main())
 @pytest.mark.timeout(90)
 def test_pev_is_matched_twice(sim_directory: Path) -> None:
     if not PEV:
-        pytest.skip("NOT TESTED HERE: pev of plc-utils-extra is not installed (set ROBOT_CHARGER_PEV)")
+        pytest.skip("NOT TESTED HERE: pev of plc-utils-extra is not installed: make tools")
     need_namespaces()
     profile = sim_directory / "pev.ini"
     template = subprocess.run([PEV, "-c"], capture_output=True, text=True, check=True).stdout

@@ -171,6 +171,38 @@ def test_a_back_end_limit_reaches_the_vehicle(sim_directory: Path) -> None:
     assert car["limits_a"][-1] == 33.0
 
 
+@pytest.mark.parametrize("protocol", ["iso15118-2", "iso15118-20"])
+def test_a_pause_and_what_comes_after(sim_directory: Path, protocol: str) -> None:
+    """The vehicle pauses, and comes back over the same link to the same session: no SLAC, all checks anew."""
+    car = {"protocol": protocol, "options": {"pause": True}, "again": {}}
+    station, (vehicle,) = run(sim_directory, {"resumes": True}, car)
+    (session,) = station["sessions"]
+    assert vehicle["result"] == "ended", vehicle
+    again = vehicle["again"]
+    assert (again["result"], again["setup"]) == ("ended", "OK_OldSessionJoined"), again
+    assert again["session_id"] == vehicle["session_id"]
+    phases = session["phases"]
+    assert phases.count("MATCHING") == 1 and phases.count("CABLE_CHECK") == 2
+    assert phases[-1] == "ENDED" and "PAUSED" in phases
+
+
+def test_another_session_after_a_pause_joins_nothing(sim_directory: Path) -> None:
+    car = {"options": {"pause": True}, "again": {"resume": "0102030405060708"}}
+    _, (vehicle,) = run(sim_directory, {"resumes": True}, car)
+    assert (vehicle["again"]["result"], vehicle["again"]["setup"]) == ("ended", "OK_NewSessionEstablished")
+    assert vehicle["again"]["session_id"] not in (vehicle["session_id"], "0102030405060708")
+
+
+def test_a_pulse_of_the_pilot_lets_the_vehicle_match_again(sim_directory: Path) -> None:
+    car = {"behaviour": {"stop_after": "sounds"}, "again": {"slac": True}}
+    station, (vehicle,) = run(sim_directory, {"wakes": True, "parameters": {"slac.timeout_s": 2.0}}, car)
+    assert "SLAC" in vehicle["text"] and vehicle["again"]["result"] == "ended", vehicle
+    (session,) = station["sessions"]
+    phases = session["phases"]
+    assert phases.count("MATCHING") >= 2 and phases[-1] == "ENDED", phases
+    assert phases[phases.index("FAILED") : -1].count("MATCHING") >= 1
+
+
 def test_a_message_out_of_order(sim_directory: Path) -> None:
     station, (car,) = run(sim_directory, {}, {"options": {"out_of_order": True}})
     assert car["result"] == "failed"

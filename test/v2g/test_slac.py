@@ -20,6 +20,8 @@ from robot_charger.sim.slac_ev import Behaviour, EvMatch, NoMatchError, SlacEv, 
 from robot_charger.v2g import slac
 from robot_charger.v2g.slac import KeyNotSetError, Match, Matcher, SlacError
 
+pytestmark = pytest.mark.integration
+
 QUICK = Times(parm_attempts=20, rate=0.05)
 
 

@@ -127,6 +127,27 @@ def test_plug_and_charge(sim_directory: Path, good: Path, tmp_path: Path, case: 
         assert session["max_current_a"] == 0.0
 
 
+@pytest.mark.parametrize("wrong", [False, True], ids=["good", "wrong reading"])
+@pytest.mark.integration
+@pytest.mark.timeout(90)
+def test_the_vehicle_signs_metering_receipts(sim_directory: Path, good: Path, wrong: bool) -> None:
+    secc = station(good)
+    secc["parameters"] |= {"pnc": True, "receipt_s": 0.4}
+    secc["pki"] = str(good / "station")
+    evcc = car(good, "iso15118-2")
+    evcc["options"] |= {"pnc": True, "wrong_receipt": wrong}
+    result, (vehicle,) = run(sim_directory, secc, evcc)
+    (session,) = result["sessions"]
+    if wrong:
+        assert (session["phase"], session["error"]) == ("FAILED", Code.AUTHORIZATION), session
+        assert "metering receipt refused" in session["text"]
+        assert result["names"].count("MeteringReceiptReq") == 1
+        return
+    assert vehicle["result"] == "ended", (vehicle, session)
+    assert vehicle["receipts"] >= 2
+    assert result["names"].count("MeteringReceiptRes") == vehicle["receipts"]
+
+
 def test_certificates_that_do_not_fit_are_told(good: Path, tmp_path: Path) -> None:
     with pytest.raises(pki.PkiError, match="is missing"):
         pki.station_contexts(tmp_path)

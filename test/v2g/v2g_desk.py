@@ -116,13 +116,14 @@ class Plain:
         self.test_until: float | None = None
         bridge.on_link = self._note_phase
         self.arm_until = 0.0
-        self.asked = ""
+        self.asked = 0
+        self.pulse = False
         if options.get("acdp"):
-            bridge.inform(arm="Home", mated=False, inlet_known=True, inlet_x_mm=12.0, inlet_y_mm=-7.0)
+            bridge.inform(arm="Home", mated=False, inlet_x_mm=12.0, inlet_y_mm=-7.0)
         bridge.inform(
             session_stamp_ns=now_ns(),
             session_id=options.get("session_id", "s-1"),
-            phase=b.SessionPhase.LINKING,
+            phase=b.SessionPhase.POSITIONING if options.get("acdp") else b.SessionPhase.LINKING,
             authorization=b.Authorization.PENDING,
             supply_available=True,
             max_voltage_v=1000.0,
@@ -146,6 +147,7 @@ class Plain:
             b.LinkPhase.PRECHARGE: b.SessionPhase.PRECHARGE,
             b.LinkPhase.CHARGING: b.SessionPhase.CHARGING,
             b.LinkPhase.STOPPING: b.SessionPhase.STOPPING,
+            b.LinkPhase.PAUSED: b.SessionPhase.LINKING,
         }
         if vehicle.phase in phases:
             changes["phase"] = phases[b.LinkPhase(vehicle.phase)]
@@ -171,7 +173,7 @@ class Plain:
                 "insulation_permit_number": self.permit,
             }
         if self.options.get("acdp"):
-            changes |= self._arm(vehicle.asks)
+            changes |= self._arm(vehicle.phase)
         car = self._car()
         if self.purpose == b.Purpose.TRANSFER and vehicle.phase == b.LinkPhase.CHARGING:
             if self.charging_since is None:
@@ -190,11 +192,13 @@ class Plain:
         limit = self.options.get("limit_a")
         if limit and self.charging_since and time.monotonic() - self.charging_since > 0.5:
             changes["backend_max_current_a"] = limit
+        if self.options.get("wakes"):  # state E from the failed match until the station looks for a vehicle again
+            self.pulse = vehicle.phase == b.LinkPhase.FAILED and vehicle.error == b.Code.SLAC_FAILED
         changes |= {
             "voltage_v": self.voltage_v,
             "current_a": self.current_a,
             "contactors_closed": self.purpose in (b.Purpose.PRECHARGE, b.Purpose.TRANSFER),
-            "pilot": 3 if car["ready"] else 2,
+            "pilot": 5 if self.pulse else 3 if car["ready"] else 2,
         }
         bridge.inform(**changes)
         write(self.directory / "supply.json", {"voltage_v": self.voltage_v, "current_a": self.current_a})
@@ -205,16 +209,20 @@ class Plain:
         if not self.phases or self.phases[-1] != name:
             self.phases.append(name)
 
-    def _arm(self, asks: str) -> dict[str, Any]:
-        """An arm that takes 0.4 s to connect or to go home."""
-        if asks != self.asked:
-            self.asked = asks
+    def _arm(self, phase: int) -> dict[str, Any]:
+        """An arm that takes 0.4 s to connect or to go home, and the inlet's place."""
+        seen = {"inlet_stamp_ns": now_ns()}
+        if phase != self.asked:
+            self.asked = phase
             self.arm_until = time.monotonic() + 0.4
-        if not asks:
-            return {}
+        if phase not in (self.b.LinkPhase.CONNECTING, self.b.LinkPhase.DISCONNECTING):
+            return seen
+        connects = phase == self.b.LinkPhase.CONNECTING
         if time.monotonic() < self.arm_until:
-            return {"arm": "Moving"}
-        return {"arm": "EndPosition", "mated": True} if asks == "connect" else {"arm": "Home", "mated": False}
+            return seen | {"arm": "Moving", "phase": self.b.SessionPhase.CONNECTING} if connects else {"arm": "Moving"}
+        if connects:
+            return {"arm": "EndPosition", "mated": True, "phase": self.b.SessionPhase.LINKING}
+        return {"arm": "Home", "mated": False}
 
     def _authorization(self, vehicle: Any) -> int:
         wanted = self.options.get("authorization", "accepted")
@@ -235,6 +243,7 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
 
     link = PlcLink.wait(directory, 1, "evse", options.get("interface", ""))
     link.join_user()
+    from robot_charger.common.faults import Code
     from robot_charger.v2g import codec
     from robot_charger.v2g.bridge import Bridge, LinkPhase
 
@@ -263,7 +272,7 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
     begun = time.monotonic()
     worker.start()
     startup = time.monotonic() - begun
-    ended = {LinkPhase.ENDED, LinkPhase.FAILED, LinkPhase.PAUSED}
+    ended = {LinkPhase.ENDED, LinkPhase.FAILED} | (set() if options.get("resumes") else {LinkPhase.PAUSED})
     results = []
     for number in range(options.get("sessions", 1)):
         plain = Plain(bridge, directory, {**options, "session_id": f"s-{number}"})
@@ -272,7 +281,8 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
         while time.monotonic() < deadline:
             plain.step()
             vehicle = bridge.vehicle
-            if vehicle.phase in ended and vehicle.session_id == f"s-{number}":
+            again = options.get("wakes") and vehicle.error == Code.SLAC_FAILED
+            if vehicle.phase in ended and vehicle.session_id == f"s-{number}" and not again:
                 break
             time.sleep(TICK_S)
         for _ in range(5):
@@ -365,7 +375,16 @@ def evcc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
     vehicle.start()
     vehicle.finished.wait(options.get("timeout_s", 60.0))
     vehicle.stop()
-    return {**vehicle.result, "loop_ms": _quantiles(vehicle.loop_s)}
+    told = {**vehicle.result, "loop_ms": _quantiles(vehicle.loop_s)}
+    if "again" in options:  # the same car comes back over the same link
+        joins = {"resume": vehicle.result.get("session_id", ""), "slac": False, **options["again"]}
+        car = Car(directory, **options.get("car", {}))
+        vehicle = Evcc(car, link, options.get("protocol", "iso15118-2"), Options(**joins))
+        vehicle.start()
+        vehicle.finished.wait(options.get("timeout_s", 60.0))
+        vehicle.stop()
+        told["again"] = dict(vehicle.result)
+    return told
 
 
 def _quantiles(seconds: Any) -> dict[str, float]:

@@ -2,7 +2,9 @@
 
 ROS node ``/arm_simulator``, as an arm's driver under ros2_control would look:
 publishes ``/robot/joint_states`` and ``/robot/wrench`` (100 Hz), ``/robot/tool`` (50 Hz; all three 20 Hz while
-everything rests), ``/robot/inlet_pose`` (10 Hz per vehicle, frame ``bayN``) and ``/robot/robot_description`` (latched);
+everything rests), ``/robot/inlet_pose`` (10 Hz per vehicle, frame ``bayN``) and ``/robot/robot_description``
+(latched); with ``--camera`` in place of the pose, and while somebody listens, ``/robot/camera/image/compressed``
+(5 Hz, the bays in turn, frame ``bayN_camera``);
 subscribes ``/robot/joint_trajectory`` and ``/robot/tool_command``.
 
 Wire end ``arm``: hears `present` and `locked` of ``vehicleN`` and faults of ``cli``; tells ``vehicleN`` `mated` and
@@ -15,17 +17,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import os
 import threading
 import time
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("MUJOCO_GL", "egl")  # before mujoco is imported; only the camera needs it
 
 import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import CompressedImage, JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
@@ -37,6 +42,7 @@ from robot_charger.common.process import StopSignal, end_with_parent, refuse, si
 from robot_charger.common.topics import LATCHED, topic
 from robot_charger.common.wires import WireEnd, WireError
 from robot_charger.robot.description import config_file
+from robot_charger.robot.perception import Camera, load_camera
 from robot_charger.robot.spatial import inverse, quaternion
 from robot_charger.sim.arm.physics import FAULTS, ArmWorld
 from robot_charger.sim.arm.record import FRAME_MS, Frame, frame, save
@@ -45,16 +51,20 @@ PERIOD_MS = 10  # one wake-up of the physics thread
 REST_MS = 50  # the same while everything rests
 CATCH_UP_MS = 50  # time lost to a busy machine beyond this is dropped: to the robot the arm then seems to lag
 MAX_AHEAD = 120.0  # [s]
+PICTURE_S = 0.2  # between two pictures of the camera
 
 
 class ArmSimulator(Node):
     """Topics and wires around one ArmWorld."""
 
-    def __init__(self, world: ArmWorld, record: bool = False) -> None:
+    def __init__(self, world: ArmWorld, record: bool = False, camera: Camera | None = None) -> None:
         super().__init__("arm_simulator")
-        self.film: list[Frame] | None = [] if record else None
+        self.frames: list[Frame] | None = [] if record else None
         self.world, self._lock = world, threading.Lock()
         self._stirred = threading.Event()  # something was commanded: an end to the rest
+        self._camera = camera
+        self.can_see = threading.Event()  # the renderer is made: it takes a second in which nothing else runs
+        self._pictures = self._publisher("/robot/camera/image/compressed") if camera else None
         self.refused = 0  # trajectories that no controller would take
         self._joint_states = self._publisher("/robot/joint_states")
         self._wrench = self._publisher("/robot/wrench")
@@ -144,7 +154,7 @@ class ArmSimulator(Node):
                 self._publish_motion()
             if every(REST_MS if resting else 20):
                 self._publish_tool()
-            if every(100):
+            if every(100) and self._camera is None:
                 self._publish_poses()
             changed = any(told.get(n) != s.mated for n, s in self.world.stalls.items())
             if changed or every(50):
@@ -152,9 +162,9 @@ class ArmSimulator(Node):
                 self._tell_vehicles()
             if every(200):
                 self._tell_truth()
-            if self.film is not None and every(FRAME_MS):
+            if self.frames is not None and every(FRAME_MS):
                 with self._lock:
-                    self.film.append(frame(self.world))
+                    self.frames.append(frame(self.world))
             period = REST_MS if resting else PERIOD_MS
             ahead = began + (done // period + 1) * period * 1e-3 - time.monotonic()
             if ahead > 0.0 and resting:
@@ -210,6 +220,27 @@ class ArmSimulator(Node):
             message.pose.covariance = np.diag(variances).ravel()
             self._pose.publish(message)
 
+    def look(self, stop: threading.Event) -> None:
+        """The camera's thread: pictures of the bays in turn, while somebody looks at them."""
+        import cv2
+
+        from robot_charger.sim.arm.camera import BayCamera
+
+        assert self._camera is not None and self._pictures is not None
+        camera, turn = BayCamera(self.world, self._camera), 0
+        self.can_see.set()
+        while not stop.wait(PICTURE_S):
+            if not self._pictures.get_subscription_count():
+                continue
+            evse = list(self.world.stalls)[turn % len(self.world.stalls)]
+            turn += 1
+            with self._lock:
+                camera.capture()
+            message = CompressedImage(format="jpeg")
+            message.header.stamp, message.header.frame_id = self.get_clock().now().to_msg(), f"bay{evse}_camera"
+            message.data = cv2.imencode(".jpg", camera.picture(evse), [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+            self._pictures.publish(message)
+
     def _tell_vehicles(self) -> None:
         for number, stall in self.world.stalls.items():
             self.wires.send(f"vehicle{number}", {"mated": stall.mated, "depth_m": max(0.0, stall.depth)})
@@ -229,6 +260,9 @@ def main() -> None:
     parser.add_argument(
         "--connector", default="ccs2", help="plugs and inlets: ccs2, ccs1, nacs, chademo, acdp (default ccs2)"
     )
+    parser.add_argument(
+        "--camera", action="store_true", help="no poses: pictures of config/arm/camera.yaml's camera in their place"
+    )
     parser.add_argument("--record", metavar="FILE", help="write the motion here at the end, for sim.arm.film")
     arguments = parser.parse_args()
     if arguments.seed < 0:
@@ -236,16 +270,23 @@ def main() -> None:
     end_with_parent()
     stop = StopSignal()
     try:
-        world = ArmWorld(arguments.evses, arguments.seed, connector=arguments.connector)
+        camera = load_camera() if arguments.camera else None
+        world = ArmWorld(arguments.evses, arguments.seed, connector=arguments.connector, camera=camera)
     except (ParameterError, KeyError, ValueError) as error:
         refuse(f"robot_charger.sim.arm: --evses {arguments.evses} --connector {arguments.connector}: {error!r}")
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = ArmSimulator(world, bool(arguments.record))
+        node = ArmSimulator(world, bool(arguments.record), camera)
     except WireError as error:
         refuse(f"robot_charger.sim.arm: {error}")
     simulator_realtime(25)
     physics = threading.Thread(target=node.live, args=(stop.event,), name="physics")
+    threads = [physics]
+    if camera is not None:
+        threads.append(threading.Thread(target=node.look, args=(stop.event,), name="camera"))
+        threads[-1].start()
+        while threads[-1].is_alive() and not node.can_see.wait(0.1):
+            pass
     physics.start()
     executor = LeanExecutor()
     executor.add_node(node)
@@ -254,10 +295,11 @@ def main() -> None:
             executor.spin_once(timeout_sec=0.1)
     finally:
         stop.event.set()
-        physics.join()
+        for thread in threads:
+            thread.join()
         node.wires.close()
-        if node.film is not None:
-            save(Path(arguments.record), arguments.evses, node.film, arguments.connector)
+        if node.frames is not None:
+            save(Path(arguments.record), arguments.evses, node.frames, arguments.connector)
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()

@@ -13,6 +13,7 @@ import yaml
 
 from robot_charger.robot.description import Connector, Site, config_file, load_site
 from robot_charger.robot.kinematics import AXES, GRIPPER
+from robot_charger.robot.perception import Camera, pattern
 from robot_charger.robot.spatial import Array, quaternion
 
 TIMESTEP = 0.001  # [s]
@@ -106,7 +107,49 @@ def _inlet(number: int, connector: Connector, shape: Shape) -> str:
       </body>"""
 
 
-def _vehicle(number: int, connector: Connector, shape: Shape) -> str:
+def _mark(name: str, number: int, centre: Array, size: float, x: float, alpha: float) -> str:
+    """One ArUco mark, its face in the plane ``x``: a white plate, and a box for every run of black cells."""
+    cell, look = size / 6.0, 'contype="0" conaffinity="0"'
+    half = 4.0 * cell
+    boxes = [
+        f'<geom name="{name}_0" type="box" pos="{x + 0.0014} {centre[0]} {centre[1]}" size="0.001 {half} {half}" '
+        f'{look} rgba="1 1 1 {alpha}"/>'
+    ]
+    for row, cells in enumerate(pattern(number)):
+        column = 0
+        while column < 6:
+            run = 0
+            while column + run < 6 and cells[column + run]:
+                run += 1
+            if run:
+                y = centre[0] + (3.0 - column - 0.5 * run) * cell
+                z = centre[1] + (2.5 - row) * cell
+                boxes.append(
+                    f'<geom name="{name}_{len(boxes)}" type="box" pos="{x + 0.001} {y} {z}" '
+                    f'size="0.001 {0.5 * run * cell} {0.5 * cell}" {look} rgba="0 0 0 {alpha}"/>'
+                )
+            column += max(run, 1)
+    return "".join(boxes)
+
+
+def _seen(number: int, connector: str, camera: Camera) -> str:
+    """What the camera knows an inlet by: its marks, those of another kind of inlet, and a flap; see ArmWorld.show."""
+    marks = camera.marks
+    other = next(name for name in marks.first if name != connector)
+    parts = [
+        _mark(f"{kind}{number}_{i}", marks.first[name] + i, at, marks.size, marks.offset, alpha)
+        for kind, name, alpha in (("marks", connector, 1.0), ("wrong", other, 0.0))
+        for i, at in enumerate(marks.at)
+    ]
+    parts.append(
+        f'<geom name="flap{number}_x" type="box" pos="-0.012 0 0" size="0.004 {FACE_HALF} {FACE_HALF}" contype="0" '
+        f'conaffinity="0" rgba="0.18 0.46 0.40 0"/>'
+    )
+    parts.append(_mark(f"flap{number}", marks.flap, np.zeros(2), marks.size, -0.018, 0.0))
+    return "".join(parts)
+
+
+def _vehicle(number: int, connector: Connector, shape: Shape, marks: str) -> str:
     """A vehicle's corner: panel with the inlet; x into the vehicle, origin at the inlet's mouth."""
     panel = f'contype="{VEHICLE}" conaffinity="{VEHICLE | ARM}" rgba="0.18 0.46 0.40 1"'
     look = 'contype="0" conaffinity="0"'
@@ -123,7 +166,7 @@ def _vehicle(number: int, connector: Connector, shape: Shape) -> str:
       <geom type="ellipsoid" pos="0.02 -0.25 0.16" size="0.03 0.07 0.04" rgba="0.95 0.95 0.85 1" {look}/>
       <geom type="cylinder" fromto="0.48 0.21 -0.40 0.48 0.33 -0.40" size="0.25" rgba="0.1 0.1 0.1 1" {look}/>
       <geom type="cylinder" fromto="0.48 -0.21 -0.40 0.48 -0.33 -0.40" size="0.25" rgba="0.1 0.1 0.1 1" {look}/>
-      {_inlet(number, connector, shape)}
+      {_inlet(number, connector, shape)}{marks}
     </body>
     <body name="obstruction{number}" mocap="true" pos="0 0 -30">
       <inertial pos="0.02 0 0" mass="0.1" diaginertia="0.001 0.001 0.001"/>
@@ -165,8 +208,11 @@ def _holster(number: int, holster: Array, connector: Connector) -> str:
     </body>"""
 
 
-def build(evses: Sequence[int], connector_name: str = "ccs2") -> Built:
-    """Model with the bays of these EVSEs. Raises KeyError when config/ has no such bay or connector."""
+def build(evses: Sequence[int], connector_name: str = "ccs2", camera: Camera | None = None) -> Built:
+    """Model with the bays of these EVSEs, and marks on the vehicles where a camera is to look at them.
+
+    Raises KeyError when config/ has no such bay or connector.
+    """
     site = load_site()
     arm = yaml.safe_load(config_file("arm/arm.yaml").read_text())
     physics = yaml.safe_load(config_file("arm/connectors.yaml").read_text())[connector_name]["physics"]
@@ -181,7 +227,7 @@ def build(evses: Sequence[int], connector_name: str = "ccs2") -> Built:
     )
     numbers = list(evses)
     bodies = "".join(
-        _vehicle(n, connector, shape)
+        _vehicle(n, connector, shape, _seen(n, connector_name, camera) if camera else "")
         + _plug(n, site.bays[n].holster, connector, shape)
         + _holster(n, site.bays[n].holster, connector)
         for n in numbers

@@ -16,6 +16,7 @@ import mujoco
 import numpy as np
 
 from robot_charger.robot.kinematics import AXES
+from robot_charger.robot.perception import Camera
 from robot_charger.robot.spatial import Array, from_xyz_rpy, inverse, moved, quaternion, transform
 from robot_charger.sim.arm.model import PREFIX, TIMESTEP, build
 
@@ -29,6 +30,9 @@ FAULTS = (
     "no-pose",
     "plug-stuck",
     "slow",
+    "drives-off",
+    "flap-closed",
+    "wrong-inlet",
 )
 FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.010) for count in range(6)]  # first order, 10 ms
 GUARD_FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.003) for count in range(6)]  # by the step's milliseconds
@@ -36,6 +40,7 @@ GRIP_SECONDS = 0.25
 GRIP_REACH = 0.012  # the gripper centres a plug that is no further away than this [m]
 BIAS_N = 60.0
 ROLL_SPEED = 0.03  # of a vehicle that moves while it should not [m/s]
+DRIVE_OFF_M, DRIVE_OFF_SPEED = 0.6, 0.25  # of a vehicle that drives off [m, m/s]
 AWAY = (0.0, 0.0, -20.0)
 GUARD_PAUSE = 50  # steps the controller stands still after its guard tripped
 GUARD_REST = 200  # steps at rest after which the guard takes its zero
@@ -112,9 +117,14 @@ class ArmWorld:
     """The whole desk of the robot. Not thread-safe: the caller holds one lock around all calls."""
 
     def __init__(
-        self, evses: Sequence[int] = (1,), seed: int = 0, parking: Parking | None = None, connector: str = "ccs2"
+        self,
+        evses: Sequence[int] = (1,),
+        seed: int = 0,
+        parking: Parking | None = None,
+        connector: str = "ccs2",
+        camera: Camera | None = None,
     ) -> None:
-        built = build(evses, connector)
+        built = build(evses, connector, camera)
         self.model, self.site, self.connector = built.model, built.site, built.connector
         self.parking = parking or Parking()
         self.data = mujoco.MjData(self.model)
@@ -148,6 +158,9 @@ class ArmWorld:
         mass = float(m.body_mass[self._gripper])  # its centre lies on the x axis
         wrench_at = float(m.site(f"{PREFIX}wrench").pos[0])
         self._gripper_weight = mass, mass * (float(m.body_ipos[self._gripper][0]) - wrench_at)
+        self._shown = {  # geoms, for the camera
+            kind: [i for i in range(m.ngeom) if m.geom(i).name.startswith(kind)] for kind in ("marks", "wrong", "flap")
+        }
         d.qpos[self._joint] = self.site.park
         d.act[:AXES] = self.site.park
         self._segments: list[tuple[int, Array]] = []
@@ -225,6 +238,10 @@ class ArmWorld:
             raise KeyError(name)
         (self.faults.add if on else self.faults.discard)(name)
         self._stir()
+        self.model.geom_rgba[self._shown["flap"], 3] = "flap-closed" in self.faults
+        self.model.geom_rgba[self._shown["wrong"], 3] = "wrong-inlet" in self.faults
+        hidden = self.faults & {"flap-closed", "wrong-inlet", "no-pose"}
+        self.model.geom_rgba[self._shown["marks"], 3] = not hidden
         for stall in self.stalls.values():
             self._place_vehicle(stall)
 
@@ -294,7 +311,7 @@ class ArmWorld:
     def estimate(self, number: int) -> Array | None:
         """The inlet's pose as a camera would tell it, in base_link; None when it sees nothing."""
         stall = self.stalls[number]
-        if not stall.present or "no-pose" in self.faults:
+        if not stall.present or self.faults & {"no-pose", "flap-closed", "wrong-inlet"}:
             return None
         sizes = np.array([self.parking.estimate_m] * 3 + [math.radians(self.parking.estimate_deg)] * 3)
         noise = self._noise.normal(0.0, 1.0, 6) * sizes * math.sqrt(1.0 - self.parking.systematic)
@@ -368,7 +385,7 @@ class ArmWorld:
                 if stall.number == self.held:
                     near |= close
                     data.xfrc_applied[self._plug[stall.number], :3] = stall.cable
-                if "vehicle-moved" in self.faults:
+                if self.faults & {"vehicle-moved", "drives-off"}:
                     self._roll(stall, count)
         self._near = near
         self._watch()
@@ -423,14 +440,18 @@ class ArmWorld:
     def _roll(self, stall: Stall, count: int) -> None:
         """Creep to where the fault wants the vehicle."""
         goal = stall.inlet[:3, 0] * 0.02 if stall.depth > 0.5 * self.connector.depth else stall.inlet[:3, 1] * 0.06
+        speed, drags = ROLL_SPEED, True
+        if "drives-off" in self.faults:
+            goal, speed, drags = stall.inlet[:3, 0] * DRIVE_OFF_M, DRIVE_OFF_SPEED, self.held != stall.number
         way = goal - stall.rolled
         far = float(np.linalg.norm(way))
         if far > 1e-5:
             self._rolling = True
-            step = way * min(1.0, ROLL_SPEED * TIMESTEP * count / far)
+            step = way * min(1.0, speed * TIMESTEP * count / far)
             stall.rolled = stall.rolled + step
             self._place_vehicle(stall)
-            if stall.depth > 0.1 * self.connector.depth:  # a vehicle without velocity would not drag its plug along
+            if drags and stall.depth > 0.1 * self.connector.depth:
+                # A vehicle without velocity would not drag its plug along.
                 address = int(self.model.joint(f"plug{stall.number}").qposadr[0])
                 self.data.qpos[address : address + 3] += step
 

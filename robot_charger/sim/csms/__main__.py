@@ -56,13 +56,13 @@ def tls(options: argparse.Namespace) -> ssl.SSLContext | None:
 class Desk:
     """The CSMS's end of the wires."""
 
-    def __init__(self, thread: CsmsThread) -> None:
+    def __init__(self, thread: CsmsThread, faults: list[str]) -> None:
         self.thread = thread
         self.csms: Csms = thread.csms
         self.done = 0
         self.status = ""
         self.answer: Any = None
-        self._faults: dict[str, bool] = {}
+        self._faults = dict.fromkeys(faults, True)
         self._job: Any = None
         self._number = 0
 
@@ -113,7 +113,7 @@ def main() -> None:
     for name in options.fault:
         thread.do(thread.csms.fault(name, True))
     print(f"csms: {thread.csms.url}", file=sys.stderr, flush=True)
-    desk = Desk(thread)
+    desk = Desk(thread, options.fault)
     wire = None
     if os.environ.get(RUN_DIRECTORY):
         try:

@@ -268,6 +268,15 @@ class Csms:
     def _on_signcertificate(self, station: Station, payload: dict[str, Any]) -> dict[str, Any]:
         return {"status": "Accepted"}
 
+    def _on_get15118evcertificate(self, station: Station, payload: dict[str, Any]) -> dict[str, Any]:
+        return {"status": "Failed", "exiResponse": ""}  # it has no contracts to give
+
+    def _on_getcertificatestatus(self, station: Station, payload: dict[str, Any]) -> dict[str, Any]:
+        return {"status": "Failed"}
+
+    def _on_pulldynamicscheduleupdate(self, station: Station, payload: dict[str, Any]) -> dict[str, Any]:
+        return {"status": "Rejected"}
+
     def _on_notifyevchargingneeds(self, station: Station, payload: dict[str, Any]) -> dict[str, Any]:
         return {"status": "Accepted"}
 

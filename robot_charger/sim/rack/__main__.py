@@ -78,6 +78,7 @@ class RackProcess:
     def _read_wires(self) -> None:
         self.wires.poll()
         contactors = self.wires.signals("safety").get("contactors", {})
+        self.rack.join(int(self.wires.signals("safety").get("links", 0)))
         alive = self.wires.age_s("safety") < 0.5  # without its controller a contactor's spring opens it
         for evse, network in self.rack.networks.items():
             network.contactors = alive and bool(contactors.get(str(evse)))
@@ -103,9 +104,9 @@ class RackProcess:
             return
         networks = self.rack.networks
         frames = [
-            codec.OutputMeasurement(n.output_v, n.bank_v, n.current_a, n.pin_c, n.pin_c, n.cable_c, self.cycle).encode(
-                evse
-            )
+            codec.OutputMeasurement(
+                n.output_v, n.bank_v, n.current_a, n.pin_c, n.pin_c, n.cable_c, n.coolant_c, self.cycle
+            ).encode(evse)
             for evse, n in networks.items()
         ]
         self.port.write([codec.OUTPUT_ID + evse for evse in networks], codec.rows(frames))
@@ -190,6 +191,7 @@ def main() -> None:
     parser.add_argument("--evses", type=int, nargs="+", default=[1], metavar="N", help="numbers of the EVSEs")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--series", type=int, default=1, choices=(1, 2), help="groups of modules in series")
+    parser.add_argument("--blocks", type=int, default=0, help="blocks of the contactor matrix, 0: there is none")
     parser.add_argument("--protocol", default="ek3", choices=PROTOCOLS, help="what the modules speak")
     parser.add_argument("--module-bus", default="", help="bus or buses of CANopen modules, e.g. udp:42100")
     arguments = parser.parse_args()
@@ -199,7 +201,7 @@ def main() -> None:
             refuse(f"rack: --modules {arguments.modules} must be 1 to 1024, at least one per EVSE")
         if arguments.protocol == "canopen" and not arguments.module_bus:
             refuse("rack: --protocol canopen needs --module-bus, e.g. udp:42100")
-        rack = Rack(arguments.modules, arguments.evses, arguments.seed, arguments.series)
+        rack = Rack(arguments.modules, arguments.evses, arguments.seed, arguments.series, arguments.blocks)
         port = frame_port(open_bus(expand(arguments.bus)[0], can_filters=NOTHING))
         process = RackProcess(port, rack, module_end(arguments, rack))
     except (BusError, WireError) as error:

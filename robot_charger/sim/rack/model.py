@@ -43,6 +43,7 @@ FAULTS = (
     "bus-off",
     "late-frames",
     "pin-hot",
+    "coolant-lost",
 )
 
 
@@ -70,6 +71,7 @@ class Network:
     module_wh: float = 0.0
     peak_a: float = 0.0
     pin_c: float = 25.0
+    coolant_c: float = 25.0
     cable_c: float = 25.0
     max_v: float = 0.0
 
@@ -77,15 +79,21 @@ class Network:
 class Rack:
     """``modules`` modules, shared evenly over ``evses`` outputs, in ``series`` groups each."""
 
-    def __init__(self, modules: int, evses: list[int], seed: int = 1, series: int = 1) -> None:
+    def __init__(self, modules: int, evses: list[int], seed: int = 1, series: int = 1, blocks: int = 0) -> None:
         random = np.random.default_rng(seed)
         n = modules
         self.count = n
         self.networks = {evse: Network() for evse in evses}
         self.series = series
-        self.evse, self.group = assign(n, evses, series)
-        self._masks = {evse: self.evse == evse for evse in evses}
-        self._groups = {evse: [mask & (self.group == g) for g in range(series)] for evse, mask in self._masks.items()}
+        self.block = np.zeros(n, np.int64)
+        if blocks:
+            self.block, self.group = assign(n, list(range(blocks)), series)
+            self.evse = np.zeros(n, np.int64)
+        else:
+            self.evse, self.group = assign(n, evses, series)
+        self._links = 0
+        self.short = False  # two outputs were joined once
+        self._connect()
         self.current = np.zeros(n)
         self.setpoint_a = np.zeros(n)
         self.setpoint_v = np.zeros(n)
@@ -108,6 +116,7 @@ class Rack:
         self.late = np.zeros(n, bool)
         self.buses_off: set[int] = set()
         self.pin_hot = False
+        self.coolant_lost = False
         self._delayed: deque[tuple[float, np.ndarray]] = deque()
         self._volts = np.zeros(n)  # at each module's terminals, after the last step
         self._frames = np.zeros(n, codec.STATUS)
@@ -133,6 +142,9 @@ class Rack:
             return True
         if name == "pin-hot":
             self.pin_hot = on
+            return True
+        if name == "coolant-lost":
+            self.coolant_lost = on
             return True
         if name not in masks or not 0 <= module <= self.count:
             return False
@@ -208,7 +220,37 @@ class Rack:
         on = running | self.stuck
         for evse, network in self.networks.items():
             self._network(network, evse, on, dt_s)
+        if self._any_loose:  # of no output: their capacitors empty themselves
+            self._volts[self._loose] *= math.exp(-dt_s / (BANK_BLEED_OHM * BANK_FARAD))
+            self.current[self._loose] = 0.0
         self._measure()
+
+    def join(self, links: int) -> None:
+        """The matrix's closed contactors, bit b * EVSEs + k joining block b to the k-th EVSE."""
+        if links == self._links:
+            return
+        self._links = links
+        evses = list(self.networks)
+        for block in range(int(self.block.max()) + 1):
+            bits = links >> block * len(evses) & (1 << len(evses)) - 1
+            self.short = self.short or bits.bit_count() > 1
+            mine = self.block == block
+            owner = evses[bits.bit_length() - 1] if bits else 0
+            if owner and (self.evse[mine] != owner).any():
+                # What joins a live output unlike itself would be a bang; the books keep it.
+                bank_v, own_v = self.networks[owner].bank_v, float(self._volts[mine].max()) * self.series
+                apart = abs(bank_v - own_v) > 20.0 and max(bank_v, own_v) > 60.0
+                self.short = self.short or apart
+            self.evse[mine] = owner
+        self._connect()
+
+    def _connect(self) -> None:
+        self._masks = {evse: self.evse == evse for evse in self.networks}
+        self._groups = {
+            evse: [mask & (self.group == g) for g in range(self.series)] for evse, mask in self._masks.items()
+        }
+        self._loose = self.evse == 0
+        self._any_loose = bool(self._loose.any())
 
     def _measure(self) -> None:
         for evse, network in self.networks.items():
@@ -257,6 +299,9 @@ class Rack:
         rise = (130.0 if self.pin_hot else 30.0) * (n.current_a / 400.0) ** 2
         n.pin_c += (25.0 + rise - n.pin_c) * dt_s / PIN_S
         n.cable_c += (25.0 + 20.0 * (n.current_a / 400.0) ** 2 - n.cable_c) * dt_s / THERMAL_S
+        # The pump warms its coolant by 15 K at 400 A; standing coolant by 200 K.
+        warm = (200.0 if self.coolant_lost else 15.0) * (n.current_a / 400.0) ** 2
+        n.coolant_c += (25.0 + warm - n.coolant_c) * dt_s / PIN_S
         n.peak_a = max(n.peak_a, abs(n.current_a))
         n.max_v = max(n.max_v, n.output_v)
 

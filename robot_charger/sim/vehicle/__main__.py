@@ -32,6 +32,7 @@ PROTOCOLS = (
     "iso15118-20",
     "iso15118-20-bpt",
     "acdp",
+    "acdp-bpt",
     "plain",
     "chademo",
     "chademo-v2x",
