@@ -3,6 +3,7 @@
 ros2 launch robot_charger simulation.launch.py evses:=1,2 protocol:=iso15118-2 modules:=46
 """
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -34,4 +35,6 @@ def start(context):
 
 def generate_launch_description():
     declared = [DeclareLaunchArgument(name, default_value=default) for name, default in ARGUMENTS.items()]
-    return LaunchDescription([*declared, OpaqueFunction(function=start)])
+    scope = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    host_only = SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", scope)
+    return LaunchDescription([host_only, *declared, OpaqueFunction(function=start)])

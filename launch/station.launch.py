@@ -1,11 +1,11 @@
-"""The nodes of a charging station, on a station computer with ROS 2 Jazzy.
-
+"""The nodes of a charging station, on a station computer with ROS 2 Jazzy:
 ros2 launch robot_charger station.launch.py evses:=1,2 config:=/etc/robot_charger
 """
 
+import os
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 
@@ -31,7 +31,9 @@ def start(context):
 
 
 def generate_launch_description():
+    scope = "ROS_AUTOMATIC_DISCOVERY_RANGE"  # who can publish can move the arm
     return LaunchDescription([
+        SetEnvironmentVariable(scope, os.environ.get(scope, "LOCALHOST")),
         DeclareLaunchArgument("evses", default_value="1", description="numbers of the EVSEs, comma-separated"),
         DeclareLaunchArgument("config", default_value="", description="directory of parameter files, or the package's"),
         OpaqueFunction(function=start),

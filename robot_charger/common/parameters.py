@@ -27,7 +27,7 @@ class Meaning:
     high: float | None = None
     choices: tuple[str, ...] = ()
     live: bool = False  # may change while the node is active
-    unsafe: Any = None  # value that lowers safety or privacy: shown on /diagnostics
+    unsafe: Any = None  # value that lowers safety or privacy, or a function that tells so: shown on /diagnostics
 
     def describe(self) -> str:
         parts = [self.text]
@@ -36,6 +36,10 @@ class Meaning:
         if self.choices:
             parts.append("one of " + ", ".join(c or "''" for c in self.choices))
         return " ".join(parts)
+
+    def lowers(self, value: Any) -> bool:
+        """This value lowers safety or privacy."""
+        return bool(self.unsafe(value)) if callable(self.unsafe) else self.unsafe is not None and value == self.unsafe
 
     def refuse(self, name: str, value: Any) -> str | None:
         """Why ``value`` is impossible, or None."""
@@ -104,5 +108,5 @@ def lowered_safety(parameters: Any) -> list[str]:
     return [
         f"{name} = {getattr(parameters, field.name)}"
         for name, (field, meaning) in fields_of(type(parameters)).items()
-        if meaning.unsafe is not None and getattr(parameters, field.name) == meaning.unsafe
+        if meaning.lowers(getattr(parameters, field.name))
     ]

@@ -136,7 +136,8 @@ def parameters_page() -> str:
             if meaning.live:
                 text += " (*live*)"
             if meaning.unsafe is not None:
-                text += f" (*lowers safety or privacy:* {_default(meaning.unsafe)})"
+                value = "any but the default" if callable(meaning.unsafe) else _default(meaning.unsafe)
+                text += f" (*lowers safety or privacy:* {value})"
             lines.append(_row(f"`{name}`", _default(default_of(field)), _range(meaning), text))
     return "\n".join(lines) + "\n"
 

@@ -125,6 +125,7 @@ class PowerParameters:
         "added to the time-outs of permit, nodes, safety controller and own pauses, for a computer without "
         "real-time scheduling; 0 at a station",
         unit="ms",
+        unsafe=bool,
         low=0.0,
         high=500.0,
     )

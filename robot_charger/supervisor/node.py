@@ -103,7 +103,7 @@ class SupervisorParameters:
     arm_follows: bool = parameter(False, "the arm cannot let go and follows the mated plug passively")
     node_age_grace_ms: int = parameter(
         0, "added to the 300 ms of a node's liveliness, for a desk without real-time scheduling", unit="ms", low=0,
-        high=2000
+        high=2000, unsafe=bool
     )
 
     def limits(self) -> Limits:
@@ -568,11 +568,11 @@ class Supervisor(StationNode):
     def _watch_nodes(self) -> None:
         now = now_ns() / 1e9
         for name, client in self._get_state.items():
+            if self._bringup.state.get(name) == "active" and now - self._told_at.get(name, 0.0) < STEADY_S:
+                continue  # asking the graph costs more than all the rest
             if not client.service_is_ready():
                 self._asked_at.pop(name, None)
                 self._node_state(name, "")
-            elif self._bringup.state.get(name) == "active" and now - self._told_at.get(name, 0.0) < STEADY_S:
-                continue
             elif now - self._asked_at.get(name, 0.0) > ASK_AGAIN_S:
                 self._asked_at[name] = now
                 future = client.call_async(GetState.Request())

@@ -202,3 +202,112 @@ def test_killed_is_killed():
     assert not kill.recovered()
     observer.diagnostics["/power"] = SimpleNamespace(message="active")
     assert kill.recovered()
+
+
+VISIT = ["positioning", "connecting", "linking", "cable_check", "precharge", "charging", "stopping", "disconnecting",
+         "departing", "idle"]  # fmt: skip
+
+
+class FakeStation:
+    """Sessions go through their phases, a few looks each; a stop or a death sends them to the end."""
+
+    made = 0
+
+    def __init__(self, options: Any, jumps: bool) -> None:
+        type(self).made += 1
+        self.phase, self.looks = "idle", 0
+        self.visiting = False
+        self.damaged = self.lacks_a_witness = False
+        self.fault, self.current_a, self.closed, self.moved_at = 0, 100.0, False, 0.0
+        self.csms_store = None
+        robot = SimpleNamespace(evse=1, in_contact_zone=True)
+        seen = {1: SimpleNamespace(phases=[(p, 0.0) for p in VISIT])}
+        self.observer = SimpleNamespace(lock=_Free(), station={"/robot/state": robot}, seen=seen)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing was started."""
+
+    def watch_arm(self) -> None:
+        """It does not move."""
+
+    leave_arm = watch_arm
+
+    def tick(self) -> None:
+        self.looks += 1
+        if self.visiting and self.looks % 4 == 0:
+            self.phase = VISIT[(VISIT.index(self.phase) + 1) % len(VISIT)] if self.phase != "idle" else VISIT[0]
+
+
+class FakeRehearsal:
+    def __init__(self, station: FakeStation, *rest: Any) -> None:
+        self.station, self.remaining, self.results = station, 0, []
+
+    def tick(self) -> None:
+        self.station.visiting = self.remaining > 0 or self.station.phase != "idle"
+        if self.station.phase == "departing" and self.remaining:
+            self.remaining -= 1
+            books = {"agree": True, "meter_wh": 10.0, "billed_wh": 10.0}
+            self.results.append(SimpleNamespace(result="completed", stop_reason="", faults=[], books=books))
+
+
+@pytest.fixture
+def campaign(monkeypatch):
+    """Runs cells on fake stations; tells what was broken, in order, by session."""
+    broken: list[tuple[str, str]] = []
+    FakeStation.made = 0
+
+    def watch(station: Any, rehearsal: Any, tool: Any, cell: Cell, outcome: Outcome, began: float) -> None:
+        broken.append((cell.phase, cell.promise.expected))
+        outcome.zero_current_s = outcome.open_s = outcome.still_s = 0.1
+        if cell.stops:
+            station.phase = "stopping"
+
+    monkeypatch.setattr(chaos, "ChaosStation", FakeStation)
+    monkeypatch.setattr(chaos, "Rehearsal", FakeRehearsal)
+    monkeypatch.setattr(chaos, "_watch", watch)
+    monkeypatch.setattr(chaos, "breaker", lambda *a: breaking.Breaker())
+    monkeypatch.setattr(chaos.time, "sleep", lambda s: None)
+
+    def run(cells: list[Cell], seconds: float = 60.0) -> tuple[list[Outcome], list[tuple[Cell, str]]]:
+        rows: list[Outcome] = []
+        return rows, chaos.run(cells, 0, rows.append, seconds)
+
+    run.broken = broken  # type: ignore[attr-defined]
+    return run
+
+
+def cell(target: str, phase: str, fault: str = "kill", protocol: str = "din") -> Cell:
+    return next(c for c in chaos.matrix([protocol]) if (c.target, c.phase, c.fault) == (target, phase, fault))
+
+
+def test_one_session_takes_what_goes_on_and_then_what_ends_it(campaign):
+    cells = [
+        cell("/power", "charging"), cell("/backend", "charging"), cell("sim_csms", "charging", "cut off"),
+        cell("/robot", "linking"), cell("dds", "connecting", "garbage"),
+    ]  # fmt: skip
+    rows, missed = campaign(cells)
+    assert not missed and len(rows) == 5 and all(r.safe and r.books_ok for r in rows)
+    assert [expected for _, expected in campaign.broken] == [CONTINUE] * 4 + [STOP]
+    assert FakeStation.made == 1
+
+
+def test_a_station_that_lost_a_simulator_is_replaced_and_each_stop_has_its_session(campaign):
+    cells = [cell("sim_safety", "charging"), cell("/power", "charging"), cell("/evse1/v2g", "charging")]
+    rows, missed = campaign(cells)
+    assert not missed and {r.target for r in rows} == {"sim_safety", "/power", "/evse1/v2g"}
+    assert rows[-1].target == "sim_safety", "last, for it costs the station"
+    assert FakeStation.made == 1
+
+
+def test_what_there_is_no_time_for_is_told(campaign):
+    rows, missed = campaign([cell("/power", "charging")], seconds=0.0)
+    assert not rows and [(c.target, why) for c, why in missed] == [("/power", "no time left")]
+
+
+def test_a_phase_that_is_never_seen_is_given_up(campaign, monkeypatch):
+    monkeypatch.setattr(chaos, "_arm_at_work", lambda station: False)
+    rows, missed = campaign([cell("/robot", "connecting")])
+    assert not rows and missed[0][1] == "its phase was not reached"
