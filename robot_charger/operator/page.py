@@ -169,7 +169,7 @@ def _facts(story: Story) -> str:
     if story.ocpp:
         facts["back end"] = f"OCPP {story.ocpp}"
         facts["back end"] += f", transaction {story.transaction}" if story.transaction else ""
-        facts["back end"] += f", up to {story.queued} messages waiting" if story.queued else ""
+        facts["back end"] += f", at most {story.queued} unanswered" if story.queued else ""
     if "soc" in story.series:
         _, low, high = story.series["soc"].buckets()
         if len(low):

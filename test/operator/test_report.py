@@ -71,7 +71,7 @@ def test_a_chademo_session_tells_the_vehicle_and_has_no_pilot(tmp_path):
     report([made.write(tmp_path, entries)], tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text()
     assert "40.0 kWh, at most 435 V, can discharge, 3 messages refused" in page
-    assert "OCPP 2.0.1, transaction t-17, up to 4 messages waiting" in page
+    assert "OCPP 2.0.1, transaction t-17, at most 4 unanswered" in page
     assert "<b>pilot</b>" not in page and "Control pilot" not in page
 
 
