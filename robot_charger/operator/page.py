@@ -70,6 +70,7 @@ class Chart:
     lowest: float = 0.0
 
 
+PILOT = "Control pilot"
 CHARTS = (
     Chart("Voltage", "V", (Curve("voltage_v", "measured", "#0ea5e9"), Curve("requested_v", "requested", "#f59e0b"))),
     Chart(
@@ -83,7 +84,7 @@ CHARTS = (
     ),
     Chart("Power", "kW", (Curve("power_kw", "into the vehicle", "#22c55e"),)),
     Chart("State of charge", "%", (Curve("soc", "state of charge", "#14b8a6"),)),
-    Chart("Control pilot", "V", (Curve("pilot_v", "positive peak", "#0ea5e9"),)),
+    Chart(PILOT, "V", (Curve("pilot_v", "positive peak", "#0ea5e9"),)),
     Chart(
         "Force of the connection",
         "N",
@@ -143,7 +144,7 @@ def _resource(name: str) -> str:
 
 def _column(story: Story, scale: Scale) -> str:
     parts = [_facts(story), _lanes(story, scale)]
-    parts += [_chart(story, chart, scale) for chart in CHARTS]
+    parts += [_chart(story, chart, scale) for chart in CHARTS if chart.title != PILOT or not _without_pilot(story)]
     parts += [_heat_map(story, scale), _faults(story), _rows(story), _topics(story)]
     return "<section class='column'>" + "\n".join(p for p in parts if p) + "</section>"
 
@@ -163,6 +164,12 @@ def _facts(story: Story) -> str:
         facts["energy"] = f"{story.energy_wh[1] - story.energy_wh[0]:.1f} Wh in"
         if story.exported_wh and story.exported_wh[1] > story.exported_wh[0]:
             facts["energy"] += f", {story.exported_wh[1] - story.exported_wh[0]:.1f} Wh out"
+    if vehicle := _vehicle(story):
+        facts["vehicle"] = vehicle
+    if story.ocpp:
+        facts["back end"] = f"OCPP {story.ocpp}"
+        facts["back end"] += f", transaction {story.transaction}" if story.transaction else ""
+        facts["back end"] += f", at most {story.queued} unanswered" if story.queued else ""
     if "soc" in story.series:
         _, low, high = story.series["soc"].buckets()
         if len(low):
@@ -180,6 +187,27 @@ def _facts(story: Story) -> str:
         f"<h2><span class='verdict {'good' if good else 'bad'}'>{escape(story.verdict)}</span></h2>{warning}"
         f"<dl class='facts'>{rows}</dl>{_phase_table(story)}"
     )
+
+
+def _vehicle(story: Story) -> str:
+    """What the vehicle told of itself, in words."""
+    told = story.vehicle
+    parts = [
+        f"{told['energy_capacity_wh'] / 1000:.1f} kWh" if "energy_capacity_wh" in told else "",
+        f"at most {told['vehicle_max_voltage_v']:.0f} V" if "vehicle_max_voltage_v" in told else "",
+        f"{told['vehicle_max_current_a']:.0f} A" if "vehicle_max_current_a" in told else "",
+        f"{told['vehicle_max_power_w'] / 1000:.0f} kW" if "vehicle_max_power_w" in told else "",
+        "can discharge" if "bidirectional" in told else "",
+        "Plug and Charge" if "contract" in told else "",
+        f"{told['messages_bad']:.0f} messages refused" if "messages_bad" in told else "",
+    ]
+    return ", ".join(p for p in parts if p)
+
+
+def _without_pilot(story: Story) -> bool:
+    """A connector such as CHAdeMO's: its pilot has never been in any state."""
+    lane = story.lanes.get("pilot")
+    return lane is not None and all(name.startswith("?") for _, name in lane.changes)
 
 
 def _phase_table(story: Story) -> str:
@@ -206,6 +234,8 @@ def _colour(name: str) -> str:
 
 def _lanes(story: Story, scale: Scale) -> str:
     known = [(name, story.lanes[name]) for name in LANES if name in story.lanes]
+    if _without_pilot(story):
+        known = [(name, lane) for name, lane in known if name != "pilot"]
     if not known:
         return "<p class='none'>No states in this recording.</p>"
     rows = "".join(_lane(name, lane, story, scale) for name, lane in known)

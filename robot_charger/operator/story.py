@@ -21,6 +21,15 @@ BUCKET_S = 0.02
 ROWS = 20_000
 MODULE_BUCKETS = 512
 HOLD_S = 1.5  # a module that says nothing for longer is shown as silent
+OF_THE_VEHICLE = (
+    "energy_capacity_wh",
+    "vehicle_max_voltage_v",
+    "vehicle_max_current_a",
+    "vehicle_max_power_w",
+    "bidirectional",
+    "contract",
+    "messages_bad",
+)
 CONNECTING = ("connecting", "mated", "grasped", "disconnecting")
 
 
@@ -135,6 +144,10 @@ class Story:
     stop_reason: str = ""
     fault: int = 0
     text: str = ""
+    vehicle: dict[str, float] = field(default_factory=dict)  # what it said of itself, by field of VehicleLink
+    ocpp: str = ""
+    transaction: str = ""
+    queued: int = 0  # most OCPP messages that waited for the CSMS
     energy_wh: tuple[float, float] | None = None
     exported_wh: tuple[float, float] | None = None
     series: dict[str, Series] = field(default_factory=dict)
@@ -224,7 +237,7 @@ class _Teller:
                 self._session,
             ),
             "session/event": (("name", "text"), self._event),
-            "vehicle/link": (("phase", "soc", "text", "protocol"), self._link),
+            "vehicle/link": (("phase", "soc", "text", "protocol", *OF_THE_VEHICLE), self._link),
             "vehicle/target": (("purpose", "voltage_v", "current_a"), self._target),
             "power/state": (
                 ("voltage_v", "current_a", "setpoint_a", "power_w", "contactors_closed", "mode", "text"),
@@ -244,7 +257,7 @@ class _Teller:
                 self._modules,
             ),
             "/safety/state": (("emergency_stop", "door_open", "text"), self._safety),
-            "/backend/state": (("connected",), self._backend),
+            "/backend/state": (("connected", "version", "queued", "transactions"), self._backend),
             "/diagnostics": (("status.name", "status.level", "status.message"), self._diagnostics),
             "v2g/record": (("data",), self._v2g),
             "/ocpp/messages": (("data",), self._ocpp_message),
@@ -298,11 +311,12 @@ class _Teller:
             return
         self._row(t, "phase" if phase else "event", phase or name, text)
 
-    def _link(self, t: float, phase: int, soc: float, text: str, protocol: str) -> None:
+    def _link(self, t: float, phase: int, soc: float, text: str, protocol: str, *told: float | None) -> None:
         name = words.LINKS.get(phase, str(phase))
         if self._be("link", t, name):
             self._row(t, "link", name, text or "")
         self.story.protocol = self.story.protocol or protocol or ""
+        self.story.vehicle |= {name: value for name, value in zip(OF_THE_VEHICLE, told, strict=True) if value}
         if soc is not None and soc >= 0:
             self._add("soc", t, soc)
 
@@ -374,7 +388,13 @@ class _Teller:
         if self._be("safety", t, name):
             self._row(t, "safety", name, text or "")
 
-    def _backend(self, t: float, connected: bool) -> None:
+    def _backend(self, t: float, connected: bool, version: str, queued: int, transactions: list[str]) -> None:
+        story = self.story
+        story.ocpp = version or story.ocpp
+        story.queued = max(story.queued, queued or 0)
+        place = story.evse - 1
+        if transactions and 0 <= place < len(transactions):
+            story.transaction = transactions[place] or story.transaction
         name = "connected" if connected else "offline"
         if self._be("back end", t, name):
             self._row(t, "back end", name, "")

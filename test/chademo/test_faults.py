@@ -160,6 +160,25 @@ def test_a_vehicle_that_asks_for_nothing() -> None:
     assert "no request" in desk.status.text
 
 
+def test_a_supply_that_does_not_come_to_the_batterys_voltage() -> None:
+    desk = Desk()
+    supply = desk._run_supply
+
+    def never_ready() -> None:
+        supply()
+        if desk.station.target.purpose is Purpose.PRECHARGE:
+            desk.supply = replace(desk.supply, precharged=False, contactors_closed=False)
+
+    desk._run_supply = never_ready  # type: ignore[method-assign]
+    desk.start()
+    desk.until(Phase.ENDED)
+    assert not any(phase is Phase.CHARGE for _, phase in desk.phases)
+    assert desk.status.phase is Link.FAILED
+    assert desk.status.error is Code.PRECHARGE
+    assert desk.seen(STATUS, "malfunction")[-1][1] == 1
+    assert desk.supply.current_a == 0.0
+
+
 # In the middle of the charge.
 
 

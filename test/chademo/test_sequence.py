@@ -230,6 +230,20 @@ def test_a_fallen_supply_ends_the_charge_in_order_where_control_is_not_dynamic()
     assert not desk.ev.faults
 
 
+def test_modules_that_give_less_end_the_charge_in_order_where_control_is_not_dynamic() -> None:
+    desk = Desk(protocol=1, charge_seconds=20.0)
+    desk.start()
+    desk.until(Phase.CHARGE)
+    desk.run(4.0)
+    desk.capable_a = 30.0
+    desk.until(Phase.RAMP_DOWN)
+    assert desk.station.text.startswith("the supply gives 30 A of ")
+    desk.until(Phase.ENDED)
+    assert desk.status.phase is Link.ENDED
+    assert not desk.faults
+    assert "current_deviation" not in desk.ev.faults
+
+
 def test_the_request_is_followed_no_faster_than_a_vehicle_may_ask_and_never_above_the_announcement() -> None:
     desk = Desk()
     desk.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -180,7 +181,7 @@ def test_needs_come_from_the_parameter_files(tmp_path):
     assert needs.certificates == (Path("/etc/tls"),) and needs.data == (Path("/var/lib/x"),)
 
 
-def test_certificates_are_read_from_pem(tmp_path):
+def expired_certificate(path: Path) -> None:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -192,13 +193,30 @@ def test_certificates_are_read_from_pem(tmp_path):
         .serial_number(1).not_valid_before(NOW - timedelta(days=2)).not_valid_after(NOW - timedelta(days=1))
         .sign(key, hashes.SHA256())
     )  # fmt: skip
-    (tmp_path / "a.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def test_certificates_are_read_from_pem(tmp_path):
+    expired_certificate(tmp_path / "a.pem")
     (tmp_path / "key.pem").write_text("-----BEGIN PRIVATE KEY-----\n")
     (found,) = Machine().certificates(tmp_path)
     assert found.subject == "CN=seeded"
     result = CliRunner().invoke(doctor_command, ["--certificates", str(tmp_path)])
     assert result.exit_code == 1
     assert "CN=seeded) expired" in result.output
+
+
+def test_command_finds_three_faults_seeded_on_this_machine(tmp_path, monkeypatch):
+    """Real probes of the real machine: an interface that is not there, a dead certificate, a wrong DDS domain."""
+    expired_certificate(tmp_path / "secc.pem")
+    monkeypatch.setenv("ROS_DOMAIN_ID", "300")
+    result = CliRunner().invoke(doctor_command, ["--can", "nosuchcan0", "--certificates", str(tmp_path), "--json"])
+    assert result.exit_code == 1
+    bad = {f["check"]: f for f in json.loads(result.output) if f["level"] == "bad"}
+    assert {"can", "certificates", "dds"} <= set(bad)
+    assert "nosuchcan0" in bad["can"]["text"] and "modprobe" in bad["can"]["remedy"]
+    assert "expired" in bad["certificates"]["text"] and bad["certificates"]["remedy"]
+    assert "300" in bad["dds"]["text"] and bad["dds"]["remedy"]
 
 
 def test_command_finds_a_missing_interface_of_this_machine():

@@ -55,6 +55,26 @@ def test_a_fault_is_told_with_what_to_do(failed, tmp_path):
     assert "load dump" in page
 
 
+def test_a_chademo_session_tells_the_vehicle_and_has_no_pilot(tmp_path):
+    link = msg.VehicleLink(
+        phase=7, protocol="chademo", soc=54.0, energy_capacity_wh=40_000.0, vehicle_max_voltage_v=435.0,
+        bidirectional=True, messages_bad=3,
+    )  # fmt: skip
+    state = msg.SessionState(session_id="x", phase=8, evse=1)
+    backend = msg.BackendState(connected=True, version="2.0.1", queued=4, transactions=["t-17"])
+    entries = [
+        made.entry("session/state", state, 0.0),
+        made.entry("vehicle/link", link, 0.1),
+        made.entry("pilot/state", msg.PilotState(state=0, high_v=-12.0), 0.2),
+        made.entry("/backend/state", backend, 0.3),
+    ]
+    report([made.write(tmp_path, entries)], tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert "40.0 kWh, at most 435 V, can discharge, 3 messages refused" in page
+    assert "OCPP 2.0.1, transaction t-17, at most 4 unanswered" in page
+    assert "<b>pilot</b>" not in page and "Control pilot" not in page
+
+
 def test_the_supervisors_own_fault_is_in_the_list(tmp_path):
     state = msg.SessionState(session_id="x", phase=13, fault=801, text="the robot node fell silent", evse=1)
     (story,) = report([made.write(tmp_path, [made.entry("session/state", state, 0.0)])], tmp_path / "r.html")
