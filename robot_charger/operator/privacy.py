@@ -1,7 +1,8 @@
 """What of a recording tells who charged, and taking it out.
 
 Off by default: a recording holds no vehicle identity, no token, no signed meter reading (it names the contract) and
-no certificate. Bytes of V2G on the wire are not recorded either.
+no certificate, and no picture of the bay's camera (people and number plates may be in it). Bytes of V2G on the wire
+are not recorded either.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ FIELDS: dict[str, tuple[str, ...]] = {  # of messages
     "BackendRequest": ("id_token",),
     "MeterReading": ("signed_data",),
 }
+PICTURES = ("Image", "CompressedImage")  # types of messages that are left out whole
 # Of JSON and of diagnostics, compared without case and underscores.
 KEYS = frozenset(
     """evccid vehicleid identity idtoken idtag groupidtoken groupid groupidtag parentidtag additionalidtoken
@@ -65,6 +67,11 @@ def mask_message(message: Any) -> bool:
         changed = changed or text != message.data
         message.data = text
     return changed
+
+
+def is_picture(kind: type) -> bool:
+    """Messages of this type are not even listened to: a camera speaks only while somebody listens."""
+    return kind.__name__ in PICTURES
 
 
 def has_personal_fields(kind: type) -> bool:

@@ -86,7 +86,8 @@ class Listener:
             if V2G_RECORD not in EVSE_TOPICS:
                 self._add(node, f"/evse{evse}/{V2G_RECORD}", String, EVENTS, evse)
         for name, (kind, qos) in STATION_TOPICS.items():
-            self._add(node, name, kind, qos, 0)
+            if personal or not privacy.is_picture(kind):
+                self._add(node, name, kind, qos, 0)
 
     def _add(self, node: Any, topic: str, kind: type, qos: QoSProfile, evse: int, is_session: bool = False) -> None:
         latched = qos.durability.name == "TRANSIENT_LOCAL"

@@ -125,15 +125,16 @@ class Player:
 
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException, KeyboardInterrupt):
-            self._executor.spin()
+            while not self._ended.is_set():
+                self._executor.spin_once(timeout_sec=0.1)
 
     def close(self) -> None:
         self._ended.set()
         until = time.monotonic() + 2.0
         while self._working and time.monotonic() < until:  # an action that answers a closed context is a traceback
             time.sleep(0.01)
+        self._thread.join(timeout=3.0)  # first: an executor that is shut down while it spins breaks
         self._executor.shutdown(timeout_sec=2.0)
-        self._thread.join(timeout=3.0)
         self.node.destroy_node()
 
     # Names and types.

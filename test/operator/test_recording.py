@@ -18,6 +18,7 @@ from robot_charger import msg
 from robot_charger.common.topics import EVSE_TOPICS, STATION_TOPICS
 from robot_charger.operator import privacy
 from robot_charger.operator.definitions import CAN_FRAMES, CAN_FRAMES_TEXT, can_frames, definition, type_name
+from robot_charger.operator.recorder import Listener, WallClock
 from robot_charger.operator.recording import Entry, Limits, Recorder, Stream, qos_text
 
 S = 1_000_000_000
@@ -221,6 +222,21 @@ def test_personal_data_is_masked_and_the_rest_is_left():
     assert privacy.mask_message(frame)
     assert json.loads(frame.data) == {"idToken": "masked", "seqNo": 3, "evses": [{"vin": "masked"}]}
     assert json.loads(privacy.masked_json("<EVCCID>12</EVCCID>")) == {"left out": "no JSON"}
+
+
+@pytest.mark.parametrize("personal", [False, True])
+def test_the_camera_is_listened_to_only_where_personal_data_is_kept(personal):
+    class Node:
+        def __init__(self) -> None:
+            self.topics: list[str] = []
+
+        def create_subscription(self, kind, topic, *_, **__):
+            self.topics.append(topic)
+
+    node = Node()
+    Listener(node, [1], personal, WallClock())
+    assert ("/robot/camera/image/compressed" in node.topics) is personal
+    assert {"/robot/joint_states", "/evse1/power/state"} <= set(node.topics)
 
 
 @pytest.mark.parametrize("name", list(EVSE_TOPICS))
