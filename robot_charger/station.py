@@ -132,7 +132,7 @@ class DeskOptions:
 
     @property
     def connector(self) -> str:
-        return "chademo" if self.chademo else "ccs2"
+        return "chademo" if self.chademo else "acdp" if self.acdp else "ccs2"
 
     @property
     def buses(self) -> int:
@@ -248,7 +248,7 @@ class Desk:
         if o.needs_pki:
             overrides["v2g"] |= {"tls.required": True, "tls.directory": str(self.pki / "station"), "pnc": o.pnc}
         if o.acdp:
-            overrides["supervisor"] |= {"protocol": "acdp"}
+            overrides["supervisor"] |= {"protocol": "acdp", "connector": o.connector, "arm_follows": True}
             overrides["v2g"] |= {"link": "acdp", "setup_timeout_s": 60.0}  # it may still be parking
         if o.exports:
             overrides["power"] |= {"bidirectional": True}

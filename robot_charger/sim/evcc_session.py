@@ -324,6 +324,7 @@ class Session(EVCCCommunicationSession):
             await self._poll("VehiclePositioning", mobility, DEVICE_S)
         elif name == "DC_CableCheckReq" and name != self._sent:
             await self._poll("Connect", {"EVElectricalChargingDeviceStatus": "State_A"}, DEVICE_S)
+            await self.ev_controller.enable_charging(True)  # the plug is home: now it can be locked
         elif name == "SessionStopReq":
             self.ev_controller.vehicle.unlock()
             await self._poll("Disconnect", {"EVElectricalChargingDeviceStatus": "State_B"}, DEVICE_S)
@@ -389,8 +390,9 @@ class VehicleController(EVControllerInterface):
     async def enable_charging(self, enabled: bool) -> None:
         """Ready for energy (state C, plug locked), or done with it."""
         if enabled:
-            self.vehicle.lock()
-            self.vehicle.set_ready(True)
+            if self.vehicle.connected:  # an ACDP vehicle comes here before the plug does
+                self.vehicle.lock()
+                self.vehicle.set_ready(True)
             return
         self._charging = False
         self.vehicle.open_contactor()

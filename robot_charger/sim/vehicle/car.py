@@ -406,7 +406,7 @@ class Car:
         talking = self.pilot_duty > 0.0 or self.options.is_chademo or self.options.talks_before_contact
         if self.state is State.CONNECTED and talking:
             self.state = State.SESSION
-            if inputs.station_lock is None and not self.options.is_chademo:
+            if inputs.station_lock is None and not (self.options.is_chademo or self.options.talks_before_contact):
                 self.lock()
         if self.state is State.SESSION and self.contactor:
             self.state = State.CHARGING
