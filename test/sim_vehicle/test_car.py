@@ -193,6 +193,16 @@ def test_an_acdp_vehicle_talks_before_and_after_the_contact() -> None:
     assert not desk.evccs[0].stopped, "the link outlives the contact"
 
 
+def test_an_acdp_vehicle_locks_the_plug_when_its_conversation_says_so_and_not_before() -> None:
+    desk = Desk(protocol="acdp", charge_seconds=2.0)
+    desk.say(arrive=1)
+    desk.run(2.0)
+    desk.say(mated=True)
+    assert desk.run(0.5).arm["locked"] is False, "the arm may still be pressing the plug home"
+    desk.car.lock()
+    assert desk.run(0.1).arm["locked"] is True
+
+
 def test_vehicle_gone_breaks_everything_at_once_in_the_middle() -> None:
     desk = Desk(charge_seconds=10.0)
     desk.car.faults = {"vehicle-gone"}
