@@ -70,24 +70,26 @@ for _field in fields(Inputs):
 
 
 class LazyInputs:
-    """Looks like Inputs; every attribute read for the first time is a choice of its domain."""
+    """Looks like Inputs; every attribute read for the first time is a choice of its domain, and then kept."""
 
     def __init__(self, choices: list[list[int]], goal_number: int) -> None:
-        object.__setattr__(self, "_choices", choices)
-        object.__setattr__(self, "_taken", 0)
-        object.__setattr__(self, "values", {})
-        object.__setattr__(self, "_goal", goal_number)
+        self._choices = choices
+        self._taken = 0
+        self._goal = goal_number
 
-    def __getattr__(self, name: str) -> Any:
-        if name in self.values:
-            return self.values[name]
+    def __getattr__(self, name: str) -> Any:  # Python asks only for what is not there yet
         domain = (self._goal - 1, self._goal) if name == "goal_done" else DOMAINS[name]
         if self._taken == len(self._choices):
             self._choices.append([0, len(domain)])
         value = domain[self._choices[self._taken][0]]
-        object.__setattr__(self, "_taken", self._taken + 1)
-        self.values[name] = value
+        self._taken += 1
+        setattr(self, name, value)
         return value
+
+    @property
+    def read(self) -> tuple[tuple[str, Any], ...]:
+        """What was read, with its values."""
+        return tuple((name, value) for name, value in vars(self).items() if not name.startswith("_"))
 
 
 def every_input(goal_number: int, run: Callable[[LazyInputs], Any]) -> Iterator[tuple[LazyInputs, Any]]:
@@ -243,6 +245,7 @@ def explore(max_steps: int = 20_000_000, looking_for: str = "", limits: Limits =
     while frontier and steps < max_steps:
         before = frontier.pop()
         for now in clocks(before):
+            seen: set[Session] = set()
 
             def run(i: Any, before: Session = before, now: float = now) -> tuple[Session, Commands, list[str]]:
                 after, _ = flow.step(before, i, now, limits)
@@ -256,9 +259,12 @@ def explore(max_steps: int = 20_000_000, looking_for: str = "", limits: Limits =
             for lazy, (after, commands, broken) in every_input(before.goal_number, run):
                 steps += 1
                 for name in broken:
-                    violations.append(Violation(name, before, after, tuple(lazy.values.items()), commands))
+                    violations.append(Violation(name, before, after, lazy.read, commands))
                     if name == looking_for:
                         return Exploration(len(known), steps, False, tuple(violations))
+                if after in seen:
+                    continue
+                seen.add(after)
                 successors = [after]
                 if after.emergency_latched or after.phase == Phase.FAULTED:
                     for pressed in (False, True):
