@@ -28,6 +28,7 @@ ROSDEP = {
     "python3-cryptography": "cryptography",
     "python3-marshmallow": "marshmallow",
     "python3-numpy": "numpy",
+    "python3-serial": "pyserial",
     "python3-psutil": "psutil",
     "python3-pyroute2": "pyroute2",
     "python3-rich": "rich",
