@@ -39,6 +39,7 @@ from robot_charger.backend.records import Call, Now, Outcome, Payload, Record
 from robot_charger.backend.security import fingerprint
 from robot_charger.backend.store import Entry, StoreError
 from robot_charger.common.faults import Code, FaultReport, Severity
+from robot_charger.common.streams import abort
 
 ocpp.messages.ASYNC_VALIDATION = False  # its thread pool costs more than the check
 
@@ -296,7 +297,7 @@ class Client:
             log.info("connection closed: %s", reason)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(socket.close(1000, reason), 2.0)
-            socket.transport.abort()
+            abort(socket.transport)
 
     async def _serve_once(self, network: Network) -> bool:
         settings = self.station.settings

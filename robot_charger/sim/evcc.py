@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from robot_charger.common.plc_link import LinkError, PlcLink, hardware_address, link_local_address
+from robot_charger.common.streams import abort
 from robot_charger.sim.slac_ev import Behaviour, NoMatchError, SlacEv
 from robot_charger.v2g import codec, v2gtp
 
@@ -203,7 +204,7 @@ class Evcc:
             self.result.update(session_id=session.session_id, setup=session.setup, receipts=session.receipts)
             self.result.update(acdp=session.acdp_log)
         finally:
-            writer.transport.abort()
+            abort(writer.transport)
 
     def _mac(self) -> str:
         try:

@@ -15,6 +15,7 @@ from iso15118.shared.messages.enums import AuthEnum, Protocol
 from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Code
 from robot_charger.common.plc_link import LinkError
+from robot_charger.common.streams import abort
 from robot_charger.v2g.bridge import Bridge, LinkPhase
 from robot_charger.v2g.controller import Controller
 from robot_charger.v2g.discovery import Counters, Discovery
@@ -115,17 +116,17 @@ class Conversation:
             running.cancel()
             await asyncio.wait({running})
         if self._session is not None:
-            self._session.writer.transport.abort()
+            abort(self._session.writer.transport)
             self._session = None
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._session is not None and (self._session.begun or self._running is None):
             self.counters.connections_refused += 1  # a session runs: this is another one's vehicle
-            writer.transport.abort()
+            abort(writer.transport)
             return
         await self._drop()  # something connected before and said nothing of use
         if self._outcome is None:
-            writer.transport.abort()
+            abort(writer.transport)
             return
         controller = Controller(self.bridge, self.parameters)
         session = Session((reader, writer), self._config(writer), controller, self._record, self._paused)
@@ -148,7 +149,7 @@ class Conversation:
                 self._outcome.set_result(outcome)
             return
         # Nothing of a vehicle yet: a port scanner, or one that tries again. Go on listening.
-        session.writer.transport.abort()
+        abort(session.writer.transport)
         self._session = None
         self._open_since = now_ns()
         if self.bridge.vehicle.phase == LinkPhase.LINKED:

@@ -28,6 +28,7 @@ from iso15118.shared.messages.v2gtp import V2GTPMessage
 from iso15118.shared.states import Pause, Terminate
 
 from robot_charger.common.faults import Code
+from robot_charger.common.streams import abort
 from robot_charger.v2g import acdp, v2gtp
 from robot_charger.v2g.bridge import LinkPhase, Lock, Purpose, Shutdown
 from robot_charger.v2g.controller import Controller
@@ -164,7 +165,7 @@ class Session(SECCCommunicationSession):
         except (OSError, asyncio.IncompleteReadError) as error:
             outcome = Outcome(self.begun, False, False, Code.LINK_LOST, f"connection lost: {error}")
         except asyncio.CancelledError:
-            self.writer.transport.abort()
+            abort(self.writer.transport)
             await self.controller.stop_charger()
             raise
         except Exception as error:  # the package's own; the session must end, the node must not
@@ -181,7 +182,7 @@ class Session(SECCCommunicationSession):
         with contextlib.suppress(Exception):
             self.writer.close()
             await asyncio.wait_for(self.writer.wait_closed(), 0.5)
-        self.writer.transport.abort()
+        abort(self.writer.transport)
 
     async def stop(self, reason: str) -> None:
         """The package's own end (with sleeps) is not used."""

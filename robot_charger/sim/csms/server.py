@@ -23,6 +23,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from robot_charger.common.streams import abort
 from robot_charger.sim.csms.journal import Journal
 
 ocpp.messages.ASYNC_VALIDATION = False
@@ -115,7 +116,7 @@ class Csms:
         if server:
             server.close(close_connections=False)
             for socket in list(self._sockets):
-                socket.transport.abort()
+                abort(socket.transport)
             await server.wait_closed()
 
     @property
