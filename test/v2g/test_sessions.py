@@ -194,7 +194,7 @@ def test_another_session_after_a_pause_joins_nothing(sim_directory: Path) -> Non
 
 
 def test_a_pulse_of_the_pilot_lets_the_vehicle_match_again(sim_directory: Path) -> None:
-    car = {"behaviour": {"stop_after": "sounds"}, "again": {"slac": True}}
+    car = {"behaviour": {"stop_after": "sounds"}, "again": {"slac": True}, "sleeps": True}
     station, (vehicle,) = run(sim_directory, {"wakes": True, "parameters": {"slac.timeout_s": 2.0}}, car)
     assert "SLAC" in vehicle["text"] and vehicle["again"]["result"] == "ended", vehicle
     (session,) = station["sessions"]

@@ -194,6 +194,8 @@ class Plain:
             changes["backend_max_current_a"] = limit
         if self.options.get("wakes"):  # state E from the failed match until the station looks for a vehicle again
             self.pulse = vehicle.phase == b.LinkPhase.FAILED and vehicle.error == b.Code.SLAC_FAILED
+            if self.pulse:
+                (self.directory / "pulse").touch()
         changes |= {
             "voltage_v": self.voltage_v,
             "current_a": self.current_a,
@@ -378,6 +380,8 @@ def evcc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
     told = {**vehicle.result, "loop_ms": _quantiles(vehicle.loop_s)}
     if "again" in options:  # the same car comes back over the same link
         joins = {"resume": vehicle.result.get("session_id", ""), "slac": False, **options["again"]}
+        while options.get("sleeps") and not (directory / "pulse").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)  # until the pilot calls it
         car = Car(directory, **options.get("car", {}))
         vehicle = Evcc(car, link, options.get("protocol", "iso15118-2"), Options(**joins))
         vehicle.start()
