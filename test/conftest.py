@@ -1,7 +1,8 @@
-"""What every test shares: a DDS domain of its own and a short run directory for simulators."""
+"""What every test has: a DDS domain of its own and a short run directory for simulators."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -12,21 +13,41 @@ import pytest
 
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+CALLERS_DOMAIN = os.environ.get("ROS_DOMAIN_ID")
 os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is first imported, by whichever test
 
 
-@pytest.fixture(scope="session", autouse=True)
-def ros_domain() -> Iterator[int]:
-    """A free DDS domain for this test run, unless ROS_DOMAIN_ID is set."""
-    if "ROS_DOMAIN_ID" in os.environ:
-        yield int(os.environ["ROS_DOMAIN_ID"])
+@contextlib.contextmanager
+def domain_of_its_own() -> Iterator[int]:
+    """A free DDS domain in this process's environment, unless the caller set ROS_DOMAIN_ID."""
+    if CALLERS_DOMAIN:
+        yield int(CALLERS_DOMAIN)
         return
     from robot_charger.common.domain import free_domain
 
+    before = os.environ.get("ROS_DOMAIN_ID")
     with free_domain() as domain:
         os.environ["ROS_DOMAIN_ID"] = str(domain)
+        try:
+            yield domain
+        finally:
+            os.environ.pop("ROS_DOMAIN_ID", None)
+            if before is not None:
+                os.environ["ROS_DOMAIN_ID"] = before
+
+
+@pytest.fixture(autouse=True)
+def ros_domain() -> Iterator[int]:
+    """Every test its own: what another one's node still says is not heard."""
+    with domain_of_its_own() as domain:
         yield domain
-        del os.environ["ROS_DOMAIN_ID"]
+
+
+@pytest.fixture(scope="module")
+def module_domain() -> Iterator[int]:
+    """A domain for processes that outlive one test of a module."""
+    with domain_of_its_own() as domain:
+        yield domain
 
 
 @pytest.fixture

@@ -131,7 +131,9 @@ def test_a_session_with_can_and_ocpp_is_recorded_without_personal_data(station, 
         assert station.tree["/Station"].message == "power/modules/1: fault"
         before = int(station.recorder_values["messages"])
         station.until(lambda: int(station.recorder_values["messages"]) > before + 20, meanwhile)
-        (path,) = finish(process)
+        paths = finish(process)
+        assert len(paths) == 1, paths
+        (path,) = paths
     bus.shutdown()
     messages = read(path)
     topics = {t for t, _, _ in messages}

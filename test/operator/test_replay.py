@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import can
@@ -20,7 +18,6 @@ from click.testing import CliRunner
 from robot_charger import msg
 from robot_charger.common.can_bus import open_bus
 from robot_charger.common.can_udp import free_block
-from robot_charger.common.domain import free_domain
 from robot_charger.operator import playback, replay
 from robot_charger.operator.commands import replay as replay_command
 from robot_charger.operator.definitions import CAN_FRAMES, CAN_FRAMES_TEXT, can_frames
@@ -32,18 +29,6 @@ FAILURES = sorted((Path(__file__).parent / "recordings").glob("*.mcap"))
 S = 1_000_000_000
 
 
-@pytest.fixture
-def domain_of_its_own() -> Iterator[None]:
-    before = os.environ.get("ROS_DOMAIN_ID")
-    with free_domain() as domain:
-        os.environ["ROS_DOMAIN_ID"] = str(domain)
-        yield
-    if before is None:
-        del os.environ["ROS_DOMAIN_ID"]
-    else:
-        os.environ["ROS_DOMAIN_ID"] = before
-
-
 def test_there_are_three_failures_to_replay():
     ends = {playback.read_script(path).end for path in FAILURES}
     assert len({end for end in ends if end.fault}) >= 3
@@ -52,13 +37,13 @@ def test_there_are_three_failures_to_replay():
 @pytest.mark.integration
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", FAILURES, ids=lambda p: p.stem)
-def test_a_recorded_failure_fails_the_same_way(path, domain_of_its_own):
+def test_a_recorded_failure_fails_the_same_way(path):
     verdict = replay.check(playback.read_script(path))
     assert verdict.same, "\n".join(verdict.lines())
 
 
 @pytest.mark.integration
-def test_another_end_is_noticed(domain_of_its_own):
+def test_another_end_is_noticed():
     """The shortest failure without the words that made it fail: it must not be called the same."""
     scripts = [playback.read_script(path) for path in FAILURES]
     script = min(scripts, key=lambda s: s.changes[-1][0] - s.begin)
@@ -79,7 +64,7 @@ def test_a_script_is_read_from_a_recording(tmp_path):
     assert script.definitions["/evse1/power/state"][0] == "robot_charger/msg/SupplyState"
 
 
-def test_a_recording_of_another_version_plays_the_fields_that_both_know(domain_of_its_own):
+def test_a_recording_of_another_version_plays_the_fields_that_both_know():
     rclpy.init()
     try:
         entry = made.entry("power/state", msg.SupplyState(voltage_v=400.0, session_id="x", text="well"), 0.0)

@@ -70,7 +70,7 @@ def test_permit_lapse_and_e_stop_take_the_output_off(station: Station) -> None:
     station.fault("safety", "emergency-stop")
     station.until(lambda: station.newest["/safety/state"].emergency_stop and _is_off(station))
     station.until(lambda: Code.EMERGENCY_STOP in station.codes())
-    assert station.cli.signals("safety")["emergency"]
+    station.until(lambda: station.cli.signals("safety")["emergency"])
 
 
 def test_one_dead_module_goes_unnoticed_and_a_fault_of_insulation_does_not(station: Station) -> None:

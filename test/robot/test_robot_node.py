@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
-def yard(ros_domain: int) -> Iterator[Yard]:
+def yard(module_domain: int) -> Iterator[Yard]:
     directory = Path(tempfile.mkdtemp(prefix="rc-", dir="/tmp"))
     yard = Yard(directory, "--seed", "3")
     try:
