@@ -127,10 +127,13 @@ def summary(console: Console, results: Sequence[SessionResult], startup_s: float
         table.add_column(style="bold")
         table.add_column()
         books = r.books
-        table.add_row("protocol", f"{r.protocol}, SLAC over {r.slac['transport'] or '-'} in {r.slac['seconds']:.2f} s")
+        slac = r.slac
+        link = f", SLAC over {slac['transport']} in {slac['seconds']:.2f} s" if slac["matched"] else ""
+        table.add_row("protocol", r.protocol + link)
         table.add_row("stopped by", r.stop_reason or "-")
         table.add_row("energy", f"{r.energy_wh:.1f} Wh in, {r.exported_wh:.1f} Wh out")
-        table.add_row("state of charge", f"{r.soc_start:.1f} % to {r.soc_end:.1f} %")
+        begin = f"{r.soc_start:.1f} %" if r.soc_start >= 0 else "not told"
+        table.add_row("state of charge", f"{begin} to {r.soc_end:.1f} %")
         robot, power = r.robot, r.power
         table.add_row(
             "robot",

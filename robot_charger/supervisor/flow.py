@@ -86,7 +86,7 @@ def _connect(c: Context) -> Session:
 
 
 def _mated(c: Context) -> Session:
-    text = f"mated: pilot {c.i.pilot} seen; the robot lets go"
+    text = "mated: station and vehicle see each other; the robot lets go"
     return replace(_ask(c, Goal.RELEASE), mated=True, insulation_passed=False, text=text)
 
 
