@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_charger import msg
@@ -219,7 +219,6 @@ def test_without_a_word_of_the_session_it_ends_in_the_end(tmp_path: Path) -> Non
     assert (end.event, end.stopped_reason, end.readings[-1].import_wh) == ("Ended", "PowerLoss", 700.0)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.tuples(
     st.sampled_from(list(Phase)), st.booleans(), st.booleans(), st.sampled_from(["a", "b", ""]),
     st.floats(0.01, 20.0), st.sampled_from([0.0, 50.0])), max_size=60))

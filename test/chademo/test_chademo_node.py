@@ -25,7 +25,7 @@ from robot_charger.common.clock import now_ns
 from robot_charger.common.topics import fill, topic
 from robot_charger.common.wires import WireEnd
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 L, T, P, S = msg.VehicleLink, msg.VehicleTarget, msg.SupplyState, msg.SessionState
 
 

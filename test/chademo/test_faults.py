@@ -396,7 +396,7 @@ def test_a_reader_that_slept_takes_the_frames_that_waited() -> None:
     assert desk.station.vehicle.bad <= bad + 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0x0FE, 0x10B), st.binary(max_size=8)), max_size=60), st.booleans())
 def test_no_garbage_ever_makes_power_flow(noise: list[tuple[int, bytes]], k: bool) -> None:
     desk = Desk()

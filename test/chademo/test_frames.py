@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cantools
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_charger.chademo import frames
@@ -24,7 +24,6 @@ def test_the_dbc_file_is_printed_from_the_table() -> None:
     assert DBC.read_text() == frames.dbc(), "python -m robot_charger.chademo.frames > config/chademo.dbc"
 
 
-@settings(deadline=None)
 @given(st.sampled_from(frames.TABLE), st.binary(min_size=8, max_size=8))
 def test_decoding_agrees_with_cantools(frame: frames.Frame, data: bytes) -> None:
     known = cantools.database.load_file(DBC) if not CACHE else CACHE[0]
@@ -36,7 +35,6 @@ def test_decoding_agrees_with_cantools(frame: frames.Frame, data: bytes) -> None
 CACHE: list[cantools.database.Database] = []
 
 
-@settings(deadline=None)
 @given(st.sampled_from(frames.TABLE), st.data())
 def test_every_value_of_every_field_survives_the_way_there_and_back(frame: frames.Frame, data: st.DataObject) -> None:
     values = {f.name: data.draw(st.integers(0, f.mask), label=f.name) * f.scale + f.offset for f in frame.fields}

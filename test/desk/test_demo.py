@@ -17,7 +17,7 @@ import pytest
 
 from robot_charger.sim.csms import books
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(300)]
 
 TOOL = [sys.executable, "-m", "robot_charger.cli"]
 FIELDS = {
@@ -81,10 +81,10 @@ def test_a_whole_session_and_its_record(tmp_path):
 @pytest.mark.parametrize(
     "fault, status, name",
     [
-        ("vehicle-gone", 1, "vehicle_gone"),
         ("emergency-stop", 1, "emergency_stop"),
         ("csms-gone", 0, "backend_offline"),
         # A minute each: the suite has fifteen. `make test-all` runs them too.
+        pytest.param("vehicle-gone", 1, "vehicle_gone", marks=pytest.mark.slow),
         pytest.param("isolation", 1, "insulation", marks=pytest.mark.slow),
         pytest.param("isolation-charging", 1, "insulation_charging", marks=pytest.mark.slow),
         pytest.param("robot-jam", 1, "robot_jam", marks=pytest.mark.slow),

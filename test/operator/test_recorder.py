@@ -24,7 +24,7 @@ from robot_charger.common.clock import now_ns
 from robot_charger.common.topics import EVENTS, topic
 from robot_charger.sim.csms.journal import Journal
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 
 class Station:

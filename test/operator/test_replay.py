@@ -35,6 +35,7 @@ def test_there_are_three_failures_to_replay():
 
 
 @pytest.mark.integration
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", FAILURES, ids=lambda p: p.stem)
 def test_a_recorded_failure_fails_the_same_way(path):
@@ -43,6 +44,7 @@ def test_a_recorded_failure_fails_the_same_way(path):
 
 
 @pytest.mark.integration
+@pytest.mark.alone
 def test_another_end_is_noticed():
     """The shortest failure without the words that made it fail: it must not be called the same."""
     scripts = [playback.read_script(path) for path in FAILURES]

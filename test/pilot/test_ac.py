@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_charger.common.faults import Code
@@ -99,7 +99,6 @@ def test_never_on_a_dc_plug(connector: str) -> None:
         AcOutlet(connector, 32.0)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(list(State)), st.floats(0, 100)), max_size=30))
 def test_the_contactor_is_closed_only_in_c(steps: list[tuple[State, float]]) -> None:
     outlet = Outlet()

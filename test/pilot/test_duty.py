@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_charger.pilot import iec61851, proximity
@@ -30,7 +30,6 @@ def test_what_a_station_emits(current_a: float, percent: float) -> None:
     assert iec61851.current_to_duty(current_a) * 100 == pytest.approx(percent, abs=1e-3)
 
 
-@settings(deadline=None)
 @given(st.floats(6.0, 80.0))
 def test_a_vehicle_never_reads_more_than_was_meant(current_a: float) -> None:
     read_a = iec61851.duty_to_current(iec61851.current_to_duty(current_a))

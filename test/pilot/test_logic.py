@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_charger.common.faults import Code
@@ -155,7 +155,6 @@ def test_a_dead_board_is_a_fault_and_heals() -> None:
     assert bench.load(60, C) is State.C
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.floats(-15, 15), st.floats(-15, 15), st.sampled_from([STEADY, PWM5, Output(Mode.F)])),

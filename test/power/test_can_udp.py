@@ -50,7 +50,7 @@ FRAMES = st.one_of(
 def test_every_frame_arrives_once_at_all_others_and_never_at_its_sender(opener: Opener) -> None:
     sender, first, second = opener(), opener(), opener()
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(FRAMES)
     def check(frame: can.Message) -> None:
         sender.send(frame)
@@ -187,7 +187,7 @@ def decoder() -> Iterator[UdpBus]:
         yield bus
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=300))
 def test_no_datagram_breaks_the_decoder(decoder: UdpBus, data: bytes) -> None:
     peer = ("127.0.0.1", decoder.base + 1)

@@ -22,7 +22,7 @@ from robot_charger.sim.rack.canopen import CanopenModules
 from robot_charger.sim.rack.modbus import ModuleServer
 from robot_charger.sim.rack.model import Rack
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 
 def until(condition: Callable[[], object], limit_s: float = 5.0) -> None:

@@ -15,7 +15,7 @@ from power_station import Station
 from robot_charger.common.faults import Code
 from robot_charger.power.output import Insulation, Mode
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 
 def _is_off(station: Station) -> bool:

@@ -59,7 +59,7 @@ def test_the_jacobian_is_the_derivative(kinematics: Kinematics) -> None:
         assert np.allclose(difference(pose, kinematics.forward(q + step)) / 1e-6, jacobian[:, i], atol=1e-5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(-0.15, 0.15), st.floats(-0.15, 0.15), st.floats(-0.05, 0.05), st.floats(-0.17, 0.17))
 def test_every_inlet_of_the_workspace_is_reached(x: float, y: float, z: float, yaw: float) -> None:
     site, kinematics = load_site(), Kinematics(config_file("arm/arm.urdf"))

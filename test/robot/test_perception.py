@@ -175,6 +175,7 @@ def yard(ros_domain: int) -> Iterator[Yard]:
 
 
 @pytest.mark.integration
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 def test_the_node_looks_through_the_camera(yard: Yard) -> None:
     yard.fault("flap-closed", True)

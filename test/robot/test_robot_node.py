@@ -13,7 +13,7 @@ from robot_yard import CONTACT, NONE, Yard
 from robot_charger import action
 from robot_charger.robot.errors import ErrorCode
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")

@@ -327,7 +327,7 @@ GOOD = dict(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(inputs, st.booleans(), st.booleans(), st.sampled_from([0.1, 5.0, 200.0])), max_size=25))
 def test_interlocks_hold_over_any_history(history):
     """Interlocks 1, 2, 3 and 6 over arbitrary inputs; half of them mostly well, so that deep phases are reached."""

@@ -199,6 +199,7 @@ def world(sim_directory: Path, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.mark.integration
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 def test_the_vehicle_talks_first_and_is_plugged_in_and_out_when_it_asks(world: World) -> None:
     world.arrive = 1

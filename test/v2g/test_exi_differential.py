@@ -57,7 +57,7 @@ def test_every_message_once(exificient, schema, fragment):
         compare(exificient, schema, root, fragment, random)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(
     st.sampled_from(sorted(exi_oracle.GRAMMARS)),
     st.booleans(),

@@ -13,13 +13,13 @@ from robot_charger.v2g.exi import NAMESPACES, ExiDecodeError, codec, decode, enc
 SCHEMAS = st.sampled_from(sorted(NAMESPACES))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(st.binary(max_size=300), SCHEMAS, st.booleans())
 def test_noise(data, schema, fragment):
     exi_fuzz.check(b"\x80" + data, schema, fragment)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(st.randoms(use_true_random=False))
 def test_damaged_messages(random):
     exi_fuzz.check(*exi_fuzz.hostile(random))

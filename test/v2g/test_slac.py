@@ -258,7 +258,7 @@ def test_validation_is_answered(hub: Hub) -> None:
     assert sent[0][21] == slac.VALIDATE_NOT_REQUIRED
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200), st.sampled_from(sorted(slac.LENGTHS)), st.booleans())
 def test_any_frame_is_survived(garbage: bytes, kind: int, framed: bool) -> None:
     header = virtual_mac("evse") + virtual_mac("ev") + b"\x88\xe1\x01" + kind.to_bytes(2, "little") + b"\0\0"

@@ -119,6 +119,7 @@ class Fake:
 
 
 @pytest.mark.integration
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_a_session_through_the_topics(sim_directory: Path) -> None:
     need_namespaces()
@@ -174,6 +175,7 @@ def test_a_session_through_the_topics(sim_directory: Path) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.alone
 def test_tls_is_required_unless_told_otherwise(sim_directory: Path) -> None:
     environment = {**os.environ, "ROBOT_CHARGER_SIM": str(sim_directory)}
     with plc(sim_directory):

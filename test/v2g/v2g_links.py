@@ -51,4 +51,4 @@ def plc(directory: Path, *arguments: str) -> Iterator[dict[str, str]]:
         yield json.loads((directory / "plc1.json").read_text())
     finally:
         process.terminate()
-        process.wait(5)
+        process.wait(30)
