@@ -19,7 +19,7 @@ from robot_charger.desk.interrupts import Interrupts
 from robot_charger.desk.rehearsal import FAULTS, Rehearsal
 from robot_charger.desk.running import StationFailed
 from robot_charger.desk.simulation import Simulation
-from robot_charger.desk.view import View, summary
+from robot_charger.desk.view import Footprint, View, summary
 from robot_charger.sim.csms.books import books
 from robot_charger.station import DeskOptions
 
@@ -115,9 +115,10 @@ def _sessions(options: DemoOptions, simulation: Simulation, interrupts: Interrup
     results = sorted((r for x in rehearsals for r in x.results), key=lambda r: r.evse)
     if complaint:
         console.print(complaint, style="red", highlight=False, markup=False)
-    summary(console, results, startup_s, rss_mb)
+    footprint = Footprint(round(startup_s, 2), round(rss_mb, 1), cpu, _cycles(simulation))
+    summary(console, results, footprint)
     if options.json:
-        _write(options.json, results, startup_s, rss_mb, cpu, simulation)
+        _write(options.json, results, footprint)
     if interrupts.count:
         return INTERRUPTED
     well = len(results) == options.sessions and all(r.well for r in results)
@@ -159,28 +160,23 @@ def _shares(simulation: Simulation, before: dict[str, float], since: float) -> d
     return {name: round((used[name] - before[name]) / elapsed, 3) for name in used if name in before}
 
 
-def _write(
-    path: Path,
-    results: Sequence[Any],
-    startup_s: float,
-    rss_mb: float,
-    cpu: dict[str, float],
-    simulation: Simulation,
-) -> None:
-    grades = {"completed": 0, "stopped": 1, "faulted": 2}
-    result = max((r.result for r in results), key=grades.__getitem__, default="faulted")
+def _cycles(simulation: Simulation) -> dict[str, int]:
+    """Of power's control: how many, and how many of them came late."""
     with simulation.observer.lock:
         power = [s.last["power/state"] for s in simulation.observer.seen.values() if "power/state" in s.last]
+    return {
+        "total": max((p.cycles for p in power), default=0),
+        "missed": max((p.missed_cycles for p in power), default=0),
+    }
+
+
+def _write(path: Path, results: Sequence[Any], footprint: Footprint) -> None:
+    grades = {"completed": 0, "stopped": 1, "faulted": 2}
+    result = max((r.result for r in results), key=grades.__getitem__, default="faulted")
     document = {
         "result": result,
         "sessions": [dataclasses.asdict(r) for r in results],
-        "startup_s": round(startup_s, 2),
-        "rss_mb": round(rss_mb, 1),
-        "cpu_share": cpu,
-        "cycles": {
-            "total": max((p.cycles for p in power), default=0),
-            "missed": max((p.missed_cycles for p in power), default=0),
-        },
+        **dataclasses.asdict(footprint),
     }
     path.write_text(json.dumps(document, indent=2) + "\n")
 

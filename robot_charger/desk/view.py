@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -120,7 +121,25 @@ def _pilot_text(pilot: Any) -> str:
     return f"pilot    {PILOTS.get(pilot.state, '?')}{2 if pilot.pwm else 1}  {100 * pilot.duty:4.1f} %"
 
 
-def summary(console: Console, results: Sequence[SessionResult], startup_s: float, rss_mb: float) -> None:
+@dataclass(frozen=True)
+class Footprint:
+    """What the demo's processes took together."""
+
+    startup_s: float
+    rss_mb: float
+    cpu_share: dict[str, float]  # of one core, by process, while charging
+    cycles: dict[str, int]  # of power's control: total, missed
+
+    def __str__(self) -> str:
+        words = [f"up in {self.startup_s:.1f} s", f"{self.rss_mb:.0f} MB resident"]
+        if self.cpu_share:
+            words.append(f"{sum(self.cpu_share.values()):.2f} cores busy while charging")
+        if self.cycles["total"]:
+            words.append(f"{self.cycles['missed']} of {self.cycles['total']} control cycles late")
+        return ", ".join(words)
+
+
+def summary(console: Console, results: Sequence[SessionResult], footprint: Footprint) -> None:
     """The table of what happened."""
     for r in results:
         table = Table(title=f"session {r.session_id[:8]} on evse{r.evse}: {r.result}", show_header=False)
@@ -154,4 +173,4 @@ def summary(console: Console, results: Sequence[SessionResult], startup_s: float
         for fault in r.faults:
             table.add_row("fault", f"[red]{fault['code']} {fault['name']}[/] ({fault['severity']}): {fault['text']}")
         console.print(table)
-    console.print(f"up in {startup_s:.1f} s, {rss_mb:.0f} MB resident", highlight=False)
+    console.print(str(footprint), highlight=False)
