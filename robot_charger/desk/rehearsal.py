@@ -20,6 +20,7 @@ ALWAYS, ARRIVAL, CHARGING = "always", "arrival", "charging"
 FAULT_AFTER_S = 4.0  # of charging
 BOOKS_S = 30.0  # for the back end's last message to arrive
 NO_BOOKS_S = 5.0  # for its first
+SHOW_AGAIN_S = 3.0  # a card that nobody noticed
 TOLERANCE = 0.01  # between meter, modules and battery
 WHOLE_WH = 1.0  # between two rounded registers
 ROUNDING_WH = 2.0  # registers and messages are rounded to whole watt-hours
@@ -97,6 +98,7 @@ class Rehearsal:
         self._fault_sent = self._absent
         self._fault_mark = 0
         self._energy: dict[str, float] = {}
+        self._shown_at = 0.0
         self._depth_m = 0.0  # of the mated plug, by the physics
 
     @property
@@ -165,10 +167,14 @@ class Rehearsal:
         if self.simulation.options.pnc:
             pass  # the vehicle's contract is its token
         elif self._absent:
-            self.observer.show_card(self.evse, DEMO_TOKEN)
+            self._show_card()
         else:
             self.simulation.ask_csms("remote_start", evse=self.evse, id_token=DEMO_TOKEN)
         self._next(self._await_end)
+
+    def _show_card(self) -> None:
+        self._shown_at = time.monotonic()
+        self.observer.show_card(self.evse, DEMO_TOKEN)
 
     def _misbehave(self) -> None:
         assert self._plan  # signals are repeated: without a number the rack would lose one more module each time
@@ -177,6 +183,10 @@ class Rehearsal:
 
     def _await_end(self) -> None:
         seen = self._seen()
+        state = seen.last.get("session/state")
+        unheard = state is not None and state.authorization == state.AUTHORIZATION_NONE
+        if self._absent and unheard and time.monotonic() - self._shown_at > SHOW_AGAIN_S:
+            self._show_card()  # as a person does when nothing happens
         if self._phase() in ("mated", "released", "linking"):
             self._depth_m = max(self._depth_m, float(self._arm_truth().get("depth_m") or 0.0))
         if self._plan and not self._fault_sent and self._phase() == "charging":

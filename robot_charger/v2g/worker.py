@@ -28,6 +28,7 @@ TICK_S = 0.1
 IDLE_S = 1.0  # without a word of the station
 WAKING = (5, 6)  # PilotState E and F: at least T_step_EF, 4 s
 CARRIER_LOST_S = 0.3  # a link must be gone this long before it counts
+PLUGGING_IN = frozenset({SessionPhase.CONNECTING, SessionPhase.MATED})
 ONLY_TALKED_TO = SessionPhase.FAULTED  # the vehicle is told, then the connection closed
 
 
@@ -155,12 +156,14 @@ class Worker:
             await conversation.close()
 
     async def _idle(self) -> None:
-        """Until the supervisor wants to talk to a vehicle that was not talked to yet."""
+        """Until the supervisor wants to talk to a vehicle that was not talked to since it was plugged in."""
         done = self.bridge.vehicle.session_id if self.bridge.vehicle.phase >= LinkPhase.ENDED else ""
         while True:
             station = self.bridge.station
             if station.pilot in WAKING and self.bridge.vehicle.error == Code.SLAC_FAILED:
                 done = ""  # the pilot wakes the vehicle: it may match now
+            if station.phase in PLUGGING_IN and not self._acdp:
+                done = ""  # plugged in again in the same session
             begins = station.phase == (SessionPhase.POSITIONING if self._acdp else SessionPhase.LINKING)
             if begins and station.session_id and station.session_id != done:
                 return

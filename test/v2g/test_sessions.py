@@ -112,6 +112,14 @@ def test_two_sessions_without_a_restart(sim_directory: Path) -> None:
     assert station["values"]["PLC keys set"] >= 2
 
 
+def test_plugged_in_again_in_the_same_session(sim_directory: Path) -> None:
+    """As after a failed self-test of the insulation monitor: a new conversation, no new session."""
+    short = {"car": {"charge_s": 0.3}}
+    station, cars = run(sim_directory, {"sessions": 2, "replug": True}, short, short)
+    assert [car["result"] for car in cars] == ["ended", "ended"], cars
+    assert "CHARGING" in station["sessions"][1]["phases"]
+
+
 def test_the_station_stops_the_transfer(sim_directory: Path) -> None:
     station, (car,) = run(sim_directory, {"stop_after_s": 0.7}, {"car": {"charge_s": 60.0}})
     assert car["result"] == "ended", car

@@ -277,14 +277,17 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
     ended = {LinkPhase.ENDED, LinkPhase.FAILED} | (set() if options.get("resumes") else {LinkPhase.PAUSED})
     results = []
     for number in range(options.get("sessions", 1)):
-        plain = Plain(bridge, directory, {**options, "session_id": f"s-{number}"})
+        session_id = "s-0" if options.get("replug") else f"s-{number}"
+        if options.get("replug") and number:
+            _plug_in_again(bridge, session_id)
+        plain = Plain(bridge, directory, {**options, "session_id": session_id})
         (directory / "secc.ready").touch()
         deadline = time.monotonic() + options.get("timeout_s", 40.0)
         while time.monotonic() < deadline:
             plain.step()
             vehicle = bridge.vehicle
             again = options.get("wakes") and vehicle.error == Code.SLAC_FAILED
-            if vehicle.phase in ended and vehicle.session_id == f"s-{number}" and not again:
+            if vehicle.phase in ended and vehicle.session_id == session_id and not again:
                 break
             time.sleep(TICK_S)
         for _ in range(5):
@@ -321,6 +324,16 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
         "names": names,
         "values": worker.status.values,
     }
+
+
+def _plug_in_again(bridge: Any, session_id: str) -> None:
+    """Out and in again, in the same session, until nothing is known of the vehicle."""
+    from robot_charger.v2g.bridge import LinkPhase, SessionPhase
+
+    deadline = time.monotonic() + 10.0
+    while bridge.vehicle.phase != LinkPhase.IDLE and time.monotonic() < deadline:
+        bridge.inform(session_stamp_ns=now_ns(), session_id=session_id, phase=SessionPhase.CONNECTING)
+        time.sleep(TICK_S)
 
 
 def evcc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
