@@ -6,7 +6,7 @@ import pytest
 
 from robot_charger.common.parameters import lowered_safety
 from robot_charger.power.parameters import PowerParameters
-from robot_charger.supervisor.node import SupervisorParameters
+from robot_charger.supervisor.parameters import SupervisorParameters
 from robot_charger.v2g.parameters import V2gParameters
 
 

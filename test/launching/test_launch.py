@@ -117,7 +117,7 @@ def test_every_parameter_file_names_known_parameters(file):
         "power": "robot_charger.power.parameters:PowerParameters",
         "robot": "robot_charger.robot.parameters:RobotParameters",
         "backend": "robot_charger.backend.parameters:BackendParameters",
-        "supervisor": "robot_charger.supervisor.node:SupervisorParameters",
+        "supervisor": "robot_charger.supervisor.parameters:SupervisorParameters",
     }
     content = yaml.safe_load(file.read_text())
     checked = 0
