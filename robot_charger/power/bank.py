@@ -30,6 +30,7 @@ RETRY_NS = 10 * SECOND  # a module that was put aside for wrong values may try a
 CROWDED, SPARSE = 0.85, 0.5  # of the limit: more modules are called above, fewer suffice below (of best_load)
 SPARSE_NS = 5 * SECOND  # ... for so long
 LEAVE_NS = 200 * MILLISECOND
+OBEY_NS = 50 * MILLISECOND  # a set-point has arrived, is followed and was measured
 ROTATE_NS = 600 * SECOND  # how often a tired module is relieved by a rested one
 CLASHES = 4  # changes of serial number within a second that two modules with one address show
 
@@ -107,7 +108,9 @@ class Bank:
         self.healthy = np.zeros(n, bool)
         self.silent = np.ones(n, bool)
         self._joined_ns = np.zeros(n, np.int64)
+        self.probation = np.zeros(n, bool)  # heard again, not yet trusted
         self.clash = np.zeros(n, bool)
+        self._left_ns = np.zeros(n, np.int64)  # when it was last found not healthy
         self.aside_ns = np.zeros(n, np.int64)  # put aside for wrong values at this time, 0 = not
         self.chosen = np.zeros(n, bool)  # called to run, by fewest modules and hours
         self._crew: dict[tuple[int, int], Crew] = {}
@@ -115,6 +118,7 @@ class Bank:
         self._changes = np.zeros(n, np.int64)
         self._changes_ns = 0
         self._echo_ns = np.zeros(n, np.int64)  # when the echoed set-point last changed
+        self._disputed_ns: dict[int, int] = {}  # EVSE -> since when most of its modules measure another voltage
 
     def _memberships(self) -> list[tuple[int, int, np.ndarray]]:
         """EVSE, series group and mask of the modules in it."""
@@ -241,15 +245,18 @@ class Bank:
         elif self._changes.any():
             self.clash |= self._changes >= CLASHES
         self._judge_values(now_ns, bank_voltage_v)
+        self.probation = ~self.silent & (now_ns - self._joined_ns <= PROBATION_NS)
+        was_healthy = self.healthy
         self.healthy = (
             ~self.silent
             & ~self.clash
             & (self.aside_ns == 0)
-            & (now_ns - self._joined_ns > PROBATION_NS)
+            & ~self.probation
             & (self.state != codec.State.FAULT)
             & (self.state != codec.State.INIT)
             & (self.faults & BLOCKING == 0)
         )
+        self._left_ns[was_healthy & ~self.healthy] = now_ns
 
     def _judge_values(self, now_ns: int, bank_voltage_v: dict[int, float]) -> None:
         measured = np.zeros(codec.MAX_EVSES + 1)
@@ -259,12 +266,29 @@ class Bank:
         deaf = (np.abs(self.echo - self.command_a) > ECHO_A) & (now_ns - self._echo_ns > self._suspect_ns)
         over = np.abs(self.current) > np.abs(self.echo) * 1.1 + 1.0
         off = self.enable & (bank > 60.0) & (np.abs(self.voltage - bank) > np.maximum(10.0, 0.05 * bank))
-        fresh = now_ns - self.heard < FRESH_NS  # an old frame accuses nobody: the bus or a process slept
-        wrong = (deaf | over | off) & ~self.silent & fresh
+        lost = self.faults & int(codec.ModuleFault.SETPOINT_LOST) != 0
+        fresh = ~self.silent & (now_ns - self.heard < FRESH_NS)  # an old frame accuses nobody: somebody slept
+        off &= fresh
+        for evse in bank_voltage_v if off.any() or self._disputed_ns else ():
+            self._dispute(evse, off, now_ns)
+        wrong = (deaf | over | lost) & fresh | off
         self._wrong_since = np.where(wrong, np.where(self._wrong_since == 0, now_ns, self._wrong_since), 0)
         lasting = wrong & (now_ns - self._wrong_since > self._suspect_ns)
         self.aside_ns = np.where(lasting, now_ns, self.aside_ns)
         self.aside_ns = np.where(now_ns - self.aside_ns > RETRY_NS, 0, self.aside_ns)
+
+    def _dispute(self, evse: int, off: np.ndarray, now_ns: int) -> None:
+        """When most of three modules or more contradict the measuring board, it is the board: nobody is accused."""
+        running = self.enable & (self.evse == evse)
+        if running.sum() >= 3 and 2 * (off & running).sum() > running.sum():
+            off[running] = False
+            self._disputed_ns.setdefault(evse, now_ns)
+        else:
+            self._disputed_ns.pop(evse, None)
+
+    def disputed(self, evse: int, now_ns: int) -> bool:
+        """Whether the modules of this EVSE have contradicted its measuring board for too long."""
+        return now_ns - self._disputed_ns.get(evse, now_ns) > self._suspect_ns
 
     @property
     def hot(self) -> np.ndarray:
@@ -304,7 +328,8 @@ class Bank:
     ) -> None:
         """Divide an output's set-point over as few of its healthy modules as fit; the others get zero.
 
-        Groups in series carry the same current, each its part of the voltage.
+        Groups in series carry the same current, each its part of the voltage. What a module that was left out gives
+        all the same is taken off the others' share.
         """
         limits = self.capability(measured_v)
         enable = enable and bool(self.usable(evse))
@@ -319,11 +344,20 @@ class Bank:
                 self._crew.pop((evse, group), None)
                 continue
             serving = mine & self.healthy
-            self._choose((evse, group), serving, abs(current_a), limits, now_ns)
+            left = mine & ~self.healthy & ~self.silent
+            wanted = current_a - self._stray(left, now_ns) if left.any() else current_a
+            if wanted * current_a < 0.0:
+                wanted = 0.0
+            self._choose((evse, group), serving, abs(wanted), limits, now_ns)
             running = self.chosen & serving
             self.command_v[running] = voltage_v / self.series
             self.enable[running] = True
-            self.command_a[running] = divide(current_a, limits[running])
+            self.command_a[running] = divide(wanted, limits[running])
+
+    def _stray(self, left: np.ndarray, now_ns: int) -> float:
+        """Current that modules which were left out say they give, although they had time to end it [A]."""
+        unasked = left & (now_ns - self._left_ns > OBEY_NS)
+        return float(np.clip(self.current[unasked], -self.available[unasked], self.available[unasked]).sum())
 
     def _choose(
         self, key: tuple[int, int], serving: np.ndarray, current_a: float, limits: np.ndarray, now_ns: int

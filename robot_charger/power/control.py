@@ -324,12 +324,20 @@ class Control:
 
     def _inputs(self, channel: Channel, now_ns: int, blocked: FaultReport | None) -> Inputs:
         p = self.parameters
-        if blocked is None and now_ns - channel.status_ns > p.safety_timeout_ms * MILLISECOND + self._grace_ns:
-            blocked = FaultReport(
-                Code.SAFETY_LOST, Severity.STOP, f"no valid contactor and insulation frame of EVSE {channel.evse}"
-            )
-        if blocked is None and now_ns - channel.measured_ns > p.measurement_timeout_ms * MILLISECOND + self._grace_ns:
-            blocked = FaultReport(Code.POWER_BUS, Severity.STOP, f"no valid output measurement of EVSE {channel.evse}")
+        seen = now_ns - channel.status_ns <= p.safety_timeout_ms * MILLISECOND + self._grace_ns
+        measured = now_ns - channel.measured_ns <= p.measurement_timeout_ms * MILLISECOND + self._grace_ns
+        for code, lost, what in (
+            (Code.SAFETY_LOST, not seen, "contactor and insulation frame"),
+            (Code.POWER_BUS, not measured, "output measurement"),
+        ):
+            standing = (channel.evse, code) in self._standing
+            if not lost and not standing:
+                continue
+            report = FaultReport(code, Severity.STOP, f"no valid {what} of EVSE {channel.evse}", lost)
+            if standing or (blocked is None and now_ns - self._first_ns > START_NS):
+                self._tell(channel.evse, report)
+            if lost and blocked is None:
+                blocked = report
         voltage = channel.measured.voltage_v
         return Inputs(
             measured=channel.measured,
@@ -339,6 +347,8 @@ class Control:
             modules=self.bank.usable(channel.evse),
             blocked=blocked,
             pilot=channel.gate.pilot,
+            seen=seen,
+            disputed=self.bank.disputed(channel.evse, now_ns),
         )
 
     def _snapshot(self, channel: Channel, demand: Demand, now_ns: int) -> Snapshot:
@@ -443,7 +453,7 @@ class Control:
         healthy = int(bank.healthy.sum())
         if healthy == bank.count and not self._standing:
             return
-        lost = bank.silent
+        lost = bank.silent | bank.probation
         faulty = ~lost & ~bank.healthy & ~bank.clash
         self._tell(0, _modules(Code.NO_MODULES, Severity.STOP, bank.healthy == 0, "none healthy", healthy == 0))
         self._tell(0, _modules(Code.MODULE_LOST, Severity.DERATE, lost, "silent"))

@@ -26,6 +26,10 @@ OVERVOLTAGE_TRIPS = ((500.0, 550.0), (750.0, 825.0), (850.0, 935.0), (1000.0, 11
 VOLTAGE_ACCURACY_V = 10.0
 VEHICLE_OVERVOLTAGE_S = 0.05
 OVERCURRENT_S = 0.1
+ACCURACY_A, ACCURACY = 2.5, 0.05  # 61851-23 CC.5.3: deviation of the current below and above 50 A
+COOL_S = 20.0  # what heat took from the current returns so slowly: temperatures come in whole degrees
+HEAT_S = 0.5
+INACCURATE_S = 2.0  # longer than any ramp is behind its set-point
 
 
 class Mode(IntEnum):
@@ -79,6 +83,8 @@ class Inputs:
     export_w: float = 0.0  # what the grid side lets this output feed back now
     blocked: FaultReport | None = None  # safety controller, bus or bank: why power must not flow
     pilot: int = Pilot.UNKNOWN
+    seen: bool = True  # ``evse`` is fresh: what it says of the contactors can be believed
+    disputed: bool = False  # the modules contradict ``measured``
 
 
 def overvoltage_trip_v(max_voltage_v: float) -> float:
@@ -132,6 +138,7 @@ class Output:
         self._seen_self_test = False
         self._matched = False
         self._over: dict[str, int] = {}
+        self._cool = 1.0  # share of the cable's rating that its temperatures allow
 
     @property
     def idle(self) -> bool:
@@ -146,12 +153,13 @@ class Output:
         """One control cycle."""
         elapsed_s = (now_ns - self._last_ns) / SECOND if self._last_ns else 0.0
         self._last_ns = now_ns
+        self._follow_heat(elapsed_s, inputs.measured)
         self._follow_session(demand, inputs)
         if self.active:
             self._protect(now_ns, demand, inputs)
         handler: Callable[[int, float, Demand, Inputs], None] = getattr(self, "_" + self.mode.name.lower())
         handler(now_ns, elapsed_s, demand, inputs)
-        stuck = not self.contactors and self.idle and inputs.evse.closed
+        stuck = not self.contactors and self.idle and inputs.evse.closed and inputs.seen
         self.welded = self.welded or self._lasting("weld", stuck, now_ns, self.parameters.contactor_time_s)
         if not self.enable:
             self.setpoint_a = 0.0
@@ -235,6 +243,7 @@ class Output:
         live_v = max(measured.voltage_v if closed else 0.0, measured.bank_voltage_v)
         excess = abs(measured.current_a) - abs(self.setpoint_a)
         margin = max(p.overcurrent_a, 0.03 * abs(self.setpoint_a))
+        accuracy = max(ACCURACY_A, ACCURACY * abs(self.setpoint_a))
         if inputs.blocked is not None:
             self.trip(now_ns, inputs.blocked, tell=False)
         elif demand.fault is not None:
@@ -251,6 +260,12 @@ class Output:
         elif self._lasting("current", excess > margin, now_ns, OVERCURRENT_S):
             text = f"{measured.current_a:.0f} A measured, {self.setpoint_a:.0f} A asked of the modules"
             self._fail(now_ns, Code.OVERCURRENT, text)
+        elif self._lasting("deviation", excess > accuracy, now_ns, INACCURATE_S):
+            text = f"{measured.current_a:.1f} A measured, {self.setpoint_a:.1f} A asked of the modules"
+            self._fail(now_ns, Code.OVERCURRENT, text)
+        elif inputs.disputed:
+            text = f"the measuring board of EVSE {self.evse} shows {measured.bank_voltage_v:.0f} V, its modules do not"
+            self._fail(now_ns, Code.POWER_BUS, text)
         elif demand.purpose == Purpose.NONE:
             self.stop(now_ns, demand.reason, demand.abrupt)
         elif (demand.purpose == Purpose.INSULATION_TEST) != (self.mode == Mode.INSULATION_TEST):
@@ -433,7 +448,7 @@ class Output:
         if self._watch_insulation(now_ns, demand, evse):
             return
         self.setpoint_v = self._voltage(demand)
-        supply = min(inputs.capable_a, p.cable_current_a(self.evse) * self._heat_allows(measured))
+        supply = min(inputs.capable_a, p.cable_current_a(self.evse) * self._cool)
         export = min(supply, inputs.export_w / max(measured.voltage_v, 1.0))
         current, self.current_limited, self.power_limited = clamp_current(
             demand, max(measured.voltage_v, p.min_voltage_v), supply, export
@@ -443,14 +458,15 @@ class Output:
         self.setpoint_a = self._ramp(self.setpoint_a, current, elapsed_s)
         self.enable = True
 
-    def _heat_allows(self, measured: OutputMeasurement) -> float:
-        """Share of the cable's rating that its temperatures allow, 0 to 1."""
+    def _follow_heat(self, elapsed_s: float, measured: OutputMeasurement) -> None:
         p = self.parameters
         low, high = p.temperature__derate_c, p.temperature__stop_c
         contacts = (high - _hottest(measured)) / (high - low)
         low, high = p.temperature__coolant_derate_c, p.temperature__coolant_stop_c
         coolant = (high - measured.coolant_c) / (high - low)
-        return max(0.0, min(1.0, contacts, coolant))
+        allowed = max(0.0, min(1.0, contacts, coolant))
+        slowness_s = HEAT_S if allowed < self._cool else COOL_S
+        self._cool += (allowed - self._cool) * min(1.0, elapsed_s / slowness_s)
 
     def _ramp(self, present_a: float, wanted_a: float, elapsed_s: float) -> float:
         """Magnitude rises by ramp.up and falls by ramp.down; through zero it falls first."""
@@ -512,7 +528,10 @@ class Output:
         elif evse.open:
             self._end_ramp(now_ns)
         elif self._waited(now_ns, p.contactor_time_s):
-            self._weld(now_ns, "the contactors did not open")
+            if inputs.seen:
+                self._weld(now_ns, "the contactors did not open")
+            else:
+                self._end_ramp(now_ns)  # nobody says where they are; FAULT lasts until they are seen open
 
     def _end_ramp(self, now_ns: int) -> None:
         self.monitor = self.self_test = False

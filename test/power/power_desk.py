@@ -141,13 +141,8 @@ class Desk:
             all_mine = bank.bus == bus
             sensor_ids = codec.SENSOR_ID + bank.address[all_mine]
             self.control.take(bus, batch(sensor_ids, sensors[all_mine]), self.now_ns)
-        if 0 in self.rack.buses_off:
-            return
-        for evse, n in self.rack.networks.items():
-            frame = codec.OutputMeasurement(
-                n.output_v, n.bank_v, n.current_a, n.pin_c, n.pin_c, n.cable_c, n.coolant_c, self.rack.counter
-            )
-            self._hear(codec.OUTPUT_ID + evse, frame.encode(evse))
+        for evse, frame in self.rack.outputs().items():
+            self._hear(codec.OUTPUT_ID + evse, frame)
 
     def _hear(self, identifier: int, frame: bytes) -> bool:
         return self.control.take(0, batch([identifier], np.frombuffer(frame, np.uint8)[None]), self.now_ns)

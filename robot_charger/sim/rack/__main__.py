@@ -100,16 +100,9 @@ class RackProcess:
         self._send_wires(now_s)
 
     def _send_outputs(self) -> None:
-        if 0 in self.rack.buses_off:
-            return
-        networks = self.rack.networks
-        frames = [
-            codec.OutputMeasurement(
-                n.output_v, n.bank_v, n.current_a, n.pin_c, n.pin_c, n.cable_c, n.coolant_c, self.cycle
-            ).encode(evse)
-            for evse, n in networks.items()
-        ]
-        self.port.write([codec.OUTPUT_ID + evse for evse in networks], codec.rows(frames))
+        frames = self.rack.outputs()
+        if frames:
+            self.port.write([codec.OUTPUT_ID + evse for evse in frames], codec.rows(list(frames.values())))
 
     def _due(self, peer: str, now_s: float, *values: float) -> bool:
         """Whether ``peer`` is to hear these values now: they moved, or it has not heard for a while."""

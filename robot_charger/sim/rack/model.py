@@ -33,18 +33,24 @@ DERATING_C = np.array([35.0, 40.0, 45.0, 50.0, 55.0, 60.0])
 DERATING_W = np.array([3300.0, 3000.0, 2700.0, 2300.0, 1800.0, 0.0])
 LATE_S = 0.2
 WARM_STEP_S = 0.1  # heat is slow
-FAULTS = (
+LOST_SHARE = 0.5  # of the frames to and from a module with bad contacts
+WRONG_SHARE = 0.8  # what a wrong measuring board shows of the voltages
+MODULE_FAULTS = (
     "module-dead",
     "silent",
-    "stuck",
-    "over-temperature",
-    "wrong-value",
-    "duplicate-id",
-    "bus-off",
+    "deaf",
+    "lost-frames",
     "late-frames",
-    "pin-hot",
-    "coolant-lost",
+    "duplicate-id",
+    "restart",
+    "input-lost",
+    "over-temperature",
+    "stuck",
+    "runaway",
+    "wrong-value",
 )
+RACK_FAULTS = ("supply-lost", "pin-hot", "coolant-lost", "output-silent", "output-wrong")
+FAULTS = (*MODULE_FAULTS, "bus-off", *RACK_FAULTS)
 
 
 @dataclass
@@ -111,14 +117,20 @@ class Rack:
         self.counter = 0
         self.dead = np.zeros(n, bool)
         self.silent = np.zeros(n, bool)
-        self.stuck = np.zeros(n, bool)
-        self.hot = np.zeros(n, bool)
-        self.wrong = np.zeros(n, bool)
-        self.double = np.zeros(n, bool)
+        self.deaf = np.zeros(n, bool)
+        self.lossy = np.zeros(n, bool)
         self.late = np.zeros(n, bool)
+        self.double = np.zeros(n, bool)
+        self.unfed = np.zeros(n, bool)
+        self.hot = np.zeros(n, bool)
+        self.stuck = np.zeros(n, bool)
+        self.runaway = np.zeros(n, bool)
+        self.wrong = np.zeros(n, bool)
+        masks = (self.dead, self.silent, self.deaf, self.lossy, self.late, self.double, self.booting, self.unfed,
+                 self.hot, self.stuck, self.runaway, self.wrong)  # fmt: skip
+        self._fault_masks = dict(zip(MODULE_FAULTS, masks, strict=True))
         self.buses_off: set[int] = set()
-        self.pin_hot = False
-        self.coolant_lost = False
+        self.faults: set[str] = set()  # of RACK_FAULTS
         self._delayed: deque[tuple[float, np.ndarray]] = deque()
         self._volts = np.zeros(n)  # at each module's terminals, after the last step
         self._frames = np.zeros(n, codec.STATUS)
@@ -127,34 +139,18 @@ class Rack:
 
     def fault(self, name: str, on: bool, module: int = 0, bus: int = 0) -> bool:
         """Switch a fault of one module (from 1; 0 = the first that runs). False when there is none of this name."""
-        masks = {
-            "module-dead": self.dead,
-            "silent": self.silent,
-            "stuck": self.stuck,
-            "over-temperature": self.hot,
-            "wrong-value": self.wrong,
-            "duplicate-id": self.double,
-            "late-frames": self.late,
-        }
         if name == "bus-off":
-            if on:
-                self.buses_off.add(bus)
+            (self.buses_off.add if on else self.buses_off.discard)(bus)
+        elif name in RACK_FAULTS:
+            (self.faults.add if on else self.faults.discard)(name)
+        elif name in MODULE_FAULTS and 0 <= module <= self.count:
+            mask = self._fault_masks[name]
+            if not module and not on:
+                mask[:] = False
             else:
-                self.buses_off.discard(bus)
-            return True
-        if name == "pin-hot":
-            self.pin_hot = on
-            return True
-        if name == "coolant-lost":
-            self.coolant_lost = on
-            return True
-        if name not in masks or not 0 <= module <= self.count:
+                mask[module - 1 if module else int(np.argmax(self.enable))] = on
+        else:
             return False
-        if not module and not on:
-            masks[name][:] = False
-            self._refresh()
-            return True
-        masks[name][module - 1 if module else int(np.argmax(self.enable))] = on
         self._refresh()
         return True
 
@@ -162,6 +158,9 @@ class Rack:
         self, index: np.ndarray, voltage_v: np.ndarray, current_a: np.ndarray, enable: np.ndarray, now_s: float
     ) -> None:
         """Valid set-points for the modules at ``index``."""
+        if self._hard_of_hearing:
+            heard = ~self.deaf[index] & ~self._lost(index)
+            index, voltage_v, current_a, enable = index[heard], voltage_v[heard], current_a[heard], enable[heard]
         self.setpoint_v[index] = voltage_v
         self.setpoint_a[index] = current_a
         self.enable[index] = enable
@@ -187,19 +186,26 @@ class Rack:
         """What only faults change: each module's rating and what it says while it runs or stands by."""
         ambient = np.where(self.hot, 65.0, self.ambient)
         self._limit_w = np.interp(ambient, DERATING_C, DERATING_W)
-        shut = self._limit_w <= 0.0
+        unfed = self.unfed | ("supply-lost" in self.faults)
+        shut = (self._limit_w <= 0.0) | unfed
         self._failed = self.dead | shut | self.booting
         running = np.where(self._limit_w < RATED_W, codec.State.DERATED, codec.State.RUNNING)
         self._running_state = np.where(shut, codec.State.FAULT, running).astype(np.uint8)
         idle = np.where(self.booting, codec.State.INIT, codec.State.STANDBY)
         self._idle_state = np.where(shut, codec.State.FAULT, idle).astype(np.uint8)
-        self._own_faults = np.where(shut, int(codec.ModuleFault.OVERTEMPERATURE), 0).astype(np.uint16)
+        overheated = np.where(self._limit_w <= 0.0, int(codec.ModuleFault.OVERTEMPERATURE), 0)
+        self._own_faults = (overheated | np.where(unfed, int(codec.ModuleFault.INPUT), 0)).astype(np.uint16)
         self._meter_gain = np.where(self.wrong, 0.5, 1.0)
         self._warm_c = ambient + 5.0
         self._frames["ambient"] = codec.raw_celsius(ambient)
         self._frames["serial_tag"] = self.serial & 0xFFFF
-        self._odd = bool((self.dead | self.silent | self.late | self.double).any())
-        self._any_stuck = bool(self.stuck.any())
+        self._odd = bool((self.dead | self.silent | self.late | self.double | self.lossy).any())
+        self._hard_of_hearing = bool((self.deaf | self.lossy).any())
+        self._any_wild = bool((self.stuck | self.runaway).any())
+
+    def _lost(self, index: np.ndarray) -> np.ndarray:
+        """Which frames to or from the modules at ``index`` are lost now."""
+        return self.lossy[index] & (self._random.random(len(index)) < LOST_SHARE)
 
     def step(self, now_s: float, dt_s: float) -> None:
         """Advance by ``dt_s`` [s]."""
@@ -212,11 +218,11 @@ class Rack:
         self.available = np.minimum(MAX_CURRENT_A, self._limit_w / np.maximum(self._volts, 50.0))
         limited = np.minimum(np.maximum(self.setpoint_a, -self.available), self.available)
         self.obeyed = wanted = np.where(running, limited, 0.0)
-        if self._any_stuck:
-            self.obeyed = wanted = np.where(self.stuck, self.current, wanted)
+        if self._any_wild:
+            wanted = np.where(self.stuck, self.current, np.where(self.runaway & self.enable, self.available, wanted))
         share = 1.0 - math.exp(-dt_s / LAG_S)
         self.current = np.where(self._failed, 0.0, self.current + (wanted - self.current) * share)
-        if self._any_stuck:
+        if self._any_wild:
             self.obeyed = np.where(self.stuck, self.current, self.obeyed)
         self._warm_s += dt_s
         if self._warm_s >= WARM_STEP_S:
@@ -304,11 +310,11 @@ class Rack:
         n.export_wh += max(-power, 0.0) * dt_s / 3600.0
         n.module_wh += n.bank_v / self.series * float(self.current[mask].sum()) * dt_s / 3600.0
         # 400 A heats sound pins by 30 K, a worn one by 130 K.
-        rise = (130.0 if self.pin_hot else 30.0) * (n.current_a / 400.0) ** 2
+        rise = (130.0 if "pin-hot" in self.faults else 30.0) * (n.current_a / 400.0) ** 2
         n.pin_c += (25.0 + rise - n.pin_c) * dt_s / PIN_S
         n.cable_c += (25.0 + 20.0 * (n.current_a / 400.0) ** 2 - n.cable_c) * dt_s / THERMAL_S
         # The pump warms its coolant by 15 K at 400 A; standing coolant by 200 K.
-        warm = (200.0 if self.coolant_lost else 15.0) * (n.current_a / 400.0) ** 2
+        warm = (200.0 if "coolant-lost" in self.faults else 15.0) * (n.current_a / 400.0) ** 2
         n.coolant_c += (25.0 + warm - n.coolant_c) * dt_s / PIN_S
         n.peak_a = max(n.peak_a, abs(n.current_a))
         n.max_v = max(n.max_v, n.output_v)
@@ -327,6 +333,7 @@ class Rack:
         if not self._odd and not self._delayed:
             return np.arange(self.count), frames
         index = np.flatnonzero(~(self.dead | self.silent | self.late))
+        index = index[~self._lost(index)]
         out_index, out = [index], [frames[index]]
         late = np.flatnonzero(self.late & ~self.dead & ~self.silent)
         if len(late):
@@ -344,6 +351,18 @@ class Rack:
             out_index.append(double)
             out.append(twins)
         return np.concatenate(out_index), np.concatenate(out)
+
+    def outputs(self) -> dict[int, bytes]:
+        """What the measuring board of each EVSE sends now."""
+        if "output-silent" in self.faults or 0 in self.buses_off:
+            return {}
+        gain = WRONG_SHARE if "output-wrong" in self.faults else 1.0
+        return {
+            evse: codec.OutputMeasurement(
+                n.output_v * gain, n.bank_v * gain, n.current_a, n.pin_c, n.pin_c, n.cable_c, n.coolant_c, self.counter
+            ).encode(evse)
+            for evse, n in self.networks.items()
+        }
 
     def sensors(self) -> np.ndarray:
         """SENSOR records of all modules."""
