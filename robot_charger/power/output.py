@@ -22,6 +22,7 @@ SMALL_A = 5.0  # contactors open below this
 ZERO_WAIT_S = 0.5  # ... or after this
 TEST_MEASUREMENTS = 2  # the first may have begun before the voltage stood
 WELD_WAIT_S = 1.0
+LET_GO = 0.9  # of the inlet's voltage: a battery that rests stays above, a capacitor that is bled goes on
 OVERVOLTAGE_TRIPS = ((500.0, 550.0), (750.0, 825.0), (850.0, 935.0), (1000.0, 1100.0))  # 61851-23:2023 table 103
 VOLTAGE_ACCURACY_V = 10.0
 VEHICLE_OVERVOLTAGE_S = 0.05
@@ -137,6 +138,9 @@ class Output:
         self._sequence = 0
         self._seen_self_test = False
         self._matched = False
+        self._discharge_s = parameters.discharge_s + parameters.desk_grace_ms / 1e3
+        self._held_v = 0.0  # highest voltage at the inlet since the contactors opened
+        self._let_go_ns = 0  # when the vehicle may last have held it there
         self._over: dict[str, int] = {}
         self._cool = 1.0  # share of the cable's rating that its temperatures allow
 
@@ -194,10 +198,12 @@ class Output:
             self.changes.append(report)
         self.gate.refuse_present()
         self._tripped = True
+        self.text = report.text
         self.stop(now_ns, report.text, abrupt)
 
     def _enter(self, now_ns: int, mode: Mode, phase: Phase) -> None:
         self.mode = mode
+        self._held_v = 0.0
         self._to(now_ns, phase)
 
     def _to(self, now_ns: int, phase: Phase) -> None:
@@ -315,7 +321,7 @@ class Output:
                 self._seen_self_test = False
                 self.self_test = True
                 self._to(now_ns, Phase.SELF_TEST)
-            elif self._waited(now_ns, p.discharge_s):
+            elif self._waited(now_ns, self._discharge_s):
                 text = f"{measured.voltage_v:.0f} V at the inlet before the cable check, 60 V allowed"
                 self._fail(now_ns, Code.DISCHARGE, text)
         elif self.phase is Phase.SELF_TEST:
@@ -354,7 +360,7 @@ class Output:
             if measured.voltage_v < SAFE_V:
                 self.contactors = False
                 self._to(now_ns, Phase.OPEN)
-            elif self._waited(now_ns, p.discharge_s):
+            elif self._waited(now_ns, self._discharge_s):
                 text = f"still {measured.voltage_v:.0f} V after the cable check"
                 self._fail(now_ns, Code.DISCHARGE, text)
         elif self.phase is Phase.OPEN:
@@ -551,21 +557,33 @@ class Output:
         self.text = "discharging"
         # With open contactors and dark modules the bank falls by itself; if it stays at the inlet's voltage, a
         # contactor conducts whatever its auxiliary contact says.
-        held = measured.bank_voltage_v > SAFE_V and abs(measured.bank_voltage_v - measured.voltage_v) < 10.0
+        inlet_v, bank_v = measured.voltage_v, measured.bank_voltage_v
+        held = bank_v > SAFE_V and abs(bank_v - inlet_v) < 10.0
+        if inlet_v > LET_GO * self._held_v and inputs.pilot != Pilot.A:  # a vehicle is there, and may hold it
+            self._held_v = max(self._held_v, inlet_v)
+            self._let_go_ns = now_ns
         resumed = demand.purpose in (Purpose.PRECHARGE, Purpose.TRANSFER) and inputs.blocked is None
-        if measured.voltage_v < SAFE_V or (resumed and inputs.evse.open):
+        if max(inlet_v, bank_v) < SAFE_V or (resumed and inputs.evse.open):
             self._enter(now_ns, Mode.OFF, Phase.NONE)  # a new permit: the bank will match the vehicle's voltage
         elif held and self._waited(now_ns, WELD_WAIT_S):
             self._weld(now_ns, "the bank stays at the vehicle's voltage with contactors open")
-        elif self._waited(now_ns, self.parameters.discharge_s):
+        elif now_ns - self._let_go_ns > self._discharge_s * SECOND:
+            text = f"{inlet_v:.0f} V at the inlet {self._discharge_s:g} s after the vehicle let go of it"
+            self._trip_idle(now_ns, Code.DISCHARGE, text)
+        elif bank_v >= SAFE_V and self._waited(now_ns, self._discharge_s):
+            text = f"{bank_v:.0f} V at the bank {self._discharge_s:g} s after the contactors opened"
+            self._trip_idle(now_ns, Code.DISCHARGE, text)
+        elif self._waited(now_ns, self._discharge_s):
             # Its own contactor open, the station cannot lower a voltage that the vehicle's holds up.
-            self.text = f"{measured.voltage_v:.0f} V at the inlet: the vehicle's contactor is still closed"
+            self.text = f"{inlet_v:.0f} V at the inlet: the vehicle's contactor is still closed"
 
     def _fault(self, now_ns: int, elapsed_s: float, demand: Demand, inputs: Inputs) -> None:
         self.enable = self.contactors = False
         if inputs.blocked is not None:
             self.gate.refuse_present()  # a permit from before the block ended starts nothing
-        if inputs.blocked is not None or not self.gate.renewed or not inputs.evse.open:
+        highest_v = max(inputs.measured.voltage_v, inputs.measured.bank_voltage_v)
+        live = Code.DISCHARGE in self.faults and highest_v >= SAFE_V
+        if inputs.blocked is not None or not self.gate.renewed or not inputs.evse.open or live:
             return
         for report in self.faults.values():
             self.changes.append(FaultReport(report.code, report.severity, report.text, active=False))

@@ -94,7 +94,9 @@ class PowerParameters:
         True, "no precharge before a passed insulation test of this session", unsafe=False
     )
     contactor_time_s: float = parameter(0.5, "contactor feedback must follow the request", unit="s", low=0.02, high=2.0)
-    discharge_s: float = parameter(2.0, "time to come below 60 V", unit="s", low=0.1, high=10.0)
+    discharge_s: float = parameter(
+        1.0, "time for the bleeders to come below 60 V (61851-23: 1 s)", unit="s", low=0.1, high=10.0
+    )
     overcurrent_a: float = parameter(
         10.0, "measured current above the set-point that counts as over-current", unit="A", low=1.0, high=100.0
     )

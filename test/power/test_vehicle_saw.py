@@ -154,6 +154,21 @@ class Refused:
         assert seen.volts[-1] < SAFE_V and not seen.closed[-1]
 
 
+@dataclasses.dataclass(frozen=True)
+class Live:
+    """The normal stop, but the inlet stays above 60 V when the vehicle has let go; told within ``seconds`` of that."""
+
+    seconds: float
+
+    def check(self, desk: Desk) -> None:
+        seen = Seen(desk).watch(2.0)
+        assert seen.over() < 1.1 and not seen.closed[-1]
+        desk.network.vehicle.contactor = False
+        after = Seen(desk).watch(self.seconds)
+        assert after.volts[-1] > SAFE_V and max(after.amperes) == 0.0
+        assert desk.output.mode == Mode.FAULT and "V at the inlet" in desk.output.text
+
+
 def charging(amperes: float = 200.0, **parameters: object) -> Callable[[], Desk]:
     def make() -> Desk:
         desk = charged(amperes, **parameters)
@@ -216,7 +231,7 @@ def nothing_more(desk: Desk) -> None:
 @dataclasses.dataclass(frozen=True)
 class Row:
     name: str
-    outcome: Dip | Stop | Fall | Export | Refused
+    outcome: Dip | Stop | Fall | Export | Refused | Live
     codes: set[Code] = dataclasses.field(default_factory=set)
     start: Callable[[], Desk] = charging()
     then: Callable[[Desk], None] = nothing_more
@@ -251,6 +266,8 @@ RACK = [
     Row("coolant-lost", Fall(160.0, 200.0), start=charging(290.0), then=warm),
     Row("output-silent", Stop(0.24), {BUS}),
     Row("output-wrong", Stop(0.26), {BUS}),
+    Row("output-bleeder", Live(2.2), {Code.DISCHARGE}, then=ending),
+    Row("bank-bleeder", Refused(475.0, Insulation.UNKNOWN), {Code.DISCHARGE}, Desk, what="before"),
 ]
 SAFETY = [
     Row("emergency-stop", Stop(0.05), {Code.EMERGENCY_STOP}),

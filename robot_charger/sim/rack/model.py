@@ -49,7 +49,16 @@ MODULE_FAULTS = (
     "runaway",
     "wrong-value",
 )
-RACK_FAULTS = ("supply-lost", "pin-hot", "coolant-lost", "output-silent", "output-wrong")
+RACK_FAULTS = (
+    "supply-lost",
+    "pin-hot",
+    "coolant-lost",
+    "output-silent",
+    "output-wrong",
+    "output-bleeder",
+    "bank-bleeder",
+)
+BROKEN_BLEED = 100.0  # times the bleeder's resistance: what measuring dividers leave
 FAULTS = (*MODULE_FAULTS, "bus-off", *RACK_FAULTS)
 
 
@@ -282,6 +291,8 @@ class Rack:
         car = n.vehicle
         held = car.connected and car.contactor
         used = 0.0
+        bleed = BANK_BLEED_OHM * self.series**2 / count * self._broken("bank-bleeder")
+        cable = CABLE_BLEED_OHM * self._broken("output-bleeder")
         if n.contactors and held:
             flow = pushed
             if pushed > 0.0:
@@ -289,16 +300,16 @@ class Rack:
             n.output_v = n.bank_v = car.emf_v + car.resistance_ohm * flow
             n.current_a = used = flow
         else:
-            bleed = BANK_BLEED_OHM * self.series**2 / count
             if n.contactors:  # one node; the vehicle is not on it
                 joint = farad + CABLE_FARAD
                 start = (n.bank_v * farad + n.output_v * CABLE_FARAD) / joint
-                n.bank_v, used = _charge(start, pushed, ceiling, joint, bleed, bool(on.any()), dt_s)
+                both = bleed * cable / (bleed + cable)
+                n.bank_v, used = _charge(start, pushed, ceiling, joint, both, bool(on.any()), dt_s)
                 n.output_v = n.bank_v
-                n.current_a = max(0.0, (n.bank_v - start) * CABLE_FARAD / dt_s) + n.bank_v / CABLE_BLEED_OHM
+                n.current_a = max(0.0, (n.bank_v - start) * CABLE_FARAD / dt_s) + n.bank_v / cable
             else:
                 n.bank_v, used = _charge(n.bank_v, pushed, ceiling, farad, bleed, bool(on.any()), dt_s)
-                n.output_v *= math.exp(-dt_s / (CABLE_BLEED_OHM * CABLE_FARAD))
+                n.output_v *= math.exp(-dt_s / (cable * CABLE_FARAD))
                 if held:
                     n.output_v = car.emf_v
                 n.current_a = 0.0
@@ -318,6 +329,10 @@ class Rack:
         n.coolant_c += (25.0 + warm - n.coolant_c) * dt_s / PIN_S
         n.peak_a = max(n.peak_a, abs(n.current_a))
         n.max_v = max(n.max_v, n.output_v)
+
+    def _broken(self, bleeder: str) -> float:
+        """By how much the resistance of a bleeder is too high now."""
+        return BROKEN_BLEED if bleeder in self.faults else 1.0
 
     def status(self, now_s: float) -> tuple[np.ndarray, np.ndarray]:
         """Status frames that leave now: module index (n) and STATUS records (n)."""
