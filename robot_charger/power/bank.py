@@ -92,13 +92,15 @@ class Bank:
         self._usual: list[tuple[bytes, slice]] = [(b"", slice(0))] * buses
         self.bad = 0
 
-        self.series = parameters.series_groups
+        self.groups = parameters.series_groups  # of each EVSE, or of each block
+        start = 0 if parameters.series_switched else self.groups
+        self.arrangement = dict.fromkeys(parameters.evses, start)  # groups in series; 0: not joined, nobody runs
         self.block = np.zeros(n, np.int64)
         if parameters.matrix__blocks:
-            self.block, self.group = assign(n, list(range(parameters.matrix__blocks)), self.series)
+            self.block, self.group = assign(n, list(range(parameters.matrix__blocks)), self.groups)
             self.evse = np.zeros(n, np.int64)  # nobody's, until a contactor is seen closed
         else:
-            self.evse, self.group = assign(n, parameters.evses, self.series)
+            self.evse, self.group = assign(n, parameters.evses, self.groups)
         self.leaving = np.zeros(n, bool)  # still serves, but is no longer promised to anybody
         self._members = self._memberships()
 
@@ -121,12 +123,26 @@ class Bank:
         self._disputed_ns: dict[int, int] = {}  # EVSE -> since when most of its modules measure another voltage
 
     def _memberships(self) -> list[tuple[int, int, np.ndarray]]:
-        """EVSE, series group and mask of the modules in it."""
-        return [
-            (evse, group, (self.evse == evse) & (self.group == group))
-            for evse in self.parameters.evses
-            for group in range(self.series)
-        ]
+        """EVSE, series group and mask of the modules in it; groups that are in parallel are one."""
+        members = []
+        for evse, series in self.arrangement.items():
+            mine = self.evse == evse
+            members += [(evse, g, mine if series == 1 else mine & (self.group == g)) for g in range(series)]
+        return members
+
+    def arrange(self, evse: int, series: int) -> None:
+        """So many groups of this EVSE are in series now (0: they are not joined)."""
+        if series == self.arrangement[evse]:
+            return
+        self.arrangement[evse] = series
+        mine = self.evse == evse
+        self.command_v[mine] = self.command_a[mine] = 0.0
+        self.enable[mine] = self.chosen[mine] = False
+        self._members = self._memberships()
+
+    def series(self, evse: int) -> int:
+        """Groups that share the voltage of this EVSE's output, at least 1."""
+        return max(self.arrangement[evse], 1)
 
     def belong(self, owners: list[int]) -> None:
         """EVSE (0: none) of every block; modules of no EVSE are off."""
@@ -139,17 +155,16 @@ class Bank:
         self.enable[changed] = self.chosen[changed] = False
         self._members = self._memberships()
 
-    def block_figures(self, block: int) -> tuple[float, float, bool]:
-        """Highest voltage of a block's modules [V, of the whole series], their current [A], whether all are off.
+    def figures(self, mine: np.ndarray) -> tuple[float, float, bool]:
+        """Of these modules (a mask): highest voltage [V], current [A], whether all are off.
 
-        A block that is not heard in full is neither cold nor still.
+        When none is heard they are neither cold nor still.
         """
-        mine = self.block == block
         if self.silent[mine].all():
             return float("nan"), float("nan"), False
         heard = mine & ~self.silent
         return (
-            float(self.voltage[heard].max()) * self.series,
+            float(self.voltage[heard].max()),
             float(np.abs(self.current[heard]).sum()),
             not self.enable[mine].any(),
         )
@@ -261,8 +276,8 @@ class Bank:
     def _judge_values(self, now_ns: int, bank_voltage_v: dict[int, float]) -> None:
         measured = np.zeros(codec.MAX_EVSES + 1)
         for evse, voltage in bank_voltage_v.items():
-            measured[evse] = voltage
-        bank = measured[self.evse] / self.series
+            measured[evse] = voltage / self.series(evse)
+        bank = measured[self.evse]
         deaf = (np.abs(self.echo - self.command_a) > ECHO_A) & (now_ns - self._echo_ns > self._suspect_ns)
         over = np.abs(self.current) > np.abs(self.echo) * 1.1 + 1.0
         off = self.enable & (bank > 60.0) & (np.abs(self.voltage - bank) > np.maximum(10.0, 0.05 * bank))
@@ -303,10 +318,10 @@ class Bank:
         """Mask of the healthy modules that feed this EVSE."""
         return self.healthy & (self.evse == evse)
 
-    def capability(self, voltage_v: float) -> np.ndarray:
-        """Current each module may give when the output has this voltage [A]."""
+    def capability(self, evse: int, voltage_v: float) -> np.ndarray:
+        """Current each module may give when the output of this EVSE has this voltage [A]."""
         p = self.parameters
-        by_power = p.module__power_w / max(max(voltage_v, p.min_voltage_v) / self.series, 1.0)
+        by_power = p.module__power_w / max(max(voltage_v, p.min_voltage_v) / self.series(evse), 1.0)
         return np.minimum(self.available, min(p.module__max_current_a, by_power))
 
     def capable_a(self, evse: int, voltage_v: float, promised: bool = False) -> float:
@@ -315,13 +330,17 @@ class Bank:
         ``promised``: without those that are about to leave it.
         """
         able = self.healthy & ~self.leaving if promised else self.healthy
-        limits = np.where(able, self.capability(voltage_v), 0.0)
-        return min(float(limits[mine].sum()) for number, _, mine in self._members if number == evse)
+        limits = np.where(able, self.capability(evse, voltage_v), 0.0)
+        return min((float(limits[mine].sum()) for number, _, mine in self._members if number == evse), default=0.0)
 
     def usable(self, evse: int) -> int:
         """Healthy modules of this EVSE; none while a whole series group is missing."""
         counts = [int((mine & self.healthy).sum()) for number, _, mine in self._members if number == evse]
         return sum(counts) if all(counts) else 0
+
+    def highest_v(self, evse: int) -> float:
+        """Voltage that the modules of this EVSE reach as they are joined now [V]."""
+        return self.series(evse) * self.parameters.module__max_voltage_v
 
     def share(
         self, evse: int, voltage_v: float, current_a: float, enable: bool, measured_v: float, now_ns: int
@@ -331,7 +350,7 @@ class Bank:
         Groups in series carry the same current, each its part of the voltage. What a module that was left out gives
         all the same is taken off the others' share.
         """
-        limits = self.capability(measured_v)
+        limits = self.capability(evse, measured_v)
         enable = enable and bool(self.usable(evse))
         for number, group, mine in self._members:
             if number != evse:
@@ -350,7 +369,7 @@ class Bank:
                 wanted = 0.0
             self._choose((evse, group), serving, abs(wanted), limits, now_ns)
             running = self.chosen & serving
-            self.command_v[running] = voltage_v / self.series
+            self.command_v[running] = voltage_v / self.series(evse)
             self.enable[running] = True
             self.command_a[running] = divide(wanted, limits[running])
 

@@ -14,7 +14,7 @@ from enum import Enum, IntEnum
 from robot_charger.common.clock import SECOND
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.power.codec import EvseStatus, Monitor, OutputMeasurement
-from robot_charger.power.gate import Demand, Gate, Pilot, Purpose, clamp_current
+from robot_charger.power.gate import Demand, Gate, Permit, Pilot, Purpose, clamp_current
 from robot_charger.power.parameters import PowerParameters
 
 SAFE_V = 60.0  # IEC 61851-23: safe to touch below
@@ -86,6 +86,8 @@ class Inputs:
     pilot: int = Pilot.UNKNOWN
     seen: bool = True  # ``evse`` is fresh: what it says of the contactors can be believed
     disputed: bool = False  # the modules contradict ``measured``
+    highest_v: float = 1000.0  # what the modules reach as they are joined now
+    settled: bool = True  # ... and they are joined as this session needs them
 
 
 def overvoltage_trip_v(max_voltage_v: float) -> float:
@@ -288,6 +290,8 @@ class Output:
             return
         if inputs.blocked is not None:
             self.text = inputs.blocked.text
+        elif not inputs.settled:
+            self.text = "joining the groups of modules in series or in parallel"
         elif not inputs.modules:
             self.text = "no healthy module feeds this EVSE"
         elif not inputs.evse.open:
@@ -339,7 +343,7 @@ class Output:
                 self._to(now_ns, Phase.RAISE)
         elif self.phase is Phase.RAISE:
             asked = demand.target.max_voltage_v or demand.target.voltage_v
-            self.setpoint_v = cable_check_voltage(asked, min(p.max_voltage_v, demand.permit.max_voltage_v))
+            self.setpoint_v = cable_check_voltage(asked, self._ceiling(demand.permit, inputs))
             self.setpoint_a = p.precharge__current_a
             self.enable = True
             if abs(measured.voltage_v - self.setpoint_v) < p.precharge__window_v:
@@ -424,7 +428,7 @@ class Output:
             return
         if self._watch_insulation(now_ns, demand, evse):
             return
-        voltage = self._voltage(demand)
+        voltage = self._voltage(demand, inputs)
         self._matched = abs(measured.voltage_v - voltage) < p.precharge__window_v
         if demand.purpose == Purpose.TRANSFER and measured.current_a > 0.25 * small > 0.0:
             self._matched = True  # current flows: the vehicle's contactor is closed on its battery
@@ -453,7 +457,7 @@ class Output:
             return
         if self._watch_insulation(now_ns, demand, evse):
             return
-        self.setpoint_v = self._voltage(demand)
+        self.setpoint_v = self._voltage(demand, inputs)
         supply = min(inputs.capable_a, p.cable_current_a(self.evse) * self._cool)
         export = min(supply, inputs.export_w / max(measured.voltage_v, 1.0))
         current, self.current_limited, self.power_limited = clamp_current(
@@ -483,10 +487,13 @@ class Output:
         most = (p.ramp__up_a_s if rising else p.ramp__down_a_s) * elapsed_s
         return present_a + max(-most, min(most, wanted_a - present_a))
 
-    def _voltage(self, demand: Demand) -> float:
-        permit, target, p = demand.permit, demand.target, self.parameters
+    def _ceiling(self, permit: Permit, inputs: Inputs) -> float:
+        return min(permit.max_voltage_v, self.parameters.max_voltage_v, inputs.highest_v)
+
+    def _voltage(self, demand: Demand, inputs: Inputs) -> float:
+        permit, target = demand.permit, demand.target
         assert permit is not None and target is not None
-        ceiling = min(permit.max_voltage_v, p.max_voltage_v)
+        ceiling = self._ceiling(permit, inputs)
         if target.max_voltage_v > 0.0:
             ceiling = min(ceiling, target.max_voltage_v)
         self.voltage_limited = target.voltage_v > ceiling

@@ -38,6 +38,11 @@ class PowerParameters:
     series_groups: int = parameter(
         1, "groups of modules in series: 2 doubles the voltage (800 V cars) at half the current", low=1, high=2
     )
+    series_switched: bool = parameter(
+        False,
+        "contactors join the two groups in parallel (up to module.max_voltage_v) or in series (up to twice that), as "
+        "each vehicle needs; false: series_groups is wired for good",
+    )
     matrix__blocks: int = parameter(
         0, "blocks of modules that contactors share between the EVSEs, 0: each EVSE has its modules for good", low=0,
         high=16,
@@ -158,6 +163,10 @@ class PowerParameters:
             raise ParameterError("parameter matrix.blocks: at most 16 contactors, blocks times EVSEs")
         if self.matrix__blocks * self.series_groups > self.modules:
             raise ParameterError(f"parameter modules = {self.modules} is less than {self.series_groups} per block")
+        if self.series_switched and self.series_groups != 2:
+            raise ParameterError("parameter series_switched needs series_groups = 2")
+        if self.series_switched and (self.matrix__blocks or len(self.evses) > 5):
+            raise ParameterError("parameter series_switched: at most 5 EVSEs, and no matrix.blocks beside it")
         if self.max_voltage_v > self.series_groups * self.module__max_voltage_v:
             raise ParameterError(
                 f"parameter max_voltage_v = {self.max_voltage_v:g} is above what series_groups = {self.series_groups} "

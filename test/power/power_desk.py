@@ -41,8 +41,10 @@ class Desk:
         self.parameters.check()
         self.control = Control(self.parameters, buses)
         blocks = self.parameters.matrix__blocks
-        self.rack = Rack(modules, list(evses), 1, self.parameters.series_groups, blocks)
-        self.safety = Controller(list(evses), blocks=blocks)
+        self.rack = Rack(
+            modules, list(evses), 1, self.parameters.series_groups, blocks, self.parameters.series_switched
+        )
+        self.safety = Controller(list(evses), blocks=blocks, switched=self.parameters.series_switched)
         self.worlds = {e: World(True, True, 2e6) for e in evses}
         self.now_ns = 10**12
         self.power_runs = True

@@ -321,7 +321,7 @@ def test_as_few_modules_run_as_are_efficient_and_more_come_when_asked_for() -> N
     desk.targets[1]["current_a"] = 300.0
     desk.run(lambda: desk.output.current_a > 295.0)
     assert desk.output.modules_active > few
-    assert (np.abs(desk.control.bank.command_a) <= desk.control.bank.capability(360.0) + 0.01).all()
+    assert (np.abs(desk.control.bank.command_a) <= desk.control.bank.capability(1, 360.0) + 0.01).all()
     desk.targets[1]["current_a"] = 50.0
     desk.run(lambda: desk.output.current_a < 51.0)
     lowest = 50.0

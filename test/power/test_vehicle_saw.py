@@ -282,6 +282,7 @@ SAFETY = [
     Row("weld", NOTHING, what="while charging"),
     Row("weld", Stop(1.1, opens=False), {Code.CONTACTOR_WELDED}, then=ending, what="at the end"),
     Row("link-weld", NOTHING, start=shared),
+    Row("link-drop", Stop(0.1), {Code.CONTACTOR_FEEDBACK, Code.NO_MODULES}, shared),
     Row("field", NOTHING, what="it is the arm's"),
     Row("grid-withdrawn", NOTHING),
     Row("grid-silent", NOTHING),

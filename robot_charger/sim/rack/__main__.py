@@ -184,6 +184,7 @@ def main() -> None:
     parser.add_argument("--evses", type=int, nargs="+", default=[1], metavar="N", help="numbers of the EVSEs")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--series", type=int, default=1, choices=(1, 2), help="groups of modules in series")
+    parser.add_argument("--switched", action="store_true", help="contactors join the groups in series or in parallel")
     parser.add_argument("--blocks", type=int, default=0, help="blocks of the contactor matrix, 0: there is none")
     parser.add_argument("--protocol", default="ek3", choices=PROTOCOLS, help="what the modules speak")
     parser.add_argument("--module-bus", default="", help="bus or buses of CANopen modules, e.g. udp:42100")
@@ -194,7 +195,14 @@ def main() -> None:
             refuse(f"rack: --modules {arguments.modules} must be 1 to 1024, at least one per EVSE")
         if arguments.protocol == "canopen" and not arguments.module_bus:
             refuse("rack: --protocol canopen needs --module-bus, e.g. udp:42100")
-        rack = Rack(arguments.modules, arguments.evses, arguments.seed, arguments.series, arguments.blocks)
+        rack = Rack(
+            arguments.modules,
+            arguments.evses,
+            arguments.seed,
+            arguments.series,
+            arguments.blocks,
+            arguments.switched,
+        )
         port = frame_port(open_bus(expand(arguments.bus)[0], can_filters=NOTHING))
         process = RackProcess(port, rack, module_end(arguments, rack))
     except (BusError, WireError) as error:

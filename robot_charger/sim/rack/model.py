@@ -92,14 +92,27 @@ class Network:
 
 
 class Rack:
-    """``modules`` modules, shared evenly over ``evses`` outputs, in ``series`` groups each."""
+    """``modules`` modules, shared evenly over ``evses`` outputs, in ``series`` groups each.
 
-    def __init__(self, modules: int, evses: list[int], seed: int = 1, series: int = 1, blocks: int = 0) -> None:
+    ``switched``: contactors join the groups, in series or in parallel; else they are in series for good.
+    """
+
+    def __init__(
+        self,
+        modules: int,
+        evses: list[int],
+        seed: int = 1,
+        series: int = 1,
+        blocks: int = 0,
+        switched: bool = False,
+    ) -> None:
         random = np.random.default_rng(seed)
         n = modules
         self.count = n
         self.networks = {evse: Network() for evse in evses}
         self.series = series
+        self.switched = switched
+        self.arrangement = dict.fromkeys(evses, 0 if switched else series)  # groups in series, 0: not joined
         self.block = np.zeros(n, np.int64)
         if blocks:
             self.block, self.group = assign(n, list(range(blocks)), series)
@@ -107,7 +120,7 @@ class Rack:
         else:
             self.evse, self.group = assign(n, evses, series)
         self._links = 0
-        self.short = False  # two outputs were joined once
+        self.short = False  # two outputs were joined once, a group was shorted, or a live contactor moved
         self._connect()
         self.current = np.zeros(n)
         self.setpoint_a = np.zeros(n)
@@ -254,6 +267,11 @@ class Rack:
             return
         self._links = links
         evses = list(self.networks)
+        if self.switched:
+            for k, evse in enumerate(evses):
+                self._arrange(evse, links >> 3 * k & 7)
+            self._connect()
+            return
         for block in range(int(self.block.max()) + 1):
             bits = links >> block * len(evses) & (1 << len(evses)) - 1
             self.short = self.short or bits.bit_count() > 1
@@ -267,31 +285,44 @@ class Rack:
             self.evse[mine] = owner
         self._connect()
 
+    def _arrange(self, evse: int, contacts: int) -> None:
+        """Contacts between two groups: bit 0 in series, bits 1 and 2 (plus, minus) in parallel."""
+        self.short = self.short or bool(contacts & 1 and contacts & 6)
+        series = {1: 2, 6: 1}.get(contacts, 0)
+        mine = self.evse == evse
+        moved = series != self.arrangement[evse]
+        live = self.networks[evse].contactors or bool((self._volts[mine] > 60.0).any())
+        self.short = self.short or (moved and live)
+        self.arrangement[evse] = series
+
     def _connect(self) -> None:
-        self._masks = {evse: self.evse == evse for evse in self.networks}
+        self._masks = {evse: (self.evse == evse) & (series > 0) for evse, series in self.arrangement.items()}
         self._groups = {
-            evse: [mask & (self.group == g) for g in range(self.series)] for evse, mask in self._masks.items()
+            evse: [mask] if self.arrangement[evse] < 2 else [mask & (self.group == g) for g in range(self.series)]
+            for evse, mask in self._masks.items()
         }
-        self._loose = self.evse == 0
+        self._in_series = {evse: max(series, 1) for evse, series in self.arrangement.items()}
+        self._loose = ~np.any(list(self._masks.values()), axis=0)
         self._any_loose = bool(self._loose.any())
 
     def _measure(self) -> None:
         for evse, network in self.networks.items():
-            self._volts[self._masks[evse]] = network.bank_v / self.series
+            self._volts[self._masks[evse]] = network.bank_v / self._in_series[evse]
 
     def _network(self, n: Network, evse: int, running: np.ndarray, dt_s: float) -> None:
         mask = self._masks[evse]
         on = mask & running
         count = max(int(mask.sum()), 1)
+        series = self._in_series[evse]
         groups = [group & running for group in self._groups[evse]]
         sums = [float(self.current[g].sum()) for g in groups]
         pushed = min(sums, key=abs)  # the groups are in series: the weakest sets the current
         ceiling = sum(float(self.setpoint_v[g].max()) for g in groups if g.any())
-        farad = BANK_FARAD * count / self.series**2
+        farad = BANK_FARAD * count / series**2
         car = n.vehicle
         held = car.connected and car.contactor
         used = 0.0
-        bleed = BANK_BLEED_OHM * self.series**2 / count * self._broken("bank-bleeder")
+        bleed = BANK_BLEED_OHM * series**2 / count * self._broken("bank-bleeder")
         cable = CABLE_BLEED_OHM * self._broken("output-bleeder")
         if n.contactors and held:
             flow = pushed
@@ -319,7 +350,7 @@ class Rack:
         power = n.output_v * n.current_a
         n.import_wh += max(power, 0.0) * dt_s / 3600.0
         n.export_wh += max(-power, 0.0) * dt_s / 3600.0
-        n.module_wh += n.bank_v / self.series * float(self.current[mask].sum()) * dt_s / 3600.0
+        n.module_wh += n.bank_v / series * float(self.current[mask].sum()) * dt_s / 3600.0
         # 400 A heats sound pins by 30 K, a worn one by 130 K.
         rise = (130.0 if "pin-hot" in self.faults else 30.0) * (n.current_a / 400.0) ** 2
         n.pin_c += (25.0 + rise - n.pin_c) * dt_s / PIN_S
