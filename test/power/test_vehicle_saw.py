@@ -259,6 +259,7 @@ RACK = [
     Row("runaway", Dip(), {FAULT}),
     Row("runaway", Dip(0.95, 1.0 + TOP_A / 20.0), {FAULT}, charging(20.0), what="at a small current"),
     Row("wrong-value", NOTHING, {FAULT}),
+    Row("no-address", Dip(), {LOST}),
     Row("bus-off", Stop(0.08), {LOST, BUS, Code.NO_MODULES}, what="the only one"),
     Row("bus-off", Dip(0.6), {LOST, BUS}, charging(modules=90, buses=3), at={"bus": 2}, what="one of three"),
     Row("supply-lost", Stop(0.02), {FAULT, Code.NO_MODULES}),

@@ -48,6 +48,7 @@ MODULE_FAULTS = (
     "stuck",
     "runaway",
     "wrong-value",
+    "no-address",
 )
 RACK_FAULTS = (
     "supply-lost",
@@ -148,8 +149,18 @@ class Rack:
         self.stuck = np.zeros(n, bool)
         self.runaway = np.zeros(n, bool)
         self.wrong = np.zeros(n, bool)
+        self.blank = np.zeros(n, bool)  # new: without an address it neither speaks nor obeys
+        self.starts = random.integers(0, 2000, n)
+        self.energy_kwh = self.hours * random.uniform(0.5, 2.0, n)
+        self.hottest = self.temperature.copy()
+        self.health = np.ones(n)  # share of the rating that is left
+        self.fault_count = np.zeros(n, np.int64)
+        self.last_faults = np.zeros(n, np.uint16)
+        self.fault_hours = np.zeros(n)
+        self._own_faults = np.zeros(n, np.uint16)
+        self._ran = np.zeros(n, bool)
         masks = (self.dead, self.silent, self.deaf, self.lossy, self.late, self.double, self.booting, self.unfed,
-                 self.hot, self.stuck, self.runaway, self.wrong)  # fmt: skip
+                 self.hot, self.stuck, self.runaway, self.wrong, self.blank)  # fmt: skip
         self._fault_masks = dict(zip(MODULE_FAULTS, masks, strict=True))
         self.buses_off: set[int] = set()
         self.faults: set[str] = set()  # of RACK_FAULTS
@@ -181,7 +192,7 @@ class Rack:
     ) -> None:
         """Valid set-points for the modules at ``index``."""
         if self._hard_of_hearing:
-            heard = ~self.deaf[index] & ~self._lost(index)
+            heard = ~self.deaf[index] & ~self.blank[index] & ~self._lost(index)
             index, voltage_v, current_a, enable = index[heard], voltage_v[heard], current_a[heard], enable[heard]
         self.setpoint_v[index] = voltage_v
         self.setpoint_a[index] = current_a
@@ -193,10 +204,17 @@ class Rack:
         self.ambient[:] = ambient_c
         self._refresh()
 
-    def exchange(self, module: int, serial: int) -> None:
-        """Another module in this one's place (from 1), with the same address."""
+    def exchange(self, module: int, serial: int, blank: bool = False) -> None:
+        """Another module in this one's place (from 1), with the same address, or with none."""
         self.serial[module - 1] = serial
-        self.hours[module - 1] = 0.0
+        for life in (self.hours, self.energy_kwh, self.starts, self.fault_count, self.last_faults, self.fault_hours):
+            life[module - 1] = 0
+        self.blank[module - 1] = blank
+        self._refresh()
+
+    def take_address(self, module: int) -> None:
+        """A module (from 0) was given its address."""
+        self.blank[module] = False
         self._refresh()
 
     def boot(self, module: int, on: bool) -> None:
@@ -216,13 +234,18 @@ class Rack:
         idle = np.where(self.booting, codec.State.INIT, codec.State.STANDBY)
         self._idle_state = np.where(shut, codec.State.FAULT, idle).astype(np.uint8)
         overheated = np.where(self._limit_w <= 0.0, int(codec.ModuleFault.OVERTEMPERATURE), 0)
+        before = self._own_faults
         self._own_faults = (overheated | np.where(unfed, int(codec.ModuleFault.INPUT), 0)).astype(np.uint16)
+        came = self._own_faults & ~before
+        self.fault_count += came > 0
+        self.last_faults = np.where(came, came, self.last_faults)
+        self.fault_hours = np.where(came, self.hours, self.fault_hours)
         self._meter_gain = np.where(self.wrong, 0.5, 1.0)
         self._warm_c = ambient + 5.0
         self._frames["ambient"] = codec.raw_celsius(ambient)
         self._frames["serial_tag"] = self.serial & 0xFFFF
-        self._odd = bool((self.dead | self.silent | self.late | self.double | self.lossy).any())
-        self._hard_of_hearing = bool((self.deaf | self.lossy).any())
+        self._odd = bool((self.dead | self.silent | self.late | self.double | self.lossy | self.blank).any())
+        self._hard_of_hearing = bool((self.deaf | self.lossy | self.blank).any())
         self._any_wild = bool((self.stuck | self.runaway).any())
 
     def _lost(self, index: np.ndarray) -> np.ndarray:
@@ -235,6 +258,8 @@ class Rack:
         self._measure()
         fresh = now_s - self.valid_at <= self.hold_s
         running = self.enable & fresh & ~self._failed
+        self.starts += running & ~self._ran
+        self._ran = running
         self.state = np.where(running, self._running_state, self._idle_state)
         self.module_faults = self._own_faults | np.where(fresh, 0, int(codec.ModuleFault.SETPOINT_LOST))
         self.available = np.minimum(MAX_CURRENT_A, self._limit_w / np.maximum(self._volts, 50.0))
@@ -251,6 +276,8 @@ class Rack:
             loss = np.abs(self.current) * self._volts * (1.0 - EFFICIENCY)
             self.temperature += (self._warm_c + loss * THERMAL_K_PER_W - self.temperature) * self._warm_s / THERMAL_S
             self.hours += running * (self._warm_s / 3600.0)
+            self.energy_kwh += np.abs(self.current) * self._volts * (self._warm_s / 3.6e6)
+            self.hottest = np.maximum(self.hottest, self.temperature)
             self._warm_s = 0.0
             self._frames["temperature"] = codec.raw_celsius(self.temperature)
         on = running | self.stuck
@@ -378,10 +405,10 @@ class Rack:
         frames["counter"] = self.counter
         if not self._odd and not self._delayed:
             return np.arange(self.count), frames
-        index = np.flatnonzero(~(self.dead | self.silent | self.late))
+        index = np.flatnonzero(~(self.dead | self.silent | self.late | self.blank))
         index = index[~self._lost(index)]
         out_index, out = [index], [frames[index]]
-        late = np.flatnonzero(self.late & ~self.dead & ~self.silent)
+        late = np.flatnonzero(self.late & ~self.dead & ~self.silent & ~self.blank)
         if len(late):
             # Frames pile up on their way and arrive in clumps.
             if not self._delayed or now_s - self._delayed[0][0] < LATE_S:
@@ -390,7 +417,7 @@ class Rack:
                 self._delayed.clear()
                 out_index.append(late)
                 out.append(frames[late])
-        double = np.flatnonzero(self.double & ~self.dead)
+        double = np.flatnonzero(self.double & ~self.dead & ~self.blank)
         if len(double):
             twins = frames[double].copy()
             twins["serial_tag"] ^= 0x5555
@@ -410,15 +437,16 @@ class Rack:
             for evse, n in self.networks.items()
         }
 
-    def sensors(self) -> np.ndarray:
-        """SENSOR records of all modules."""
+    def sensors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sensor frames that leave now: module index (n) and SENSOR records (n)."""
         frames = np.zeros(self.count, codec.SENSOR)
         frames["hours"] = np.rint(self.hours / codec.HOUR)
         frames["input_voltage"] = int(650.0 / codec.VOLT)
         frames["efficiency"] = int(EFFICIENCY * 1e4)
         frames["serial"] = self.serial
         frames["firmware"] = self.firmware
-        return frames
+        speaks = ~(self.dead | self.silent | self.blank)
+        return np.flatnonzero(speaks), frames[speaks]
 
 
 def _charge(
