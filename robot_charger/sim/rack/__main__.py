@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--series", type=int, default=1, choices=(1, 2), help="groups of modules in series")
     parser.add_argument("--switched", action="store_true", help="contactors join the groups in series or in parallel")
+    parser.add_argument("--ageing", type=float, default=1.0, help="operating hours that count for each hour of running")
     parser.add_argument("--blocks", type=int, default=0, help="blocks of the contactor matrix, 0: there is none")
     parser.add_argument("--protocol", default="ek3", choices=PROTOCOLS, help="what the modules speak")
     parser.add_argument("--module-bus", default="", help="bus or buses of CANopen modules, e.g. udp:42100")
@@ -202,6 +203,7 @@ def main() -> None:
             arguments.series,
             arguments.blocks,
             arguments.switched,
+            arguments.ageing,
         )
         port = frame_port(open_bus(expand(arguments.bus)[0], can_filters=NOTHING))
         process = RackProcess(port, rack, module_end(arguments, rack))

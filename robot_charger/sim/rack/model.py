@@ -28,6 +28,11 @@ PIN_S = 20.0
 THERMAL_K_PER_W = 0.2
 EFFICIENCY = 0.95
 RATED_W = 3300.0
+INPUT_V = 650.0
+LIFE_H = (
+    100_000.0  # of operation; by then a module has lost these (assumed) shares of its rating and of what it passes:
+)
+AGED_RATING, AGED_EFFICIENCY = 0.2, 0.02
 MAX_CURRENT_A = 66.0
 DERATING_C = np.array([35.0, 40.0, 45.0, 50.0, 55.0, 60.0])
 DERATING_W = np.array([3300.0, 3000.0, 2700.0, 2300.0, 1800.0, 0.0])
@@ -95,7 +100,8 @@ class Network:
 class Rack:
     """``modules`` modules, shared evenly over ``evses`` outputs, in ``series`` groups each.
 
-    ``switched``: contactors join the groups, in series or in parallel; else they are in series for good.
+    ``switched``: contactors join the groups, in series or in parallel; else they are in series for good. ``ageing``:
+    operating hours that count for one hour that a module runs.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class Rack:
         series: int = 1,
         blocks: int = 0,
         switched: bool = False,
+        ageing: float = 1.0,
     ) -> None:
         random = np.random.default_rng(seed)
         n = modules
@@ -113,6 +120,7 @@ class Rack:
         self.networks = {evse: Network() for evse in evses}
         self.series = series
         self.switched = switched
+        self.ageing = ageing
         self.arrangement = dict.fromkeys(evses, 0 if switched else series)  # groups in series, 0: not joined
         self.block = np.zeros(n, np.int64)
         if blocks:
@@ -153,7 +161,6 @@ class Rack:
         self.starts = random.integers(0, 2000, n)
         self.energy_kwh = self.hours * random.uniform(0.5, 2.0, n)
         self.hottest = self.temperature.copy()
-        self.health = np.ones(n)  # share of the rating that is left
         self.fault_count = np.zeros(n, np.int64)
         self.last_faults = np.zeros(n, np.uint16)
         self.fault_hours = np.zeros(n)
@@ -225,15 +232,16 @@ class Rack:
     def _refresh(self) -> None:
         """What only faults change: each module's rating and what it says while it runs or stands by."""
         ambient = np.where(self.hot, 65.0, self.ambient)
-        self._limit_w = np.interp(ambient, DERATING_C, DERATING_W)
+        self._cool_w = np.interp(ambient, DERATING_C, DERATING_W)
+        self._age()
         unfed = self.unfed | ("supply-lost" in self.faults)
-        shut = (self._limit_w <= 0.0) | unfed
+        shut = (self._cool_w <= 0.0) | unfed
         self._failed = self.dead | shut | self.booting
-        running = np.where(self._limit_w < RATED_W, codec.State.DERATED, codec.State.RUNNING)
+        running = np.where(self._cool_w < RATED_W, codec.State.DERATED, codec.State.RUNNING)
         self._running_state = np.where(shut, codec.State.FAULT, running).astype(np.uint8)
         idle = np.where(self.booting, codec.State.INIT, codec.State.STANDBY)
         self._idle_state = np.where(shut, codec.State.FAULT, idle).astype(np.uint8)
-        overheated = np.where(self._limit_w <= 0.0, int(codec.ModuleFault.OVERTEMPERATURE), 0)
+        overheated = np.where(self._cool_w <= 0.0, int(codec.ModuleFault.OVERTEMPERATURE), 0)
         before = self._own_faults
         self._own_faults = (overheated | np.where(unfed, int(codec.ModuleFault.INPUT), 0)).astype(np.uint16)
         came = self._own_faults & ~before
@@ -247,6 +255,13 @@ class Rack:
         self._odd = bool((self.dead | self.silent | self.late | self.double | self.lossy | self.blank).any())
         self._hard_of_hearing = bool((self.deaf | self.lossy | self.blank).any())
         self._any_wild = bool((self.stuck | self.runaway).any())
+
+    def _age(self) -> None:
+        """What hours of operation leave of each module's rating and efficiency."""
+        worn = np.minimum(self.hours / LIFE_H, 1.0)
+        self.health = 1.0 - AGED_RATING * worn
+        self.efficiency = EFFICIENCY - AGED_EFFICIENCY * worn
+        self._limit_w = self._cool_w * self.health
 
     def _lost(self, index: np.ndarray) -> np.ndarray:
         """Which frames to or from the modules at ``index`` are lost now."""
@@ -273,9 +288,10 @@ class Rack:
             self.obeyed = np.where(self.stuck, self.current, self.obeyed)
         self._warm_s += dt_s
         if self._warm_s >= WARM_STEP_S:
-            loss = np.abs(self.current) * self._volts * (1.0 - EFFICIENCY)
+            loss = np.abs(self.current) * self._volts * (1.0 - self.efficiency)
             self.temperature += (self._warm_c + loss * THERMAL_K_PER_W - self.temperature) * self._warm_s / THERMAL_S
-            self.hours += running * (self._warm_s / 3600.0)
+            self.hours += running * (self._warm_s / 3600.0 * self.ageing)
+            self._age()
             self.energy_kwh += np.abs(self.current) * self._volts * (self._warm_s / 3.6e6)
             self.hottest = np.maximum(self.hottest, self.temperature)
             self._warm_s = 0.0
@@ -441,8 +457,10 @@ class Rack:
         """Sensor frames that leave now: module index (n) and SENSOR records (n)."""
         frames = np.zeros(self.count, codec.SENSOR)
         frames["hours"] = np.rint(self.hours / codec.HOUR)
-        frames["input_voltage"] = int(650.0 / codec.VOLT)
-        frames["efficiency"] = int(EFFICIENCY * 1e4)
+        frames["input_voltage"] = int(INPUT_V / codec.VOLT)
+        drawn_w = np.maximum(self.current, 0.0) * self._volts / self.efficiency
+        frames["input_current"] = np.rint(drawn_w / INPUT_V / codec.AMPERE)
+        frames["efficiency"] = np.rint(self.efficiency * 1e4)
         frames["serial"] = self.serial
         frames["firmware"] = self.firmware
         speaks = ~(self.dead | self.silent | self.blank)
