@@ -572,6 +572,8 @@ class Output:
         resumed = demand.purpose in (Purpose.PRECHARGE, Purpose.TRANSFER) and inputs.blocked is None
         if max(inlet_v, bank_v) < SAFE_V or (resumed and inputs.evse.open):
             self._enter(now_ns, Mode.OFF, Phase.NONE)  # a new permit: the bank will match the vehicle's voltage
+        elif inputs.blocked is not None:
+            self._since = self._let_go_ns = now_ns  # what is measured may be old: it accuses nobody
         elif held and self._waited(now_ns, WELD_WAIT_S):
             self._weld(now_ns, "the bank stays at the vehicle's voltage with contactors open")
         elif now_ns - self._let_go_ns > self._discharge_s * SECOND:

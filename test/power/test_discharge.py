@@ -86,3 +86,16 @@ def test_a_bank_that_stays_live_is_told_and_its_end_too() -> None:
     desk.allow(Purpose.NONE)
     desk.run(lambda: desk.output.mode == Mode.OFF)
     assert any(r.code == Code.DISCHARGE and not r.active for _, r in desk.faults)
+
+
+def test_old_measurements_accuse_neither_bleeders_nor_contactors() -> None:
+    desk = charged(100.0)
+    desk.allow(Purpose.NONE)
+    desk.run(lambda: desk.output.mode == Mode.DISCHARGE)
+    desk.rack.fault("bus-off", True)  # the last that was heard: 360 V on both sides
+    desk.run(3.0)
+    assert desk.output.mode == Mode.DISCHARGE and desk.codes == {Code.POWER_BUS, Code.MODULE_LOST, Code.NO_MODULES}
+    desk.network.vehicle.contactor = False
+    desk.rack.fault("bus-off", False)
+    desk.run(lambda: desk.output.mode == Mode.OFF)
+    assert not desk.codes & {Code.DISCHARGE, Code.CONTACTOR_WELDED}
