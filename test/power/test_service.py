@@ -90,6 +90,7 @@ def test_a_new_module_is_addressed_checked_and_runs_within_a_second() -> None:
     assert desk.control.bank.tag[1] == 555_555 & 0xFFFF and not desk.rack.blank.any()
     assert desk.network.current_a == pytest.approx(15.0, rel=0.05) and desk.codes == {Code.MODULE_LOST}
     assert desk.control.bad == desk.control.bank.bad == 0
+    assert list(desk.control.driver.notes) == ["module 555555 is given address 2 of bus 0"]
 
 
 class Bus:

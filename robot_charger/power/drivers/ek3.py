@@ -7,7 +7,7 @@ import numpy as np
 from robot_charger.power import codec
 from robot_charger.power.bank import Bank
 from robot_charger.power.drivers import Frames, ModuleDriver
-from robot_charger.power.service import CONFIG_ID, DIAGNOSTIC_ID, Addressing
+from robot_charger.power.service import CONFIG_ID, DIAGNOSTIC_ID, Addressing, Command
 
 
 class Ek3Driver(ModuleDriver):
@@ -57,10 +57,16 @@ class Ek3Driver(ModuleDriver):
             frames.append((bus, *encode(bank.address[part], *commands, counter)))
         return frames
 
+    def _note(self, text: str) -> None:
+        if not self.notes or self.notes[-1] != text:
+            self.notes.append(text)
+
     def _addressing(self, now_ns: int) -> list[Frames]:
         frames = []
         for bus, part in self._parts:
             request = self.addressing[bus].step(now_ns, self.bank.address[part][self.bank.silent[part]].tolist())
             if request is not None:
+                if request.command == Command.ASSIGN:
+                    self._note(f"module {request.serial} is given address {request.address} of bus {bus}")
                 frames.append((bus, np.array([CONFIG_ID]), codec.rows([request.encode()])))
         return frames
