@@ -30,6 +30,7 @@ RETRY_NS = 10 * SECOND  # a module that was put aside for wrong values may try a
 CROWDED, SPARSE = 0.85, 0.5  # of the limit: more modules are called above, fewer suffice below (of best_load)
 SPARSE_NS = 5 * SECOND  # ... for so long
 LEAVE_NS = 200 * MILLISECOND
+OBEY_NS = 50 * MILLISECOND  # a set-point has arrived, is followed and was measured
 ROTATE_NS = 600 * SECOND  # how often a tired module is relieved by a rested one
 CLASHES = 4  # changes of serial number within a second that two modules with one address show
 
@@ -91,13 +92,15 @@ class Bank:
         self._usual: list[tuple[bytes, slice]] = [(b"", slice(0))] * buses
         self.bad = 0
 
-        self.series = parameters.series_groups
+        self.groups = parameters.series_groups  # of each EVSE, or of each block
+        start = 0 if parameters.series_switched else self.groups
+        self.arrangement = dict.fromkeys(parameters.evses, start)  # groups in series; 0: not joined, nobody runs
         self.block = np.zeros(n, np.int64)
         if parameters.matrix__blocks:
-            self.block, self.group = assign(n, list(range(parameters.matrix__blocks)), self.series)
+            self.block, self.group = assign(n, list(range(parameters.matrix__blocks)), self.groups)
             self.evse = np.zeros(n, np.int64)  # nobody's, until a contactor is seen closed
         else:
-            self.evse, self.group = assign(n, parameters.evses, self.series)
+            self.evse, self.group = assign(n, parameters.evses, self.groups)
         self.leaving = np.zeros(n, bool)  # still serves, but is no longer promised to anybody
         self._members = self._memberships()
 
@@ -107,7 +110,9 @@ class Bank:
         self.healthy = np.zeros(n, bool)
         self.silent = np.ones(n, bool)
         self._joined_ns = np.zeros(n, np.int64)
+        self.probation = np.zeros(n, bool)  # heard again, not yet trusted
         self.clash = np.zeros(n, bool)
+        self._left_ns = np.zeros(n, np.int64)  # when it was last found not healthy
         self.aside_ns = np.zeros(n, np.int64)  # put aside for wrong values at this time, 0 = not
         self.chosen = np.zeros(n, bool)  # called to run, by fewest modules and hours
         self._crew: dict[tuple[int, int], Crew] = {}
@@ -115,14 +120,29 @@ class Bank:
         self._changes = np.zeros(n, np.int64)
         self._changes_ns = 0
         self._echo_ns = np.zeros(n, np.int64)  # when the echoed set-point last changed
+        self._disputed_ns: dict[int, int] = {}  # EVSE -> since when most of its modules measure another voltage
 
     def _memberships(self) -> list[tuple[int, int, np.ndarray]]:
-        """EVSE, series group and mask of the modules in it."""
-        return [
-            (evse, group, (self.evse == evse) & (self.group == group))
-            for evse in self.parameters.evses
-            for group in range(self.series)
-        ]
+        """EVSE, series group and mask of the modules in it; groups that are in parallel are one."""
+        members = []
+        for evse, series in self.arrangement.items():
+            mine = self.evse == evse
+            members += [(evse, g, mine if series == 1 else mine & (self.group == g)) for g in range(series)]
+        return members
+
+    def arrange(self, evse: int, series: int) -> None:
+        """So many groups of this EVSE are in series now (0: they are not joined)."""
+        if series == self.arrangement[evse]:
+            return
+        self.arrangement[evse] = series
+        mine = self.evse == evse
+        self.command_v[mine] = self.command_a[mine] = 0.0
+        self.enable[mine] = self.chosen[mine] = False
+        self._members = self._memberships()
+
+    def series(self, evse: int) -> int:
+        """Groups that share the voltage of this EVSE's output, at least 1."""
+        return max(self.arrangement[evse], 1)
 
     def belong(self, owners: list[int]) -> None:
         """EVSE (0: none) of every block; modules of no EVSE are off."""
@@ -135,17 +155,16 @@ class Bank:
         self.enable[changed] = self.chosen[changed] = False
         self._members = self._memberships()
 
-    def block_figures(self, block: int) -> tuple[float, float, bool]:
-        """Highest voltage of a block's modules [V, of the whole series], their current [A], whether all are off.
+    def figures(self, mine: np.ndarray) -> tuple[float, float, bool]:
+        """Of these modules (a mask): highest voltage [V], current [A], whether all are off.
 
-        A block that is not heard in full is neither cold nor still.
+        When none is heard they are neither cold nor still.
         """
-        mine = self.block == block
         if self.silent[mine].all():
             return float("nan"), float("nan"), False
         heard = mine & ~self.silent
         return (
-            float(self.voltage[heard].max()) * self.series,
+            float(self.voltage[heard].max()),
             float(np.abs(self.current[heard]).sum()),
             not self.enable[mine].any(),
         )
@@ -241,30 +260,50 @@ class Bank:
         elif self._changes.any():
             self.clash |= self._changes >= CLASHES
         self._judge_values(now_ns, bank_voltage_v)
+        self.probation = ~self.silent & (now_ns - self._joined_ns <= PROBATION_NS)
+        was_healthy = self.healthy
         self.healthy = (
             ~self.silent
             & ~self.clash
             & (self.aside_ns == 0)
-            & (now_ns - self._joined_ns > PROBATION_NS)
+            & ~self.probation
             & (self.state != codec.State.FAULT)
             & (self.state != codec.State.INIT)
             & (self.faults & BLOCKING == 0)
         )
+        self._left_ns[was_healthy & ~self.healthy] = now_ns
 
     def _judge_values(self, now_ns: int, bank_voltage_v: dict[int, float]) -> None:
         measured = np.zeros(codec.MAX_EVSES + 1)
         for evse, voltage in bank_voltage_v.items():
-            measured[evse] = voltage
-        bank = measured[self.evse] / self.series
+            measured[evse] = voltage / self.series(evse)
+        bank = measured[self.evse]
         deaf = (np.abs(self.echo - self.command_a) > ECHO_A) & (now_ns - self._echo_ns > self._suspect_ns)
         over = np.abs(self.current) > np.abs(self.echo) * 1.1 + 1.0
         off = self.enable & (bank > 60.0) & (np.abs(self.voltage - bank) > np.maximum(10.0, 0.05 * bank))
-        fresh = now_ns - self.heard < FRESH_NS  # an old frame accuses nobody: the bus or a process slept
-        wrong = (deaf | over | off) & ~self.silent & fresh
+        lost = self.faults & int(codec.ModuleFault.SETPOINT_LOST) != 0
+        fresh = ~self.silent & (now_ns - self.heard < FRESH_NS)  # an old frame accuses nobody: somebody slept
+        off &= fresh
+        for evse in bank_voltage_v if off.any() or self._disputed_ns else ():
+            self._dispute(evse, off, now_ns)
+        wrong = (deaf | over | lost) & fresh | off
         self._wrong_since = np.where(wrong, np.where(self._wrong_since == 0, now_ns, self._wrong_since), 0)
         lasting = wrong & (now_ns - self._wrong_since > self._suspect_ns)
         self.aside_ns = np.where(lasting, now_ns, self.aside_ns)
         self.aside_ns = np.where(now_ns - self.aside_ns > RETRY_NS, 0, self.aside_ns)
+
+    def _dispute(self, evse: int, off: np.ndarray, now_ns: int) -> None:
+        """When most of three modules or more contradict the measuring board, it is the board: nobody is accused."""
+        running = self.enable & (self.evse == evse)
+        if running.sum() >= 3 and 2 * (off & running).sum() > running.sum():
+            off[running] = False
+            self._disputed_ns.setdefault(evse, now_ns)
+        else:
+            self._disputed_ns.pop(evse, None)
+
+    def disputed(self, evse: int, now_ns: int) -> bool:
+        """Whether the modules of this EVSE have contradicted its measuring board for too long."""
+        return now_ns - self._disputed_ns.get(evse, now_ns) > self._suspect_ns
 
     @property
     def hot(self) -> np.ndarray:
@@ -279,10 +318,10 @@ class Bank:
         """Mask of the healthy modules that feed this EVSE."""
         return self.healthy & (self.evse == evse)
 
-    def capability(self, voltage_v: float) -> np.ndarray:
-        """Current each module may give when the output has this voltage [A]."""
+    def capability(self, evse: int, voltage_v: float) -> np.ndarray:
+        """Current each module may give when the output of this EVSE has this voltage [A]."""
         p = self.parameters
-        by_power = p.module__power_w / max(max(voltage_v, p.min_voltage_v) / self.series, 1.0)
+        by_power = p.module__power_w / max(max(voltage_v, p.min_voltage_v) / self.series(evse), 1.0)
         return np.minimum(self.available, min(p.module__max_current_a, by_power))
 
     def capable_a(self, evse: int, voltage_v: float, promised: bool = False) -> float:
@@ -291,22 +330,27 @@ class Bank:
         ``promised``: without those that are about to leave it.
         """
         able = self.healthy & ~self.leaving if promised else self.healthy
-        limits = np.where(able, self.capability(voltage_v), 0.0)
-        return min(float(limits[mine].sum()) for number, _, mine in self._members if number == evse)
+        limits = np.where(able, self.capability(evse, voltage_v), 0.0)
+        return min((float(limits[mine].sum()) for number, _, mine in self._members if number == evse), default=0.0)
 
     def usable(self, evse: int) -> int:
         """Healthy modules of this EVSE; none while a whole series group is missing."""
         counts = [int((mine & self.healthy).sum()) for number, _, mine in self._members if number == evse]
         return sum(counts) if all(counts) else 0
 
+    def highest_v(self, evse: int) -> float:
+        """Voltage that the modules of this EVSE reach as they are joined now [V]."""
+        return self.series(evse) * self.parameters.module__max_voltage_v
+
     def share(
         self, evse: int, voltage_v: float, current_a: float, enable: bool, measured_v: float, now_ns: int
     ) -> None:
         """Divide an output's set-point over as few of its healthy modules as fit; the others get zero.
 
-        Groups in series carry the same current, each its part of the voltage.
+        Groups in series carry the same current, each its part of the voltage. What a module that was left out gives
+        all the same is taken off the others' share.
         """
-        limits = self.capability(measured_v)
+        limits = self.capability(evse, measured_v)
         enable = enable and bool(self.usable(evse))
         for number, group, mine in self._members:
             if number != evse:
@@ -319,11 +363,20 @@ class Bank:
                 self._crew.pop((evse, group), None)
                 continue
             serving = mine & self.healthy
-            self._choose((evse, group), serving, abs(current_a), limits, now_ns)
+            left = mine & ~self.healthy & ~self.silent
+            wanted = current_a - self._stray(left, now_ns) if left.any() else current_a
+            if wanted * current_a < 0.0:
+                wanted = 0.0
+            self._choose((evse, group), serving, abs(wanted), limits, now_ns)
             running = self.chosen & serving
-            self.command_v[running] = voltage_v / self.series
+            self.command_v[running] = voltage_v / self.series(evse)
             self.enable[running] = True
-            self.command_a[running] = divide(current_a, limits[running])
+            self.command_a[running] = divide(wanted, limits[running])
+
+    def _stray(self, left: np.ndarray, now_ns: int) -> float:
+        """Current that modules which were left out say they give, although they had time to end it [A]."""
+        unasked = left & (now_ns - self._left_ns > OBEY_NS)
+        return float(np.clip(self.current[unasked], -self.available[unasked], self.available[unasked]).sum())
 
     def _choose(
         self, key: tuple[int, int], serving: np.ndarray, current_a: float, limits: np.ndarray, now_ns: int

@@ -18,8 +18,9 @@ from robot_charger.power import busload, codec
 from robot_charger.power.bank import Bank
 from robot_charger.power.drivers import Frames, open_driver
 from robot_charger.power.gate import PAUSE_NS, PERMIT_NS, Demand, Gate, Permit, Target
-from robot_charger.power.output import SMALL_A, Inputs, Insulation, Mode, Output
+from robot_charger.power.output import SAFE_V, SMALL_A, Inputs, Insulation, Mode, Output, cable_check_voltage
 from robot_charger.power.parameters import PowerParameters
+from robot_charger.power.series import Pair, SeriesSwitch
 from robot_charger.power.sharing import Sharer, Sharing
 
 EvseFault = tuple[int, FaultReport]  # EVSE (0 = the station) and what began or ended
@@ -106,6 +107,7 @@ class Control:
         self._last_ns = 0
         self._first_ns = 0
         self.sharing = Sharing(parameters, self.bank) if parameters.matrix__blocks else None
+        self.switch = SeriesSwitch(parameters, self.bank) if parameters.series_switched else None
         self._link_counter = codec.Alive()
         self.grid = codec.GridPermit()
         self.grid_ns = 0
@@ -182,8 +184,9 @@ class Control:
         elif identifier == codec.LINK_ID:
             matrix = codec.LinkStatus.decode(data)
             if matrix is not None and self._link_counter.advanced(matrix.counter):
-                if self.sharing is not None:
-                    self.sharing.feedback, self.sharing.feedback_ns = matrix.closed, now_ns
+                links = self.sharing or self.switch
+                if links is not None:
+                    links.feedback, links.feedback_ns = matrix.closed, now_ns
                 return False
         elif identifier == codec.GRID_ID:
             grid = codec.GridPermit.decode(data)
@@ -236,7 +239,7 @@ class Control:
                 self.faults.append((channel.evse, report))
             output.changes.clear()
             channel.snapshot = self._snapshot(channel, demand, now_ns)
-        links = self._share_blocks(now_ns) if self.sharing is not None else 0
+        links = self._move_links(now_ns)
         self._tell_modules(now_ns)
         self.cycles += 1
         self._counter = (self._counter + 1) & 0xFF
@@ -250,22 +253,35 @@ class Control:
             self._wire_us[bus] += len(ids) * (busload.CLASSIC_US[8] if classic else busload.frame_us(data.shape[1]))
         return frames
 
-    def _share_blocks(self, now_ns: int) -> int:
-        """Move the matrix's contactors; returns what is to be closed."""
-        assert self.sharing is not None
-        outputs = {
-            evse: Sharer(
-                channel.measured.bank_voltage_v,
-                channel.output.mode != Mode.OFF or channel.gate.asked,
-                channel.output.mode in MATRIX_MODES,
-            )
-            for evse, channel in self.channels.items()
-        }
-        old = now_ns - self.sharing.feedback_ns > self.parameters.safety_timeout_ms * MILLISECOND + self._grace_ns
-        for link, text in self.sharing.step(now_ns, outputs, known=not old and self.blocked is None):
-            text = f"contactor of block {link.block + 1} to EVSE {link.evse}: {text}"
+    def _move_links(self, now_ns: int) -> int:
+        """Move the contactors of the matrix, or those between groups; returns what is to be closed."""
+        links = self.sharing or self.switch
+        if links is None:
+            return 0
+        old = now_ns - links.feedback_ns > self.parameters.safety_timeout_ms * MILLISECOND + self._grace_ns
+        known = not old and self.blocked is None
+        if self.sharing is not None:
+            news = self.sharing.step(now_ns, {e: self._sharer(c) for e, c in self.channels.items()}, known)
+        elif self.switch is not None:
+            news = self.switch.step(now_ns, {e: self._pair(c) for e, c in self.channels.items()}, known)
+        for text in news:
             self.faults.append((0, FaultReport(Code.CONTACTOR_FEEDBACK, Severity.DERATE, text)))
-        return self.sharing.board.requested
+        return links.board.requested
+
+    def _sharer(self, channel: Channel) -> Sharer:
+        mode = channel.output.mode
+        active = mode != Mode.OFF or channel.gate.asked
+        return Sharer(channel.measured.bank_voltage_v, active, mode in MATRIX_MODES)
+
+    def _pair(self, channel: Channel) -> Pair:
+        at_rest = channel.output.mode == Mode.OFF and channel.status.open
+        return Pair(self._top_v(channel), at_rest and channel.measured.bank_voltage_v < SAFE_V)
+
+    def _top_v(self, channel: Channel) -> float:
+        """Highest voltage that the session of this EVSE may need [V]: that of its cable check. 0: nobody asks."""
+        target = channel.gate.target
+        vehicle_v = (target.max_voltage_v or target.voltage_v) if target else 0.0
+        return cable_check_voltage(vehicle_v, self.parameters.max_voltage_v) if vehicle_v > 0.0 else 0.0
 
     def export_w(self, now_ns: int) -> float:
         """Power that each EVSE may feed into the grid now [W]: what the grid side permits, evenly divided.
@@ -324,12 +340,20 @@ class Control:
 
     def _inputs(self, channel: Channel, now_ns: int, blocked: FaultReport | None) -> Inputs:
         p = self.parameters
-        if blocked is None and now_ns - channel.status_ns > p.safety_timeout_ms * MILLISECOND + self._grace_ns:
-            blocked = FaultReport(
-                Code.SAFETY_LOST, Severity.STOP, f"no valid contactor and insulation frame of EVSE {channel.evse}"
-            )
-        if blocked is None and now_ns - channel.measured_ns > p.measurement_timeout_ms * MILLISECOND + self._grace_ns:
-            blocked = FaultReport(Code.POWER_BUS, Severity.STOP, f"no valid output measurement of EVSE {channel.evse}")
+        seen = now_ns - channel.status_ns <= p.safety_timeout_ms * MILLISECOND + self._grace_ns
+        measured = now_ns - channel.measured_ns <= p.measurement_timeout_ms * MILLISECOND + self._grace_ns
+        for code, lost, what in (
+            (Code.SAFETY_LOST, not seen, "contactor and insulation frame"),
+            (Code.POWER_BUS, not measured, "output measurement"),
+        ):
+            standing = (channel.evse, code) in self._standing
+            if not lost and not standing:
+                continue
+            report = FaultReport(code, Severity.STOP, f"no valid {what} of EVSE {channel.evse}", lost)
+            if standing or (blocked is None and now_ns - self._first_ns > START_NS):
+                self._tell(channel.evse, report)
+            if lost and blocked is None:
+                blocked = report
         voltage = channel.measured.voltage_v
         return Inputs(
             measured=channel.measured,
@@ -339,6 +363,10 @@ class Control:
             modules=self.bank.usable(channel.evse),
             blocked=blocked,
             pilot=channel.gate.pilot,
+            seen=seen,
+            disputed=self.bank.disputed(channel.evse, now_ns),
+            highest_v=self.bank.highest_v(channel.evse),
+            settled=self.switch is None or self.switch.settled(channel.evse, self._top_v(channel)),
         )
 
     def _snapshot(self, channel: Channel, demand: Demand, now_ns: int) -> Snapshot:
@@ -443,7 +471,7 @@ class Control:
         healthy = int(bank.healthy.sum())
         if healthy == bank.count and not self._standing:
             return
-        lost = bank.silent
+        lost = bank.silent | bank.probation
         faulty = ~lost & ~bank.healthy & ~bank.clash
         self._tell(0, _modules(Code.NO_MODULES, Severity.STOP, bank.healthy == 0, "none healthy", healthy == 0))
         self._tell(0, _modules(Code.MODULE_LOST, Severity.DERATE, lost, "silent"))

@@ -16,20 +16,29 @@ from robot_charger.common.clock import SECOND
 MATCH_V = 20.0
 COLD_V = 60.0
 STILL_A = 0.5  # of a whole block
+PARALLEL, SERIES = 1, 2  # two groups: how many of them are in series
 
 
 @dataclass(frozen=True)
 class Link:
-    """One contactor: joins ``block`` (from 0) to the output of ``evse``; its bit in PowerCommand.links."""
+    """One contactor: joins ``block`` (from 0) to the output of EVSE ``to``; its bit in PowerCommand.links.
+
+    Between the two groups of a block of its own (``pairs``), ``to`` is SERIES or PARALLEL.
+    """
 
     bit: int
     block: int
-    evse: int
+    to: int
 
 
 def links(blocks: int, evses: Sequence[int]) -> list[Link]:
     """All contactors of a matrix: block by block, in each by EVSE."""
     return [Link(b * len(evses) + k, b, evse) for b in range(blocks) for k, evse in enumerate(evses)]
+
+
+def pairs(evses: Sequence[int]) -> list[Link]:
+    """Contactors between the two groups of each EVSE: one that joins them in series, two (plus, minus) in parallel."""
+    return [Link(3 * k + i, k, to) for k in range(len(evses)) for i, to in enumerate((SERIES, PARALLEL, PARALLEL))]
 
 
 def may_move(block_v: float, output_v: float, current_a: float) -> bool:
@@ -75,7 +84,7 @@ class Switchboard:
 
     def __post_init__(self) -> None:
         for link in self.contactors:
-            others = [o.bit for o in self.contactors if o.block == link.block and o.evse != link.evse]
+            others = [o.bit for o in self.contactors if o.block == link.block and o.to != link.to]
             self._rivals[link.bit] = sum(1 << bit for bit in others)
 
     @property
@@ -83,21 +92,26 @@ class Switchboard:
         return self._moving is not None
 
     def owner(self, block: int, feedback: int) -> int:
-        """EVSE that this block surely belongs to: asked for, confirmed and at rest; 0 for none."""
-        for link in self.contactors:
-            bit = 1 << link.bit
-            if link.block == block and self.requested & feedback & ~self.failed & bit and self._moving != link:
-                return link.evse
+        """What this block surely is joined to: all asked for, confirmed and at rest; 0 for nothing."""
+        moving = 1 << self._moving.bit if self._moving else 0
+        sure = self.requested & feedback & ~self.failed & ~moving
+        mine = [link for link in self.contactors if link.block == block]
+        for to in dict.fromkeys(link.to for link in mine):
+            if all(sure >> link.bit & 1 for link in mine if link.to == to):
+                return to
         return 0
 
     def step(
         self, now_ns: int, feedback: int, goal: Mapping[int, int], may_move: Callable[[Link], bool]
     ) -> list[tuple[Link, str]]:
-        """One cycle. ``goal`` maps blocks to EVSEs (0: to none). Returns contactors that failed just now, and how."""
+        """One cycle. ``goal`` maps blocks to what they are to be joined to (0: nothing).
+
+        Returns contactors that failed just now, and how.
+        """
         news = self._check(now_ns, feedback)
         if self._moving is not None:
             return news
-        wanted = sum(1 << c.bit for c in self.contactors if goal.get(c.block, 0) == c.evse) & ~self.failed
+        wanted = sum(1 << c.bit for c in self.contactors if goal.get(c.block, 0) == c.to) & ~self.failed
         for link in self.contactors:
             bit = 1 << link.bit
             if self.requested & bit and not wanted & bit and may_move(link):

@@ -69,14 +69,14 @@ class Reporter:
         cable = p.cable_current_a(evse)
         voltage = max(channel.measured.voltage_v, p.min_voltage_v)
         capable = bank.capable_a(evse, voltage, promised=True)
-        volts = np.maximum(voltage / p.series_groups, bank.voltage[mine])
+        volts = np.maximum(voltage / bank.series(evse), bank.voltage[mine])
         power = float(np.minimum(bank.available[mine] * volts, p.module__power_w)[bank.healthy[mine]].sum())
         current = float(np.floor(min(cable, capable) * 10.0) / 10.0)  # steady: it goes into permits
         power = float(np.floor(power / 100.0) * 100.0)
         blocked = control.blocked or next(iter(channel.output.faults.values()), None)
         available = bool(healthy) and control.safety_alive and blocked is None
         block = "" if available else blocked.text if blocked else "no healthy module or no safety controller"
-        rated_a = min(cable, int(mine.sum()) // p.series_groups * p.module__max_current_a)
+        rated_a = min(cable, int(mine.sum()) // bank.series(evse) * p.module__max_current_a)
         rated_w = min(int(mine.sum()) * p.module__power_w, cable * p.max_voltage_v)
         export_w = float(np.floor(control.export_w(now_ns()) / 100.0) * 100.0)
         export = min(current, export_w / max(voltage, 1.0))

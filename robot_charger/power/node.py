@@ -167,6 +167,8 @@ class PowerNode(StationNode):
 
     def _report_once(self, reporter: Reporter, control: Control, loop: ControlLoop, tick: int) -> None:
         topics = self._topics
+        while control.driver.notes:
+            self.get_logger().info(control.driver.notes.popleft(), throttle_duration_sec=1.0)
         while control.faults:
             evse, report = control.faults.popleft()
             self.report(report, evse, control.channels[evse].output.session_id if evse else "")

@@ -14,7 +14,7 @@ from enum import Enum, IntEnum
 from robot_charger.common.clock import SECOND
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.power.codec import EvseStatus, Monitor, OutputMeasurement
-from robot_charger.power.gate import Demand, Gate, Pilot, Purpose, clamp_current
+from robot_charger.power.gate import Demand, Gate, Permit, Pilot, Purpose, clamp_current
 from robot_charger.power.parameters import PowerParameters
 
 SAFE_V = 60.0  # IEC 61851-23: safe to touch below
@@ -22,10 +22,15 @@ SMALL_A = 5.0  # contactors open below this
 ZERO_WAIT_S = 0.5  # ... or after this
 TEST_MEASUREMENTS = 2  # the first may have begun before the voltage stood
 WELD_WAIT_S = 1.0
+LET_GO = 0.9  # of the inlet's voltage: a battery that rests stays above, a capacitor that is bled goes on
 OVERVOLTAGE_TRIPS = ((500.0, 550.0), (750.0, 825.0), (850.0, 935.0), (1000.0, 1100.0))  # 61851-23:2023 table 103
 VOLTAGE_ACCURACY_V = 10.0
 VEHICLE_OVERVOLTAGE_S = 0.05
 OVERCURRENT_S = 0.1
+ACCURACY_A, ACCURACY = 2.5, 0.05  # the larger: more above the set-point than modules that obey can give
+COOL_S = 20.0  # what heat took from the current returns so slowly: temperatures come in whole degrees
+HEAT_S = 0.5
+INACCURATE_S = 2.0  # longer than any ramp is behind its set-point
 
 
 class Mode(IntEnum):
@@ -79,6 +84,10 @@ class Inputs:
     export_w: float = 0.0  # what the grid side lets this output feed back now
     blocked: FaultReport | None = None  # safety controller, bus or bank: why power must not flow
     pilot: int = Pilot.UNKNOWN
+    seen: bool = True  # ``evse`` is fresh: what it says of the contactors can be believed
+    disputed: bool = False  # the modules contradict ``measured``
+    highest_v: float = 1000.0  # what the modules reach as they are joined now
+    settled: bool = True  # ... and they are joined as this session needs them
 
 
 def overvoltage_trip_v(max_voltage_v: float) -> float:
@@ -131,7 +140,11 @@ class Output:
         self._sequence = 0
         self._seen_self_test = False
         self._matched = False
+        self._discharge_s = parameters.discharge_s + parameters.desk_grace_ms / 1e3
+        self._held_v = 0.0  # highest voltage at the inlet since the contactors opened
+        self._let_go_ns = 0  # when the vehicle may last have held it there
         self._over: dict[str, int] = {}
+        self._cool = 1.0  # share of the cable's rating that its temperatures allow
 
     @property
     def idle(self) -> bool:
@@ -146,12 +159,13 @@ class Output:
         """One control cycle."""
         elapsed_s = (now_ns - self._last_ns) / SECOND if self._last_ns else 0.0
         self._last_ns = now_ns
+        self._follow_heat(elapsed_s, inputs.measured)
         self._follow_session(demand, inputs)
         if self.active:
             self._protect(now_ns, demand, inputs)
         handler: Callable[[int, float, Demand, Inputs], None] = getattr(self, "_" + self.mode.name.lower())
         handler(now_ns, elapsed_s, demand, inputs)
-        stuck = not self.contactors and self.idle and inputs.evse.closed
+        stuck = not self.contactors and self.idle and inputs.evse.closed and inputs.seen
         self.welded = self.welded or self._lasting("weld", stuck, now_ns, self.parameters.contactor_time_s)
         if not self.enable:
             self.setpoint_a = 0.0
@@ -186,10 +200,12 @@ class Output:
             self.changes.append(report)
         self.gate.refuse_present()
         self._tripped = True
+        self.text = report.text
         self.stop(now_ns, report.text, abrupt)
 
     def _enter(self, now_ns: int, mode: Mode, phase: Phase) -> None:
         self.mode = mode
+        self._held_v = 0.0
         self._to(now_ns, phase)
 
     def _to(self, now_ns: int, phase: Phase) -> None:
@@ -235,6 +251,7 @@ class Output:
         live_v = max(measured.voltage_v if closed else 0.0, measured.bank_voltage_v)
         excess = abs(measured.current_a) - abs(self.setpoint_a)
         margin = max(p.overcurrent_a, 0.03 * abs(self.setpoint_a))
+        accuracy = max(ACCURACY_A, ACCURACY * abs(self.setpoint_a))
         if inputs.blocked is not None:
             self.trip(now_ns, inputs.blocked, tell=False)
         elif demand.fault is not None:
@@ -251,6 +268,12 @@ class Output:
         elif self._lasting("current", excess > margin, now_ns, OVERCURRENT_S):
             text = f"{measured.current_a:.0f} A measured, {self.setpoint_a:.0f} A asked of the modules"
             self._fail(now_ns, Code.OVERCURRENT, text)
+        elif self._lasting("deviation", excess > accuracy, now_ns, INACCURATE_S):
+            text = f"{measured.current_a:.1f} A measured, {self.setpoint_a:.1f} A asked of the modules"
+            self._fail(now_ns, Code.OVERCURRENT, text)
+        elif inputs.disputed:
+            text = f"the measuring board of EVSE {self.evse} shows {measured.bank_voltage_v:.0f} V, its modules do not"
+            self._fail(now_ns, Code.POWER_BUS, text)
         elif demand.purpose == Purpose.NONE:
             self.stop(now_ns, demand.reason, demand.abrupt)
         elif (demand.purpose == Purpose.INSULATION_TEST) != (self.mode == Mode.INSULATION_TEST):
@@ -267,6 +290,8 @@ class Output:
             return
         if inputs.blocked is not None:
             self.text = inputs.blocked.text
+        elif not inputs.settled:
+            self.text = "joining the groups of modules in series or in parallel"
         elif not inputs.modules:
             self.text = "no healthy module feeds this EVSE"
         elif not inputs.evse.open:
@@ -300,7 +325,7 @@ class Output:
                 self._seen_self_test = False
                 self.self_test = True
                 self._to(now_ns, Phase.SELF_TEST)
-            elif self._waited(now_ns, p.discharge_s):
+            elif self._waited(now_ns, self._discharge_s):
                 text = f"{measured.voltage_v:.0f} V at the inlet before the cable check, 60 V allowed"
                 self._fail(now_ns, Code.DISCHARGE, text)
         elif self.phase is Phase.SELF_TEST:
@@ -318,7 +343,7 @@ class Output:
                 self._to(now_ns, Phase.RAISE)
         elif self.phase is Phase.RAISE:
             asked = demand.target.max_voltage_v or demand.target.voltage_v
-            self.setpoint_v = cable_check_voltage(asked, min(p.max_voltage_v, demand.permit.max_voltage_v))
+            self.setpoint_v = cable_check_voltage(asked, self._ceiling(demand.permit, inputs))
             self.setpoint_a = p.precharge__current_a
             self.enable = True
             if abs(measured.voltage_v - self.setpoint_v) < p.precharge__window_v:
@@ -339,7 +364,7 @@ class Output:
             if measured.voltage_v < SAFE_V:
                 self.contactors = False
                 self._to(now_ns, Phase.OPEN)
-            elif self._waited(now_ns, p.discharge_s):
+            elif self._waited(now_ns, self._discharge_s):
                 text = f"still {measured.voltage_v:.0f} V after the cable check"
                 self._fail(now_ns, Code.DISCHARGE, text)
         elif self.phase is Phase.OPEN:
@@ -403,7 +428,7 @@ class Output:
             return
         if self._watch_insulation(now_ns, demand, evse):
             return
-        voltage = self._voltage(demand)
+        voltage = self._voltage(demand, inputs)
         self._matched = abs(measured.voltage_v - voltage) < p.precharge__window_v
         if demand.purpose == Purpose.TRANSFER and measured.current_a > 0.25 * small > 0.0:
             self._matched = True  # current flows: the vehicle's contactor is closed on its battery
@@ -432,8 +457,8 @@ class Output:
             return
         if self._watch_insulation(now_ns, demand, evse):
             return
-        self.setpoint_v = self._voltage(demand)
-        supply = min(inputs.capable_a, p.cable_current_a(self.evse) * self._heat_allows(measured))
+        self.setpoint_v = self._voltage(demand, inputs)
+        supply = min(inputs.capable_a, p.cable_current_a(self.evse) * self._cool)
         export = min(supply, inputs.export_w / max(measured.voltage_v, 1.0))
         current, self.current_limited, self.power_limited = clamp_current(
             demand, max(measured.voltage_v, p.min_voltage_v), supply, export
@@ -443,14 +468,15 @@ class Output:
         self.setpoint_a = self._ramp(self.setpoint_a, current, elapsed_s)
         self.enable = True
 
-    def _heat_allows(self, measured: OutputMeasurement) -> float:
-        """Share of the cable's rating that its temperatures allow, 0 to 1."""
+    def _follow_heat(self, elapsed_s: float, measured: OutputMeasurement) -> None:
         p = self.parameters
         low, high = p.temperature__derate_c, p.temperature__stop_c
         contacts = (high - _hottest(measured)) / (high - low)
         low, high = p.temperature__coolant_derate_c, p.temperature__coolant_stop_c
         coolant = (high - measured.coolant_c) / (high - low)
-        return max(0.0, min(1.0, contacts, coolant))
+        allowed = max(0.0, min(1.0, contacts, coolant))
+        slowness_s = HEAT_S if allowed < self._cool else COOL_S
+        self._cool += (allowed - self._cool) * min(1.0, elapsed_s / slowness_s)
 
     def _ramp(self, present_a: float, wanted_a: float, elapsed_s: float) -> float:
         """Magnitude rises by ramp.up and falls by ramp.down; through zero it falls first."""
@@ -461,10 +487,13 @@ class Output:
         most = (p.ramp__up_a_s if rising else p.ramp__down_a_s) * elapsed_s
         return present_a + max(-most, min(most, wanted_a - present_a))
 
-    def _voltage(self, demand: Demand) -> float:
-        permit, target, p = demand.permit, demand.target, self.parameters
+    def _ceiling(self, permit: Permit, inputs: Inputs) -> float:
+        return min(permit.max_voltage_v, self.parameters.max_voltage_v, inputs.highest_v)
+
+    def _voltage(self, demand: Demand, inputs: Inputs) -> float:
+        permit, target = demand.permit, demand.target
         assert permit is not None and target is not None
-        ceiling = min(permit.max_voltage_v, p.max_voltage_v)
+        ceiling = self._ceiling(permit, inputs)
         if target.max_voltage_v > 0.0:
             ceiling = min(ceiling, target.max_voltage_v)
         self.voltage_limited = target.voltage_v > ceiling
@@ -512,7 +541,10 @@ class Output:
         elif evse.open:
             self._end_ramp(now_ns)
         elif self._waited(now_ns, p.contactor_time_s):
-            self._weld(now_ns, "the contactors did not open")
+            if inputs.seen:
+                self._weld(now_ns, "the contactors did not open")
+            else:
+                self._end_ramp(now_ns)  # nobody says where they are; FAULT lasts until they are seen open
 
     def _end_ramp(self, now_ns: int) -> None:
         self.monitor = self.self_test = False
@@ -532,21 +564,35 @@ class Output:
         self.text = "discharging"
         # With open contactors and dark modules the bank falls by itself; if it stays at the inlet's voltage, a
         # contactor conducts whatever its auxiliary contact says.
-        held = measured.bank_voltage_v > SAFE_V and abs(measured.bank_voltage_v - measured.voltage_v) < 10.0
+        inlet_v, bank_v = measured.voltage_v, measured.bank_voltage_v
+        held = bank_v > SAFE_V and abs(bank_v - inlet_v) < 10.0
+        if inlet_v > LET_GO * self._held_v and inputs.pilot != Pilot.A:  # a vehicle is there, and may hold it
+            self._held_v = max(self._held_v, inlet_v)
+            self._let_go_ns = now_ns
         resumed = demand.purpose in (Purpose.PRECHARGE, Purpose.TRANSFER) and inputs.blocked is None
-        if measured.voltage_v < SAFE_V or (resumed and inputs.evse.open):
+        if max(inlet_v, bank_v) < SAFE_V or (resumed and inputs.evse.open):
             self._enter(now_ns, Mode.OFF, Phase.NONE)  # a new permit: the bank will match the vehicle's voltage
+        elif inputs.blocked is not None:
+            self._since = self._let_go_ns = now_ns  # what is measured may be old: it accuses nobody
         elif held and self._waited(now_ns, WELD_WAIT_S):
             self._weld(now_ns, "the bank stays at the vehicle's voltage with contactors open")
-        elif self._waited(now_ns, self.parameters.discharge_s):
+        elif now_ns - self._let_go_ns > self._discharge_s * SECOND:
+            text = f"{inlet_v:.0f} V at the inlet {self._discharge_s:g} s after the vehicle let go of it"
+            self._trip_idle(now_ns, Code.DISCHARGE, text)
+        elif bank_v >= SAFE_V and self._waited(now_ns, self._discharge_s):
+            text = f"{bank_v:.0f} V at the bank {self._discharge_s:g} s after the contactors opened"
+            self._trip_idle(now_ns, Code.DISCHARGE, text)
+        elif self._waited(now_ns, self._discharge_s):
             # Its own contactor open, the station cannot lower a voltage that the vehicle's holds up.
-            self.text = f"{measured.voltage_v:.0f} V at the inlet: the vehicle's contactor is still closed"
+            self.text = f"{inlet_v:.0f} V at the inlet: the vehicle's contactor is still closed"
 
     def _fault(self, now_ns: int, elapsed_s: float, demand: Demand, inputs: Inputs) -> None:
         self.enable = self.contactors = False
         if inputs.blocked is not None:
             self.gate.refuse_present()  # a permit from before the block ended starts nothing
-        if inputs.blocked is not None or not self.gate.renewed or not inputs.evse.open:
+        highest_v = max(inputs.measured.voltage_v, inputs.measured.bank_voltage_v)
+        live = Code.DISCHARGE in self.faults and highest_v >= SAFE_V
+        if inputs.blocked is not None or not self.gate.renewed or not inputs.evse.open or live:
             return
         for report in self.faults.values():
             self.changes.append(FaultReport(report.code, report.severity, report.text, active=False))

@@ -38,6 +38,11 @@ class PowerParameters:
     series_groups: int = parameter(
         1, "groups of modules in series: 2 doubles the voltage (800 V cars) at half the current", low=1, high=2
     )
+    series_switched: bool = parameter(
+        False,
+        "contactors join the two groups in parallel (up to module.max_voltage_v) or in series (up to twice that), as "
+        "each vehicle needs; false: series_groups is wired for good",
+    )
     matrix__blocks: int = parameter(
         0, "blocks of modules that contactors share between the EVSEs, 0: each EVSE has its modules for good", low=0,
         high=16,
@@ -94,7 +99,9 @@ class PowerParameters:
         True, "no precharge before a passed insulation test of this session", unsafe=False
     )
     contactor_time_s: float = parameter(0.5, "contactor feedback must follow the request", unit="s", low=0.02, high=2.0)
-    discharge_s: float = parameter(2.0, "time to come below 60 V", unit="s", low=0.1, high=10.0)
+    discharge_s: float = parameter(
+        1.0, "time for the bleeders to come below 60 V (61851-23: 1 s)", unit="s", low=0.1, high=10.0
+    )
     overcurrent_a: float = parameter(
         10.0, "measured current above the set-point that counts as over-current", unit="A", low=1.0, high=100.0
     )
@@ -156,6 +163,10 @@ class PowerParameters:
             raise ParameterError("parameter matrix.blocks: at most 16 contactors, blocks times EVSEs")
         if self.matrix__blocks * self.series_groups > self.modules:
             raise ParameterError(f"parameter modules = {self.modules} is less than {self.series_groups} per block")
+        if self.series_switched and self.series_groups != 2:
+            raise ParameterError("parameter series_switched needs series_groups = 2")
+        if self.series_switched and (self.matrix__blocks or len(self.evses) > 5):
+            raise ParameterError("parameter series_switched: at most 5 EVSEs, and no matrix.blocks beside it")
         if self.max_voltage_v > self.series_groups * self.module__max_voltage_v:
             raise ParameterError(
                 f"parameter max_voltage_v = {self.max_voltage_v:g} is above what series_groups = {self.series_groups} "

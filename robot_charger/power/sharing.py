@@ -40,8 +40,11 @@ class Sharing:
         self.owners = [0] * self.blocks
         self._leaving_ns: dict[int, int] = {}  # block -> since when its leaving is announced
 
-    def step(self, now_ns: int, outputs: Mapping[int, Sharer], known: bool) -> list[tuple[Link, str]]:
-        """One cycle; ``known`` is false while feedback is old or the station blocked: then nothing moves."""
+    def step(self, now_ns: int, outputs: Mapping[int, Sharer], known: bool) -> list[str]:
+        """One cycle; ``known`` is false while feedback is old or the station blocked: then nothing moves.
+
+        Returns what failed just now, in words.
+        """
         if not known:
             return []
         active = {evse for evse, output in outputs.items() if output.active}
@@ -57,7 +60,7 @@ class Sharing:
         self.owners = [self.board.owner(block, self.feedback) for block in range(self.blocks)]
         self.bank.belong([0 if self._gone(b, outputs, now_ns) else owner for b, owner in enumerate(self.owners)])
         self.bank.leaving = np.isin(self.bank.block, list(self._leaving_ns))
-        return news
+        return [f"contactor of block {link.block + 1} to EVSE {link.to}: {text}" for link, text in news]
 
     def _gone(self, block: int, outputs: Mapping[int, Sharer], now_ns: int) -> bool:
         """Whether the notice to this block's EVSE is over; an idle one needs none."""
@@ -67,6 +70,6 @@ class Sharing:
         return not outputs[owner].active or now_ns - since >= self.parameters.matrix__notice_s * SECOND
 
     def _may_move(self, link: Link, outputs: Mapping[int, Sharer]) -> bool:
-        block_v, current_a, off = self.bank.block_figures(link.block)
-        output = outputs[link.evse]
-        return off and output.movable and may_move(block_v, output.bank_voltage_v, current_a)
+        module_v, current_a, off = self.bank.figures(self.bank.block == link.block)
+        output = outputs[link.to]
+        return off and output.movable and may_move(module_v * self.bank.groups, output.bank_voltage_v, current_a)

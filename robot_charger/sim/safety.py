@@ -5,7 +5,8 @@ and bay sensors, over CAN-FD. It is a process of its own and dies with nobody: w
 all contactors are open. A latched emergency is kept in ``safety.json`` over restarts, until ``reset`` on the wire.
 
 Wire from ``cli``: ``fault`` (emergency-stop, isolation, isolation-charging, self-test, weld, link-weld,
-feedback-stuck, door, field, grid-withdrawn, grid-silent, silent), ``on``, ``evse`` (0 = all), or ``reset``: true.
+link-drop, feedback-stuck, door, field, grid-withdrawn, grid-silent, silent), ``on``, ``evse`` (0 = all), or ``reset``:
+true.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ FAULTS = (
     "self-test",
     "weld",
     "link-weld",
+    "link-drop",
     "feedback-stuck",
     "door",
     "field",
@@ -114,6 +116,7 @@ class Controller:
     evses: list[int]
     latched: bool = False
     blocks: int = 0  # of the contactor matrix
+    switched: bool = False  # three contactors per EVSE join its groups: one in series, two in parallel
     grid_export_w: float = GRID_EXPORT_W
     heartbeat_s: float = HEARTBEAT_S
     faults: set[tuple[str, int]] = field(default_factory=set)  # (name, EVSE or 0)
@@ -127,7 +130,8 @@ class Controller:
 
     def __post_init__(self) -> None:
         self.circuits = {evse: Circuit() for evse in self.evses}
-        self.links = [Circuit() for _ in range(self.blocks * len(self.evses))]
+        n = len(self.evses)
+        self.links = [Circuit() for _ in range(3 * n if self.switched else self.blocks * n)]
         self._alive = codec.Alive()
 
     def has(self, name: str, evse: int = 0) -> bool:
@@ -200,13 +204,21 @@ class Controller:
         self._drive_links(now_s, lost)
 
     def _drive_links(self, now_s: float, lost: bool) -> None:
-        """Matrix contactors: as asked, but never two of one block; without power's heartbeat they stay."""
+        """Contactors of matrix and groups: as asked, but never rivals together; without power's heartbeat they stay."""
         for bit, circuit in enumerate(self.links):
-            first = bit - bit % len(self.evses)
-            rivals = [self.links[i] for i in range(first, first + len(self.evses)) if i != bit]
+            rivals = [self.links[i] for i in self._rivals(bit)]
             wanted = circuit.coil if lost else bool(self.command.links >> bit & 1)
+            wanted = wanted and not self.has("link-drop")
             free = not any(rival.coil or rival.closed for rival in rivals)
             circuit.drive(wanted and (free or circuit.coil), self.has("link-weld"), now_s)
+
+    def _rivals(self, bit: int) -> list[int]:
+        """Contactors that may not be closed beside this one: others of its block; series beside parallel."""
+        if self.switched:
+            first = bit - bit % 3
+            return [first + 1, first + 2] if bit == first else [first]
+        first = bit - bit % len(self.evses)
+        return [i for i in range(first, first + len(self.evses)) if i != bit]
 
     @property
     def links_closed(self) -> int:
@@ -253,10 +265,12 @@ class Controller:
 class SafetyProcess:
     """The controller with its bus and wires."""
 
-    def __init__(self, port: FramePort, evses: list[int], heartbeat_s: float, blocks: int = 0) -> None:
+    def __init__(
+        self, port: FramePort, evses: list[int], heartbeat_s: float, blocks: int = 0, switched: bool = False
+    ) -> None:
         self.port = port
         self.path: Path = run_directory() / "safety.json"
-        self.controller = Controller(evses, self._read_latch(), blocks, heartbeat_s=heartbeat_s)
+        self.controller = Controller(evses, self._read_latch(), blocks, switched, heartbeat_s=heartbeat_s)
         self._saved = self.controller.latched
         self.cycle = 0
         self._told: tuple[float, dict[str, Any]] = (0.0, {})
@@ -349,11 +363,13 @@ def main() -> None:
         help="power is lost after so long; 80 at a station, more on a desk without real-time scheduling",
     )
     parser.add_argument("--blocks", type=int, default=0, help="blocks of the contactor matrix, 0: there is none")
+    parser.add_argument("--switched", action="store_true", help="contactors join the groups in series or in parallel")
     arguments = parser.parse_args()
     stop = StopSignal()
     try:
         port = frame_port(open_bus(expand(arguments.bus)[0], can_filters=HEARS))
-        process = SafetyProcess(port, arguments.evses, arguments.heartbeat_ms / 1e3, arguments.blocks)
+        heartbeat_s = arguments.heartbeat_ms / 1e3
+        process = SafetyProcess(port, arguments.evses, heartbeat_s, arguments.blocks, arguments.switched)
     except (BusError, WireError) as error:
         refuse(f"safety: {error}")
     simulator_realtime(30)  # hardware does not wait for a computer's other work

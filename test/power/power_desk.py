@@ -12,11 +12,12 @@ from robot_charger.common.can_bus import as_batch
 from robot_charger.common.can_udp import FD, Batch
 from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.faults import FaultReport
-from robot_charger.power import codec
+from robot_charger.power import codec, service
 from robot_charger.power.control import Control, Snapshot
 from robot_charger.power.gate import Permit, Pilot, Purpose, Target
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.sim.rack.model import Rack
+from robot_charger.sim.rack.service import Service
 from robot_charger.sim.safety import Controller, World
 
 assert as_batch  # the same Batch as on a real bus
@@ -41,9 +42,13 @@ class Desk:
         self.parameters.check()
         self.control = Control(self.parameters, buses)
         blocks = self.parameters.matrix__blocks
-        self.rack = Rack(modules, list(evses), 1, self.parameters.series_groups, blocks)
-        self.safety = Controller(list(evses), blocks=blocks)
+        self.rack = Rack(
+            modules, list(evses), 1, self.parameters.series_groups, blocks, self.parameters.series_switched
+        )
+        self.safety = Controller(list(evses), blocks=blocks, switched=self.parameters.series_switched)
         self.worlds = {e: World(True, True, 2e6) for e in evses}
+        self.service = Service(self.rack, self.control.bank.bus, self.control.bank.address.copy())
+        self.answers: list[tuple[int, int, bytes]] = []
         self.now_ns = 10**12
         self.power_runs = True
         self.supervisor_speaks = True
@@ -121,6 +126,9 @@ class Desk:
             self.safety.hear(data[0].tobytes(), now_s)
         elif bus in self.rack.buses_off:
             return
+        elif ids[0] >= service.CONFIG_ID:
+            for answer, frame in self.service.answers(bus, int(ids[0]), data[0].tobytes()):
+                self.answers.append((bus, answer, frame))
         else:
             addresses, volts, amperes, enable, _, bad = codec.decode_setpoints(ids, data)
             assert not bad
@@ -131,23 +139,22 @@ class Desk:
     def _status(self, now_s: float) -> None:
         index, frames = self.rack.status(now_s)
         data = frames.view(np.uint8).reshape(len(index), 16)
-        sensors = self.rack.sensors().view(np.uint8).reshape(-1, 16) if self.rack.counter % 10 == 0 else data
+        sensor_index, sensors = self.rack.sensors()
+        sensor_data = sensors.view(np.uint8).reshape(-1, 16)
         bank = self.control.bank
         for bus in set(range(bank.buses)) - self.rack.buses_off:
             mine = bank.bus[index] == bus
             self.control.take(bus, batch(codec.STATUS_ID + bank.address[index[mine]], data[mine]), self.now_ns)
             if self.rack.counter % 10:
                 continue
-            all_mine = bank.bus == bus
-            sensor_ids = codec.SENSOR_ID + bank.address[all_mine]
-            self.control.take(bus, batch(sensor_ids, sensors[all_mine]), self.now_ns)
-        if 0 in self.rack.buses_off:
-            return
-        for evse, n in self.rack.networks.items():
-            frame = codec.OutputMeasurement(
-                n.output_v, n.bank_v, n.current_a, n.pin_c, n.pin_c, n.cable_c, n.coolant_c, self.rack.counter
-            )
-            self._hear(codec.OUTPUT_ID + evse, frame.encode(evse))
+            mine = bank.bus[sensor_index] == bus
+            sensor_ids = codec.SENSOR_ID + bank.address[sensor_index[mine]]
+            self.control.take(bus, batch(sensor_ids, sensor_data[mine]), self.now_ns)
+        while self.answers:
+            bus, identifier, frame = self.answers.pop()
+            self.control.take(bus, batch([identifier], np.frombuffer(frame, np.uint8)[None]), self.now_ns)
+        for evse, frame in self.rack.outputs().items():
+            self._hear(codec.OUTPUT_ID + evse, frame)
 
     def _hear(self, identifier: int, frame: bytes) -> bool:
         return self.control.take(0, batch([identifier], np.frombuffer(frame, np.uint8)[None]), self.now_ns)

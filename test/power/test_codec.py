@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot_charger.power import codec, firmware
+from robot_charger.power import codec, firmware, service
 
 DATABASE = cantools.database.load_file(Path(__file__).parents[2] / "config" / "ek3.dbc")
 U8, U16, I16 = st.integers(0, 255), st.integers(0, 65535), st.integers(-32768, 32767)
+U32 = st.integers(0, 2**32 - 1)
 
 
 def dbc(name: str, data: bytes) -> Any:
@@ -126,6 +127,47 @@ def test_boot_request_and_answer(address: int, command: int, block: int, data: b
     assert (told["NextBlock"], told["Version"]) == (block, 0x101) and told["Result"] == 1
 
 
+@given(st.integers(1, 2), st.integers(0, 223), U32, st.integers(0, 6), U8)
+def test_configuration(command: int, address: int, serial: int, turn: int, counter: int) -> None:
+    request = service.ConfigRequest(command, address, serial, turn, counter)
+    told = dbc("ConfigRequest", request.encode())
+    assert (told["Address"], told["Serial"], told["Round"], told["Counter"]) == (address, serial, turn, counter)
+    assert service.ConfigRequest.decode(request.encode()) == request
+    answer = service.ConfigAnswer(serial, address, 1)
+    told = dbc("ConfigAnswer", answer.encode(0x500 + address))
+    assert (told["Serial"], told["Address"], told["Result"]) == (serial, address, 1)
+    assert service.ConfigAnswer.decode(0x500 + address, answer.encode(0x500 + address)) == answer
+    assert service.ConfigAnswer.decode(0x501 + address, answer.encode(0x500 + address)) is None
+
+
+@given(st.integers(1, 223), U32, U16, U16, U32, U32, U16, st.integers(-50, 205), st.integers(0, 200))
+def test_diagnostics(
+    address: int, serial: int, firmware: int, faults: int, hours: int, starts: int, count: int, hot: int, health: int
+) -> None:
+    request = service.DiagnosticRequest(address, count & 0xFF)
+    assert dbc("DiagnosticRequest", request.encode())["Address"] == address
+    assert service.DiagnosticRequest.decode(request.encode()) == request
+    life = service.Diagnostics(
+        serial,
+        firmware,
+        faults,
+        hours * codec.HOUR,
+        starts / 10.0,
+        starts,
+        hours * codec.HOUR,
+        count,
+        hot,
+        health / 200,
+    )
+    told = dbc("Diagnostics", life.encode(address))
+    assert (told["Serial"], told["Firmware"], told["LastFaults"]) == (serial, firmware, faults)
+    assert (told["Starts"], told["FaultCount"], told["Hottest"]) == (starts, count, hot)
+    assert told["Hours"] == near(life.hours) and told["Energy"] == near(life.energy_kwh)
+    assert told["LastFaultHours"] == near(life.hours) and told["Health"] == near(100.0 * life.health)
+    assert service.Diagnostics.decode(address, life.encode(address)) == life
+    assert service.Diagnostics.decode(address + 1, life.encode(address)) is None
+
+
 @given(st.integers(0, 0xFFFFFFFF), U8)
 def test_grid_permit(watts: int, counter: int) -> None:
     permit = codec.GridPermit(float(watts), counter)
@@ -187,6 +229,7 @@ def test_every_frame_of_the_database_is_tested_here() -> None:
     assert {m.name for m in DATABASE.messages} == {
         "ModuleStatus", "ModuleSensor", "ModuleSetpoint", "GroupSetpoint",
         "PowerCommand", "SafetyStatus", "LinkStatus", "GridPermit", "BootRequest", "BootAnswer",
+        "ConfigRequest", "ConfigAnswer", "DiagnosticRequest", "Diagnostics",
         "OutputMeasurement", "EvseStatus",
     }  # fmt: skip
     assert all(m.is_fd for m in DATABASE.messages)

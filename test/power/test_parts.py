@@ -335,6 +335,7 @@ def test_the_voltage_rises_by_the_current_and_stops_at_the_set_point() -> None:
 
 def test_derating_by_ambient_as_the_module_s_sheet_says() -> None:
     rack = Rack(6, [1])
+    rack.hours[:] = 0.0
     rack.climate(np.array([30.0, 40.0, 45.0, 50.0, 55.0, 60.0]))
     rack.networks[1].bank_v = 400.0
     rack.step(0.0, 0.01)

@@ -8,6 +8,7 @@ speak on the first bus of the parameter ``bus`` whichever it is.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class ModuleDriver(ABC):
         self.frames_in = 0  # of what does not pass the node's ports
         self.frames_out = 0
         self.bad = 0
+        self.notes: deque[str] = deque(maxlen=100)  # for the log
 
     def take(self, bus: int, ids: np.ndarray, lengths: np.ndarray, data: np.ndarray, now_ns: int) -> np.ndarray:
         """Frames of one of the modules' buses (from 0). A mask of those that were the modules'."""

@@ -7,6 +7,7 @@ import numpy as np
 from robot_charger.power import codec
 from robot_charger.power.bank import Bank
 from robot_charger.power.drivers import Frames, ModuleDriver
+from robot_charger.power.service import CONFIG_ID, DIAGNOSTIC_ID, Addressing, Command
 
 
 class Ek3Driver(ModuleDriver):
@@ -15,6 +16,7 @@ class Ek3Driver(ModuleDriver):
     def __init__(self, bank: Bank, groups: bool) -> None:
         super().__init__(bank, first_port=0)
         self.groups = groups
+        self.addressing = [Addressing() for _ in range(bank.buses)]
         self._parts = [
             (b, slice(bank.first[b], bank.first[b + 1])) for b in range(bank.buses) if bank.first[b + 1] > bank.first[b]
         ]
@@ -32,15 +34,39 @@ class Ek3Driver(ModuleDriver):
         if sensor.any():
             self.bank.take_sensor(bus, ids[sensor], data[sensor])
             status |= sensor
+        if not status.all():
+            status |= self._serve(bus, ids, lengths, data)
         return status
 
+    def _serve(self, bus: int, ids: np.ndarray, lengths: np.ndarray, data: np.ndarray) -> np.ndarray:
+        """Whole frames of configuration and diagnostics: modules without an address are noted, the rest is a tool's."""
+        kind = ids >> 8
+        mine = (kind == CONFIG_ID >> 8) | (kind == DIAGNOSTIC_ID >> 8)
+        for i in np.flatnonzero(mine).tolist():
+            identifier, frame = int(ids[i]), data[i, : lengths[i]].tobytes()
+            mine[i] = codec.intact(identifier, frame)
+            self.addressing[bus].take(identifier, frame)
+        return np.asarray(mine)
+
     def frames(self, now_ns: int, counter: int) -> list[Frames]:
+        frames = self._addressing(now_ns) if self.bank.silent.any() else []
         encode = codec.encode_groups if self.groups else codec.encode_setpoints
         bank = self.bank
-        return [
-            (
-                bus,
-                *encode(bank.address[part], bank.command_v[part], bank.command_a[part], bank.enable[part], counter),
-            )
-            for bus, part in self._parts
-        ]
+        for bus, part in self._parts:
+            commands = bank.command_v[part], bank.command_a[part], bank.enable[part]
+            frames.append((bus, *encode(bank.address[part], *commands, counter)))
+        return frames
+
+    def _note(self, text: str) -> None:
+        if not self.notes or self.notes[-1] != text:
+            self.notes.append(text)
+
+    def _addressing(self, now_ns: int) -> list[Frames]:
+        frames = []
+        for bus, part in self._parts:
+            request = self.addressing[bus].step(now_ns, self.bank.address[part][self.bank.silent[part]].tolist())
+            if request is not None:
+                if request.command == Command.ASSIGN:
+                    self._note(f"module {request.serial} is given address {request.address} of bus {bus}")
+                frames.append((bus, np.array([CONFIG_ID]), codec.rows([request.encode()])))
+        return frames

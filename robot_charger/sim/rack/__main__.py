@@ -100,16 +100,9 @@ class RackProcess:
         self._send_wires(now_s)
 
     def _send_outputs(self) -> None:
-        if 0 in self.rack.buses_off:
-            return
-        networks = self.rack.networks
-        frames = [
-            codec.OutputMeasurement(
-                n.output_v, n.bank_v, n.current_a, n.pin_c, n.pin_c, n.cable_c, n.coolant_c, self.cycle
-            ).encode(evse)
-            for evse, n in networks.items()
-        ]
-        self.port.write([codec.OUTPUT_ID + evse for evse in networks], codec.rows(frames))
+        frames = self.rack.outputs()
+        if frames:
+            self.port.write([codec.OUTPUT_ID + evse for evse in frames], codec.rows(list(frames.values())))
 
     def _due(self, peer: str, now_s: float, *values: float) -> bool:
         """Whether ``peer`` is to hear these values now: they moved, or it has not heard for a while."""
@@ -191,6 +184,8 @@ def main() -> None:
     parser.add_argument("--evses", type=int, nargs="+", default=[1], metavar="N", help="numbers of the EVSEs")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--series", type=int, default=1, choices=(1, 2), help="groups of modules in series")
+    parser.add_argument("--switched", action="store_true", help="contactors join the groups in series or in parallel")
+    parser.add_argument("--ageing", type=float, default=1.0, help="operating hours that count for each hour of running")
     parser.add_argument("--blocks", type=int, default=0, help="blocks of the contactor matrix, 0: there is none")
     parser.add_argument("--protocol", default="ek3", choices=PROTOCOLS, help="what the modules speak")
     parser.add_argument("--module-bus", default="", help="bus or buses of CANopen modules, e.g. udp:42100")
@@ -201,7 +196,15 @@ def main() -> None:
             refuse(f"rack: --modules {arguments.modules} must be 1 to 1024, at least one per EVSE")
         if arguments.protocol == "canopen" and not arguments.module_bus:
             refuse("rack: --protocol canopen needs --module-bus, e.g. udp:42100")
-        rack = Rack(arguments.modules, arguments.evses, arguments.seed, arguments.series, arguments.blocks)
+        rack = Rack(
+            arguments.modules,
+            arguments.evses,
+            arguments.seed,
+            arguments.series,
+            arguments.blocks,
+            arguments.switched,
+            arguments.ageing,
+        )
         port = frame_port(open_bus(expand(arguments.bus)[0], can_filters=NOTHING))
         process = RackProcess(port, rack, module_end(arguments, rack))
     except (BusError, WireError) as error:
