@@ -84,6 +84,7 @@ class Options:
     pause: bool = False  # ends its session with the intent to come back
     wrong_receipt: bool = False  # signs another meter reading than it was told
     resume: str = ""  # id of a paused session that it joins again
+    certificate: str = ""  # with pnc: "install" asks for a contract certificate, "update" for a newer one
 
     @classmethod
     def parse(cls, words: dict[str, str]) -> Options:
@@ -201,6 +202,7 @@ class Evcc:
             self.result.update(
                 result="ended" if ok else "failed", text=text, messages=session.messages, limits_a=session.limits_a
             )
+            self.result.update(certificate=session.certificate)
             self.result.update(session_id=session.session_id, setup=session.setup, receipts=session.receipts)
             self.result.update(acdp=session.acdp_log)
         finally:

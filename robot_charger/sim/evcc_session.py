@@ -83,6 +83,7 @@ from iso15118.shared.security import KeyEncoding, KeyPasswordPath, KeyPath, crea
 from iso15118.shared.states import Pause, Terminate
 
 from robot_charger.common.plc_link import LinkError
+from robot_charger.sim import evcc_contract  # noqa: F401  (takes the place of the package's states)
 from robot_charger.v2g import acdp, pki, samples, v2gtp
 
 CONTACTOR_CLOSE_V = 20.0
@@ -201,6 +202,7 @@ class Session(EVCCCommunicationSession):
         self.acdp = controller.protocol.startswith("acdp")
         self.acdp_log: list[str] = []  # what the device said of itself, as it changed
         self.receipts = 0  # metering receipts signed
+        self.certificate = ""  # response code to its wish for a contract certificate
         self.setup = ""  # response code of SessionSetupRes
         self._status_at = 0.0
         self._sent_at = 0.0
@@ -671,10 +673,10 @@ class VehicleController(EVControllerInterface):
 
     # Plug and Charge.
     async def is_cert_install_needed(self) -> bool:
-        return False
+        return bool(self.options.certificate)
 
     async def store_contract_cert_and_priv_key(self, contract_cert: bytes, priv_key: bytes) -> None:
-        raise NotImplementedError("this vehicle installs no certificates")
+        raise NotImplementedError("sim/evcc_contract.py stores whole chains")
 
     async def get_prioritised_emaids(self) -> None:
         return None

@@ -21,7 +21,13 @@ from iso15118.shared.exceptions import EXIDecodingError, InvalidV2GTPMessageErro
 from iso15118.shared.exi_codec import EXI
 from iso15118.shared.messages.datatypes import DCEVSEStatus, DCEVSEStatusCode, EVSENotification
 from iso15118.shared.messages.enums import AuthEnum, Protocol, ServiceV20, SessionStopAction
-from iso15118.shared.messages.iso15118_2.body import CurrentDemandRes, MeteringReceiptReq, MeteringReceiptRes
+from iso15118.shared.messages.iso15118_2.body import (
+    CertificateInstallationReq,
+    CertificateUpdateReq,
+    CurrentDemandRes,
+    MeteringReceiptReq,
+    MeteringReceiptRes,
+)
 from iso15118.shared.messages.iso15118_2.datatypes import ResponseCode as ResponseCodeV2
 from iso15118.shared.messages.iso15118_20.common_types import ResponseCode
 from iso15118.shared.messages.v2gtp import V2GTPMessage
@@ -29,7 +35,7 @@ from iso15118.shared.states import Pause, Terminate
 
 from robot_charger.common.faults import Code
 from robot_charger.common.streams import abort
-from robot_charger.v2g import acdp, v2gtp
+from robot_charger.v2g import acdp, certificates, v2gtp
 from robot_charger.v2g.bridge import LinkPhase, Lock, Purpose, Shutdown
 from robot_charger.v2g.controller import Controller
 
@@ -128,7 +134,11 @@ class Session(SECCCommunicationSession):
             evse_status_code=DCEVSEStatusCode.EVSE_SHUTDOWN,
         )
         refused = MeteringReceiptRes(response_code=ResponseCodeV2.FAILED, dc_evse_status=status)
-        self.failed_responses_isov2[MeteringReceiptReq] = refused
+        self.failed_responses_isov2 |= {
+            MeteringReceiptReq: refused,
+            CertificateInstallationReq: certificates.failed(update=False),
+            CertificateUpdateReq: certificates.failed(update=True),
+        }
 
     def receipt_due(self) -> bool:
         """Plug and Charge: the vehicle shall sign the meter's reading (ISO 15118-2 8.4.3.13) every ``receipt_s``."""
