@@ -76,7 +76,8 @@ class Options:
     patience_s: float = 2.0  # shortest wait for an answer; 0 = the standard's times (0.25 s in the charge loop)
     stop_at: str = ""
     split: bool = False  # its TCP cuts every message into segments of a few bytes
-    out_of_order: bool = False  # asks for current right after SessionSetup
+    leave_at: str = ""  # a request it does not send, the first time or (NAME*2) the second, but leaves early:
+    leave_by: str = "stop"  # "stop" by SessionStopReq, "close" without a word, "misplaced" by what is out of order
     dynamic: bool = False  # chooses dynamic control in ISO 15118-20
     evcc_id: str = ""  # EVCCID; empty = the MAC address
     max_discharge_current_a: float = 100.0

@@ -83,8 +83,8 @@ from iso15118.shared.security import KeyEncoding, KeyPasswordPath, KeyPath, crea
 from iso15118.shared.states import Pause, Terminate
 
 from robot_charger.common.plc_link import LinkError
-from robot_charger.sim import evcc_contract  # noqa: F401  (takes the place of the package's states)
-from robot_charger.v2g import acdp, pki, samples, v2gtp
+from robot_charger.sim import evcc_contract, evcc_early  # noqa: F401  (the former takes the place of states)
+from robot_charger.v2g import acdp, pki, v2gtp
 
 CONTACTOR_CLOSE_V = 20.0
 PRECHARGE_CURRENT_A = 2.0
@@ -190,6 +190,10 @@ _CurrentDemand.__name__ = "CurrentDemand"
 iso15118_2_states.CurrentDemand = _CurrentDemand
 
 
+class _Left(Exception):
+    """The vehicle closes without a word, in the place of this request."""
+
+
 class Session(EVCCCommunicationSession):
     """The package's EVCC session with our framing and pace. ``run()`` once."""
 
@@ -204,6 +208,7 @@ class Session(EVCCCommunicationSession):
         self.receipts = 0  # metering receipts signed
         self.certificate = ""  # response code to its wish for a contract certificate
         self.setup = ""  # response code of SessionSetupRes
+        self._wanted = 0  # how often the request came up at which it leaves
         self._status_at = 0.0
         self._sent_at = 0.0
         self._sent = ""
@@ -214,6 +219,8 @@ class Session(EVCCCommunicationSession):
             evcc_settings.RESUME_SESSION_ID = self.options.resume or None  # taken by the package's first state
             await self.send_sap()
             return await self._exchange(20.0)
+        except _Left as left:
+            return False, f"left instead of {left}"
         except asyncio.IncompleteReadError:
             return False, f"the SECC closed the connection after {self._sent}"
         except (TimeoutError, asyncio.TimeoutError):
@@ -275,6 +282,11 @@ class Session(EVCCCommunicationSession):
 
     async def send(self, message: V2GTPMessage) -> None:
         name = str(self.current_state.message)
+        if self._leaves_at(name):
+            if self.options.leave_by == "close":
+                raise _Left(name)
+            await evcc_early.put(self, self.options.leave_by, name)
+            name, message = str(self.current_state.message), self.current_state.next_v2gtp_msg
         if self.acdp:
             message = await self._beside(name, message)
         if name == self._sent:
@@ -286,8 +298,6 @@ class Session(EVCCCommunicationSession):
             await self.ev_controller.enable_charging(True)
         if name == "SessionStopReq" and self.options.pause:
             message = self._pausing(message)
-        if self.options.out_of_order and name == "ServiceDiscoveryReq":
-            name, message = "CurrentDemandReq", self._out_of_order(message)
         self._sent, self._sent_at = name, time.monotonic()
         if self.options.split:
             data = message.to_bytes()
@@ -297,6 +307,13 @@ class Session(EVCCCommunicationSession):
                 await asyncio.sleep(0.001)
             return
         await super().send(message)
+
+    def _leaves_at(self, name: str) -> bool:
+        wanted, _, nth = self.options.leave_at.partition("*")
+        if name != wanted:
+            return False
+        self._wanted += 1
+        return self._wanted == int(nth or 1)
 
     def _pausing(self, message: V2GTPMessage) -> V2GTPMessage:
         """SessionStopReq that means to come back ([V2G2-740])."""
@@ -308,12 +325,6 @@ class Session(EVCCCommunicationSession):
             request.charging_session = ChargingSessionV20.PAUSE
         namespace = Namespace.ISO_V2_MSG_DEF if body is not None else Namespace.ISO_V20_COMMON_MSG
         return V2GTPMessage(self.protocol, message.payload_type, EXI().to_exi(request, namespace))
-
-    def _out_of_order(self, message: V2GTPMessage) -> V2GTPMessage:
-        request, _ = samples.current_demand()
-        request.header.session_id = self.session_id
-        payload = EXI().to_exi(request, Namespace.ISO_V2_MSG_DEF)
-        return V2GTPMessage(self.protocol, message.payload_type, payload)
 
     async def stop(self, reason: str) -> None:
         """The package's own end (with sleeps) is not used."""

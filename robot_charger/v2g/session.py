@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iso15118.secc.comm_session_handler import SECCCommunicationSession
-from iso15118.secc.states import iso15118_2_states
+from iso15118.secc.states import din_spec_states, iso15118_2_states, iso15118_20_states
 from iso15118.shared.exceptions import EXIDecodingError, InvalidV2GTPMessageError, V2GMessageValidationError
 from iso15118.shared.exi_codec import EXI
 from iso15118.shared.messages.datatypes import DCEVSEStatus, DCEVSEStatusCode, EVSENotification
@@ -61,6 +61,7 @@ PHASES = {
     "DC_WeldingDetectionReq": LinkPhase.WELDING_CHECK,
 }
 CHARGE_LOOP = frozenset({"CurrentDemandReq", "DC_ChargeLoopReq"})
+BEFORE_20 = {"DC_CableCheckReq": "ScheduleExchangeReq", "PowerDeliveryReq": "DC_PreChargeReq"}
 
 
 class _CurrentDemand(iso15118_2_states.CurrentDemand):
@@ -121,6 +122,7 @@ class Session(SECCCommunicationSession):
         self.loop_turnaround_s: deque[float] = deque(maxlen=4096)  # of the charge loop alone
         self._on_message = on_message
         self._request = ""
+        self._heard: set[str] = set()  # names of requests that were let in
         self._receipt_at = time.monotonic()
         self._stop_since: float | None = None
         self._peer_gone = False
@@ -294,15 +296,28 @@ class Session(SECCCommunicationSession):
         self._before_answer(self._request, decoded)
         self.controller.refresh()
         self._select_acdp(self._request, decoded)
-        early = self.acdp is not None and self.acdp.selected and not self.acdp.connected
-        if early and self._request == "DC_CableCheckReq":
-            self.current_state.stop_state_machine(
-                "DC_CableCheckReq not accepted in state before ACDP_Connect",
-                decoded,
-                ResponseCode.FAILED_SEQUENCE_ERROR,
-            )
+        missing = self._missing_before(self._request)
+        if missing:
+            reason = f"{self._request} not accepted in state before {missing}"
+            self.current_state.stop_state_machine(reason, decoded, ResponseCode.FAILED_SEQUENCE_ERROR)
             return
+        self._heard.add(self._request)
+        if self._request == "SessionStopReq" and self.begun:
+            self._stop_state()(self)  # a vehicle may end its session in every state; the package knows it in few
         await self.current_state.process_message(decoded, frame.payload)
+
+    def _stop_state(self) -> Any:
+        states = {Protocol.DIN_SPEC_70121: din_spec_states, Protocol.ISO_15118_2: iso15118_2_states}
+        return states.get(self.protocol, iso15118_20_states).SessionStop
+
+    def _missing_before(self, name: str) -> str:
+        """What must have come before this request, if it has not: the package lets a vehicle of -20 leave it out."""
+        if NAMES.get(self.protocol) != "iso15118-20":
+            return ""
+        if name == "DC_CableCheckReq" and self.acdp is not None and self.acdp.selected and not self.acdp.connected:
+            return "ACDP_ConnectReq"
+        earlier = BEFORE_20.get(name, "")
+        return "" if earlier in self._heard else earlier
 
     # ACDP: messages that the package does not know, answered beside its states.
     def _is_acdp(self, message: bytes) -> bool:
@@ -352,10 +367,9 @@ class Session(SECCCommunicationSession):
         if name == "SessionSetupReq":
             self.begun = True
             self.bridge.say(protocol=NAMES.get(self.protocol, ""), identity=self._identity(body))
-        elif name == "PowerDeliveryReq" and not _starts(body):
+        early = name == "SessionStopReq" and self.bridge.vehicle.phase < LinkPhase.STOPPING
+        if early or (name == "PowerDeliveryReq" and not _starts(body)):
             self.bridge.say(phase=LinkPhase.STOPPING, purpose=Purpose.NONE, voltage_v=0.0, current_a=0.0)
-        elif name == "SessionStopReq" and self.bridge.vehicle.phase < LinkPhase.STOPPING:
-            self.bridge.say(phase=LinkPhase.STOPPING)
         status = getattr(body, "dc_ev_status", None)
         if status is not None:
             error = status.ev_error_code.value
