@@ -84,6 +84,7 @@ class Options:
     max_discharge_power_w: float = 40_000.0
     pause: bool = False  # ends its session with the intent to come back
     wrong_receipt: bool = False  # signs another meter reading than it was told
+    renegotiate: bool = False  # ISO 15118-2: negotiates anew, once, in the midst of the transfer
     resume: str = ""  # id of a paused session that it joins again
     certificate: str = ""  # with pnc: "install" asks for a contract certificate, "update" for a newer one
 

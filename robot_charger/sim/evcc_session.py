@@ -45,7 +45,7 @@ from iso15118.shared.messages.enums import (
     Protocol,
     ServiceV20,
 )
-from iso15118.shared.messages.iso15118_2.body import MeteringReceiptReq
+from iso15118.shared.messages.iso15118_2.body import MeteringReceiptReq, PowerDeliveryReq
 from iso15118.shared.messages.iso15118_2.datatypes import (
     ChargeProgress,
     ChargingProfile,
@@ -159,10 +159,23 @@ def tls_context(protocol: str, directory: str) -> ssl.SSLContext:
 
 
 class _CurrentDemand(iso15118_2_states.CurrentDemand):
-    """The package's state, which signs the receipt that the station asks for (the package does so with AC only)."""
+    """The package's state, which signs the receipt that the station asks for and negotiates anew if it is to (the
+    package does both with AC only)."""
 
     async def process_message(self, message: Any, message_exi: Any = None) -> None:
         answer = getattr(getattr(message, "body", None), "current_demand_res", None)
+        if answer is not None and self.comm_session.renegotiates():
+            await self.comm_session.ev_controller.enable_charging(False)
+            self.create_next_message(
+                iso15118_2_states.PowerDelivery,
+                PowerDeliveryReq(
+                    charge_progress=ChargeProgress.RENEGOTIATE,
+                    sa_schedule_tuple_id=self.comm_session.selected_schedule,
+                ),
+                Timeouts.POWER_DELIVERY_REQ,
+                Namespace.ISO_V2_MSG_DEF,
+            )
+            return
         if answer is None or not answer.receipt_required or not self.comm_session.is_tls:
             await super().process_message(message, message_exi)
             return
@@ -307,6 +320,14 @@ class Session(EVCCCommunicationSession):
                 await asyncio.sleep(0.001)
             return
         await super().send(message)
+
+    def renegotiates(self) -> bool:
+        """Now, for the first and only time: current flows."""
+        wants = self.options.renegotiate and abs(self.ev_controller.vehicle.inlet_current_a) > 1.0
+        if wants:
+            self.options.renegotiate = False
+            self.renegotiation_requested = True
+        return bool(wants)
 
     def _leaves_at(self, name: str) -> bool:
         wanted, _, nth = self.options.leave_at.partition("*")

@@ -503,10 +503,10 @@ class Controller(EVSEControllerInterface):
         max_schedule_entries: int | None,
         departure_time: int = 0,
     ) -> list[SAScheduleTuple]:
-        """One schedule, the announced power for a day ([V2G2-304]); limits follow in the charge loop."""
-        power = self.station.announced()[2] or self.station.max_power_w
+        """One schedule, what the supply can for a day ([V2G2-304]). Limits follow in each answer of the charge loop, up
+        and down: a schedule made of the present limit would hold the vehicle below it when it rises."""
         entry = PMaxScheduleEntry(
-            p_max=physical(PVPMax, power, "W"),
+            p_max=physical(PVPMax, self.station.max_power_w, "W"),
             time_interval=RelativeTimeInterval(start=0, duration=max(departure_time, DAY_S)),
         )
         return [SAScheduleTuple(sa_schedule_tuple_id=1, p_max_schedule=PMaxSchedule(schedule_entries=[entry]))]
@@ -514,7 +514,7 @@ class Controller(EVSEControllerInterface):
     async def get_sa_schedule_list_dinspec(
         self, max_schedule_entries: int | None, departure_time: int = 0
     ) -> list[DinSAScheduleTupleEntry]:
-        power = min(round(self.station.announced()[2]), 32_767)  # int16 in DIN 70121, in W
+        power = min(round(self.station.max_power_w), 32_767)  # int16 in DIN 70121, in W
         details = DinPMaxScheduleEntryDetails(
             p_max=power, time_interval=DinRelativeTimeInterval(start=0, duration=DAY_S)
         )
@@ -583,8 +583,8 @@ class Controller(EVSEControllerInterface):
     ) -> ScheduledScheduleExchangeResParams | DynamicScheduleExchangeResParams:
         if control_mode == ControlMode.DYNAMIC:
             return DynamicScheduleExchangeResParams()
-        power = self.station.announced()[2] or self.station.max_power_w
-        schedule = ChargingSchedule(power_schedule=_power_schedule(power), price_level_schedule=_no_price())
+        power = _power_schedule(self.station.max_power_w)  # limits follow in the charge loop
+        schedule = ChargingSchedule(power_schedule=power, price_level_schedule=_no_price())
         export = self.station.announced_export()[1]
         discharging = None
         if selected_energy_service.service == ServiceV20.DC_BPT and export > 0.0:

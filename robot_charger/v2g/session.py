@@ -28,6 +28,7 @@ from iso15118.shared.messages.iso15118_2.body import (
     MeteringReceiptReq,
     MeteringReceiptRes,
 )
+from iso15118.shared.messages.iso15118_2.datatypes import ChargeProgress
 from iso15118.shared.messages.iso15118_2.datatypes import ResponseCode as ResponseCodeV2
 from iso15118.shared.messages.iso15118_20.common_types import ResponseCode
 from iso15118.shared.messages.v2gtp import V2GTPMessage
@@ -77,8 +78,27 @@ class _CurrentDemand(iso15118_2_states.CurrentDemand):
         super().create_next_message(next_state, next_msg, *rest, **named)
 
 
-_CurrentDemand.__name__ = "CurrentDemand"
-iso15118_2_states.CurrentDemand = _CurrentDemand
+class _PowerDelivery(iso15118_2_states.PowerDelivery):
+    """The package's state, which ends the transfer before it negotiates anew.
+
+    With direct current a renegotiation goes by the cable check ([V2G2-582]), which wants open contactors; the package
+    leaves the supply as it was and would take the next precharge for a transfer.
+    """
+
+    async def process_message(self, message: Any, message_exi: bytes = b"") -> None:
+        session: Any = self.comm_session
+        asked = getattr(getattr(message, "body", None), "power_delivery_req", None)
+        if _renegotiates(asked) and session.charge_progress_started:
+            await session.controller.stop_charger()
+            if not await session.controller.is_contactor_opened():
+                self.stop_state_machine("contactors", message, ResponseCodeV2.FAILED_CONTACTOR_ERROR)
+                return
+        await super().process_message(message, message_exi)
+
+
+for _state in (_CurrentDemand, _PowerDelivery):
+    _state.__name__ = _state.__name__.strip("_")
+    setattr(iso15118_2_states, _state.__name__, _state)
 
 
 @dataclass(frozen=True)
@@ -367,6 +387,9 @@ class Session(SECCCommunicationSession):
         if name == "SessionSetupReq":
             self.begun = True
             self.bridge.say(protocol=NAMES.get(self.protocol, ""), identity=self._identity(body))
+        if name == "PowerDeliveryReq" and _renegotiates(body):
+            self.bridge.say(phase=LinkPhase.PARAMETERS, purpose=Purpose.NONE, voltage_v=0.0, current_a=0.0)
+            return
         early = name == "SessionStopReq" and self.bridge.vehicle.phase < LinkPhase.STOPPING
         if early or (name == "PowerDeliveryReq" and not _starts(body)):
             self.bridge.say(phase=LinkPhase.STOPPING, purpose=Purpose.NONE, voltage_v=0.0, current_a=0.0)
@@ -418,6 +441,11 @@ class Session(SECCCommunicationSession):
             why = "a certificate has expired or is not yet valid" if "Expired" in text else text[:150]
             return Outcome(self.begun, False, False, Code.AUTHORIZATION, f"contract certificate refused: {why}")
         return Outcome(self.begun, False, False, Code.V2G_INTERNAL, text[:150])
+
+
+def _renegotiates(body: Any) -> bool:
+    """PowerDeliveryReq of ISO 15118-2 that means to begin again at ChargeParameterDiscovery."""
+    return getattr(body, "charge_progress", None) == ChargeProgress.RENEGOTIATE
 
 
 def _starts(body: Any) -> bool:

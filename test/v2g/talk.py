@@ -37,6 +37,7 @@ class Told:
     text: str
     car: Car
     vehicle: Any = None  # the EVCC's session
+    live: list[bool] = field(default_factory=list)  # the station's contactors at each message
 
     @property
     def codes(self) -> list[str]:
@@ -83,9 +84,11 @@ async def _talk(desk: Desk) -> Told:
     plain = Plain(bridge, desk.directory, {"authorization": "accepted", **desk.station})
     names: list[str] = []
     messages: list[Any] = []
+    live: list[bool] = []
 
     def note(direction: str, name: str, message: Any) -> None:
         names.append(name)
+        live.append(bridge.station.contactors_closed)
         messages.append(message)
 
     options = Options(tls=desk.certificates is not None, loop_period_s=0.01, **desk.options)
@@ -106,7 +109,7 @@ async def _talk(desk: Desk) -> Told:
         running.cancel()
     Worker("1", None, parameters, bridge).conclude(outcome)  # type: ignore[arg-type]
     phases = [LinkPhase[name].name for name in plain.phases]
-    return Told(bridge.vehicle, phases, names, messages, ok, text, car, vehicle)
+    return Told(bridge.vehicle, phases, names, messages, ok, text, car, vehicle, live)
 
 
 async def _step(plain: Plain) -> None:

@@ -1,0 +1,70 @@
+"""What may be drawn changes while energy flows: by the limits of the charge loop, and by negotiating anew."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+from talk import talk
+
+from robot_charger.common.faults import Code
+from robot_charger.v2g.bridge import LinkPhase
+
+
+def bodies(told: Any, name: str) -> list[Any]:
+    messages = [m for n, m in zip(told.names, told.messages, strict=True) if n == name]
+    return [m.body.get_message() if hasattr(m, "body") else m for m in messages]
+
+
+def test_a_vehicle_negotiates_anew_by_the_cable_check(tmp_path: Path) -> None:
+    """ISO 15118-2 with direct current: contactors open, and everything from ChargeParameterDiscovery again."""
+    told = talk(tmp_path, options={"renegotiate": True}, car={"charge_s": 2.5})
+    assert (told.ok, told.link.phase, told.link.error) == (True, LinkPhase.ENDED, Code.NONE), told.link.text
+    once = ["PARAMETERS", "CABLE_CHECK", "PRECHARGE", "CHARGING"]
+    assert told.phases == ["SESSION", *once, *once, "STOPPING", "WELDING_CHECK", "ENDED"]
+    wanted = ("PowerDeliveryReq", "ChargeParameterDiscoveryReq", "CableCheckReq")
+    asked = [name for name, _ in itertools.groupby(n for n in told.names if n in wanted)]
+    steps = ["ChargeParameterDiscoveryReq", "CableCheckReq", "PowerDeliveryReq"]
+    assert asked == [*steps, *steps]  # Start and Renegotiate stand side by side
+    answers = [live for name, live in zip(told.names, told.live, strict=True) if name == "PowerDeliveryRes"]
+    assert answers == [True, False, True, False]  # started, negotiated anew, started, stopped
+    renegotiated = told.names.index("ChargeParameterDiscoveryReq", told.names.index("CurrentDemandRes"))
+    precharged = told.names.index("PreChargeReq", renegotiated)
+    assert not any(told.live[renegotiated:precharged])
+
+
+def test_contactors_that_do_not_open_end_a_renegotiation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from robot_charger.v2g import controller
+
+    monkeypatch.setattr(controller, "CONTACTOR_WAIT_S", 0.3)
+    told = talk(tmp_path, options={"renegotiate": True}, car={"charge_s": 9.0}, station={"welded": True})
+    assert told.codes[-1] == "FAILED_ContactorError"
+    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.CONTACTOR_WELDED), told.link.text
+
+
+@pytest.mark.parametrize("protocol", ["iso15118-2", "iso15118-20", "din"])
+@pytest.mark.parametrize("later_a", [20.0, 140.0])
+def test_a_limit_of_the_back_end_moves_the_charge_loop_and_no_schedule(
+    tmp_path: Path, protocol: str, later_a: float
+) -> None:
+    """The limit at the beginning, 60 A, stands in no schedule: it would hold the vehicle below it when it rises."""
+    station = {"begins_a": 60.0, "limit_a": later_a}
+    told = talk(tmp_path, protocol=protocol, station=station, car={"charge_s": 1.5})
+    assert told.ok, told.text
+    if protocol == "iso15118-20":
+        answer = bodies(told, "ScheduleExchangeRes")[-1]
+        tuple_ = answer.scheduled_params.schedule_tuples[0].charging_schedule.power_schedule
+        power = tuple_.schedule_entry_list.entries[0].power
+        assert power.value * 10**power.exponent == 150_000
+        limits = [r.scheduled_dc_charge_loop_res for r in bodies(told, "DC_ChargeLoopRes")]
+        told_a = [r.evse_maximum_charge_current.value * 10**r.evse_maximum_charge_current.exponent for r in limits]
+    else:
+        schedule = bodies(told, "ChargeParameterDiscoveryRes")[-1].sa_schedule_list
+        if protocol == "iso15118-2":
+            entry = schedule.schedule_tuples[0].p_max_schedule.schedule_entries[0]
+            assert float(entry.p_max.get_decimal_value()) == 150_000
+        limits = [r.evse_max_current_limit for r in bodies(told, "CurrentDemandRes")]
+        told_a = [float(limit.get_decimal_value()) for limit in limits]
+    assert (told_a[0], told_a[-1]) == (60.0, later_a)
