@@ -20,7 +20,14 @@ from iso15118.secc.states import din_spec_states, iso15118_2_states, iso15118_20
 from iso15118.shared.exceptions import EXIDecodingError, InvalidV2GTPMessageError, V2GMessageValidationError
 from iso15118.shared.exi_codec import EXI
 from iso15118.shared.messages.datatypes import DCEVSEStatus, DCEVSEStatusCode, EVSENotification
-from iso15118.shared.messages.enums import AuthEnum, Protocol, ServiceV20, SessionStopAction
+from iso15118.shared.messages.enums import (
+    AuthEnum,
+    ISOV20PayloadTypes,
+    Namespace,
+    Protocol,
+    ServiceV20,
+    SessionStopAction,
+)
 from iso15118.shared.messages.iso15118_2.body import (
     CertificateInstallationReq,
     CertificateUpdateReq,
@@ -30,7 +37,12 @@ from iso15118.shared.messages.iso15118_2.body import (
 )
 from iso15118.shared.messages.iso15118_2.datatypes import ChargeProgress
 from iso15118.shared.messages.iso15118_2.datatypes import ResponseCode as ResponseCodeV2
+from iso15118.shared.messages.iso15118_20.common_messages import ChargeProgress as ChargeProgress20
+from iso15118.shared.messages.iso15118_20.common_messages import PowerDeliveryReq as PowerDeliveryReq20
+from iso15118.shared.messages.iso15118_20.common_messages import PowerDeliveryRes as PowerDeliveryRes20
+from iso15118.shared.messages.iso15118_20.common_types import MessageHeader as MessageHeader20
 from iso15118.shared.messages.iso15118_20.common_types import ResponseCode
+from iso15118.shared.messages.timeouts import Timeouts
 from iso15118.shared.messages.v2gtp import V2GTPMessage
 from iso15118.shared.states import Pause, Terminate
 
@@ -96,9 +108,32 @@ class _PowerDelivery(iso15118_2_states.PowerDelivery):
         await super().process_message(message, message_exi)
 
 
-for _state in (_CurrentDemand, _PowerDelivery):
-    _state.__name__ = _state.__name__.strip("_")
-    setattr(iso15118_2_states, _state.__name__, _state)
+class _PowerDelivery20(iso15118_20_states.PowerDelivery):
+    """The package's state, which lets a vehicle negotiate its schedule anew: contactors stay closed, and no current is
+    asked for until the charge loop goes on. The package takes ScheduleRenegotiation for Start."""
+
+    async def process_message(self, message: Any, message_exi: bytes = b"") -> None:
+        session: Any = self.comm_session
+        if not _renegotiates(message) or not session.charging:
+            await super().process_message(message, message_exi)
+        elif self.check_msg_v20(message, [PowerDeliveryReq20], False):
+            header = MessageHeader20(session_id=session.session_id, timestamp=int(time.time()))
+            self.create_next_message(
+                iso15118_20_states.ScheduleExchange,
+                PowerDeliveryRes20(header=header, response_code=ResponseCode.OK),
+                Timeouts.V2G_SECC_SEQUENCE_TIMEOUT,
+                Namespace.ISO_V20_COMMON_MSG,
+                ISOV20PayloadTypes.MAINSTREAM,
+            )
+
+
+for _module, _name, _state in (
+    (iso15118_2_states, "CurrentDemand", _CurrentDemand),
+    (iso15118_2_states, "PowerDelivery", _PowerDelivery),
+    (iso15118_20_states, "PowerDelivery", _PowerDelivery20),
+):
+    _state.__name__ = _name
+    setattr(_module, _name, _state)
 
 
 @dataclass(frozen=True)
@@ -161,6 +196,11 @@ class Session(SECCCommunicationSession):
             CertificateInstallationReq: certificates.failed(update=False),
             CertificateUpdateReq: certificates.failed(update=True),
         }
+
+    @property
+    def charging(self) -> bool:
+        """In the charge loop."""
+        return self.bridge.vehicle.purpose == Purpose.TRANSFER
 
     def receipt_due(self) -> bool:
         """Plug and Charge: the vehicle shall sign the meter's reading (ISO 15118-2 8.4.3.13) every ``receipt_s``."""
@@ -336,6 +376,8 @@ class Session(SECCCommunicationSession):
             return ""
         if name == "DC_CableCheckReq" and self.acdp is not None and self.acdp.selected and not self.acdp.connected:
             return "ACDP_ConnectReq"
+        if name == "CertificateInstallationReq":  # the package has no state for it, and raises
+            return "an offer of that service"
         earlier = BEFORE_20.get(name, "")
         return "" if earlier in self._heard else earlier
 
@@ -388,7 +430,10 @@ class Session(SECCCommunicationSession):
             self.begun = True
             self.bridge.say(protocol=NAMES.get(self.protocol, ""), identity=self._identity(body))
         if name == "PowerDeliveryReq" and _renegotiates(body):
-            self.bridge.say(phase=LinkPhase.PARAMETERS, purpose=Purpose.NONE, voltage_v=0.0, current_a=0.0)
+            if NAMES.get(self.protocol) == "iso15118-20":
+                self.bridge.say(current_a=0.0)
+            else:
+                self.bridge.say(phase=LinkPhase.PARAMETERS, purpose=Purpose.NONE, voltage_v=0.0, current_a=0.0)
             return
         early = name == "SessionStopReq" and self.bridge.vehicle.phase < LinkPhase.STOPPING
         if early or (name == "PowerDeliveryReq" and not _starts(body)):
@@ -444,8 +489,9 @@ class Session(SECCCommunicationSession):
 
 
 def _renegotiates(body: Any) -> bool:
-    """PowerDeliveryReq of ISO 15118-2 that means to begin again at ChargeParameterDiscovery."""
-    return getattr(body, "charge_progress", None) == ChargeProgress.RENEGOTIATE
+    """PowerDeliveryReq that goes back to ChargeParameterDiscovery (-2) or ScheduleExchange (-20)."""
+    progress = getattr(body, "charge_progress", None)
+    return progress in (ChargeProgress.RENEGOTIATE, ChargeProgress20.SCHEDULE_RENEGOTIATION)
 
 
 def _starts(body: Any) -> bool:
