@@ -177,6 +177,22 @@ def test_a_session_through_the_topics(sim_directory: Path) -> None:
 
 
 @pytest.mark.integration
+def test_tls_is_required_unless_told_otherwise(sim_directory: Path) -> None:
+    environment = {**os.environ, "ROBOT_CHARGER_SIM": str(sim_directory)}
+    with plc(sim_directory):
+        command = [sys.executable, "-m", "robot_charger.v2g.node", "--ros-args", "-r", "__ns:=/evse1"]
+        node = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        fake = Fake(sim_directory)
+        try:
+            assert not fake.change_state("/evse1/v2g", Transition.TRANSITION_CONFIGURE)
+        finally:
+            node.terminate()
+            _, errors = node.communicate(timeout=10)
+            fake.close()
+        assert "tls.directory names no certificates" in errors
+
+
+@pytest.mark.integration
 @pytest.mark.timeout(120)
 def test_the_node_asks_the_back_end_for_a_contract(sim_directory: Path) -> None:
     """/vehicle_certificate gets the vehicle's request and its answer reaches the vehicle."""
@@ -231,19 +247,3 @@ def test_the_node_asks_the_back_end_for_a_contract(sim_directory: Path) -> None:
             assert node.wait(10) == 0
             fake.close()
     assert asked == [(srv.VehicleCertificate.Request.ACTION_INSTALL, "urn:iso:15118:2:2013:MsgDef")]
-
-
-@pytest.mark.integration
-def test_tls_is_required_unless_told_otherwise(sim_directory: Path) -> None:
-    environment = {**os.environ, "ROBOT_CHARGER_SIM": str(sim_directory)}
-    with plc(sim_directory):
-        command = [sys.executable, "-m", "robot_charger.v2g.node", "--ros-args", "-r", "__ns:=/evse1"]
-        node = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        fake = Fake(sim_directory)
-        try:
-            assert not fake.change_state("/evse1/v2g", Transition.TRANSITION_CONFIGURE)
-        finally:
-            node.terminate()
-            _, errors = node.communicate(timeout=10)
-            fake.close()
-        assert "tls.directory names no certificates" in errors
