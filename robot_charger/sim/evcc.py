@@ -76,14 +76,17 @@ class Options:
     patience_s: float = 2.0  # shortest wait for an answer; 0 = the standard's times (0.25 s in the charge loop)
     stop_at: str = ""
     split: bool = False  # its TCP cuts every message into segments of a few bytes
-    out_of_order: bool = False  # asks for current right after SessionSetup
+    leave_at: str = ""  # a request it does not send, the first time or (NAME*2) the second, but leaves early:
+    leave_by: str = "stop"  # "stop" by SessionStopReq, "close" without a word, "misplaced" by what is out of order
     dynamic: bool = False  # chooses dynamic control in ISO 15118-20
     evcc_id: str = ""  # EVCCID; empty = the MAC address
     max_discharge_current_a: float = 100.0
     max_discharge_power_w: float = 40_000.0
     pause: bool = False  # ends its session with the intent to come back
     wrong_receipt: bool = False  # signs another meter reading than it was told
+    renegotiate: bool = False  # ISO 15118-2: negotiates anew, once, in the midst of the transfer
     resume: str = ""  # id of a paused session that it joins again
+    certificate: str = ""  # with pnc: "install" asks for a contract certificate, "update" for a newer one
 
     @classmethod
     def parse(cls, words: dict[str, str]) -> Options:
@@ -201,6 +204,7 @@ class Evcc:
             self.result.update(
                 result="ended" if ok else "failed", text=text, messages=session.messages, limits_a=session.limits_a
             )
+            self.result.update(certificate=session.certificate)
             self.result.update(session_id=session.session_id, setup=session.setup, receipts=session.receipts)
             self.result.update(acdp=session.acdp_log)
         finally:

@@ -45,7 +45,7 @@ from iso15118.shared.messages.enums import (
     Protocol,
     ServiceV20,
 )
-from iso15118.shared.messages.iso15118_2.body import MeteringReceiptReq
+from iso15118.shared.messages.iso15118_2.body import MeteringReceiptReq, PowerDeliveryReq
 from iso15118.shared.messages.iso15118_2.datatypes import (
     ChargeProgress,
     ChargingProfile,
@@ -83,7 +83,8 @@ from iso15118.shared.security import KeyEncoding, KeyPasswordPath, KeyPath, crea
 from iso15118.shared.states import Pause, Terminate
 
 from robot_charger.common.plc_link import LinkError
-from robot_charger.v2g import acdp, pki, samples, v2gtp
+from robot_charger.sim import evcc_contract, evcc_early  # noqa: F401  (the former takes the place of states)
+from robot_charger.v2g import acdp, pki, v2gtp
 
 CONTACTOR_CLOSE_V = 20.0
 PRECHARGE_CURRENT_A = 2.0
@@ -158,10 +159,23 @@ def tls_context(protocol: str, directory: str) -> ssl.SSLContext:
 
 
 class _CurrentDemand(iso15118_2_states.CurrentDemand):
-    """The package's state, which signs the receipt that the station asks for (the package does so with AC only)."""
+    """The package's state, which signs the receipt that the station asks for and negotiates anew if it is to (the
+    package does both with AC only)."""
 
     async def process_message(self, message: Any, message_exi: Any = None) -> None:
         answer = getattr(getattr(message, "body", None), "current_demand_res", None)
+        if answer is not None and self.comm_session.renegotiates():
+            await self.comm_session.ev_controller.enable_charging(False)
+            self.create_next_message(
+                iso15118_2_states.PowerDelivery,
+                PowerDeliveryReq(
+                    charge_progress=ChargeProgress.RENEGOTIATE,
+                    sa_schedule_tuple_id=self.comm_session.selected_schedule,
+                ),
+                Timeouts.POWER_DELIVERY_REQ,
+                Namespace.ISO_V2_MSG_DEF,
+            )
+            return
         if answer is None or not answer.receipt_required or not self.comm_session.is_tls:
             await super().process_message(message, message_exi)
             return
@@ -189,6 +203,10 @@ _CurrentDemand.__name__ = "CurrentDemand"
 iso15118_2_states.CurrentDemand = _CurrentDemand
 
 
+class _Left(Exception):
+    """The vehicle closes without a word, in the place of this request."""
+
+
 class Session(EVCCCommunicationSession):
     """The package's EVCC session with our framing and pace. ``run()`` once."""
 
@@ -201,7 +219,9 @@ class Session(EVCCCommunicationSession):
         self.acdp = controller.protocol.startswith("acdp")
         self.acdp_log: list[str] = []  # what the device said of itself, as it changed
         self.receipts = 0  # metering receipts signed
+        self.certificate = ""  # response code to its wish for a contract certificate
         self.setup = ""  # response code of SessionSetupRes
+        self._wanted = 0  # how often the request came up at which it leaves
         self._status_at = 0.0
         self._sent_at = 0.0
         self._sent = ""
@@ -212,6 +232,8 @@ class Session(EVCCCommunicationSession):
             evcc_settings.RESUME_SESSION_ID = self.options.resume or None  # taken by the package's first state
             await self.send_sap()
             return await self._exchange(20.0)
+        except _Left as left:
+            return False, f"left instead of {left}"
         except asyncio.IncompleteReadError:
             return False, f"the SECC closed the connection after {self._sent}"
         except (TimeoutError, asyncio.TimeoutError):
@@ -273,6 +295,11 @@ class Session(EVCCCommunicationSession):
 
     async def send(self, message: V2GTPMessage) -> None:
         name = str(self.current_state.message)
+        if self._leaves_at(name):
+            if self.options.leave_by == "close":
+                raise _Left(name)
+            await evcc_early.put(self, self.options.leave_by, name)
+            name, message = str(self.current_state.message), self.current_state.next_v2gtp_msg
         if self.acdp:
             message = await self._beside(name, message)
         if name == self._sent:
@@ -284,8 +311,6 @@ class Session(EVCCCommunicationSession):
             await self.ev_controller.enable_charging(True)
         if name == "SessionStopReq" and self.options.pause:
             message = self._pausing(message)
-        if self.options.out_of_order and name == "ServiceDiscoveryReq":
-            name, message = "CurrentDemandReq", self._out_of_order(message)
         self._sent, self._sent_at = name, time.monotonic()
         if self.options.split:
             data = message.to_bytes()
@@ -295,6 +320,21 @@ class Session(EVCCCommunicationSession):
                 await asyncio.sleep(0.001)
             return
         await super().send(message)
+
+    def renegotiates(self) -> bool:
+        """Now, for the first and only time: current flows."""
+        wants = self.options.renegotiate and abs(self.ev_controller.vehicle.inlet_current_a) > 1.0
+        if wants:
+            self.options.renegotiate = False
+            self.renegotiation_requested = True
+        return bool(wants)
+
+    def _leaves_at(self, name: str) -> bool:
+        wanted, _, nth = self.options.leave_at.partition("*")
+        if name != wanted:
+            return False
+        self._wanted += 1
+        return self._wanted == int(nth or 1)
 
     def _pausing(self, message: V2GTPMessage) -> V2GTPMessage:
         """SessionStopReq that means to come back ([V2G2-740])."""
@@ -306,12 +346,6 @@ class Session(EVCCCommunicationSession):
             request.charging_session = ChargingSessionV20.PAUSE
         namespace = Namespace.ISO_V2_MSG_DEF if body is not None else Namespace.ISO_V20_COMMON_MSG
         return V2GTPMessage(self.protocol, message.payload_type, EXI().to_exi(request, namespace))
-
-    def _out_of_order(self, message: V2GTPMessage) -> V2GTPMessage:
-        request, _ = samples.current_demand()
-        request.header.session_id = self.session_id
-        payload = EXI().to_exi(request, Namespace.ISO_V2_MSG_DEF)
-        return V2GTPMessage(self.protocol, message.payload_type, payload)
 
     async def stop(self, reason: str) -> None:
         """The package's own end (with sleeps) is not used."""
@@ -671,10 +705,10 @@ class VehicleController(EVControllerInterface):
 
     # Plug and Charge.
     async def is_cert_install_needed(self) -> bool:
-        return False
+        return bool(self.options.certificate)
 
     async def store_contract_cert_and_priv_key(self, contract_cert: bytes, priv_key: bytes) -> None:
-        raise NotImplementedError("this vehicle installs no certificates")
+        raise NotImplementedError("sim/evcc_contract.py stores whole chains")
 
     async def get_prioritised_emaids(self) -> None:
         return None

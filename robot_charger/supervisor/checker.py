@@ -45,6 +45,7 @@ DOMAINS: dict[str, tuple[Any, ...]] = {
     "link": (
         Link.IDLE,
         Link.SESSION,
+        Link.PARAMETERS,
         Link.CHARGING,
         Link.STOPPING,
         Link.ENDED,

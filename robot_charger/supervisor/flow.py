@@ -177,6 +177,12 @@ def _pause(c: Context) -> Session:
     )
 
 
+def _renegotiate(c: Context) -> Session:
+    """As after a pause, the insulation is tested anew."""
+    text = "the vehicle negotiates anew: nothing flows until its next cable check"
+    return replace(c.s, insulation_passed=False, test_permit=0, text=text)
+
+
 def _self_test_failed(c: Context) -> Session:
     s = _stop(c, Shutdown.ERROR, "Other", Code.INSULATION_SELF_TEST, "the insulation monitor failed its self-test")
     return _maybe_replug(c, s)
@@ -555,6 +561,17 @@ RULES: tuple[Rule, ...] = (
         lambda c: c.lasted(c.limits.precharge_s),
         P.STOPPING,
         _error("Timeout", Code.PRECHARGE, "the vehicle's voltage was not reached"),
+    ),
+    Rule(
+        (P.CHARGING,),
+        "vehicle renegotiates",
+        lambda c: c.i.link == Link.PARAMETERS
+        and _is_ours(c)
+        and c.i.target == Purpose.NONE
+        and not c.i.stop_asked
+        and c.s.stop_requested_at < 0,
+        P.LINKING,
+        _renegotiate,
     ),
     # Stopping.
     Rule(

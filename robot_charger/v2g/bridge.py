@@ -257,9 +257,18 @@ _LINK = ("phase", "matched", "ready", "lock", "error", "protocol", "session_id",
 _SESSION = ("session_id", "phase", "stop_requested", "shutdown")
 
 
+Answer = Callable[[bytes, str], None]
+
+
+def _no_back_end(update: bool, request: bytes, answer: Answer) -> None:
+    answer(b"", "no back end issues contract certificates here")
+
+
 class Bridge:
     """The two snapshots. ``on_target`` and ``on_link`` are called in the V2G thread on a change that matters,
-    ``on_session`` in the station's when the session goes on to another phase or shall end."""
+    ``on_session`` in the station's when the session goes on to another phase or shall end. ``ask_contract`` is called
+    in the V2G thread with (update, vehicle's request [EXI], answer); ``answer`` takes the back end's answer [EXI], or
+    nothing and why, from any thread."""
 
     def __init__(self) -> None:
         self.station = Station()
@@ -267,6 +276,7 @@ class Bridge:
         self.on_target: Callable[[Vehicle], None] = lambda vehicle: None
         self.on_link: Callable[[Vehicle], None] = lambda vehicle: None
         self.on_session: Callable[[], None] = lambda: None
+        self.ask_contract: Callable[[bool, bytes, Answer], None] = _no_back_end
         self._unsaid = False  # the vehicle spoke since the target was last published
         self._station_lock = threading.Lock()
         self._vehicle_lock = threading.Lock()

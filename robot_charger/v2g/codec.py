@@ -64,6 +64,10 @@ def prepare(pki: str = "") -> None:
             SettingKey.ENABLE_TLS_1_3: False,
         }
     )
+    from iso15118.shared.messages.iso15118_2.body import CertificateUpdateReq, PaymentDetailsReq
+
+    # Its eMAID is plain text there (V2G_CI_MsgBody.xsd), not signed and without an id, as the package has it.
+    CertificateUpdateReq.__fields__["emaid"] = PaymentDetailsReq.__fields__["emaid"]
 
 
 def warm() -> None:

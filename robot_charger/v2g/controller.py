@@ -7,6 +7,7 @@ methods while they answer the vehicle's requests.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,7 @@ from robot_charger.v2g.parameters import V2gParameters
 
 PRECHARGE_CURRENT_A = 2.0  # IEC 61851-23 CC.5.2
 CONTACTOR_WAIT_S = 3.5  # below the vehicle's 5 s for PowerDeliveryRes
+CONTRACT_WAIT_S = 4.5  # ISO 15118-2 table 109, below the vehicle's 5 s for CertificateInstallationRes and -UpdateRes
 DAY_S = 86_400
 NOMINAL_RAMP_A = 1.0
 
@@ -279,6 +281,28 @@ class Controller(EVSEControllerInterface):
         else:
             return AuthorizationResponse(AuthorizationStatus.ONGOING, code.OK)
         return AuthorizationResponse(AuthorizationStatus.REJECTED, code.FAILED)
+
+    async def ask_contract(self, update: bool, request: bytes) -> bytes:
+        """The back end's answer [EXI] to a vehicle's CertificateInstallationReq or -UpdateReq [EXI]. Raises Refusal."""
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[tuple[bytes, str]] = loop.create_future()
+
+        def settle(data: bytes, text: str) -> None:
+            if not answered.done():
+                answered.set_result((data, text))
+
+        def give(data: bytes, text: str) -> None:
+            with contextlib.suppress(RuntimeError):  # too late: the V2G thread has ended
+                loop.call_soon_threadsafe(settle, data, text)
+
+        self.bridge.ask_contract(update, request, give)
+        try:
+            data, text = await asyncio.wait_for(answered, CONTRACT_WAIT_S)
+        except asyncio.TimeoutError as error:
+            raise Refusal(Code.AUTHORIZATION, f"the back end did not answer in {CONTRACT_WAIT_S:g} s") from error
+        if not data:
+            raise Refusal(Code.AUTHORIZATION, text or "the back end refused")
+        return data
 
     # Cable check.
     async def start_cable_check(self) -> None:
@@ -479,10 +503,10 @@ class Controller(EVSEControllerInterface):
         max_schedule_entries: int | None,
         departure_time: int = 0,
     ) -> list[SAScheduleTuple]:
-        """One schedule, the announced power for a day ([V2G2-304]); limits follow in the charge loop."""
-        power = self.station.announced()[2] or self.station.max_power_w
+        """One schedule, what the supply can for a day ([V2G2-304]). Limits follow in each answer of the charge loop, up
+        and down: a schedule made of the present limit would hold the vehicle below it when it rises."""
         entry = PMaxScheduleEntry(
-            p_max=physical(PVPMax, power, "W"),
+            p_max=physical(PVPMax, self.station.max_power_w, "W"),
             time_interval=RelativeTimeInterval(start=0, duration=max(departure_time, DAY_S)),
         )
         return [SAScheduleTuple(sa_schedule_tuple_id=1, p_max_schedule=PMaxSchedule(schedule_entries=[entry]))]
@@ -490,7 +514,7 @@ class Controller(EVSEControllerInterface):
     async def get_sa_schedule_list_dinspec(
         self, max_schedule_entries: int | None, departure_time: int = 0
     ) -> list[DinSAScheduleTupleEntry]:
-        power = min(round(self.station.announced()[2]), 32_767)  # int16 in DIN 70121, in W
+        power = min(round(self.station.max_power_w), 32_767)  # int16 in DIN 70121, in W
         details = DinPMaxScheduleEntryDetails(
             p_max=power, time_interval=DinRelativeTimeInterval(start=0, duration=DAY_S)
         )
@@ -559,8 +583,8 @@ class Controller(EVSEControllerInterface):
     ) -> ScheduledScheduleExchangeResParams | DynamicScheduleExchangeResParams:
         if control_mode == ControlMode.DYNAMIC:
             return DynamicScheduleExchangeResParams()
-        power = self.station.announced()[2] or self.station.max_power_w
-        schedule = ChargingSchedule(power_schedule=_power_schedule(power), price_level_schedule=_no_price())
+        power = _power_schedule(self.station.max_power_w)  # limits follow in the charge loop
+        schedule = ChargingSchedule(power_schedule=power, price_level_schedule=_no_price())
         export = self.station.announced_export()[1]
         discharging = None
         if selected_energy_service.service == ServiceV20.DC_BPT and export > 0.0:
@@ -606,7 +630,7 @@ class Controller(EVSEControllerInterface):
         raise NotImplementedError("a DC station")
 
     async def get_15118_ev_certificate(self, base64_encoded_cert_installation_req: str, namespace: str) -> str:
-        raise NotImplementedError("no back end for contract certificates")
+        raise NotImplementedError("asked by v2g/certificates.py itself")
 
     # Noted by the session.
     def heard(self, timeout_ms: int) -> None:

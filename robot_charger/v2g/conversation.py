@@ -173,7 +173,8 @@ class Conversation:
         if self.parameters.link == "acdp":  # nothing else is spoken over the air
             config.supported_protocols = [Protocol.ISO_15118_20_ACDP] if "iso15118-20" in names else []
         config.supported_auth_options = [AuthEnum.EIM] + ([AuthEnum.PNC] if self.parameters.pnc and tls else [])
-        config.allow_cert_install_service = False
+        config.allow_cert_install_service = self.parameters.pnc and self.parameters.contract_installation
+        config.free_cert_install_service = True
         config.free_charging_service = False
         config.enforce_tls = self.parameters.tls__required
         return copy.copy(config)

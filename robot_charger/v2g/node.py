@@ -5,6 +5,7 @@ target also with every message of a vehicle that asks for energy), v2g/record (s
 message as JSON, when the parameter record is on).
 Subscribes (in /evseN): session/state, power/state, power/limits, power/permit, power/meter, pilot/state,
 backend/limit; with link acdp also /robot/state and /robot/inlet_pose.
+Calls: /vehicle_certificate (srv/VehicleCertificate), when a vehicle asks for a contract certificate.
 Parameters: :class:`robot_charger.v2g.parameters.V2gParameters`.
 
 ``python -m robot_charger.v2g.node --ros-args -r __ns:=/evse1``
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import os
 import threading
+from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 from robot_charger.v2g import desk_link
@@ -23,7 +26,7 @@ desk_link.join()  # before an import starts a thread (numpy does)
 from geometry_msgs.msg import PoseWithCovarianceStamped  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
-from robot_charger import msg  # noqa: E402
+from robot_charger import msg, srv  # noqa: E402
 from robot_charger.common.clock import SECOND, Ticker, now_ns  # noqa: E402
 from robot_charger.common.faults import FaultReport  # noqa: E402
 from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run  # noqa: E402
@@ -61,6 +64,8 @@ class V2gNode(StationNode):
         self.subscribe("power/meter", self._on_meter, self.evse)
         self.subscribe("pilot/state", self._on_pilot, self.evse)
         self.subscribe("backend/limit", self._on_limit, self.evse)
+        self._contracts = self.create_client(srv.VehicleCertificate, "/vehicle_certificate")
+        self.bridge.ask_contract = self._ask_contract
         if self.parameters.link == "acdp":
             self.subscribe("/robot/state", self._on_robot)
             self.subscribe("/robot/inlet_pose", self._on_inlet)
@@ -235,6 +240,18 @@ class V2gNode(StationNode):
 
     def _on_report(self, report: FaultReport) -> None:
         self.report(report, session_id=self.bridge.vehicle.session_id)
+
+    def _ask_contract(self, update: bool, request: bytes, answer: Callable[[bytes, str], None]) -> None:
+        """In the V2G thread; ``answer`` in the station's."""
+        if not self._contracts.service_is_ready():
+            answer(b"", "the back end does not run")
+            return
+        kind = srv.VehicleCertificate.Request
+        question = kind(evse=self.evse, action=kind.ACTION_UPDATE if update else kind.ACTION_INSTALL)
+        question.schema = "urn:iso:15118:2:2013:MsgDef"
+        question.request = array("B", request)
+        future = self._contracts.call_async(question)
+        future.add_done_callback(lambda f: answer(bytes(f.result().response), f.result().text))
 
     # In.
     def _on_session(self, state: msg.SessionState) -> None:

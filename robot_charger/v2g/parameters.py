@@ -54,6 +54,9 @@ class V2gParameters:
     tls__required: bool = parameter(True, "refuse vehicles that do not offer TLS; false allows plain TCP", unsafe=False)
     tls__directory: str = parameter("", "directory of the station's certificates, empty = no TLS")
     pnc: bool = parameter(False, "offer Plug and Charge where TLS is spoken")
+    contract_installation: bool = parameter(
+        False, "with pnc: offer to install and renew contract certificates, which the back end must be able to issue"
+    )
     receipt_s: float = parameter(
         60.0, "Plug and Charge: how often the vehicle signs the meter's reading, 0 = never", unit="s", low=0.0,
         high=86_400.0

@@ -8,8 +8,9 @@ iso15118 package wants for Plug and Charge::
     iso15118_20/...                    the same on secp521r1 with SHA-512 (ISO 15118-20 annex B)
     .../certs/crl.pem                  optional: revoked vehicle certificates
 
-``robot-charger pki DIRECTORY`` writes ``DIRECTORY/station`` and ``DIRECTORY/vehicle`` with what each side may have.
-The keys of the authorities are not kept: a test PKI is made anew instead of being extended.
+``robot-charger pki DIRECTORY`` writes ``DIRECTORY/station``, ``DIRECTORY/vehicle`` and ``DIRECTORY/operator`` with what
+each side may have. The keys of the authorities are not kept, but for the one under which the mobility operator issues
+contracts: a test PKI is made anew instead of being extended.
 """
 
 from __future__ import annotations
@@ -237,6 +238,18 @@ class _Authority:
         )
 
 
+def new_contract(
+    directory: Path, account: str = CONTRACT, days: int = 60
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """A fresh contract certificate under the mobility operator of a test PKI's ``operator`` directory, and its key."""
+    path = Path(_certs(directory, ISO_2, "moSubCA2Cert.pem"))
+    key = serialization.load_pem_private_key(Path(_key(directory, ISO_2, "moSubCA2.key")).read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    operator = _Issued(x509.load_pem_x509_certificate(path.read_bytes()), key)
+    made = _Authority(ec.SECP256R1(), hashes.SHA256(), days, ()).issue("contractLeaf", account, "MO", operator, None)
+    return made.certificate, made.key
+
+
 def make(
     directory: Path,
     days: int = 60,
@@ -244,7 +257,7 @@ def make(
     expired: Collection[str] = (),
     revoked: bool = False,
 ) -> None:
-    """Write a test PKI: ``directory/station`` and ``directory/vehicle``.
+    """Write a test PKI: ``directory/station``, ``directory/vehicle`` and, for ISO 15118-2, ``directory/operator``.
 
     ``expired`` names certificates (seccLeaf, oemLeaf, contractLeaf ...) to make with a past end; ``revoked`` adds a
     list that revokes the vehicle's certificate. Private keys are readable by their owner only.
@@ -282,6 +295,10 @@ def make(
         _write(directory / "station" / version, issued, station, "seccLeaf", "cpo")
         _write(directory / "vehicle" / version, issued, vehicle, "oemLeaf", "oem")
         _write_key(directory / "vehicle" / version, "contractLeaf", issued["contractLeaf"])
+        if version == ISO_2:  # who issues contracts (MO) and who signs them for the vehicle (CPS)
+            operator = ["v2gRootCA", "cpsSubCA1", "cpsSubCA2", "cpsLeaf", "moSubCA1", "moSubCA2"]
+            _write(directory / "operator" / version, issued, operator, "cpsLeaf", "cps")
+            _write_key(directory / "operator" / version, "moSubCA2", issued["moSubCA2"])
         if revoked:
             crl = authority.revoke(issued["oemSubCA2"], issued["oemLeaf"])
             path = directory / "station" / version / "certs" / "crl.pem"
@@ -320,6 +337,7 @@ def _write_key(directory: Path, name: str, issued: _Issued) -> None:
 @click.option("--days", type=click.IntRange(1, 3650), default=60, show_default=True, help="Validity.")
 @click.option("--secc-id", default="DE*EKX*E1", show_default=True, help="Common name of the station's certificate.")
 def command(directory: Path, days: int, secc_id: str) -> None:
-    """Make a test PKI for V2G: DIRECTORY/station (tls.directory) and DIRECTORY/vehicle. Never for a real station."""
+    """Make a test PKI for V2G: DIRECTORY/station (tls.directory), DIRECTORY/vehicle and DIRECTORY/operator (who issues
+    contracts). Never for a real station."""
     make(directory, days, secc_id)
-    click.echo(f"{directory}/station and {directory}/vehicle are valid for {days} days; for tests only")
+    click.echo(f"{directory}/station, vehicle and operator are valid for {days} days; for tests only")

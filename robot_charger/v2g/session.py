@@ -16,20 +16,39 @@ from dataclasses import dataclass
 from typing import Any
 
 from iso15118.secc.comm_session_handler import SECCCommunicationSession
-from iso15118.secc.states import iso15118_2_states
+from iso15118.secc.states import din_spec_states, iso15118_2_states, iso15118_20_states
 from iso15118.shared.exceptions import EXIDecodingError, InvalidV2GTPMessageError, V2GMessageValidationError
 from iso15118.shared.exi_codec import EXI
 from iso15118.shared.messages.datatypes import DCEVSEStatus, DCEVSEStatusCode, EVSENotification
-from iso15118.shared.messages.enums import AuthEnum, Protocol, ServiceV20, SessionStopAction
-from iso15118.shared.messages.iso15118_2.body import CurrentDemandRes, MeteringReceiptReq, MeteringReceiptRes
+from iso15118.shared.messages.enums import (
+    AuthEnum,
+    ISOV20PayloadTypes,
+    Namespace,
+    Protocol,
+    ServiceV20,
+    SessionStopAction,
+)
+from iso15118.shared.messages.iso15118_2.body import (
+    CertificateInstallationReq,
+    CertificateUpdateReq,
+    CurrentDemandRes,
+    MeteringReceiptReq,
+    MeteringReceiptRes,
+)
+from iso15118.shared.messages.iso15118_2.datatypes import ChargeProgress
 from iso15118.shared.messages.iso15118_2.datatypes import ResponseCode as ResponseCodeV2
+from iso15118.shared.messages.iso15118_20.common_messages import ChargeProgress as ChargeProgress20
+from iso15118.shared.messages.iso15118_20.common_messages import PowerDeliveryReq as PowerDeliveryReq20
+from iso15118.shared.messages.iso15118_20.common_messages import PowerDeliveryRes as PowerDeliveryRes20
+from iso15118.shared.messages.iso15118_20.common_types import MessageHeader as MessageHeader20
 from iso15118.shared.messages.iso15118_20.common_types import ResponseCode
+from iso15118.shared.messages.timeouts import Timeouts
 from iso15118.shared.messages.v2gtp import V2GTPMessage
 from iso15118.shared.states import Pause, Terminate
 
 from robot_charger.common.faults import Code
 from robot_charger.common.streams import abort
-from robot_charger.v2g import acdp, v2gtp
+from robot_charger.v2g import acdp, certificates, v2gtp
 from robot_charger.v2g.bridge import LinkPhase, Lock, Purpose, Shutdown
 from robot_charger.v2g.controller import Controller
 
@@ -55,6 +74,7 @@ PHASES = {
     "DC_WeldingDetectionReq": LinkPhase.WELDING_CHECK,
 }
 CHARGE_LOOP = frozenset({"CurrentDemandReq", "DC_ChargeLoopReq"})
+BEFORE_20 = {"DC_CableCheckReq": "ScheduleExchangeReq", "PowerDeliveryReq": "DC_PreChargeReq"}
 
 
 class _CurrentDemand(iso15118_2_states.CurrentDemand):
@@ -70,8 +90,50 @@ class _CurrentDemand(iso15118_2_states.CurrentDemand):
         super().create_next_message(next_state, next_msg, *rest, **named)
 
 
-_CurrentDemand.__name__ = "CurrentDemand"
-iso15118_2_states.CurrentDemand = _CurrentDemand
+class _PowerDelivery(iso15118_2_states.PowerDelivery):
+    """The package's state, which ends the transfer before it negotiates anew.
+
+    With direct current a renegotiation goes by the cable check ([V2G2-582]), which wants open contactors; the package
+    leaves the supply as it was and would take the next precharge for a transfer.
+    """
+
+    async def process_message(self, message: Any, message_exi: bytes = b"") -> None:
+        session: Any = self.comm_session
+        asked = getattr(getattr(message, "body", None), "power_delivery_req", None)
+        if _renegotiates(asked) and session.charge_progress_started:
+            await session.controller.stop_charger()
+            if not await session.controller.is_contactor_opened():
+                self.stop_state_machine("contactors", message, ResponseCodeV2.FAILED_CONTACTOR_ERROR)
+                return
+        await super().process_message(message, message_exi)
+
+
+class _PowerDelivery20(iso15118_20_states.PowerDelivery):
+    """The package's state, which lets a vehicle negotiate its schedule anew: contactors stay closed, and no current is
+    asked for until the charge loop goes on. The package takes ScheduleRenegotiation for Start."""
+
+    async def process_message(self, message: Any, message_exi: bytes = b"") -> None:
+        session: Any = self.comm_session
+        if not _renegotiates(message) or not session.charging:
+            await super().process_message(message, message_exi)
+        elif self.check_msg_v20(message, [PowerDeliveryReq20], False):
+            header = MessageHeader20(session_id=session.session_id, timestamp=int(time.time()))
+            self.create_next_message(
+                iso15118_20_states.ScheduleExchange,
+                PowerDeliveryRes20(header=header, response_code=ResponseCode.OK),
+                Timeouts.V2G_SECC_SEQUENCE_TIMEOUT,
+                Namespace.ISO_V20_COMMON_MSG,
+                ISOV20PayloadTypes.MAINSTREAM,
+            )
+
+
+for _module, _name, _state in (
+    (iso15118_2_states, "CurrentDemand", _CurrentDemand),
+    (iso15118_2_states, "PowerDelivery", _PowerDelivery),
+    (iso15118_20_states, "PowerDelivery", _PowerDelivery20),
+):
+    _state.__name__ = _name
+    setattr(_module, _name, _state)
 
 
 @dataclass(frozen=True)
@@ -115,6 +177,7 @@ class Session(SECCCommunicationSession):
         self.loop_turnaround_s: deque[float] = deque(maxlen=4096)  # of the charge loop alone
         self._on_message = on_message
         self._request = ""
+        self._heard: set[str] = set()  # names of requests that were let in
         self._receipt_at = time.monotonic()
         self._stop_since: float | None = None
         self._peer_gone = False
@@ -128,7 +191,16 @@ class Session(SECCCommunicationSession):
             evse_status_code=DCEVSEStatusCode.EVSE_SHUTDOWN,
         )
         refused = MeteringReceiptRes(response_code=ResponseCodeV2.FAILED, dc_evse_status=status)
-        self.failed_responses_isov2[MeteringReceiptReq] = refused
+        self.failed_responses_isov2 |= {
+            MeteringReceiptReq: refused,
+            CertificateInstallationReq: certificates.failed(update=False),
+            CertificateUpdateReq: certificates.failed(update=True),
+        }
+
+    @property
+    def charging(self) -> bool:
+        """In the charge loop."""
+        return self.bridge.vehicle.purpose == Purpose.TRANSFER
 
     def receipt_due(self) -> bool:
         """Plug and Charge: the vehicle shall sign the meter's reading (ISO 15118-2 8.4.3.13) every ``receipt_s``."""
@@ -284,15 +356,30 @@ class Session(SECCCommunicationSession):
         self._before_answer(self._request, decoded)
         self.controller.refresh()
         self._select_acdp(self._request, decoded)
-        early = self.acdp is not None and self.acdp.selected and not self.acdp.connected
-        if early and self._request == "DC_CableCheckReq":
-            self.current_state.stop_state_machine(
-                "DC_CableCheckReq not accepted in state before ACDP_Connect",
-                decoded,
-                ResponseCode.FAILED_SEQUENCE_ERROR,
-            )
+        missing = self._missing_before(self._request)
+        if missing:
+            reason = f"{self._request} not accepted in state before {missing}"
+            self.current_state.stop_state_machine(reason, decoded, ResponseCode.FAILED_SEQUENCE_ERROR)
             return
+        self._heard.add(self._request)
+        if self._request == "SessionStopReq" and self.begun:
+            self._stop_state()(self)  # a vehicle may end its session in every state; the package knows it in few
         await self.current_state.process_message(decoded, frame.payload)
+
+    def _stop_state(self) -> Any:
+        states = {Protocol.DIN_SPEC_70121: din_spec_states, Protocol.ISO_15118_2: iso15118_2_states}
+        return states.get(self.protocol, iso15118_20_states).SessionStop
+
+    def _missing_before(self, name: str) -> str:
+        """What must have come before this request, if it has not: the package lets a vehicle of -20 leave it out."""
+        if NAMES.get(self.protocol) != "iso15118-20":
+            return ""
+        if name == "DC_CableCheckReq" and self.acdp is not None and self.acdp.selected and not self.acdp.connected:
+            return "ACDP_ConnectReq"
+        if name == "CertificateInstallationReq":  # the package has no state for it, and raises
+            return "an offer of that service"
+        earlier = BEFORE_20.get(name, "")
+        return "" if earlier in self._heard else earlier
 
     # ACDP: messages that the package does not know, answered beside its states.
     def _is_acdp(self, message: bytes) -> bool:
@@ -342,10 +429,15 @@ class Session(SECCCommunicationSession):
         if name == "SessionSetupReq":
             self.begun = True
             self.bridge.say(protocol=NAMES.get(self.protocol, ""), identity=self._identity(body))
-        elif name == "PowerDeliveryReq" and not _starts(body):
+        if name == "PowerDeliveryReq" and _renegotiates(body):
+            if NAMES.get(self.protocol) == "iso15118-20":
+                self.bridge.say(current_a=0.0)
+            else:
+                self.bridge.say(phase=LinkPhase.PARAMETERS, purpose=Purpose.NONE, voltage_v=0.0, current_a=0.0)
+            return
+        early = name == "SessionStopReq" and self.bridge.vehicle.phase < LinkPhase.STOPPING
+        if early or (name == "PowerDeliveryReq" and not _starts(body)):
             self.bridge.say(phase=LinkPhase.STOPPING, purpose=Purpose.NONE, voltage_v=0.0, current_a=0.0)
-        elif name == "SessionStopReq" and self.bridge.vehicle.phase < LinkPhase.STOPPING:
-            self.bridge.say(phase=LinkPhase.STOPPING)
         status = getattr(body, "dc_ev_status", None)
         if status is not None:
             error = status.ev_error_code.value
@@ -394,6 +486,12 @@ class Session(SECCCommunicationSession):
             why = "a certificate has expired or is not yet valid" if "Expired" in text else text[:150]
             return Outcome(self.begun, False, False, Code.AUTHORIZATION, f"contract certificate refused: {why}")
         return Outcome(self.begun, False, False, Code.V2G_INTERNAL, text[:150])
+
+
+def _renegotiates(body: Any) -> bool:
+    """PowerDeliveryReq that goes back to ChargeParameterDiscovery (-2) or ScheduleExchange (-20)."""
+    progress = getattr(body, "charge_progress", None)
+    return progress in (ChargeProgress.RENEGOTIATE, ChargeProgress20.SCHEDULE_RENEGOTIATION)
 
 
 def _starts(body: Any) -> bool:

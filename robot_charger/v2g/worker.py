@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.plc_link import LinkError, NoFrames, PlcLink
@@ -21,6 +21,9 @@ from robot_charger.v2g import acdp, codec
 from robot_charger.v2g.bridge import TALKING, Bridge, LinkPhase, SessionPhase
 from robot_charger.v2g.parameters import V2gParameters
 from robot_charger.v2g.pki import Contexts
+
+if TYPE_CHECKING:  # the iso15118 package is imported by the V2G thread
+    from robot_charger.v2g.session import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -240,6 +243,11 @@ class Worker:
             self._note(matcher, conversation)
         self.status.turnaround_s = conversation.turnaround_s
         self.status.loop_turnaround_s = conversation.loop_turnaround_s
+        self.conclude(outcome)
+        await conversation.finish()
+
+    def conclude(self, outcome: Outcome) -> None:
+        """Say how a conversation ended."""
         if outcome.ended:
             phase = LinkPhase.PAUSED if outcome.paused else LinkPhase.ENDED
             self.bridge.say(phase=phase, purpose=0, error=Code.NONE, text=outcome.text)
@@ -247,7 +255,6 @@ class Worker:
             self._ended(outcome.text)
         else:
             self._failed(outcome.code, outcome.text)
-        await conversation.finish()
 
     def _wanted(self, session_id: str) -> bool:
         station = self.bridge.station

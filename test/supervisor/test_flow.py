@@ -408,6 +408,23 @@ def test_a_pause_ends_with_the_plug_out(station, how):
     assert station.s.fault == Code.NONE and station.s.shutdown == Shutdown.NORMAL
 
 
+def test_a_renegotiation_goes_back_to_the_cable_check(station):
+    charging(station)
+    assert station(link=Link.PARAMETERS, link_session=ID, target=Purpose.NONE, current_a=80.0) == Phase.LINKING
+    assert station.command.purpose == Purpose.NONE and not station.s.insulation_passed
+    again = {"link": Link.CABLE_CHECK, "target": Purpose.INSULATION_TEST, "insulation": Insulation.UNKNOWN}
+    assert station(**again) == Phase.LINKING, "not before the output is safe"
+    assert station(current_a=0.0, contactors_closed=False, voltage_v=0.0) == Phase.CABLE_CHECK
+    assert station.command.purpose == Purpose.INSULATION_TEST
+
+
+def test_a_vehicle_that_was_asked_to_stop_does_not_renegotiate(station):
+    charging(station)
+    station(stop_asked="Remote")
+    assert station(link=Link.PARAMETERS, link_session=ID, target=Purpose.NONE) == Phase.CHARGING
+    assert station.s.stop_requested_at >= 0
+
+
 # ACDP: the conversation comes before the plug.
 @pytest.fixture
 def device() -> Station:

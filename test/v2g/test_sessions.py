@@ -212,9 +212,10 @@ def test_a_pulse_of_the_pilot_lets_the_vehicle_match_again(sim_directory: Path) 
 
 
 def test_a_message_out_of_order(sim_directory: Path) -> None:
-    station, (car,) = run(sim_directory, {}, {"options": {"out_of_order": True}})
+    options = {"leave_at": "ServiceDiscoveryReq", "leave_by": "misplaced"}
+    station, (car,) = run(sim_directory, {}, {"options": options})
     assert car["result"] == "failed"
-    assert "CurrentDemandRes" in car["text"], car  # it was answered, with FAILED_SequenceError
+    assert "CableCheckRes" in car["text"], car  # it was answered, with FAILED_SequenceError
     (session,) = station["sessions"]
     assert (session["phase"], session["error"]) == ("FAILED", Code.V2G_SEQUENCE), session
     assert session["messages_bad"] == 1

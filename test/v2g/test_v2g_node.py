@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import time
+from array import array
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rclpy
@@ -16,9 +18,10 @@ from lifecycle_msgs.srv import ChangeState
 from v2g_desk import write
 from v2g_links import need_namespaces, plc
 
-from robot_charger import msg
+from robot_charger import msg, srv
 from robot_charger.common.clock import now_ns
 from robot_charger.common.topics import topic
+from robot_charger.v2g import codec, pki
 
 L = msg.VehicleLink
 S = msg.SessionState
@@ -189,3 +192,60 @@ def test_tls_is_required_unless_told_otherwise(sim_directory: Path) -> None:
             _, errors = node.communicate(timeout=10)
             fake.close()
         assert "tls.directory names no certificates" in errors
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(120)
+def test_the_node_asks_the_back_end_for_a_contract(sim_directory: Path) -> None:
+    """/vehicle_certificate gets the vehicle's request and its answer reaches the vehicle."""
+    need_namespaces()
+    codec.prepare()
+    with codec.quiet_import():
+        from robot_charger.sim import contracts
+    directory = sim_directory / "pki"
+    pki.make(directory)
+    environment = {**os.environ, "ROBOT_CHARGER_SIM": str(sim_directory)}
+    asked: list[tuple[int, str]] = []
+
+    def serve(request: srv.VehicleCertificate.Request, response: srv.VehicleCertificate.Response) -> Any:
+        asked.append((request.action, request.schema))
+        response.accepted = True
+        response.response = array("B", contracts.answer(bytes(request.request), directory / "operator"))
+        return response
+
+    with plc(sim_directory):
+        parameters = ["slac.settle_s:=0.0", "pnc:=true", "contract_installation:=true"]
+        parameters += [f"tls.directory:={directory / 'station'}"]
+        command = [sys.executable, "-m", "robot_charger.v2g.node", "--ros-args", "-r", "__ns:=/evse1"]
+        command += [word for parameter in parameters for word in ("-p", parameter)]
+        node = subprocess.Popen(command, env=environment)
+        fake = Fake(sim_directory)
+        fake.node.create_service(srv.VehicleCertificate, "/vehicle_certificate", serve)
+        try:
+            assert fake.change_state("/evse1/v2g", Transition.TRANSITION_CONFIGURE)
+            assert fake.change_state("/evse1/v2g", Transition.TRANSITION_ACTIVATE)
+            fake.session.session_id = "session-0"
+            fake.session.phase = S.PHASE_LINKING
+            fake.until(lambda: fake.links and fake.links[-1].phase == L.PHASE_MATCHING)
+            (sim_directory / "secc.ready").touch()
+            options = {"tls": True, "pki": str(directory / "vehicle"), "pnc": True, "certificate": "install"}
+            car = subprocess.Popen(
+                [
+                    sys.executable,
+                    str(Path(__file__).with_name("v2g_desk.py")),
+                    "evcc",
+                    json.dumps({"options": options, "car": {"charge_s": 0.5}}),
+                ],
+                env=environment,
+                stdout=subprocess.PIPE,
+            )
+            fake.until(lambda: fake.links[-1].phase in (L.PHASE_ENDED, L.PHASE_FAILED))
+            link = fake.links[-1]
+            assert (link.phase, link.error, link.contract) == (L.PHASE_ENDED, 0, True), link.text
+            output, _ = car.communicate(timeout=20)
+            assert json.loads(output)["certificate"] == "OK"
+        finally:
+            node.terminate()
+            assert node.wait(10) == 0
+            fake.close()
+    assert asked == [(srv.VehicleCertificate.Request.ACTION_INSTALL, "urn:iso:15118:2:2013:MsgDef")]

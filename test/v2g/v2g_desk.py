@@ -137,6 +137,8 @@ class Plain:
             meter_import_wh=1000.0,
             meter_time_s=time.time(),
         )
+        if "begins_a" in options:
+            bridge.inform(backend_max_current_a=options["begins_a"], backend_max_power_w=options["begins_a"] * 400.0)
 
     def step(self) -> None:
         b, bridge = self.b, self.bridge
@@ -191,7 +193,7 @@ class Plain:
             changes |= {"stop_requested": True, "shutdown": self.options.get("shutdown", b.Shutdown.NORMAL)}
         limit = self.options.get("limit_a")
         if limit and self.charging_since and time.monotonic() - self.charging_since > 0.5:
-            changes["backend_max_current_a"] = limit
+            changes |= {"backend_max_current_a": limit, "backend_max_power_w": limit * 1000.0}
         if self.options.get("wakes"):  # state E from the failed match until the station looks for a vehicle again
             self.pulse = vehicle.phase == b.LinkPhase.FAILED and vehicle.error == b.Code.SLAC_FAILED
             if self.pulse:
@@ -199,11 +201,15 @@ class Plain:
         changes |= {
             "voltage_v": self.voltage_v,
             "current_a": self.current_a,
-            "contactors_closed": self.purpose in (b.Purpose.PRECHARGE, b.Purpose.TRANSFER),
+            "contactors_closed": self._closed(),
             "pilot": 5 if self.pulse else 3 if car["ready"] else 2,
         }
         bridge.inform(**changes)
         write(self.directory / "supply.json", {"voltage_v": self.voltage_v, "current_a": self.current_a})
+
+    def _closed(self) -> bool:
+        wanted = self.purpose in (self.b.Purpose.PRECHARGE, self.b.Purpose.TRANSFER)
+        return wanted or (bool(self.options.get("welded")) and self.charging_since is not None)
 
     def _note_phase(self, vehicle: Any) -> None:
         """Every phase, however short, as the node would publish it."""

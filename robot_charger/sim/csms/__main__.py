@@ -36,6 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--certificate", help="PEM chain: speak TLS")
     parser.add_argument("--key", help="PEM key of the certificate")
     parser.add_argument("--client-ca", help="PEM roots: demand a client certificate")
+    parser.add_argument("--contracts", metavar="DIR", help="issue contracts from a test PKI's operator directory")
     parser.add_argument("--console", action="store_true", help="take commands on stdin (try: help)")
     parser.add_argument("--fault", action="append", default=[], choices=sorted(FAULTS))
     return parser.parse_args()
@@ -51,6 +52,16 @@ def tls(options: argparse.Namespace) -> ssl.SSLContext | None:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(options.client_ca)
     return context
+
+
+def issue_contracts(csms: Csms, directory: Path) -> None:
+    """Answer Get15118EVCertificate from a test PKI."""
+    from robot_charger.v2g import codec
+
+    codec.prepare()
+    with codec.quiet_import():
+        from robot_charger.sim import contracts
+    csms.answers["Get15118EVCertificate"] = lambda station, payload: contracts.ocpp(payload, directory)
 
 
 class Desk:
@@ -110,6 +121,8 @@ def main() -> None:
         ).start()
     except OSError as error:
         refuse(f"csms: --port {options.port}: {error.strerror or error}")
+    if options.contracts:
+        issue_contracts(thread.csms, Path(options.contracts))
     for name in options.fault:
         thread.do(thread.csms.fault(name, True))
     print(f"csms: {thread.csms.url}", file=sys.stderr, flush=True)

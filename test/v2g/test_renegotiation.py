@@ -1,0 +1,150 @@
+"""What may be drawn changes while energy flows: by the limits of the charge loop, and by negotiating anew."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from talk import talk
+
+from robot_charger.common.faults import Code
+from robot_charger.v2g import codec, v2gtp
+from robot_charger.v2g.bridge import LinkPhase
+
+codec.prepare()
+with codec.quiet_import():
+    from robot_charger.sim import evcc_early
+
+
+def bodies(told: Any, name: str) -> list[Any]:
+    messages = [m for n, m in zip(told.names, told.messages, strict=True) if n == name]
+    return [m.body.get_message() if hasattr(m, "body") else m for m in messages]
+
+
+def test_a_vehicle_negotiates_anew_by_the_cable_check(tmp_path: Path) -> None:
+    """ISO 15118-2 with direct current: contactors open, and everything from ChargeParameterDiscovery again."""
+    told = talk(tmp_path, options={"renegotiate": True}, car={"charge_s": 2.5})
+    assert (told.ok, told.link.phase, told.link.error) == (True, LinkPhase.ENDED, Code.NONE), told.link.text
+    once = ["PARAMETERS", "CABLE_CHECK", "PRECHARGE", "CHARGING"]
+    assert told.phases == ["SESSION", *once, *once, "STOPPING", "WELDING_CHECK", "ENDED"]
+    wanted = ("PowerDeliveryReq", "ChargeParameterDiscoveryReq", "CableCheckReq")
+    asked = [name for name, _ in itertools.groupby(n for n in told.names if n in wanted)]
+    steps = ["ChargeParameterDiscoveryReq", "CableCheckReq", "PowerDeliveryReq"]
+    assert asked == [*steps, *steps]  # Start and Renegotiate stand side by side
+    answers = [live for name, live in zip(told.names, told.live, strict=True) if name == "PowerDeliveryRes"]
+    assert answers == [True, False, True, False]  # started, negotiated anew, started, stopped
+    renegotiated = told.names.index("ChargeParameterDiscoveryReq", told.names.index("CurrentDemandRes"))
+    precharged = told.names.index("PreChargeReq", renegotiated)
+    assert not any(told.live[renegotiated:precharged])
+
+
+async def ask(session: Any, request: Any) -> Any:
+    """One exchange of ISO 15118-20 beside the vehicle's states."""
+    from iso15118.shared.exi_codec import EXI
+    from iso15118.shared.messages.enums import ISOV20PayloadTypes, Namespace
+
+    payload = EXI().to_exi(request, Namespace.ISO_V20_COMMON_MSG)
+    session.writer.write(v2gtp.message(ISOV20PayloadTypes.MAINSTREAM, payload))
+    answer = await session._read()
+    return EXI().from_exi(answer[v2gtp.HEADER :], Namespace.ISO_V20_COMMON_MSG)
+
+
+async def renegotiate_schedule(session: Any, way: str, name: str) -> None:
+    """ScheduleRenegotiation, ScheduleExchange, Start; the charge loop goes on behind it."""
+    from iso15118.shared.messages.enums import ControlMode
+    from iso15118.shared.messages.iso15118_20 import common_messages as m
+    from iso15118.shared.messages.iso15118_20.common_types import MessageHeader, Processing
+
+    def header() -> MessageHeader:
+        return MessageHeader(session_id=session.session_id, timestamp=int(time.time()))
+
+    controller = session.ev_controller
+    assert session.control_mode == ControlMode.SCHEDULED
+    progress = m.ChargeProgress.SCHEDULE_RENEGOTIATION
+    answer = await ask(
+        session, m.PowerDeliveryReq(header=header(), ev_processing=Processing.ONGOING, charge_progress=progress)
+    )
+    assert answer.response_code.value == "OK"
+    wishes = await controller.get_scheduled_se_params(None)
+    answer = await ask(
+        session, m.ScheduleExchangeReq(header=header(), max_supporting_points=12, scheduled_params=wishes)
+    )
+    profile, progress = await controller.process_scheduled_se_params(answer.scheduled_params, False)
+    answer = await ask(
+        session,
+        m.PowerDeliveryReq(
+            header=header(), ev_processing=Processing.FINISHED, charge_progress=progress, ev_power_profile=profile
+        ),
+    )
+    assert answer.response_code.value == "OK"
+
+
+def test_a_vehicle_of_20_negotiates_its_schedule_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contactors stay closed, no cable check, and the charge loop goes on."""
+    monkeypatch.setattr(evcc_early, "put", renegotiate_schedule)
+    told = talk(tmp_path, protocol="iso15118-20", options={"leave_at": "DC_ChargeLoopReq*3"}, car={"charge_s": 1.0})
+    assert (told.ok, told.link.phase) == (True, LinkPhase.ENDED), (told.text, told.link.text)
+    assert told.names.count("ScheduleExchangeRes") == 2 and told.phases.count("CABLE_CHECK") == 1
+    again = len(told.names) - told.names[::-1].index("ScheduleExchangeReq") - 1
+    assert told.live[again] and "DC_ChargeLoopRes" in told.names[again:]
+
+
+async def ask_for_contract(session: Any, way: str, name: str) -> None:
+    from iso15118.shared.messages.iso15118_20 import common_messages as m
+    from iso15118.shared.messages.iso15118_20.common_types import MessageHeader, RootCertificateIDList
+    from iso15118.shared.messages.xmldsig import X509IssuerSerial
+
+    chain = m.SignedCertificateChain(id="id1", certificate=b"certificate")
+    roots = RootCertificateIDList(root_cert_ids=[X509IssuerSerial(x509_issuer_name="root", x509_serial_number=1)])
+    request = m.CertificateInstallationReq(
+        header=MessageHeader(session_id=session.session_id, timestamp=int(time.time())),
+        oem_prov_cert_chain=chain,
+        root_cert_id_list=roots,
+        max_contract_cert_chains=1,
+    )
+    session.certificate = (await ask(session, request)).response_code.value
+
+
+def test_a_vehicle_of_20_that_wants_a_contract_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evcc_early, "put", ask_for_contract)
+    told = talk(tmp_path, protocol="iso15118-20", options={"leave_at": "AuthorizationReq"})
+    assert told.vehicle.certificate == "FAILED_SequenceError"
+    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE), told.link.text
+
+
+def test_contactors_that_do_not_open_end_a_renegotiation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from robot_charger.v2g import controller
+
+    monkeypatch.setattr(controller, "CONTACTOR_WAIT_S", 0.3)
+    told = talk(tmp_path, options={"renegotiate": True}, car={"charge_s": 9.0}, station={"welded": True})
+    assert told.codes[-1] == "FAILED_ContactorError"
+    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.CONTACTOR_WELDED), told.link.text
+
+
+@pytest.mark.parametrize("protocol", ["iso15118-2", "iso15118-20", "din"])
+@pytest.mark.parametrize("later_a", [20.0, 140.0])
+def test_a_limit_of_the_back_end_moves_the_charge_loop_and_no_schedule(
+    tmp_path: Path, protocol: str, later_a: float
+) -> None:
+    """The limit at the beginning, 60 A, stands in no schedule: it would hold the vehicle below it when it rises."""
+    station = {"begins_a": 60.0, "limit_a": later_a}
+    told = talk(tmp_path, protocol=protocol, station=station, car={"charge_s": 1.5})
+    assert told.ok, told.text
+    if protocol == "iso15118-20":
+        answer = bodies(told, "ScheduleExchangeRes")[-1]
+        tuple_ = answer.scheduled_params.schedule_tuples[0].charging_schedule.power_schedule
+        power = tuple_.schedule_entry_list.entries[0].power
+        assert power.value * 10**power.exponent == 150_000
+        limits = [r.scheduled_dc_charge_loop_res for r in bodies(told, "DC_ChargeLoopRes")]
+        told_a = [r.evse_maximum_charge_current.value * 10**r.evse_maximum_charge_current.exponent for r in limits]
+    else:
+        schedule = bodies(told, "ChargeParameterDiscoveryRes")[-1].sa_schedule_list
+        if protocol == "iso15118-2":
+            entry = schedule.schedule_tuples[0].p_max_schedule.schedule_entries[0]
+            assert float(entry.p_max.get_decimal_value()) == 150_000
+        limits = [r.evse_max_current_limit for r in bodies(told, "CurrentDemandRes")]
+        told_a = [float(limit.get_decimal_value()) for limit in limits]
+    assert (told_a[0], told_a[-1]) == (60.0, later_a)
