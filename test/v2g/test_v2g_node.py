@@ -195,6 +195,7 @@ def test_tls_is_required_unless_told_otherwise(sim_directory: Path) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_the_node_asks_the_back_end_for_a_contract(sim_directory: Path) -> None:
     """/vehicle_certificate gets the vehicle's request and its answer reaches the vehicle."""
