@@ -63,11 +63,13 @@ def test_pev_is_matched_twice(sim_directory: Path) -> None:
         pytest.skip("NOT TESTED HERE: pev of plc-utils-extra is not installed: make tools")
     need_namespaces()
     profile = sim_directory / "pev.ini"
-    template = subprocess.run([PEV, "-c"], capture_output=True, text=True, check=True).stdout
-    lines = ["settle time = 0" if line.startswith("settle time") else line for line in template.splitlines()]
-    profile.write_text("\n".join(lines) + "\n")
     environment = {**os.environ, "ROBOT_CHARGER_SIM": str(sim_directory)}
     with plc(sim_directory):
+        # It opens its raw socket even to print its own settings: an ordinary user may do that only in there.
+        printing = [sys.executable, "-c", IN_EV, PEV, "-i", "ev0", "-c"]
+        template = subprocess.run(printing, env=environment, capture_output=True, text=True, check=True).stdout
+        lines = ["settle time = 0" if line.startswith("settle time") else line for line in template.splitlines()]
+        profile.write_text("\n".join(lines) + "\n")
         evse = subprocess.Popen([sys.executable, "-c", IN_EVSE], env=environment, stdout=subprocess.PIPE, text=True)
         assert evse.stdout is not None
         try:
