@@ -34,8 +34,10 @@ FAULTS = (
     "flap-closed",
     "wrong-inlet",
 )
-FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.010) for count in range(6)]  # first order, 10 ms
-GUARD_FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.003) for count in range(6)]  # by the step's milliseconds
+FREE_STEP = 5  # of the physics while nothing is near an inlet [ms]
+# By the step's milliseconds: of the truth, and of the controller's guard.
+FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.010) for count in range(FREE_STEP + 1)]  # first order, 10 ms
+GUARD_FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.003) for count in range(FREE_STEP + 1)]  # 3 ms
 GRIP_SECONDS = 0.25
 GRIP_REACH = 0.012  # the gripper centres a plug that is no further away than this [m]
 BIAS_N = 60.0
@@ -44,8 +46,7 @@ DRIVE_OFF_M, DRIVE_OFF_SPEED = 0.6, 0.25  # of a vehicle that drives off [m, m/s
 AWAY = (0.0, 0.0, -20.0)
 GUARD_PAUSE = 50  # steps the controller stands still after its guard tripped
 GUARD_REST = 200  # steps at rest after which the guard takes its zero
-HELD_STEP, FREE_STEP = 2, 5  # steps of the physics with a plug away from inlets, and with an empty hand [ms]
-NEAR_M = 0.012  # a held plug nearer to an inlet's mouth than this is followed at 1 ms
+NEAR_M = 0.006  # a held plug nearer to an inlet's mouth than this is followed at 1 ms
 REST_AFTER = 400  # steps without anything new after which a world that stands still is let be
 REST_SPEED = 2e-3  # [m/s, rad/s]
 NOISE = (0.4, 0.4, 0.4, 0.03, 0.03, 0.03)  # of the wrench, standard deviation [N, Nm]
@@ -182,6 +183,11 @@ class ArmWorld:
         self._last_wrench = np.zeros(6)
         self._near = True
         mujoco.mj_forward(m, d)
+        # Views, made once: to make one takes longer than to read it.
+        self._sensors, self._ctrl, self._act = d.sensordata, d.ctrl, d.act
+        self._down = d.xmat[self._gripper, 6:9]  # the world's z axis in the gripper's axes
+        self._rub, self._active = m.tendon_frictionloss, d.eq_active
+        self._timestep = round(m.opt.timestep / TIMESTEP)
 
     names = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
 
@@ -326,11 +332,13 @@ class ArmWorld:
             if self.asleep:
                 self.steps += steps
                 return
-            self._command()
-            count = 1 if self._near else min(steps, HELD_STEP if self.held or self._grip_done else FREE_STEP)
+            if self.steps >= self._moving_until:
+                self._command()
+            count = 1 if self._near else min(steps, FREE_STEP)
             if self.steps < self._moving_until:
                 count = max(1, min(count, self._moving_until - self.steps))
-            self.model.opt.timestep = count * TIMESTEP
+            if count != self._timestep:
+                self.model.opt.timestep, self._timestep = count * TIMESTEP, count
             mujoco.mj_step(self.model, self.data)
             self.steps += count
             steps -= count
@@ -347,38 +355,34 @@ class ArmWorld:
 
     def _command(self) -> None:
         """Set the drives' velocities for the segment that runs now, none faster than its joint may turn."""
-        data = self.data
         if self.steps < self._paused_until or (not self._segments and self.steps >= self._moving_until):
-            data.ctrl[:AXES] = 0.0
+            self._ctrl[:AXES] = 0.0
             return
-        if self.steps >= self._moving_until and self._segments:
+        if self._segments:
             while len(self._segments) > 1 and self._segments[0][0] <= self.steps:
                 self._segments.pop(0)
             end, target = self._segments.pop(0)
-            way = target - data.act[:AXES]
+            way = target - self._act[:AXES]
             least = math.ceil(float((np.abs(way) / self._speed).max()) / TIMESTEP)
             end = self.steps + max(1, end - self.steps, least)
-            data.ctrl[:AXES] = way / ((end - self.steps) * TIMESTEP)
+            self._ctrl[:AXES] = way / ((end - self.steps) * TIMESTEP)
             self._moving_until = end
 
     def _observe(self, count: int) -> None:
-        data = self.data
         if self._grip_done and self.steps >= self._grip_done:
             self._grip_done = 0
             if self._grip_wanted:
                 self._close()
         # The sensor tells what the child pushes against: turned round it is what the surroundings do to the tool.
-        sensors = data.sensordata.tolist()
-        reading = [-v for v in sensors[self._force : self._force + 6]]
+        sensors = self._sensors.tolist()
+        fx, fy, fz, tx, ty, tz = sensors[self._force : self._force + 6]
         mass, moment = self._gripper_weight  # the driver knows and removes it; a balancer carries the plug
-        x, y, z = (-9.81 * v for v in data.xmat[self._gripper, 6:9].tolist())  # gravity in the gripper's axes
-        weight = (mass * x, mass * y, mass * z, 0.0, -moment * z, moment * y)
+        x, y, z = self._down.tolist()
+        x, y, z = -9.81 * x, -9.81 * y, -9.81 * z  # gravity in the gripper's axes
+        felt = (-fx - mass * x, -fy - mass * y, -fz - mass * z, -tx, -ty + moment * z, -tz - moment * y)
         share = GUARD_FILTER[count]
-        total, guarded = self._sum, self._guarded
-        for axis in range(6):
-            felt = reading[axis] - weight[axis]
-            total[axis] += felt * count
-            guarded[axis] += share * (felt - guarded[axis])
+        self._sum = [total + value * count for total, value in zip(self._sum, felt, strict=True)]
+        self._guarded = [old + share * (value - old) for old, value in zip(self._guarded, felt, strict=True)]
         self._samples += count
         near = self._rolling = False
         for stall in self.stalls.values():
@@ -386,7 +390,7 @@ class ArmWorld:
                 close = self._plug_forces(stall, sensors, count)
                 if stall.number == self.held:
                     near |= close
-                    data.xfrc_applied[self._plug[stall.number], :3] = stall.cable
+                    self.data.xfrc_applied[self._plug[stall.number], :3] = stall.cable
                 if self.faults & {"vehicle-moved", "drives-off"}:
                     self._roll(stall, count)
         self._near = near
@@ -394,7 +398,7 @@ class ArmWorld:
 
     def _plug_forces(self, stall: Stall, sensors: list[float], count: int) -> bool:
         """Friction and detent of the plug in its inlet. True when it touches it or soon may."""
-        data, n = self.data, stall.number
+        n = stall.number
         x, y, z = sensors[self._nose[n] : self._nose[n] + 3]
         lateral = math.hypot(y, z)
         if not (-0.03 < x < 0.08 and lateral < 0.08):
@@ -417,21 +421,21 @@ class ArmWorld:
                 stall.seat_peak = max(stall.seat_peak, rub + hook)
                 stall.leave_peak = max(stall.leave_peak, rub - hook)
         self._bolt(n, inside and x > 0.3 * self.connector.depth and (stall.locked or "plug-stuck" in self.faults))
-        self.model.tendon_frictionloss[self._tendon[n]] = rub
-        data.ctrl[self._detent[n]] = hook
+        self._rub[self._tendon[n]] = rub
+        self._ctrl[self._detent[n]] = hook
         stall.mated = inside and x > self.connector.depth - 0.002
         return x > -NEAR_M
 
     def _bolt(self, number: int, on: bool) -> None:
         """Bolt the plug to the inlet where it is, or let it go."""
         index = self._lock[number]
-        if bool(self.data.eq_active[index]) == on:
+        if self._active[index] == on:
             return
         if on:
             at = self.plug_in_inlet(number) @ transform((-self.connector.nose, 0.0, 0.0))
             x, y, z, w = quaternion(at[:3, :3])
             self.model.eq_data[index, 3:10] = (*at[:3, 3], w, x, y, z)
-        self.data.eq_active[index] = on
+        self._active[index] = on
 
     def _detach(self, number: int) -> None:
         self.model.tendon_frictionloss[self._tendon[number]] = 0.0
