@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -59,6 +60,7 @@ BEHIND_NEAR = (0.005, 0.010)  # the same in contact: ever slower between the two
 FROZEN = 0.25  # a wrench that does not change in its last digit for this long is frozen [s]
 TOOL_AGE = 0.4  # the tool may be silent for this much longer than the others [s]
 TOOL_TIME = 2.0  # for the gripper [s]
+NEWEST = 0.5  # poses of a vehicle that may just have moved are no older than this [s]
 LOOK_TIME = 5.0  # for enough poses to come [s]
 OBSTACLE_TIME = 0.5  # a closed flap or a wrong inlet is believed when seen for so long [s]
 FOLLOW_TIME = 6.0  # for an arm to come after its set-point [s]
@@ -157,6 +159,7 @@ class Engagement:
     inlet: Array
     grip: Array
     connector: Connector
+    earlier: Engagement | None = None  # as it was before the release, should the vehicle have moved just then
 
 
 @dataclass
@@ -510,10 +513,13 @@ class ConnectionRobot:
         shift[0] += centre
         return transform(shift, turn)
 
-    def _fused(self, bay: Bay) -> Array:
-        """Mean of the recent poses of the inlet. Raises NoPose."""
+    def _fused(self, bay: Bay, newest_only: bool = False) -> Array:
+        """Mean of the recent poses of the inlet, or of the newest half second where these are enough. Raises NoPose."""
         p, now = self.parameters, self._senses.now
         poses = [pose for stamp, pose in self._poses.get(bay.number, ()) if now - stamp <= p.pose__window_s]
+        fresh = [pose for stamp, pose in self._poses.get(bay.number, ()) if now - stamp <= NEWEST]
+        if newest_only and len(fresh) >= p.pose__samples:
+            poses = fresh
         newest = max((stamp for stamp, _ in self._poses.get(bay.number, ())), default=-math.inf)
         if now - newest > p.pose__max_age_s:
             raise NoPose(f"no pose of the inlet for {min(now - newest, 999.0):.1f} s, at most {p.pose__max_age_s} s")
@@ -970,8 +976,11 @@ class ConnectionRobot:
         if self._senses.gripper_closed:
             self._inlet = engaged.inlet
             self._take_up()
-            yield from self._relax(bay)
-            engaged.grip = self.gripper.copy()
+            with suppress(ForceLimit):  # a vehicle that just moves pulls at the hand: to let go is the way out
+                yield from self._relax(bay)
+            with suppress(NoPose):  # it may have sunk or risen since the look
+                self._inlet = self._fused(bay, newest_only=True)
+            engaged = self.engaged[bay.number] = Engagement(self._inlet, self.gripper.copy(), plug, engaged)
             if plug.held:
                 self._bound, self._moving = True, Mode.FOLLOWING
                 return
@@ -1029,8 +1038,11 @@ class ConnectionRobot:
         p = self.parameters
         self._moving, self._need = Mode.GRASP, Zone.FREE
         engaged = self.engaged.get(bay.number)
+        if engaged is not None and engaged.earlier is not None and self.attempt > 1:
+            engaged = engaged.earlier
         try:
-            seen = yield from self._look(bay)
+            yield from self._look(bay)
+            seen = self._fused(bay, newest_only=True)
         except NoPose:
             if engaged is None:
                 raise
@@ -1039,7 +1051,7 @@ class ConnectionRobot:
             engaged = Engagement(seen, back(seen, plug.nose - plug.depth), plug)
         shift = inverse(engaged.inlet) @ seen
         if _size(shift[:3, 3]) > 0.003:
-            engaged = Engagement(seen, seen @ inverse(engaged.inlet) @ engaged.grip, plug)
+            engaged = Engagement(seen, seen @ inverse(engaged.inlet) @ engaged.grip, plug, engaged.earlier)
         self.engaged[bay.number] = engaged
         self._inlet = engaged.inlet
         self._tare, self._sag = np.zeros(6), np.eye(4)

@@ -18,7 +18,7 @@ import numpy as np
 from robot_charger.robot.kinematics import AXES
 from robot_charger.robot.perception import Camera
 from robot_charger.robot.spatial import Array, from_xyz_rpy, inverse, moved, quaternion, transform
-from robot_charger.sim.arm.model import PREFIX, TIMESTEP, build
+from robot_charger.sim.arm.model import PREFIX, TIMESTEP, Vehicle, build, load_vehicles
 
 FAULTS = (
     "robot-jam",
@@ -44,6 +44,7 @@ BIAS_N = 60.0
 ROLL_SPEED = 0.03  # of a vehicle that moves while it should not [m/s]
 DRIVE_OFF_M, DRIVE_OFF_SPEED = 0.6, 0.25  # of a vehicle that drives off [m, m/s]
 AWAY = (0.0, 0.0, -20.0)
+MIXED = "mixed"  # in place of a kind of vehicle: any, by seed
 GUARD_PAUSE = 50  # steps the controller stands still after its guard tripped
 GUARD_REST = 200  # steps at rest after which the guard takes its zero
 NEAR_M = 0.006  # a held plug nearer to an inlet's mouth than this is followed at 1 ms
@@ -78,6 +79,8 @@ class Stall:
     error: Array = field(default_factory=lambda: np.zeros(6))  # of the estimate, systematic
     cable: Array = field(default_factory=lambda: np.zeros(3))  # [N]
     rolled: Array = field(default_factory=lambda: np.zeros(3))  # since it parked [m]
+    kind: str = ""  # of the vehicle
+    leaves_at: int = 0  # step at which its occupant gets out, 0 = nobody is in it
     depth: float = -1.0  # of the nose in the inlet, -1 when far [m]
     lateral: float = 1.0
     push: float = 0.0  # on the inlet along its axis, filtered [N]
@@ -124,7 +127,12 @@ class ArmWorld:
         parking: Parking | None = None,
         connector: str = "ccs2",
         camera: Camera | None = None,
+        kind: str = "front",
     ) -> None:
+        self.vehicles = load_vehicles()
+        if kind not in (MIXED, *self.vehicles):
+            raise KeyError(f"{kind}: one of {MIXED}, {', '.join(self.vehicles)}")
+        self.kind = kind
         built = build(evses, connector, camera)
         self.model, self.site, self.connector = built.model, built.site, built.connector
         self.parking = parking or Parking()
@@ -146,6 +154,10 @@ class ArmWorld:
         self._gripper = m.body(PREFIX + "gripper_link").id
         self._plug = {n: m.body(f"plug{n}").id for n in self.stalls}
         self._mocap = {n: int(m.body(f"vehicle{n}").mocapid[0]) for n in self.stalls}
+        self._sprung = {n: m.body(f"sprung{n}").id for n in self.stalls}
+        self._sway = {n: int(m.joint(f"sway{n}_x").qposadr[0]) for n in self.stalls}
+        self._sway_v = {n: int(m.joint(f"sway{n}_x").dofadr[0]) for n in self.stalls}
+        self._springs = {n: m.joint(f"sway{n}_x").id for n in self.stalls}
         self._tendon = {n: m.tendon(f"axis{n}").id for n in self.stalls}
         self._detent = {n: m.actuator(f"detent{n}").id for n in self.stalls}
         self._nose = {n: int(m.sensor(f"nose{n}").adr[0]) for n in self.stalls}
@@ -200,7 +212,12 @@ class ArmWorld:
         bay = self.site.bays[number]
         offset = rng.uniform(-1, 1, 3) * spread.position_m
         turn = np.radians(rng.uniform(-1, 1, 3) * (spread.tilt_deg, spread.tilt_deg, spread.yaw_deg))
-        stall.inlet = bay.inlet @ from_xyz_rpy(list(offset), list(turn))
+        own = np.random.default_rng([self.seed, number, stall.visits, 1])
+        stall.kind = self.kind if self.kind != MIXED else str(own.choice(list(self.vehicles)))
+        vehicle = self.vehicles[stall.kind]
+        stall.inlet = bay.inlet @ from_xyz_rpy(list(offset), list(turn)) @ vehicle.inlet
+        self._spring(number, vehicle)
+        stall.leaves_at = self.steps + round(own.uniform(2.0, 20.0) / TIMESTEP) if vehicle.occupant else 0
         share = math.sqrt(spread.systematic)
         sizes = np.array([spread.estimate_m] * 3 + [math.radians(spread.estimate_deg)] * 3)
         stall.error = rng.normal(0.0, 1.0, 6) * sizes * share
@@ -214,10 +231,21 @@ class ArmWorld:
         self._stir()
         self._place_vehicle(stall)
 
+    def _spring(self, number: int, vehicle: Vehicle) -> None:
+        """Mass and springs of the vehicle, sunk by its occupant."""
+        m, at, speed, joint = self.model, self._sway[number], self._sway_v[number], self._springs[number]
+        m.body_mass[self._sprung[number]] = vehicle.mass
+        m.jnt_stiffness[joint : joint + 3] = vehicle.stiffness
+        m.dof_damping[speed : speed + 3] = 2.0 * vehicle.damping * np.sqrt(vehicle.stiffness * vehicle.mass)
+        weight = 9.81 * vehicle.occupant
+        self.data.xfrc_applied[self._sprung[number]] = (0.0, 0.0, -weight, 0.0, 0.0, 0.0)
+        self.data.qpos[at : at + 3] = (0.0, 0.0, -weight / vehicle.stiffness[2])
+        self.data.qvel[speed : speed + 3] = 0.0
+
     def leave(self, number: int) -> None:
         """The vehicle drives away; a plug left in it is hung back by a person."""
         stall = self.stalls[number]
-        stall.present, stall.mated, stall.locked, stall.depth = False, False, False, -1.0
+        stall.present, stall.mated, stall.locked, stall.depth, stall.leaves_at = False, False, False, -1.0, 0
         self._stir()
         self._place_vehicle(stall)
         self._detach(number)
@@ -234,8 +262,8 @@ class ArmWorld:
 
     def true_inlet(self, number: int) -> Array:
         """Where the inlet really is."""
-        pose = self.stalls[number].inlet.copy()
-        pose[:3, 3] += self.stalls[number].rolled
+        pose, at = self.stalls[number].inlet.copy(), self._sway[number]
+        pose[:3, 3] += self.stalls[number].rolled + pose[:3, :3] @ self.data.qpos[at : at + 3]
         return pose
 
     def set_fault(self, name: str, on: bool) -> None:
@@ -349,6 +377,8 @@ class ArmWorld:
     def _rest(self) -> None:
         """Fall asleep when nothing moves. Looked for now and then only."""
         self._stirred = self.steps
+        if any(stall.leaves_at for stall in self.stalls.values()):
+            return
         still = not self._segments and self.steps >= max(self._moving_until, self._paused_until)
         if still and not self._grip_done and not self._rolling and np.abs(self.data.qvel).max() < REST_SPEED:
             self.asleep = True
@@ -391,6 +421,9 @@ class ArmWorld:
                 if stall.number == self.held:
                     near |= close
                     self.data.xfrc_applied[self._plug[stall.number], :3] = stall.cable
+                if stall.leaves_at and self.steps >= stall.leaves_at:
+                    stall.leaves_at = 0
+                    self.data.xfrc_applied[self._sprung[stall.number]] = 0.0
                 if self.faults & {"vehicle-moved", "drives-off"}:
                     self._roll(stall, count)
         self._near = near
