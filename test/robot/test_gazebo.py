@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -17,6 +20,27 @@ from robot_charger.robot.spatial import from_xyz_rpy, inverse, transform
 from robot_charger.sim.arm import gazebo
 from robot_charger.sim.arm.gazebo_tool import Gripper
 from robot_charger.sim.arm.physics import ArmWorld
+
+TOOLS = Path(__file__).parents[2] / ".tools/usr"
+# The command line of Gazebo's SDF library, without its Ruby: check a file, or print it as SDF.
+PARSER = """
+import ctypes, sys
+library = ctypes.CDLL(sys.argv[1])
+sys.exit(library.cmdCheck(sys.argv[2].encode()) or library.cmdPrint(sys.argv[2].encode(), 0, 0, 6))
+"""
+
+
+def parsed(file: Path) -> ElementTree.Element:
+    """``file`` as Gazebo's own parser understands it."""
+    (library, *_) = sorted(TOOLS.glob("lib/*/libsdformat*.so.*")) or [None]
+    if library is None:
+        pytest.skip("Gazebo's SDF library is not in .tools (make tools)")
+    schema = max(TOOLS.glob("share/sdformat*/1.*"), key=lambda p: float(p.name))
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(library.parent), "SDF_PATH": str(schema)}
+    command = [sys.executable, "-c", PARSER, str(library), str(file)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and not done.stderr.strip(), done.stderr
+    return ElementTree.fromstring(done.stdout.removeprefix("Valid.").strip())
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +118,7 @@ def test_springs_masses_and_interfaces_of_the_arm(arm: ElementTree.Element) -> N
     names = [f"mount_{axis}" for axis in ("x", "y", "z", "rx", "ry", "rz")]
     assert stiffness == dict(zip(names, [axial, lateral, lateral, *[turning] * 3], strict=True))
     massless = {link.get("name") for link in arm.findall("link") if link.find("inertial") is None}
-    assert massless <= {"world", "tool0"}, "Gazebo drops a link without a mass; these two are merged into a neighbour"
+    assert massless == {"world"}, "Gazebo drops a link without a mass and all beyond it"
     kept = {e.get("reference") for e in arm.findall("gazebo") if e.findtext("preserveFixedJoint") == "true"}
     assert kept == {"wrench_sensor", "gripper"} <= {j.get("name") for j in arm.findall("joint")}
     for name, angle in zip(ArmWorld.names, load_site().park, strict=True):
@@ -137,3 +161,30 @@ def test_the_gripper_joins_only_a_plug_in_reach(desk: ArmWorld) -> None:
     assert gripper.state()["end_stop"]
     assert gripper.command(False) is False
     assert np.allclose(inverse(gripper.gripper) @ gripper.plug, np.eye(4))
+
+
+def test_gazebo_s_own_parser_takes_the_world(desk: ArmWorld, tmp_path: Path) -> None:
+    file = tmp_path / "world.sdf"
+    file.write_text(gazebo.world_sdf(desk))
+    models = {m.get("name"): m for m in parsed(file).iterfind("world/model")}
+    assert set(models) == {"vehicle1", "plug1", "holster1"}
+    assert len(models["vehicle1"].findall("link/collision")) == 17
+
+
+def test_gazebo_s_own_parser_keeps_sensor_mount_and_gripper(arm: ElementTree.Element, tmp_path: Path) -> None:
+    """What it makes of the URDF: it drops links without a mass, and all beyond them, and merges fixed ones."""
+    file = tmp_path / "arm.urdf"
+    file.write_text(ElementTree.tostring(arm, encoding="unicode"))
+    model = parsed(file).find("model")
+    assert model is not None
+    joints = {str(j.get("name")): j for j in model.findall("joint")}
+    mount = [f"mount_{axis}" for axis in ("x", "y", "z", "rx", "ry", "rz")]
+    assert list(joints) == ["stand", *ArmWorld.names, "wrench_sensor", *mount, "gripper"]
+    assert numbers(joints["mount_x"], "axis/dynamics/spring_stiffness") == [30000.0]
+    assert joints["wrench_sensor"].findtext("sensor/force_torque/measure_direction") == "child_to_parent"
+    assert joints["gripper"].findtext("child") == "gripper_link"
+    parents = {j.findtext("child"): j.findtext("parent") for j in joints.values()}
+    link, chain = "gripper_link", 0
+    while link != "world":
+        link, chain = str(parents[link]), chain + 1
+    assert chain == len(joints)

@@ -176,10 +176,10 @@ def arm_urdf(park: Array, controllers: Path) -> str:
     for element in [*root.findall("mujoco"), *root.findall("joint[@name='gripper']")]:
         root.remove(element)
     links = {str(link.get("name")): link for link in root.iter("link")}
-    for name in ("base_link", "wrench"):  # a link without a mass would be dropped
+    for name in ("base_link", "tool0", "wrench"):  # a link without a mass is dropped, and all beyond it
         _inertial(links[name], 20.0 if name == "base_link" else LINK_MASS)
     _add(root, "link", name="world")
-    _joint(root, "world", "fixed", "world", "base_link", np.zeros(3))
+    _joint(root, "stand", "fixed", "world", "base_link", np.zeros(3))
     _mount(root, yaml.safe_load(config_file("arm/arm.yaml").read_text())["tool"])
     for name in ("wrench_sensor", "gripper"):
         _add(_add(root, "gazebo", reference=name), "preserveFixedJoint", "true")
