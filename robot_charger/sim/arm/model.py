@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import mujoco
@@ -247,6 +249,19 @@ def build(evses: Sequence[int], connector_name: str = "ccs2", camera: Camera | N
 
     Raises KeyError when config/ has no such bay or connector.
     """
+    if camera is not None:
+        return _build(evses, connector_name, camera)
+    built = _once(tuple(evses), connector_name)
+    return replace(built, model=copy(built.model))
+
+
+@cache
+def _once(evses: tuple[int, ...], connector_name: str) -> Built:
+    """A bench makes the same world a thousand times."""
+    return _build(evses, connector_name, None)
+
+
+def _build(evses: Sequence[int], connector_name: str, camera: Camera | None) -> Built:
     site = load_site()
     arm = yaml.safe_load(config_file("arm/arm.yaml").read_text())
     physics = yaml.safe_load(config_file("arm/connectors.yaml").read_text())[connector_name]["physics"]

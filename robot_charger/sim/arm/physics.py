@@ -149,8 +149,9 @@ class ArmWorld:
         self._guard = built.controller
         self._noise = np.random.default_rng([seed, 0])
         m, d = self.model, self.data
-        self._joint = np.array([m.joint(PREFIX + n).qposadr[0] for n in self.names])
-        self._joint_v = np.array([m.joint(PREFIX + n).dofadr[0] for n in self.names])
+        first = m.joint(PREFIX + self.names[0])  # of six, one after the other
+        self._q = d.qpos[first.qposadr[0] : first.qposadr[0] + AXES]
+        self._q_speed = d.qvel[first.dofadr[0] : first.dofadr[0] + AXES]
         self._gripper = m.body(PREFIX + "gripper_link").id
         self._plug = {n: m.body(f"plug{n}").id for n in self.stalls}
         self._mocap = {n: int(m.body(f"vehicle{n}").mocapid[0]) for n in self.stalls}
@@ -174,7 +175,7 @@ class ArmWorld:
         self._shown = {  # geoms, for the camera
             kind: [i for i in range(m.ngeom) if m.geom(i).name.startswith(kind)] for kind in ("marks", "wrong", "flap")
         }
-        d.qpos[self._joint] = self.site.park
+        self._q[:] = self.site.park
         d.act[:AXES] = self.site.park
         self._segments: list[tuple[int, Array]] = []
         self._moving_until = 0
@@ -317,7 +318,7 @@ class ArmWorld:
         """Angles and velocities (6,); None while the encoder's bus is dead."""
         if "joint-states-missing" in self.faults:
             return None
-        return self.data.qpos[self._joint].copy(), self.data.qvel[self._joint_v].copy()
+        return self._q.copy(), self._q_speed.copy()
 
     def wrench(self) -> Array | None:
         """Mean since the last call (6,) [N, Nm] in gripper_link's axes at the sensor, weight of the tool removed."""
