@@ -149,9 +149,10 @@ class Rehearsal:
                 return True
         return until is None
 
-    def finish(self, seconds: float = 150.0) -> Result:
+    def finish(self, seconds: float = 300.0) -> Result:
         """Run the present action to its end."""
-        assert self.run(seconds, lambda: not self.robot.busy), f"still {self.robot.mode.name} after {seconds} s"
+        if not self.run(seconds, lambda: not self.robot.busy):
+            return Result(ErrorCode.TIMEOUT, f"still {self.robot.mode.name} after {seconds:.0f} s")
         assert self.robot.result is not None
         return self.robot.result
 

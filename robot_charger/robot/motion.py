@@ -63,6 +63,7 @@ TOOL_TIME = 2.0  # for the gripper [s]
 NEWEST = 0.5  # poses of a vehicle that may just have moved are no older than this [s]
 LOOK_TIME = 5.0  # for enough poses to come [s]
 OBSTACLE_TIME = 0.5  # a closed flap or a wrong inlet is believed when seen for so long [s]
+STALLED_RATE, STALLED_TIME = 0.05, 0.3  # slower than this for so long [s] in contact: begin anew where the arm is
 FOLLOW_TIME = 6.0  # for an arm to come after its set-point [s]
 FOLLOW_GAIN = 0.6e-3  # [m/s per N]
 FOLLOW_SPEED = 0.06  # [m/s]
@@ -385,7 +386,12 @@ class ConnectionRobot:
             age = max(age, senses.wrench_age)
             near, far = BEHIND_NEAR
             self._rate = max(0.0, min(1.0, (none - age) / (none - full), (far - behind) / (far - near)))
-        self._waited = self._waited + PERIOD if lagging or self._rate == 0.0 else 0.0
+        stalled = lagging or self._rate < STALLED_RATE
+        self._waited = self._waited + PERIOD if stalled else 0.0
+        if self._need == Zone.CONTACT and self._waited > STALLED_TIME and age <= full:
+            # The arm stands short of its set-point and says so: its guard stops it. To insist would press for ever.
+            self._q, self._fresh, self._waited, self._rate = senses.q.copy(), True, 0.0, 1.0
+            return False
         if self._waited > FOLLOW_TIME:
             self._waited = 0.0
             raise ToolError("the arm does not follow its set-points")
@@ -905,6 +911,8 @@ class ConnectionRobot:
         """After a failed attempt: out along the axis with limited force, then to the standoff."""
         self._need, self._moving = Zone.CONTACT, Mode.RETREAT
         self._attempt_began = self._clock
+        if self._senses.q is not None:
+            self._q = self._senses.q.copy()  # a set-point ahead of an arm that its guard stops would press on
         self._take_up()
         yield from self._pull_out(bay, plug)
         yield from self._to_standoff(plug)

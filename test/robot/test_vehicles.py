@@ -74,3 +74,13 @@ def test_a_plug_is_grasped_where_it_is_after_somebody_got_out(bench: Any, leaves
     result = rehearsal.disconnect()
     assert result.error == ErrorCode.NONE and rehearsal.world.tool()[3], result.text
     assert not rehearsal.world.stalls[1].leaves_at
+
+
+def test_a_jam_with_a_pulling_cable_ends_in_another_attempt(bench: Any) -> None:
+    """The controller's guard had stopped the arm for good: it counted the cable's pull, robot and guard each held on."""
+    rehearsal = bench.Rehearsal(seed=10594, kind="low")
+    rehearsal.world.arrive(1)
+    result, stall = rehearsal.connect(), rehearsal.world.stalls[1]
+    assert result.error == ErrorCode.NONE and stall.mated, result.text
+    assert result.attempts == 2 and stall.max_push <= 100.0
+    assert rehearsal.world.trips == 0

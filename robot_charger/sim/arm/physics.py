@@ -46,6 +46,7 @@ DRIVE_OFF_M, DRIVE_OFF_SPEED = 0.6, 0.25  # of a vehicle that drives off [m, m/s
 AWAY = (0.0, 0.0, -20.0)
 MIXED = "mixed"  # in place of a kind of vehicle: any, by seed
 GUARD_PAUSE = 50  # steps the controller stands still after its guard tripped
+STILL_RAD = 1e-4  # a set-point this near is none
 GUARD_REST = 200  # steps at rest after which the guard takes its zero
 NEAR_M = 0.006  # a held plug nearer to an inlet's mouth than this is followed at 1 ms
 REST_AFTER = 400  # steps without anything new after which a world that stands still is let be
@@ -185,6 +186,7 @@ class ArmWorld:
         self._zero = [0.0] * 6  # of the guard
         self._guarded = [0.0] * 6  # filtered wrench
         self._still_since = 0
+        self._moves = False
         self._sum = [0.0] * 6
         self._samples = 0
         self._rolling = False
@@ -387,7 +389,7 @@ class ArmWorld:
     def _command(self) -> None:
         """Set the drives' velocities for the segment that runs now, none faster than its joint may turn."""
         if self.steps < self._paused_until or (not self._segments and self.steps >= self._moving_until):
-            self._ctrl[:AXES] = 0.0
+            self._ctrl[:AXES], self._moves = 0.0, False
             return
         if self._segments:
             while len(self._segments) > 1 and self._segments[0][0] <= self.steps:
@@ -397,6 +399,7 @@ class ArmWorld:
             least = math.ceil(float((np.abs(way) / self._speed).max()) / TIMESTEP)
             end = self.steps + max(1, end - self.steps, least)
             self._ctrl[:AXES] = way / ((end - self.steps) * TIMESTEP)
+            self._moves = bool(np.abs(way).max() > STILL_RAD)  # not when told again to stay where it is
             self._moving_until = end
 
     def _observe(self, count: int) -> None:
@@ -497,7 +500,7 @@ class ArmWorld:
 
     def _watch(self) -> None:
         """The controller's own force guard: stops within one step at its limit."""
-        if self._segments or self.steps < self._moving_until:
+        if self._moves:
             self._still_since, self._zeroed = self.steps, False
         elif not self._zeroed and self.steps - self._still_since >= GUARD_REST:
             self._zeroed = True
