@@ -77,7 +77,7 @@ def test_a_plug_is_grasped_where_it_is_after_somebody_got_out(bench: Any, leaves
 
 
 def test_a_jam_with_a_pulling_cable_ends_in_another_attempt(bench: Any) -> None:
-    """The controller's guard had stopped the arm for good: it counted the cable's pull, robot and guard each held on."""
+    """The guard had counted the cable in and stopped the arm for good, while the robot pressed on."""
     rehearsal = bench.Rehearsal(seed=10594, kind="low")
     rehearsal.world.arrive(1)
     result, stall = rehearsal.connect(), rehearsal.world.stalls[1]
