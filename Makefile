@@ -15,6 +15,7 @@ INTERFACES := $(wildcard msg/*.msg srv/*.srv action/*.action)
 PIP       := $(BIN)/python -m pip --disable-pip-version-check -qq
 PYTEST    := $(BIN)/python -m pytest
 FOXGLOVE  := @mcap/core@2.2.2 @mcap/nodejs@1.0.2 @mcap/support@1.1.0 @foxglove/rosmsg@5.0.5 @foxglove/rosmsg2-serialization@3.1.0
+SDFORMAT  := libsdformat12-12 sdformat-sdf libignition-math6-6 libtinyxml2-9 libtinyxml2.6.2v5 liburdfdom-model3.0 libconsole-bridge1.0
 MCAP      := pymcap-cli==0.34.0
 
 .PHONY: help setup demo test test-all bench lint tools clean
@@ -85,6 +86,10 @@ tools:
 	@if command -v apt-get >/dev/null && (cd .tools/deb && apt-get --quiet=2 download plc-utils-extra); then \
 	  dpkg -x .tools/deb/plc-utils-extra_*.deb .tools; echo "tools: unpacked into .tools"; \
 	else echo "tools: SKIPPED, plc-utils-extra cannot be downloaded here (needs apt and its package lists)" >&2; fi
+	@echo "tools: Gazebo's SDF library, from the system's package archive"
+	@if command -v apt-get >/dev/null && (cd .tools/deb && apt-get --quiet=2 download $(SDFORMAT)); then \
+	  for package in $(SDFORMAT); do dpkg -x .tools/deb/$${package}_*.deb .tools; done; echo "tools: unpacked into .tools"; \
+	else echo "tools: SKIPPED, Gazebo's SDF library cannot be downloaded here (needs apt and Debian 12's package lists)" >&2; fi
 	@echo "tools: ocpp-rpc, a strict OCPP server, from npm"
 	@if command -v npm >/dev/null && npm install --silent --prefix .tools --no-audit --no-fund ocpp-rpc@2.2.1 >/dev/null; then \
 	  echo "tools: ocpp-rpc is in .tools"; \

@@ -33,7 +33,8 @@ from robot_charger.robot.motion import Command, ConnectionRobot, Result, Senses,
 from robot_charger.robot.parameters import RobotParameters  # noqa: E402
 from robot_charger.robot.perception import Camera, InletEstimator, load_camera  # noqa: E402
 from robot_charger.sim.arm.camera import BayCamera  # noqa: E402
-from robot_charger.sim.arm.physics import ArmWorld, Parking  # noqa: E402
+from robot_charger.sim.arm.model import load_vehicles  # noqa: E402
+from robot_charger.sim.arm.physics import MIXED, ArmWorld, Parking  # noqa: E402
 
 TICK = 10  # steps of 1 ms
 POSE_TICKS = 10  # an inlet pose every 100 ms
@@ -50,8 +51,9 @@ class Rehearsal:
         parameters: RobotParameters | None = None,
         connector: str = "ccs2",
         camera: Camera | None = None,
+        kind: str = "front",
     ) -> None:
-        self.world = ArmWorld(range(1, evses + 1), seed, parking, connector, camera)
+        self.world = ArmWorld(range(1, evses + 1), seed, parking, connector, camera, kind)
         self._eyes = (BayCamera(self.world, camera), InletEstimator(camera)) if camera else None
         self.parameters = parameters or RobotParameters(evses=list(range(1, evses + 1)))
         kinematics = Kinematics(config_file(self.parameters.arm_urdf))
@@ -147,9 +149,10 @@ class Rehearsal:
                 return True
         return until is None
 
-    def finish(self, seconds: float = 150.0) -> Result:
+    def finish(self, seconds: float = 300.0) -> Result:
         """Run the present action to its end."""
-        assert self.run(seconds, lambda: not self.robot.busy), f"still {self.robot.mode.name} after {seconds} s"
+        if not self.run(seconds, lambda: not self.robot.busy):
+            return Result(ErrorCode.TIMEOUT, f"still {self.robot.mode.name} after {seconds:.0f} s")
         assert self.robot.result is not None
         return self.robot.result
 
@@ -171,6 +174,7 @@ class Trial:
     """One parking."""
 
     seed: int
+    kind: str
     error: str
     mated: bool
     false_mated: bool
@@ -184,16 +188,17 @@ class Trial:
     disconnect_error: str = ""
 
 
-def trial(seed: int, camera: bool = False) -> Trial:
+def trial(seed: int, camera: bool = False, kind: str = MIXED) -> Trial:
     """Park, connect, release, disconnect."""
-    rehearsal = Rehearsal(seed=seed, camera=load_camera() if camera else None)
+    rehearsal = Rehearsal(seed=seed, camera=load_camera() if camera else None, kind=kind)
     rehearsal.world.arrive(1)
     result = rehearsal.connect()
     stall = rehearsal.world.stalls[1]
     said, true = result.error == ErrorCode.NONE, stall.mated
     outcome = Trial(
-        seed, result.error.name + (f": {result.text}" if result.text else ""), said and true, said and not true,
-        result.attempts, result.seconds, 0.0, stall.max_push, 0.0, stall.seat_peak, 0.0,
+        seed, stall.kind, result.error.name + (f": {result.text}" if result.text else ""),
+        said and true, said and not true, result.attempts, result.seconds, 0.0,
+        stall.max_push, 0.0, stall.seat_peak, 0.0,
     )  # fmt: skip
     if said:
         released = rehearsal.release()
@@ -209,6 +214,8 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=1000, help="random parkings (default 1000)")
     parser.add_argument("--seed", type=int, default=1, help="of the first parking (default 1)")
     parser.add_argument("--camera", action="store_true", help="poses from rendered pictures, not truth with noise")
+    kinds = [MIXED, *load_vehicles()]
+    parser.add_argument("--kind", choices=kinds, default=MIXED, help=f"of vehicle (default {MIXED}: by seed)")
     parser.add_argument("--json", help="write the figures to this file")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     arguments = parser.parse_args()
@@ -216,12 +223,14 @@ def main() -> int:
     seeds = range(arguments.seed, arguments.seed + arguments.trials)
     if arguments.jobs > 1:
         with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
-            trials = list(pool.imap_unordered(partial(trial, camera=arguments.camera), seeds, chunksize=1))
+            trials = list(
+                pool.imap_unordered(partial(trial, camera=arguments.camera, kind=arguments.kind), seeds, chunksize=1)
+            )
     else:
-        trials = [trial(seed, arguments.camera) for seed in seeds]
+        trials = [trial(seed, arguments.camera, arguments.kind) for seed in seeds]
     for t in sorted(trials, key=lambda t: t.seed):
         if not t.mated or "NONE NONE" not in t.disconnect_error:
-            print(f"seed {t.seed}: {t.error} after {t.attempts} attempts; {t.disconnect_error}")
+            print(f"seed {t.seed} ({t.kind}): {t.error} after {t.attempts} attempts; {t.disconnect_error}")
     mated = [t for t in trials if t.mated]
     figures = {
         "trials": len(trials),
@@ -237,11 +246,13 @@ def main() -> int:
         "median_disconnect_s": round(statistics.median(t.disconnect_s for t in mated), 2) if mated else 0.0,
         "first_attempt": sum(t.attempts == 1 for t in mated),
         "disconnected": sum("NONE NONE" in t.disconnect_error for t in mated),
+        "kinds": {k: [sum(t.kind == k for t in mated), sum(t.kind == k for t in trials)] for k in kinds[1:]},
         "engine": "mujoco",
         "wall_s": round(time.perf_counter() - began, 1),
     }
     for name, value in figures.items():
-        print(f"{name:22} {value}")
+        told = ", ".join(f"{k} {a}/{b}" for k, (a, b) in value.items() if b) if isinstance(value, dict) else value
+        print(f"{name:22} {told}")
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(figures, file, indent=2)

@@ -12,10 +12,20 @@ import mujoco
 import numpy as np
 
 from robot_charger.common.parameters import ParameterError
-from robot_charger.robot.spatial import Array, difference
+from robot_charger.robot.spatial import Array, transform, vector_from_rotation
 
 GRIPPER = "gripper_link"
 AXES = 6
+
+
+def _damped(jacobian: Array, error: Array, damping: float) -> Array:
+    """Least squares step (6,) for ``error`` with ``damping`` above zero."""
+    square = jacobian @ jacobian.T
+    square.flat[:: AXES + 1] += damping
+    mujoco.mju_cholFactor(square, 0.0)
+    solution = np.empty(6)
+    mujoco.mju_cholSolve(solution, square, error)
+    return jacobian.T @ solution
 
 
 class Kinematics:
@@ -38,22 +48,15 @@ class Kinematics:
         limits = {j.get("name"): j.find("limit") for j in root.iter("joint")}
         self.lower, self.upper = self._model.jnt_range[:, 0].copy(), self._model.jnt_range[:, 1].copy()
         self.velocity = np.array([float(limits[n].get("velocity", 1.0)) for n in self.names])  # type: ignore[union-attr]
-        self._jacobian_p = np.zeros((3, AXES))
-        self._jacobian_r = np.zeros((3, AXES))
-
-    def _place(self, q: Array) -> None:
-        self._data.qpos[:] = q
-        mujoco.mj_kinematics(self._model, self._data)
-        mujoco.mj_comPos(self._model, self._data)
+        self._jacobian = np.zeros((6, AXES))
+        self._halves = self._jacobian[:3], self._jacobian[3:]
+        self._at, self._turn = self._data.xpos[self._body], self._data.xmat[self._body].reshape(3, 3)  # views
 
     def forward(self, q: Array) -> Array:
         """Pose of gripper_link for joint angles (6,) [rad]."""
         self._data.qpos[:] = q
         mujoco.mj_kinematics(self._model, self._data)
-        pose = np.eye(4)
-        pose[:3, :3] = self._data.xmat[self._body].reshape(3, 3)
-        pose[:3, 3] = self._data.xpos[self._body]
-        return pose
+        return transform(self._at, self._turn)
 
     def links(self, q: Array) -> Array:
         """Origins (6, 3) of the moving links for joint angles (6,), root first, without the tool [m]."""
@@ -61,18 +64,20 @@ class Kinematics:
         mujoco.mj_kinematics(self._model, self._data)
         return self._data.xpos[self._model.jnt_bodyid].copy()
 
-    def jacobian(self, q: Array) -> tuple[Array, Array]:
-        """Pose and (6, 6) Jacobian, linear rows first, both told in gripper_link's axes at its origin."""
-        self._place(q)
-        mujoco.mj_jacBody(self._model, self._data, self._jacobian_p, self._jacobian_r, self._body)
-        pose = np.eye(4)
-        rotation = self._data.xmat[self._body].reshape(3, 3)
-        pose[:3, :3] = rotation
-        pose[:3, 3] = self._data.xpos[self._body]
-        jacobian = np.empty((6, AXES))
-        jacobian[:3] = rotation.T @ self._jacobian_p
-        jacobian[3:] = rotation.T @ self._jacobian_r
-        return pose, jacobian
+    def jacobian(self, q: Array) -> Array:
+        """Jacobian (6, 6) of gripper_link in base_link's axes, linear rows first; overwritten by the next call."""
+        self._data.qpos[:] = q
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_comPos(self._model, self._data)
+        mujoco.mj_jacBody(self._model, self._data, *self._halves, self._body)
+        return self._jacobian
+
+    def _error(self, target: Array) -> tuple[Array, float]:
+        """Of the present pose in base_link's axes (6,), and its largest part [m, rad]."""
+        error = np.empty(6)
+        error[:3] = target[:3, 3] - self._at
+        error[3:] = self._turn @ vector_from_rotation(self._turn.T @ target[:3, :3])
+        return error, float(np.abs(error).max())
 
     def inverse(
         self, target: Array, seed: Array, iterations: int = 60, tolerance: float = 2e-5, max_step: float = 0.3
@@ -84,26 +89,27 @@ class Kinematics:
         """
         q = np.array(seed, dtype=float)
         for _ in range(iterations):
-            pose, jacobian = self.jacobian(q)
-            error = difference(pose, target)
-            size = float(np.abs(error).max())
+            jacobian = self.jacobian(q)
+            error, size = self._error(target)
             if size < tolerance:
                 return q
             damping = min(1e-4, 1e-2 * size * size) + 1e-9
-            step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + damping * np.eye(6), error)
+            step = _damped(jacobian, error, damping)
             largest = float(np.abs(step).max())
             if largest > max_step:
                 step *= max_step / largest
-            q = np.clip(q + step, self.lower, self.upper)
+            q = self._clipped(q + step)
         return None
 
     def follow(self, target: Array, q: Array) -> tuple[Array, float]:
         """One Newton step from ``q`` towards a near ``target``: new joint angles and the error left over [m, rad]."""
-        pose, jacobian = self.jacobian(q)
-        error = difference(pose, target)
-        step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-8 * np.eye(6), error)
-        return np.clip(q + step, self.lower, self.upper), float(np.abs(error).max())
+        jacobian = self.jacobian(q)
+        error, size = self._error(target)
+        return self._clipped(q + _damped(jacobian, error, 1e-8)), size
+
+    def _clipped(self, q: Array) -> Array:
+        return np.minimum(np.maximum(q, self.lower), self.upper)
 
     def manipulability(self, q: Array) -> float:
         """Smallest singular value of the Jacobian: near zero at a singular posture."""
-        return float(np.linalg.svd(self.jacobian(q)[1], compute_uv=False)[-1])
+        return float(np.linalg.svd(self.jacobian(q), compute_uv=False)[-1])

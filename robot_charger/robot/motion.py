@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -59,8 +60,10 @@ BEHIND_NEAR = (0.005, 0.010)  # the same in contact: ever slower between the two
 FROZEN = 0.25  # a wrench that does not change in its last digit for this long is frozen [s]
 TOOL_AGE = 0.4  # the tool may be silent for this much longer than the others [s]
 TOOL_TIME = 2.0  # for the gripper [s]
+NEWEST = 0.5  # poses of a vehicle that may just have moved are no older than this [s]
 LOOK_TIME = 5.0  # for enough poses to come [s]
 OBSTACLE_TIME = 0.5  # a closed flap or a wrong inlet is believed when seen for so long [s]
+STALLED_RATE, STALLED_TIME = 0.05, 0.3  # slower than this for so long [s] in contact: begin anew where the arm is
 FOLLOW_TIME = 6.0  # for an arm to come after its set-point [s]
 FOLLOW_GAIN = 0.6e-3  # [m/s per N]
 FOLLOW_SPEED = 0.06  # [m/s]
@@ -157,6 +160,7 @@ class Engagement:
     inlet: Array
     grip: Array
     connector: Connector
+    earlier: Engagement | None = None  # as it was before the release, should the vehicle have moved just then
 
 
 @dataclass
@@ -171,6 +175,20 @@ class Touch:
 
 
 Sequence = Generator[None, None, None]
+
+
+def _within(low: float, value: float, high: float) -> float:
+    return min(max(low, value), high)
+
+
+def _size(vector: Array) -> float:
+    return math.sqrt(float(vector @ vector))
+
+
+def _torque_ahead(wrench: Array, distance: float) -> Array:
+    """Torque (3,) of a wrench (6,) about the point ``distance`` ahead on its x axis [Nm]."""
+    _, y, z, rx, ry, rz = wrench.tolist()
+    return np.array((rx, ry + distance * z, rz - distance * y))
 
 
 class ConnectionRobot:
@@ -368,7 +386,12 @@ class ConnectionRobot:
             age = max(age, senses.wrench_age)
             near, far = BEHIND_NEAR
             self._rate = max(0.0, min(1.0, (none - age) / (none - full), (far - behind) / (far - near)))
-        self._waited = self._waited + PERIOD if lagging or self._rate == 0.0 else 0.0
+        stalled = lagging or self._rate < STALLED_RATE
+        self._waited = self._waited + PERIOD if stalled else 0.0
+        if self._need == Zone.CONTACT and self._waited > STALLED_TIME and age <= full:
+            # The arm stands short of its set-point and says so: its guard stops it. To insist would press for ever.
+            self._q, self._fresh, self._waited, self._rate = senses.q.copy(), True, 0.0, 1.0
+            return False
         if self._waited > FOLLOW_TIME:
             self._waited = 0.0
             raise ToolError("the arm does not follow its set-points")
@@ -412,14 +435,14 @@ class ConnectionRobot:
             self._follow_from = self._nose.copy()
         before = self._nose.copy()
         force = np.array([-self.touch.push, *self.touch.side])
-        size = float(np.linalg.norm(force))
+        size = _size(force)
         if size > FOLLOW_DEADBAND:
             speed = force * (1.0 - FOLLOW_DEADBAND / size) * FOLLOW_GAIN
             self._nose[:3] += np.clip(speed, -FOLLOW_SPEED, FOLLOW_SPEED) * PERIOD
         torque = self.touch.torque
-        if float(np.linalg.norm(torque)) > 1.0:
+        if _size(torque) > 1.0:
             self._nose[3:] += np.clip(torque * TURN_GAIN, -TURN_SPEED, TURN_SPEED) * PERIOD
-        if float(np.linalg.norm(self._nose[:3] - self._follow_from[:3])) > self.parameters.follow__stroke_m:
+        if _size(self._nose[:3] - self._follow_from[:3]) > self.parameters.follow__stroke_m:
             self._nose = before
             self.text = f"followed the plug by {self.parameters.follow__stroke_m * 1e3:.0f} mm: no further"
         self._q, _ = self.kinematics.follow(self._flange(self._nose), self._q)
@@ -475,9 +498,9 @@ class ConnectionRobot:
         inlet, plug = self._inlet, self.connector
         if inlet is not None and plug is not None:
             arm = self.site.tool.wrench_distance + plug.nose
-            touch.torque = force[3:] - np.array([0.0, -arm * force[2], arm * force[1]])
-            nose = inverse(inlet) @ self.gripper @ transform((plug.nose, 0.0, 0.0))
-            touch.x, touch.lateral = float(nose[0, 3]), math.hypot(nose[1, 3], nose[2, 3])
+            touch.torque = _torque_ahead(force, arm)
+            touch.x, y, z = (inlet[:3, :3].T @ (back(self.gripper, -plug.nose)[:3, 3] - inlet[:3, 3])).tolist()
+            touch.lateral = math.hypot(y, z)
             limit = self.parameters.contact__distance_m
             engaged = self.engaged.get(self.bay)
             if senses.plug_present and senses.gripper_closed:
@@ -490,20 +513,19 @@ class ConnectionRobot:
     def _deflection(self, wrench: Array) -> Array:
         """How far the compliant mount gives way: pose of the loaded gripper_link in the unloaded one."""
         tool = self.site.tool
-        arm = tool.wrench_distance + tool.compliance_centre
-        force = wrench[:3]
-        torque = wrench[3:] - np.array([0.0, -arm * force[2], arm * force[1]])
-        turn = rotation_from_vector(torque / tool.stiffness[3:])
-        result = np.eye(4)
-        result[:3, :3] = turn
-        centre = np.array([tool.compliance_centre, 0.0, 0.0])
-        result[:3, 3] = force / tool.stiffness[:3] + centre - turn @ centre
-        return result
+        centre = tool.compliance_centre
+        turn = rotation_from_vector(_torque_ahead(wrench, tool.wrench_distance + centre) / tool.stiffness[3:])
+        shift = wrench[:3] / tool.stiffness[:3] - centre * turn[:, 0]
+        shift[0] += centre
+        return transform(shift, turn)
 
-    def _fused(self, bay: Bay) -> Array:
-        """Mean of the recent poses of the inlet. Raises NoPose."""
+    def _fused(self, bay: Bay, newest_only: bool = False) -> Array:
+        """Mean of the recent poses of the inlet, or of the newest half second where these are enough. Raises NoPose."""
         p, now = self.parameters, self._senses.now
         poses = [pose for stamp, pose in self._poses.get(bay.number, ()) if now - stamp <= p.pose__window_s]
+        fresh = [pose for stamp, pose in self._poses.get(bay.number, ()) if now - stamp <= NEWEST]
+        if newest_only and len(fresh) >= p.pose__samples:
+            poses = fresh
         newest = max((stamp for stamp, _ in self._poses.get(bay.number, ())), default=-math.inf)
         if now - newest > p.pose__max_age_s:
             raise NoPose(f"no pose of the inlet for {min(now - newest, 999.0):.1f} s, at most {p.pose__max_age_s} s")
@@ -520,7 +542,7 @@ class ConnectionRobot:
         recent = [pose for stamp, pose in self._poses.get(bay.number, ()) if now - stamp < 0.6]
         if self._inlet is not None and len(recent) >= 3:
             away = np.mean([pose[:3, 3] for pose in recent], axis=0) - self._inlet[:3, 3]
-            if float(np.linalg.norm(away)) > self.parameters.pose__moved_m:
+            if _size(away) > self.parameters.pose__moved_m:
                 self.forget_poses(bay.number)
                 raise VehicleMoved(f"the inlet moved by {np.linalg.norm(away) * 1e3:.0f} mm")
 
@@ -561,8 +583,8 @@ class ConnectionRobot:
     def _pace(self, start: Array, goal: Array, speed: float) -> tuple[Array, float]:
         twist = difference(start, goal)
         seconds = max(
-            float(np.linalg.norm(twist[:3])) / speed,
-            float(np.linalg.norm(twist[3:])) / self.parameters.speed__turn_rad_s,
+            _size(twist[:3]) / speed,
+            _size(twist[3:]) / self.parameters.speed__turn_rad_s,
             PERIOD,
         )
         return twist, 1.0 / seconds
@@ -646,7 +668,7 @@ class ConnectionRobot:
 
     def _to_clear(self, bay: Bay) -> Sequence:
         here = self.kinematics.forward(self._q)
-        if float(np.linalg.norm(here[:3, 3] - bay.clear[:3, 3])) < 0.01:
+        if _size(here[:3, 3] - bay.clear[:3, 3]) < 0.01:
             return
         goal = self.planner.reach(bay.clear, self.planner.seed(bay), "clear pose")
         if float(np.abs(goal - self._q).max()) < 1.0:
@@ -701,8 +723,8 @@ class ConnectionRobot:
         """
         p, touch = self.parameters, self.touch
         self.peak = max(self.peak, touch.push if limit is None else -touch.push)
-        side = float(np.linalg.norm(touch.side))
-        torque = float(np.linalg.norm(touch.torque))
+        side = _size(touch.side)
+        torque = _size(touch.torque)
         if self._moving == Mode.RETREAT:
             pass  # on the way out nothing is gained by stopping: the arm's own guard limits what is left
         elif touch.push > p.insert__limit_n:
@@ -760,7 +782,7 @@ class ConnectionRobot:
         if len(readings) > 1 and all(np.array_equal(r, readings[0]) for r in readings):
             raise WrenchError("the wrench does not change: its sensor is frozen")
         tare = np.mean(readings, axis=0)
-        force = float(np.linalg.norm(tare[:3]))
+        force = _size(tare[:3])
         if force > self.parameters.tare_limit_n:
             raise WrenchError(
                 f"the wrench reads {force:.0f} N before any contact, at most {self.parameters.tare_limit_n:.0f} N"
@@ -802,8 +824,8 @@ class ConnectionRobot:
                 face = min(face, touch.x)
             if touch.x > face + CAUGHT_DEPTH:
                 return
-            speed = float(np.clip((p.search__force_n - touch.push) * AXIAL_GAIN, -0.01, p.speed__touch_m_s))
-            side = float(np.linalg.norm(touch.side))
+            speed = _within(-0.01, (p.search__force_n - touch.push) * AXIAL_GAIN, p.speed__touch_m_s)
+            side = _size(touch.side)
             caught = caught + 1 if side > CAUGHT_FORCE else 0
             step = np.zeros(2)
             if 0 < caught < 120:
@@ -817,7 +839,7 @@ class ConnectionRobot:
                     p.search__speed_m_s * PERIOD * self._rate / math.hypot(max(radius, 0.001), p.search__pitch_m / 6.28)
                 )
                 step = middle + radius * np.array([math.cos(angle), math.sin(angle)]) - self._nose[1:3]
-                far = float(np.linalg.norm(step))
+                far = _size(step)
                 most = 1.5 * p.search__speed_m_s * PERIOD
                 if far > most:
                     step *= most / far
@@ -835,7 +857,7 @@ class ConnectionRobot:
         while True:
             touch = self.touch
             speed = (p.insert__force_n - touch.push) * AXIAL_GAIN
-            self._push_on(float(np.clip(speed, -0.02, p.speed__insert_m_s)), give=True)
+            self._push_on(_within(-0.02, speed, p.speed__insert_m_s), give=True)
             yield from self._tick(bay)
             self._check_moved(bay)
             touch, now = self.touch, self._clock
@@ -867,7 +889,7 @@ class ConnectionRobot:
     def _relax(self, bay: Bay) -> Sequence:
         """Take the force off the plug."""
         for _ in range(60):
-            speed = float(np.clip(-self.touch.push * AXIAL_GAIN, -0.01, 0.01))
+            speed = _within(-0.01, -self.touch.push * AXIAL_GAIN, 0.01)
             self._push_on(speed, give=True, limit=0.0)
             yield from self._tick(bay)
 
@@ -879,7 +901,7 @@ class ConnectionRobot:
             goal = middle[1:3] + 0.0015 * np.array([math.sin(phase), 1.0 - math.cos(phase)])
             self._nose[3:5] = middle[3:5] + 0.01 * np.array([math.sin(phase), math.sin(2 * phase)])
             speed = (sign * 40.0 - self.touch.push) * AXIAL_GAIN
-            self._push_on(float(np.clip(speed, -0.02, 0.02)), give=False, step=goal - self._nose[1:3], limit=0.0)
+            self._push_on(_within(-0.02, speed, 0.02), give=False, step=goal - self._nose[1:3], limit=0.0)
             yield from self._tick(bay)
             tick += 1
             if self._fresh:
@@ -889,6 +911,8 @@ class ConnectionRobot:
         """After a failed attempt: out along the axis with limited force, then to the standoff."""
         self._need, self._moving = Zone.CONTACT, Mode.RETREAT
         self._attempt_began = self._clock
+        if self._senses.q is not None:
+            self._q = self._senses.q.copy()  # a set-point ahead of an arm that its guard stops would press on
         self._take_up()
         yield from self._pull_out(bay, plug)
         yield from self._to_standoff(plug)
@@ -906,7 +930,7 @@ class ConnectionRobot:
         self.engaged.pop(bay.number, None) if self.touch.x < 0.5 * plug.depth else None
         while self.touch.x > -0.012:
             speed = (-p.withdraw__force_n - self.touch.push) * AXIAL_GAIN
-            self._push_on(float(np.clip(speed, -0.035, 0.02)), give=True, limit=p.withdraw__limit_n)
+            self._push_on(_within(-0.035, speed, 0.02), give=True, limit=p.withdraw__limit_n)
             yield from self._tick(bay)
             touch, now = self.touch, self._clock
             if touch.x < best - 0.0005 or self._fresh:
@@ -960,8 +984,11 @@ class ConnectionRobot:
         if self._senses.gripper_closed:
             self._inlet = engaged.inlet
             self._take_up()
-            yield from self._relax(bay)
-            engaged.grip = self.gripper.copy()
+            with suppress(ForceLimit):  # a vehicle that just moves pulls at the hand: to let go is the way out
+                yield from self._relax(bay)
+            with suppress(NoPose):  # it may have sunk or risen since the look
+                self._inlet = self._fused(bay, newest_only=True)
+            engaged = self.engaged[bay.number] = Engagement(self._inlet, self.gripper.copy(), plug, engaged)
             if plug.held:
                 self._bound, self._moving = True, Mode.FOLLOWING
                 return
@@ -1019,8 +1046,11 @@ class ConnectionRobot:
         p = self.parameters
         self._moving, self._need = Mode.GRASP, Zone.FREE
         engaged = self.engaged.get(bay.number)
+        if engaged is not None and engaged.earlier is not None and self.attempt > 1:
+            engaged = engaged.earlier
         try:
-            seen = yield from self._look(bay)
+            yield from self._look(bay)
+            seen = self._fused(bay, newest_only=True)
         except NoPose:
             if engaged is None:
                 raise
@@ -1028,8 +1058,8 @@ class ConnectionRobot:
         if engaged is None:  # after a restart: the plug must be where the inlet is
             engaged = Engagement(seen, back(seen, plug.nose - plug.depth), plug)
         shift = inverse(engaged.inlet) @ seen
-        if float(np.linalg.norm(shift[:3, 3])) > 0.003:
-            engaged = Engagement(seen, seen @ inverse(engaged.inlet) @ engaged.grip, plug)
+        if _size(shift[:3, 3]) > 0.003:
+            engaged = Engagement(seen, seen @ inverse(engaged.inlet) @ engaged.grip, plug, engaged.earlier)
         self.engaged[bay.number] = engaged
         self._inlet = engaged.inlet
         self._tare, self._sag = np.zeros(6), np.eye(4)
@@ -1041,7 +1071,7 @@ class ConnectionRobot:
         self._need = Zone.CONTACT
         way = self._line(engaged.grip, p.speed__near_m_s * 0.6)
         for _ in way:
-            if abs(self.touch.push) > 40.0 or float(np.linalg.norm(self.touch.side)) > 40.0:
+            if abs(self.touch.push) > 40.0 or _size(self.touch.side) > 40.0:
                 raise ToolError("the gripper meets something before the plug")
             yield
         yield from self._settle(engaged.grip)

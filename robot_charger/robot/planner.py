@@ -20,7 +20,9 @@ HOLSTER_PULL_M = 0.13  # the plug leaves its holster backwards by this much
 
 def back(pose: Array, distance: float) -> Array:
     """``pose`` drawn back along its own x axis [m]."""
-    return pose @ transform((-distance, 0.0, 0.0))
+    result = pose.copy()
+    result[:3, 3] -= distance * pose[:3, 0]
+    return result
 
 
 class Planner:

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+_UNIT = np.eye(4)
+
 
 def transform(xyz: Sequence[float] | Array = (0.0, 0.0, 0.0), rotation: Array | None = None) -> Array:
     """Transform from a translation [m] and a 3x3 rotation."""
-    result = np.eye(4)
+    result = _UNIT.copy()
     result[:3, 3] = xyz
     if rotation is not None:
         result[:3, :3] = rotation
@@ -34,10 +36,9 @@ def from_xyz_rpy(xyz: Sequence[float], rpy: Sequence[float] = (0.0, 0.0, 0.0)) -
 
 
 def inverse(pose: Array) -> Array:
-    result = np.eye(4)
-    turned = pose[:3, :3].T
-    result[:3, :3] = turned
-    result[:3, 3] = -turned @ pose[:3, 3]
+    result = _UNIT.copy()
+    result[:3, :3] = turned = pose[:3, :3].T
+    result[:3, 3] = -(turned @ pose[:3, 3])
     return result
 
 
@@ -61,16 +62,15 @@ def rotation_from_vector(vector: Sequence[float] | Array) -> Array:
 
 def vector_from_rotation(rotation: Array) -> Array:
     """Axis times angle [rad], angle in [0, pi]."""
-    r = rotation
-    axis = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]])
-    sine = 0.5 * math.sqrt(float(axis @ axis))
-    cosine = 0.5 * (float(r[0, 0] + r[1, 1] + r[2, 2]) - 1.0)
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation.tolist()
+    x, y, z = zy - yz, xz - zx, yx - xy
+    sine = 0.5 * math.sqrt(x * x + y * y + z * z)
+    cosine = 0.5 * (xx + yy + zz - 1.0)
     angle = math.atan2(sine, cosine)
-    if sine > 1e-9:
-        return axis * (0.5 * angle / sine)
-    if cosine > 0.0:
-        return 0.5 * axis
-    values, vectors = np.linalg.eigh(0.5 * (r + r.T))  # half a turn: the axis is the eigenvector of 1
+    if sine > 1e-9 or cosine > 0.0:
+        size = 0.5 * angle / sine if sine > 1e-9 else 0.5
+        return np.array((x * size, y * size, z * size))
+    values, vectors = np.linalg.eigh(0.5 * (rotation + rotation.T))  # half a turn: the eigenvector of 1 is the axis
     return vectors[:, int(np.argmax(values))] * math.pi
 
 
@@ -78,8 +78,9 @@ def moved(pose: Array, twist: Sequence[float] | Array) -> Array:
     """``pose`` moved by a small step (dx, dy, dz, rx, ry, rz) told in its own axes."""
     result = pose.copy()
     step = np.asarray(twist, dtype=float)
-    result[:3, 3] += pose[:3, :3] @ step[:3]
-    result[:3, :3] = pose[:3, :3] @ rotation_from_vector(step[3:])
+    rotation = pose[:3, :3]
+    result[:3, 3] += rotation @ step[:3]
+    result[:3, :3] = rotation @ rotation_from_vector(step[3:])
     return result
 
 

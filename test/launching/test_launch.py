@@ -38,7 +38,7 @@ def launch_stand_ins(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
         "launch.actions": ["DeclareLaunchArgument", "ExecuteProcess", "OpaqueFunction", "SetEnvironmentVariable"],
         "launch.substitutions": [],
         "launch_ros": [],
-        "launch_ros.actions": ["LifecycleNode"],
+        "launch_ros.actions": ["LifecycleNode", "Node"],
     }
     classes: dict[str, type] = {}
     for module_name, class_names in names.items():
@@ -72,7 +72,7 @@ def kinds(actions: list[Kept], name: str) -> list[dict[str, Any]]:
     return [a.keywords for a in actions if type(a).__name__ == name]
 
 
-@pytest.mark.parametrize("name", ["station", "simulation"])
+@pytest.mark.parametrize("name", ["station", "simulation", "gazebo"])
 def test_a_launch_file_is_short(name):
     assert len((LAUNCH / f"{name}.launch.py").read_text().splitlines()) <= 40
 
@@ -103,6 +103,20 @@ def test_the_simulation_starts_the_same_nodes_and_every_simulator(launch_stand_i
     assert set(simulators) == {"safety", "rack", "csms", "arm", "plc1", "vehicle1"}
     assert "3" in simulators["rack"]
     assert any(type(a).__name__ == "SetEnvironmentVariable" and a.arguments[0] == "ROBOT_CHARGER_SIM" for a in actions)
+
+
+def test_gazebo_takes_the_place_of_the_arm_s_simulator(launch_stand_ins):
+    actions = run("gazebo", seed="2", kind="high")
+    processes = {p["name"]: p["cmd"] for p in kinds(actions, "ExecuteProcess")}
+    assert set(processes) == {"safety", "rack", "csms", "gz", "arm", "plc1", "vehicle1"}
+    assert "robot_charger.sim.arm.gazebo_tool" in processes["arm"]
+    world = Path(processes["gz"][-1].split()[-1])
+    assert world.read_text().startswith("<?xml") and world.with_name("arm.urdf").exists()
+    nodes = kinds(actions, "LifecycleNode")
+    assert {n["name"] for n in nodes} == {n.executable for n in station.nodes()}
+    assert [n["package"] for n in kinds(actions, "Node")] == [
+        "ros_gz_bridge", "robot_state_publisher", "ros_gz_sim", "controller_manager"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("file", sorted(station.config_directory().glob("*.yaml")), ids=lambda f: f.name)

@@ -261,6 +261,9 @@ def main() -> None:
         "--connector", default="ccs2", help="plugs and inlets: ccs2, ccs1, nacs, chademo, acdp (default ccs2)"
     )
     parser.add_argument(
+        "--kind", default="front", help="of vehicles, of config/arm/vehicles.yaml; mixed: any, by seed (default front)"
+    )
+    parser.add_argument(
         "--camera", action="store_true", help="no poses: pictures of config/arm/camera.yaml's camera in their place"
     )
     parser.add_argument("--record", metavar="FILE", help="write the motion here at the end, for sim.arm.film")
@@ -271,9 +274,10 @@ def main() -> None:
     stop = StopSignal()
     try:
         camera = load_camera() if arguments.camera else None
-        world = ArmWorld(arguments.evses, arguments.seed, connector=arguments.connector, camera=camera)
+        world = ArmWorld(arguments.evses, arguments.seed, None, arguments.connector, camera, arguments.kind)
     except (ParameterError, KeyError, ValueError) as error:
-        refuse(f"robot_charger.sim.arm: --evses {arguments.evses} --connector {arguments.connector}: {error!r}")
+        asked = f"--evses {arguments.evses} --connector {arguments.connector} --kind {arguments.kind}"
+        refuse(f"robot_charger.sim.arm: {asked}: {error!r}")
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = ArmSimulator(world, bool(arguments.record), camera)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import mujoco
@@ -14,7 +16,7 @@ import yaml
 from robot_charger.robot.description import Connector, Site, config_file, load_site
 from robot_charger.robot.kinematics import AXES, GRIPPER
 from robot_charger.robot.perception import Camera, pattern
-from robot_charger.robot.spatial import Array, quaternion
+from robot_charger.robot.spatial import Array, from_xyz_rpy, quaternion
 
 TIMESTEP = 0.001  # [s]
 # Reflected inertia of motor and gear and the inertia each joint's damping is laid out for [kg m^2].
@@ -23,8 +25,8 @@ DAMPED_INERTIA = (9.0, 9.0, 3.0, 0.6, 0.4, 0.15)
 HELD_MASS = 3.5  # gripper and plug on the compliant mount [kg]
 PLUG_CENTRE = 0.08  # of a plug's mass, ahead of its grip [m]
 FACE_HALF = 0.11  # inlet's face around the opening [m]
-PLUG, VEHICLE = 1, 1  # contact bits: plugs meet vehicles, arm links (4) meet vehicles only
-ARM = 4
+PLUG, VEHICLE, ARM = 1, 2, 4  # contact bits: plugs and the arm's links meet vehicles, and nothing else meets
+HEAVY = 1500.0  # a vehicle until its own mass is set when it parks [kg]
 # Friction of seal and pins along the inlet's axis: set anew at every step, stiff enough to stick at rest.
 STICTION = 'frictionloss="0.01" solreffriction="0.002 1" solimpfriction="0.99 0.999 0.001"'
 PREFIX = "arm/"  # of all names that come from the URDF
@@ -40,6 +42,30 @@ class Shape:
     chamfer: float
     friction: list[tuple[float, float]]  # depth, friction
     detent: list[tuple[float, float]]  # depth, force against insertion
+
+
+@dataclass(frozen=True)
+class Vehicle:
+    """One kind of vehicle: an entry of config/arm/vehicles.yaml."""
+
+    inlet: Array  # in the frame of the bay's inlet
+    mass: float  # [kg]
+    stiffness: Array  # (3,) along the inlet's axes [N/m]
+    damping: float  # share of the critical one
+    occupant: float  # who gets out while the robot works [kg]
+
+
+def load_vehicles() -> dict[str, Vehicle]:
+    return {
+        kind: Vehicle(
+            from_xyz_rpy(v["xyz"], v["rpy"]),
+            float(v["mass_kg"]),
+            np.array(v["stiffness_n_m"], dtype=float),
+            float(v["damping"]),
+            float(v["occupant_kg"]),
+        )
+        for kind, v in yaml.safe_load(config_file("arm/vehicles.yaml").read_text()).items()
+    }
 
 
 @dataclass
@@ -68,7 +94,7 @@ def _inlet(number: int, connector: Connector, shape: Shape) -> str:
     a, b, ch = shape.half_width + shape.clearance, shape.half_height + shape.clearance, shape.chamfer
     end = connector.depth + 0.012
     yo, zo = a + ch, b + ch  # opening at the face
-    hit = f'contype="{VEHICLE}" conaffinity="{VEHICLE | ARM}" friction="0.15 0.002 0.0001" solref="0.004 1"'
+    hit = f'contype="{VEHICLE}" conaffinity="{PLUG | ARM}" friction="0.15 0.002 0.0001" solref="0.004 1"'
     face = f'{hit} rgba="0.12 0.13 0.15 1"'
     wall = f'{hit} rgba="0.25 0.26 0.28 1"'
     lead = f'{hit} rgba="0.45 0.47 0.5 1"'
@@ -98,7 +124,7 @@ def _inlet(number: int, connector: Connector, shape: Shape) -> str:
         for y, z, r in ((0.011, -0.02, 0.005), (-0.011, -0.02, 0.005), (0, 0.012, 0.003), (0.01, 0.018, 0.003))
     )
     return f"""
-      <body name="inlet{number}">
+      <body name="inlet{number}" gravcomp="1">
         <inertial pos="0.02 0 0" mass="0.5" diaginertia="0.001 0.001 0.001"/>
         <site name="inlet{number}" size="0.002" rgba="0 0 0 0"/>
         <site name="anchor{number}" pos="1 0 0" size="0.002" rgba="0 0 0 0"/>
@@ -150,12 +176,21 @@ def _seen(number: int, connector: str, camera: Camera) -> str:
 
 
 def _vehicle(number: int, connector: Connector, shape: Shape, marks: str) -> str:
-    """A vehicle's corner: panel with the inlet; x into the vehicle, origin at the inlet's mouth."""
-    panel = f'contype="{VEHICLE}" conaffinity="{VEHICLE | ARM}" rgba="0.18 0.46 0.40 1"'
+    """A vehicle's corner: panel with the inlet; x into the vehicle, origin at the inlet's mouth.
+
+    It stands on springs, one along each axis: ArmWorld.arrive sets them and the mass for the kind of vehicle.
+    """
+    panel = f'contype="{VEHICLE}" conaffinity="{PLUG | ARM}" rgba="0.18 0.46 0.40 1"'
     look = 'contype="0" conaffinity="0"'
     f = FACE_HALF
+    springs = "".join(
+        f'<joint name="sway{number}_{name}" type="slide" axis="{axis}" stiffness="1" damping="1"/>'
+        for name, axis in (("x", "1 0 0"), ("y", "0 1 0"), ("z", "0 0 1"))
+    )
     return f"""
     <body name="vehicle{number}" mocap="true" pos="0 0 -20">
+      <body name="sprung{number}" gravcomp="1">
+      {springs}<inertial pos="0 0 0" mass="{HEAVY}" diaginertia="1 1 1"/>
       <geom type="box" pos="0.03 {f + 0.2} -0.05" size="0.025 0.2 0.35" {panel}/>
       <geom type="box" pos="0.03 {-f - 0.2} -0.05" size="0.025 0.2 0.35" {panel}/>
       <geom type="box" pos="0.03 0 {f + 0.095}" size="0.025 {f} 0.095" {panel}/>
@@ -167,12 +202,13 @@ def _vehicle(number: int, connector: Connector, shape: Shape, marks: str) -> str
       <geom type="cylinder" fromto="0.48 0.21 -0.40 0.48 0.33 -0.40" size="0.25" rgba="0.1 0.1 0.1 1" {look}/>
       <geom type="cylinder" fromto="0.48 -0.21 -0.40 0.48 -0.33 -0.40" size="0.25" rgba="0.1 0.1 0.1 1" {look}/>
       {_inlet(number, connector, shape)}{marks}
+      </body>
     </body>
     <body name="obstruction{number}" mocap="true" pos="0 0 -30">
       <inertial pos="0.02 0 0" mass="0.1" diaginertia="0.001 0.001 0.001"/>
       <site name="obstruction{number}" size="0.002" rgba="0 0 0 0"/>
       <geom type="box" pos="{0.4 * connector.depth + 0.004} 0 0" size="0.004 0.018 0.02" rgba="0.5 0.3 0.1 1"
-            contype="{VEHICLE}" conaffinity="{VEHICLE}" solref="0.004 1"/>
+            contype="{VEHICLE}" conaffinity="{PLUG}" solref="0.004 1"/>
     </body>"""
 
 
@@ -180,7 +216,7 @@ def _plug(number: int, holster: Array, connector: Connector, shape: Shape) -> st
     """A free plug, hanging in its holster: origin where the gripper holds it, x ahead."""
     n, d = connector.nose, connector.depth
     shoulder = n - d - 0.012
-    hit = f'contype="{PLUG}" conaffinity="{PLUG}" friction="0.15 0.002 0.0001" solref="0.004 1"'
+    hit = f'contype="{PLUG}" conaffinity="{VEHICLE}" friction="0.15 0.002 0.0001" solref="0.004 1"'
     look = 'contype="0" conaffinity="0"'
     return f"""
     <body name="plug{number}" gravcomp="1" {_placed(holster)}>
@@ -200,7 +236,7 @@ def _holster(number: int, holster: Array, connector: Connector) -> str:
     look = 'contype="0" conaffinity="0" rgba="0.35 0.36 0.38 1"'
     n = connector.nose
     return f"""
-    <body {_placed(holster)}>
+    <body name="rest{number}" {_placed(holster)}>
       <geom type="box" pos="{n + 0.005} 0 0" size="0.004 0.06 0.06" {look}/>
       <geom type="box" pos="{n - 0.015} 0.045 0" size="0.02 0.006 0.05" {look}/>
       <geom type="box" pos="{n - 0.015} -0.045 0" size="0.02 0.006 0.05" {look}/>
@@ -213,6 +249,19 @@ def build(evses: Sequence[int], connector_name: str = "ccs2", camera: Camera | N
 
     Raises KeyError when config/ has no such bay or connector.
     """
+    if camera is not None:
+        return _build(evses, connector_name, camera)
+    built = _once(tuple(evses), connector_name)
+    return replace(built, model=copy(built.model))
+
+
+@cache
+def _once(evses: tuple[int, ...], connector_name: str) -> Built:
+    """A bench makes the same world a thousand times."""
+    return _build(evses, connector_name, None)
+
+
+def _build(evses: Sequence[int], connector_name: str, camera: Camera | None) -> Built:
     site = load_site()
     arm = yaml.safe_load(config_file("arm/arm.yaml").read_text())
     physics = yaml.safe_load(config_file("arm/connectors.yaml").read_text())[connector_name]["physics"]

@@ -18,7 +18,7 @@ import numpy as np
 from robot_charger.robot.kinematics import AXES
 from robot_charger.robot.perception import Camera
 from robot_charger.robot.spatial import Array, from_xyz_rpy, inverse, moved, quaternion, transform
-from robot_charger.sim.arm.model import PREFIX, TIMESTEP, build
+from robot_charger.sim.arm.model import PREFIX, TIMESTEP, Vehicle, build, load_vehicles
 
 FAULTS = (
     "robot-jam",
@@ -34,18 +34,21 @@ FAULTS = (
     "flap-closed",
     "wrong-inlet",
 )
-FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.010) for count in range(6)]  # first order, 10 ms
-GUARD_FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.003) for count in range(6)]  # by the step's milliseconds
+FREE_STEP = 5  # of the physics while nothing is near an inlet [ms]
+# By the step's milliseconds: of the truth, and of the controller's guard.
+FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.010) for count in range(FREE_STEP + 1)]  # first order, 10 ms
+GUARD_FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.003) for count in range(FREE_STEP + 1)]  # 3 ms
 GRIP_SECONDS = 0.25
 GRIP_REACH = 0.012  # the gripper centres a plug that is no further away than this [m]
 BIAS_N = 60.0
 ROLL_SPEED = 0.03  # of a vehicle that moves while it should not [m/s]
 DRIVE_OFF_M, DRIVE_OFF_SPEED = 0.6, 0.25  # of a vehicle that drives off [m, m/s]
 AWAY = (0.0, 0.0, -20.0)
+MIXED = "mixed"  # in place of a kind of vehicle: any, by seed
 GUARD_PAUSE = 50  # steps the controller stands still after its guard tripped
+STILL_RAD = 1e-4  # a set-point this near is none
 GUARD_REST = 200  # steps at rest after which the guard takes its zero
-HELD_STEP, FREE_STEP = 2, 5  # steps of the physics with a plug away from inlets, and with an empty hand [ms]
-NEAR_M = 0.012  # a held plug nearer to an inlet's mouth than this is followed at 1 ms
+NEAR_M = 0.006  # a held plug nearer to an inlet's mouth than this is followed at 1 ms
 REST_AFTER = 400  # steps without anything new after which a world that stands still is let be
 REST_SPEED = 2e-3  # [m/s, rad/s]
 NOISE = (0.4, 0.4, 0.4, 0.03, 0.03, 0.03)  # of the wrench, standard deviation [N, Nm]
@@ -77,6 +80,8 @@ class Stall:
     error: Array = field(default_factory=lambda: np.zeros(6))  # of the estimate, systematic
     cable: Array = field(default_factory=lambda: np.zeros(3))  # [N]
     rolled: Array = field(default_factory=lambda: np.zeros(3))  # since it parked [m]
+    kind: str = ""  # of the vehicle
+    leaves_at: int = 0  # step at which its occupant gets out, 0 = nobody is in it
     depth: float = -1.0  # of the nose in the inlet, -1 when far [m]
     lateral: float = 1.0
     push: float = 0.0  # on the inlet along its axis, filtered [N]
@@ -123,7 +128,12 @@ class ArmWorld:
         parking: Parking | None = None,
         connector: str = "ccs2",
         camera: Camera | None = None,
+        kind: str = "front",
     ) -> None:
+        self.vehicles = load_vehicles()
+        if kind not in (MIXED, *self.vehicles):
+            raise KeyError(f"{kind}: one of {MIXED}, {', '.join(self.vehicles)}")
+        self.kind = kind
         built = build(evses, connector, camera)
         self.model, self.site, self.connector = built.model, built.site, built.connector
         self.parking = parking or Parking()
@@ -140,11 +150,16 @@ class ArmWorld:
         self._guard = built.controller
         self._noise = np.random.default_rng([seed, 0])
         m, d = self.model, self.data
-        self._joint = np.array([m.joint(PREFIX + n).qposadr[0] for n in self.names])
-        self._joint_v = np.array([m.joint(PREFIX + n).dofadr[0] for n in self.names])
+        first = m.joint(PREFIX + self.names[0])  # of six, one after the other
+        self._q = d.qpos[first.qposadr[0] : first.qposadr[0] + AXES]
+        self._q_speed = d.qvel[first.dofadr[0] : first.dofadr[0] + AXES]
         self._gripper = m.body(PREFIX + "gripper_link").id
         self._plug = {n: m.body(f"plug{n}").id for n in self.stalls}
         self._mocap = {n: int(m.body(f"vehicle{n}").mocapid[0]) for n in self.stalls}
+        self._sprung = {n: m.body(f"sprung{n}").id for n in self.stalls}
+        self._sway = {n: int(m.joint(f"sway{n}_x").qposadr[0]) for n in self.stalls}
+        self._sway_v = {n: int(m.joint(f"sway{n}_x").dofadr[0]) for n in self.stalls}
+        self._springs = {n: m.joint(f"sway{n}_x").id for n in self.stalls}
         self._tendon = {n: m.tendon(f"axis{n}").id for n in self.stalls}
         self._detent = {n: m.actuator(f"detent{n}").id for n in self.stalls}
         self._nose = {n: int(m.sensor(f"nose{n}").adr[0]) for n in self.stalls}
@@ -161,7 +176,7 @@ class ArmWorld:
         self._shown = {  # geoms, for the camera
             kind: [i for i in range(m.ngeom) if m.geom(i).name.startswith(kind)] for kind in ("marks", "wrong", "flap")
         }
-        d.qpos[self._joint] = self.site.park
+        self._q[:] = self.site.park
         d.act[:AXES] = self.site.park
         self._segments: list[tuple[int, Array]] = []
         self._moving_until = 0
@@ -171,6 +186,7 @@ class ArmWorld:
         self._zero = [0.0] * 6  # of the guard
         self._guarded = [0.0] * 6  # filtered wrench
         self._still_since = 0
+        self._moves = False
         self._sum = [0.0] * 6
         self._samples = 0
         self._rolling = False
@@ -182,6 +198,11 @@ class ArmWorld:
         self._last_wrench = np.zeros(6)
         self._near = True
         mujoco.mj_forward(m, d)
+        # Views, made once: to make one takes longer than to read it.
+        self._sensors, self._ctrl, self._act = d.sensordata, d.ctrl, d.act
+        self._down = d.xmat[self._gripper, 6:9]  # the world's z axis in the gripper's axes
+        self._rub, self._active = m.tendon_frictionloss, d.eq_active
+        self._timestep = round(m.opt.timestep / TIMESTEP)
 
     names = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
 
@@ -194,7 +215,12 @@ class ArmWorld:
         bay = self.site.bays[number]
         offset = rng.uniform(-1, 1, 3) * spread.position_m
         turn = np.radians(rng.uniform(-1, 1, 3) * (spread.tilt_deg, spread.tilt_deg, spread.yaw_deg))
-        stall.inlet = bay.inlet @ from_xyz_rpy(list(offset), list(turn))
+        own = np.random.default_rng([self.seed, number, stall.visits, 1])
+        stall.kind = self.kind if self.kind != MIXED else str(own.choice(list(self.vehicles)))
+        vehicle = self.vehicles[stall.kind]
+        stall.inlet = bay.inlet @ from_xyz_rpy(list(offset), list(turn)) @ vehicle.inlet
+        self._spring(number, vehicle)
+        stall.leaves_at = self.steps + round(own.uniform(2.0, 20.0) / TIMESTEP) if vehicle.occupant else 0
         share = math.sqrt(spread.systematic)
         sizes = np.array([spread.estimate_m] * 3 + [math.radians(spread.estimate_deg)] * 3)
         stall.error = rng.normal(0.0, 1.0, 6) * sizes * share
@@ -208,10 +234,21 @@ class ArmWorld:
         self._stir()
         self._place_vehicle(stall)
 
+    def _spring(self, number: int, vehicle: Vehicle) -> None:
+        """Mass and springs of the vehicle, sunk by its occupant."""
+        m, at, speed, joint = self.model, self._sway[number], self._sway_v[number], self._springs[number]
+        m.body_mass[self._sprung[number]] = vehicle.mass
+        m.jnt_stiffness[joint : joint + 3] = vehicle.stiffness
+        m.dof_damping[speed : speed + 3] = 2.0 * vehicle.damping * np.sqrt(vehicle.stiffness * vehicle.mass)
+        weight = 9.81 * vehicle.occupant
+        self.data.xfrc_applied[self._sprung[number]] = (0.0, 0.0, -weight, 0.0, 0.0, 0.0)
+        self.data.qpos[at : at + 3] = (0.0, 0.0, -weight / vehicle.stiffness[2])
+        self.data.qvel[speed : speed + 3] = 0.0
+
     def leave(self, number: int) -> None:
         """The vehicle drives away; a plug left in it is hung back by a person."""
         stall = self.stalls[number]
-        stall.present, stall.mated, stall.locked, stall.depth = False, False, False, -1.0
+        stall.present, stall.mated, stall.locked, stall.depth, stall.leaves_at = False, False, False, -1.0, 0
         self._stir()
         self._place_vehicle(stall)
         self._detach(number)
@@ -228,8 +265,8 @@ class ArmWorld:
 
     def true_inlet(self, number: int) -> Array:
         """Where the inlet really is."""
-        pose = self.stalls[number].inlet.copy()
-        pose[:3, 3] += self.stalls[number].rolled
+        pose, at = self.stalls[number].inlet.copy(), self._sway[number]
+        pose[:3, 3] += self.stalls[number].rolled + pose[:3, :3] @ self.data.qpos[at : at + 3]
         return pose
 
     def set_fault(self, name: str, on: bool) -> None:
@@ -283,7 +320,7 @@ class ArmWorld:
         """Angles and velocities (6,); None while the encoder's bus is dead."""
         if "joint-states-missing" in self.faults:
             return None
-        return self.data.qpos[self._joint].copy(), self.data.qvel[self._joint_v].copy()
+        return self._q.copy(), self._q_speed.copy()
 
     def wrench(self) -> Array | None:
         """Mean since the last call (6,) [N, Nm] in gripper_link's axes at the sensor, weight of the tool removed."""
@@ -326,11 +363,13 @@ class ArmWorld:
             if self.asleep:
                 self.steps += steps
                 return
-            self._command()
-            count = 1 if self._near else min(steps, HELD_STEP if self.held or self._grip_done else FREE_STEP)
+            if self.steps >= self._moving_until:
+                self._command()
+            count = 1 if self._near else min(steps, FREE_STEP)
             if self.steps < self._moving_until:
                 count = max(1, min(count, self._moving_until - self.steps))
-            self.model.opt.timestep = count * TIMESTEP
+            if count != self._timestep:
+                self.model.opt.timestep, self._timestep = count * TIMESTEP, count
             mujoco.mj_step(self.model, self.data)
             self.steps += count
             steps -= count
@@ -341,44 +380,43 @@ class ArmWorld:
     def _rest(self) -> None:
         """Fall asleep when nothing moves. Looked for now and then only."""
         self._stirred = self.steps
+        if any(stall.leaves_at for stall in self.stalls.values()):
+            return
         still = not self._segments and self.steps >= max(self._moving_until, self._paused_until)
         if still and not self._grip_done and not self._rolling and np.abs(self.data.qvel).max() < REST_SPEED:
             self.asleep = True
 
     def _command(self) -> None:
         """Set the drives' velocities for the segment that runs now, none faster than its joint may turn."""
-        data = self.data
         if self.steps < self._paused_until or (not self._segments and self.steps >= self._moving_until):
-            data.ctrl[:AXES] = 0.0
+            self._ctrl[:AXES], self._moves = 0.0, False
             return
-        if self.steps >= self._moving_until and self._segments:
+        if self._segments:
             while len(self._segments) > 1 and self._segments[0][0] <= self.steps:
                 self._segments.pop(0)
             end, target = self._segments.pop(0)
-            way = target - data.act[:AXES]
+            way = target - self._act[:AXES]
             least = math.ceil(float((np.abs(way) / self._speed).max()) / TIMESTEP)
             end = self.steps + max(1, end - self.steps, least)
-            data.ctrl[:AXES] = way / ((end - self.steps) * TIMESTEP)
+            self._ctrl[:AXES] = way / ((end - self.steps) * TIMESTEP)
+            self._moves = bool(np.abs(way).max() > STILL_RAD)  # not when told again to stay where it is
             self._moving_until = end
 
     def _observe(self, count: int) -> None:
-        data = self.data
         if self._grip_done and self.steps >= self._grip_done:
             self._grip_done = 0
             if self._grip_wanted:
                 self._close()
         # The sensor tells what the child pushes against: turned round it is what the surroundings do to the tool.
-        sensors = data.sensordata.tolist()
-        reading = [-v for v in sensors[self._force : self._force + 6]]
+        sensors = self._sensors.tolist()
+        fx, fy, fz, tx, ty, tz = sensors[self._force : self._force + 6]
         mass, moment = self._gripper_weight  # the driver knows and removes it; a balancer carries the plug
-        x, y, z = (-9.81 * v for v in data.xmat[self._gripper, 6:9].tolist())  # gravity in the gripper's axes
-        weight = (mass * x, mass * y, mass * z, 0.0, -moment * z, moment * y)
+        x, y, z = self._down.tolist()
+        x, y, z = -9.81 * x, -9.81 * y, -9.81 * z  # gravity in the gripper's axes
+        felt = (-fx - mass * x, -fy - mass * y, -fz - mass * z, -tx, -ty + moment * z, -tz - moment * y)
         share = GUARD_FILTER[count]
-        total, guarded = self._sum, self._guarded
-        for axis in range(6):
-            felt = reading[axis] - weight[axis]
-            total[axis] += felt * count
-            guarded[axis] += share * (felt - guarded[axis])
+        self._sum = [total + value * count for total, value in zip(self._sum, felt, strict=True)]
+        self._guarded = [old + share * (value - old) for old, value in zip(self._guarded, felt, strict=True)]
         self._samples += count
         near = self._rolling = False
         for stall in self.stalls.values():
@@ -386,7 +424,10 @@ class ArmWorld:
                 close = self._plug_forces(stall, sensors, count)
                 if stall.number == self.held:
                     near |= close
-                    data.xfrc_applied[self._plug[stall.number], :3] = stall.cable
+                    self.data.xfrc_applied[self._plug[stall.number], :3] = stall.cable
+                if stall.leaves_at and self.steps >= stall.leaves_at:
+                    stall.leaves_at = 0
+                    self.data.xfrc_applied[self._sprung[stall.number]] = 0.0
                 if self.faults & {"vehicle-moved", "drives-off"}:
                     self._roll(stall, count)
         self._near = near
@@ -394,7 +435,7 @@ class ArmWorld:
 
     def _plug_forces(self, stall: Stall, sensors: list[float], count: int) -> bool:
         """Friction and detent of the plug in its inlet. True when it touches it or soon may."""
-        data, n = self.data, stall.number
+        n = stall.number
         x, y, z = sensors[self._nose[n] : self._nose[n] + 3]
         lateral = math.hypot(y, z)
         if not (-0.03 < x < 0.08 and lateral < 0.08):
@@ -417,21 +458,21 @@ class ArmWorld:
                 stall.seat_peak = max(stall.seat_peak, rub + hook)
                 stall.leave_peak = max(stall.leave_peak, rub - hook)
         self._bolt(n, inside and x > 0.3 * self.connector.depth and (stall.locked or "plug-stuck" in self.faults))
-        self.model.tendon_frictionloss[self._tendon[n]] = rub
-        data.ctrl[self._detent[n]] = hook
+        self._rub[self._tendon[n]] = rub
+        self._ctrl[self._detent[n]] = hook
         stall.mated = inside and x > self.connector.depth - 0.002
         return x > -NEAR_M
 
     def _bolt(self, number: int, on: bool) -> None:
         """Bolt the plug to the inlet where it is, or let it go."""
         index = self._lock[number]
-        if bool(self.data.eq_active[index]) == on:
+        if self._active[index] == on:
             return
         if on:
             at = self.plug_in_inlet(number) @ transform((-self.connector.nose, 0.0, 0.0))
             x, y, z, w = quaternion(at[:3, :3])
             self.model.eq_data[index, 3:10] = (*at[:3, 3], w, x, y, z)
-        self.data.eq_active[index] = on
+        self._active[index] = on
 
     def _detach(self, number: int) -> None:
         self.model.tendon_frictionloss[self._tendon[number]] = 0.0
@@ -459,7 +500,7 @@ class ArmWorld:
 
     def _watch(self) -> None:
         """The controller's own force guard: stops within one step at its limit."""
-        if self._segments or self.steps < self._moving_until:
+        if self._moves:
             self._still_since, self._zeroed = self.steps, False
         elif not self._zeroed and self.steps - self._still_since >= GUARD_REST:
             self._zeroed = True
