@@ -341,7 +341,8 @@ class Transactions:
         reason = self._ending[1]
         if not reason and view and view.session_id == transaction.session_id:
             reason = view.stop_reason
-        reason = reason or transaction.stop_asked or "Other"
+        if reason in ("", "Remote"):  # the session calls every stop that the back end asks for remote
+            reason = transaction.stop_asked or reason or "Other"
         if reason not in _END_TRIGGER:
             reason = "Other"
         final = self.reading or transaction.last
