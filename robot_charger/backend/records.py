@@ -182,6 +182,7 @@ class OpenTransaction:
     last: Reading | None = None
     boot_id: str = ""
     stop_asked: str = ""  # OCPP reason when the back end itself asked for the stop
+    stop_token: Token | None = None  # the card that ends it, where it is another than began it
     seconds_charging: float = 0.0
 
     def to_json(self) -> str:
@@ -190,7 +191,8 @@ class OpenTransaction:
     @staticmethod
     def from_json(text: str) -> OpenTransaction:
         values = json.loads(text)
-        values["token"] = Token(**values["token"]) if values["token"] else None
+        for name in ("token", "stop_token"):
+            values[name] = Token(**values[name]) if values.get(name) else None
         for name in ("begin", "last"):
             values[name] = Reading(**values[name]) if values[name] else None
         return OpenTransaction(**values)

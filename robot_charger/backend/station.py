@@ -87,6 +87,10 @@ class Outside:
         """Boot the OCPP side anew; ``reason`` is a 2.x BootReasonEnumType."""
 
 
+def _same_group(one: str, other: str) -> bool:
+    return bool(one) and one.casefold() == other.casefold()
+
+
 def _takes_token(view: SessionView) -> bool:
     """A vehicle is there, and no token was asked about yet: a session takes one."""
     open_phase = Phase.POSITIONING <= view.phase <= Phase.LINKING
@@ -337,10 +341,10 @@ class Station:
 
     def answered(self, evse: int, session_id: str, token: Token, info: TokenInfo, now: Now) -> TokenInfo:
         """A token was judged; reservations and the session learn of it."""
+        if info.accepted and self._is_master(info):
+            info = TokenInfo("Invalid", info.group_id)  # it stops what others began, and begins nothing
         for reservation in self.reservations.values():
-            holder = reservation.token.key == token.key or (
-                info.group_id and info.group_id.casefold() == reservation.group_id.casefold()
-            )
+            holder = reservation.token.key == token.key or _same_group(info.group_id, reservation.group_id)
             if info.accepted and reservation.evse == evse and not holder:
                 info = TokenInfo("NotAtThisTime", info.group_id)
                 break
@@ -363,6 +367,8 @@ class Station:
         if outcome.token and record.token:
             self.tokens.learn(record.token, outcome.token, now)
             transactions = self.evses.get(record.evse)
+            if transactions and outcome.token.group_id and record.event != "Ended":
+                transactions.grouped(record.transaction_id, outcome.token.group_id)
             if (
                 not outcome.token.accepted
                 and record.event != "Ended"
@@ -410,23 +416,39 @@ class Station:
             self.outside.request(ToVehicleSide(
                 evse, Request.START, view.session_id, waiting.token, waiting.trusted, waiting.text))
 
-    def shown(self, token: Token, evse: int, paid: bool, now: Now) -> str:
+    def shown(self, token: Token, evse: int, paid: bool, now: Now, info: TokenInfo | None = None) -> str:
         """A card was held to a reader, or a terminal took an ad hoc payment; a word for the log.
 
-        ``evse`` 0: the reader serves all of them. The card that started a session ends it. A card is asked
-        about like any other token; a payment is not. Either waits for its vehicle as long as a remote start.
+        ``evse`` 0: the reader serves all of them. The card that started a session ends it, as does a card of its
+        group (C09); a master pass ends them all (C16). "ask": call again with what the CSMS says of the token.
+        A card is asked about like any other token; a payment is not. Either waits for its vehicle as long as a
+        remote start.
         """
         places = [evse] if evse else list(self.evses)
         for place in places:
             if place not in self.evses:
                 return "no such EVSE"
-            running = self.evses[place].open
-            if running and running.token and running.token.key == token.key:
+            begun = self.evses[place].open
+            if begun and begun.token and begun.token.key == token.key:
                 self.stop(place, "Local", "the same token again")
                 return "stop"
         views = {place: self.evses[place].view for place in places}
         arrived = [place for place, view in views.items() if view and _takes_token(view) and self.operative(place)]
-        free = [place for place in places if self._startable(place, token, "")]
+        running = [place for place in self.evses if self.evses[place].open]
+        if info is None and running and not paid and (not arrived or self.settings["master_pass"]):
+            return "ask"
+        if info and not info.accepted:
+            return "refused"
+        if info and self._is_master(info):
+            for place in running:
+                self.stop(place, "MasterPass", "master pass", token)
+            return "stop all"
+        for place in running:
+            transaction = self.evses[place].open
+            if info and place in places and transaction and _same_group(info.group_id, transaction.group_id):
+                self.stop(place, "Local", "a token of the same group", token)
+                return "stop"
+        free = [place for place in places if self._startable(place, token, info.group_id if info else "")]
         chosen = next(iter([*arrived, *free]), None)
         if chosen is None or not self.store_ok:
             return "nothing to start"
@@ -435,6 +457,9 @@ class Station:
         self._waiting[chosen] = Waiting(token, now.mono_ns, trusted=paid, text=text)
         self._tell_waiting(chosen)
         return "start"
+
+    def _is_master(self, info: TokenInfo) -> bool:
+        return _same_group(self.settings["master_pass"], info.group_id)
 
     def stop_pressed(self, evse: int) -> None:
         """A person asks for the end at a terminal."""
@@ -451,7 +476,7 @@ class Station:
         if transaction and transaction.token is not None:
             return False
         for reservation in self.reservations.values():
-            ours = reservation.token.key == token.key or (group_id and group_id == reservation.group_id)
+            ours = reservation.token.key == token.key or _same_group(group_id, reservation.group_id)
             if reservation.evse == evse and not ours:
                 return False
         return True
@@ -463,10 +488,10 @@ class Station:
                 return True
         return False
 
-    def stop(self, evse: int, reason: str, text: str) -> None:
-        """Ask for the end of what runs; ``reason`` is a 2.x ReasonEnumType."""
+    def stop(self, evse: int, reason: str, text: str, token: Token | None = None) -> None:
+        """Ask for the end of what runs; ``reason`` is a 2.x ReasonEnumType, ``token`` the card it is stopped with."""
         transaction = self.evses[evse].open
-        self.evses[evse].stop_asked(reason)
+        self.evses[evse].stop_asked(reason, token)
         session_id = transaction.session_id if transaction else ""
         self.outside.request(ToVehicleSide(evse, Request.STOP, session_id, text=text))
 
@@ -554,8 +579,8 @@ class Station:
 
     def _take_reservation(self, evse: int, token: Token, group_id: str) -> int | None:
         for reservation in list(self.reservations.values()):
-            same_group = group_id and group_id.casefold() == reservation.group_id.casefold()
-            if reservation.evse == evse and (reservation.token.key == token.key or same_group):
+            ours = reservation.token.key == token.key or _same_group(group_id, reservation.group_id)
+            if reservation.evse == evse and ours:
                 self._drop_reservation(reservation.id)
                 return reservation.id
         return None

@@ -170,10 +170,15 @@ class Transactions:
         if self.reading:
             self.reading = dataclasses.replace(self.reading, soc=soc)
 
-    def stop_asked(self, reason: str) -> None:
-        """The back end itself asked for the stop; used when the session names no reason of its own."""
+    def stop_asked(self, reason: str, token: Token | None = None) -> None:
+        """The back end itself asked for the stop, by this card; used when the session names no reason of its own."""
         if self.open:
-            self.open.stop_asked = reason
+            self.open.stop_asked, self.open.stop_token = reason, token
+
+    def grouped(self, transaction_id: str, group_id: str) -> None:
+        """The CSMS told the group of the token of a running transaction."""
+        if self.open and self.open.transaction_id == transaction_id:
+            self.open.group_id = group_id
 
     @property
     def busy(self) -> bool:
@@ -370,6 +375,7 @@ class Transactions:
         transaction = self.open
         transaction.last = self.reading or transaction.last
         first = event == "Started" or trigger in ("Authorized", "RemoteStart")
+        stopped_by = transaction.stop_token if trigger == "StopAuthorized" else None
         record = Record(
             event=event,
             transaction_id=transaction.transaction_id,
@@ -380,7 +386,7 @@ class Transactions:
             trigger=trigger,
             charging_state=transaction.charging_state,
             offline=self._offline(),
-            token=transaction.token,
+            token=stopped_by or transaction.token,
             group_id=transaction.group_id,
             remote_start_id=transaction.remote_start_id if first else None,
             reservation_id=transaction.reservation_id if first else None,
