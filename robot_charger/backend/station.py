@@ -247,8 +247,10 @@ class Station:
         """Do what is due; a few times a second."""
         if self._backlog or not self.store_ok:
             self._flush()
-        for transactions in self.evses.values():
+        for evse, transactions in self.evses.items():
             transactions.tick(now)
+            if reason := transactions.limit_reached(now):
+                self.stop(evse, reason, "the limit of this transaction is reached")
         timeout = self.settings["connection_timeout_s"]
         for evse, waiting in list(self._waiting.items()):
             busy = self.evses[evse].view and self.evses[evse].view.session_id  # type: ignore[union-attr]
@@ -364,6 +366,12 @@ class Station:
 
     def delivered(self, record: Record, outcome: Outcome, now: Now) -> None:
         """The CSMS answered a record."""
+        if outcome.total_cost is not None:
+            self.cost(record.transaction_id, outcome.total_cost)
+        running = self.evses.get(record.evse)
+        if outcome.limit and running and running.transaction_id == record.transaction_id:
+            # Not of what answers LimitSet: a CSMS that has another limit each time would hear of nothing else.
+            running.limit_to(outcome.limit, record.trigger != "LimitSet", now)
         if outcome.token and record.token:
             self.tokens.learn(record.token, outcome.token, now)
             transactions = self.evses.get(record.evse)
@@ -377,6 +385,12 @@ class Station:
                 and self.settings["stop_on_invalid"]
             ):
                 self.stop(record.evse, "DeAuthorized", f"token {outcome.token.status.lower()} by the back end")
+
+    def cost(self, transaction_id: str, total: float) -> None:
+        """The CSMS told what a running transaction costs so far, in the currency of its tariff."""
+        for transactions in self.evses.values():
+            if transactions.open and transactions.open.transaction_id == transaction_id:
+                transactions.open.cost = total
 
     # What a CSMS asks for.
     def request_start(

@@ -21,6 +21,7 @@ from robot_charger.backend.records import (
     Record,
     SessionView,
     Token,
+    TransactionLimit,
 )
 
 POINTS = ("ParkingBayOccupancy", "EVConnected", "Authorized", "PowerPathClosed", "EnergyTransfer")
@@ -180,6 +181,29 @@ class Transactions:
         if self.open and self.open.transaction_id == transaction_id:
             self.open.group_id = group_id
 
+    def limit_to(self, limit: TransactionLimit, tell: bool, now: Now) -> None:
+        """The CSMS limits what runs (2.1 E16). ``tell``: told back to it where that is new."""
+        if self.open and self._ending is None and limit != self.open.limit:
+            self.open.limit = limit
+            if tell:
+                self._update("LimitSet", "Other", now)
+
+    def limit_reached(self, now: Now) -> str:
+        """ReasonEnumType of the limit that is reached; empty when none is, or when a stop was asked for already."""
+        transaction = self.open
+        if transaction is None or transaction.limit is None or self._ending or transaction.stop_asked:
+            return ""
+        limit, begin, reading = transaction.limit, transaction.begin, self.reading
+        energy = reading.import_wh - begin.import_wh if reading and begin else None
+        values = (
+            ("EnergyLimitReached", energy, limit.energy_wh),
+            ("TimeLimitReached", now.since(transaction.started_ns), limit.seconds),
+            ("SOCLimitReached", self._soc, limit.soc),
+            ("LocalOutOfCredit", transaction.cost, limit.cost),
+        )
+        reached = (reason for reason, value, most in values if value is not None and most is not None and value >= most)
+        return next(reached, "")
+
     @property
     def busy(self) -> bool:
         return self.open is not None or self._found is not None
@@ -267,6 +291,7 @@ class Transactions:
             session_id=session_id,
             evse=self.evse,
             started=now.iso,
+            started_ns=now.mono_ns,
             token=token,
             group_id=self.group_id if token else "",
             remote_start_id=self.remote_start_id if token else None,
@@ -393,6 +418,7 @@ class Transactions:
             stopped_reason=stopped_reason,
             readings=readings,
             seconds_charging=int(transaction.seconds_charging),
+            limit=transaction.limit if trigger == "LimitSet" else None,
         )
         transaction.next_seq += 1
         self._emit(record, None if event == "Ended" else transaction)

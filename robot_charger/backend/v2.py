@@ -78,7 +78,6 @@ class Version2:
         self.networks: Networks | None = None
         self.model = DeviceModel(station, clock, self.version)
         self.messages: dict[int, Payload] = {m["id"]: m for m in station.store.get("messages", [])}
-        self.costs: dict[str, float] = {}
         self._needs_told: set[str] = set()
         station.on_reservation_ended = self._reservation_ended  # type: ignore[method-assign]
 
@@ -178,7 +177,9 @@ class Version2:
     def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any], Call | None]:
         info = answer.get("idTokenInfo")
         message = answer.get("updatedPersonalMessage", {}).get("content", "")
-        return Outcome(self.token_info(info) if info else None, None, answer.get("totalCost"), message), {}, None
+        cost = answer.get("totalCost")
+        total = None if cost is None else float(cost)
+        return Outcome(self.token_info(info) if info else None, None, total, message), {}, None
 
     def _reservation_ended(self, id: int, status: str) -> None:
         self.station.outside.send(
@@ -405,7 +406,7 @@ class Version2:
         return Reply({"status": "Accepted"}, tell if payload["report"] or payload["clear"] else None)
 
     def _cost_updated(self, payload: Payload) -> Payload:
-        self.costs[payload["transactionId"]] = float(payload["totalCost"])
+        self.station.cost(payload["transactionId"], float(payload["totalCost"]))
         return {}
 
     def _set_message(self, payload: Payload) -> Payload:
@@ -442,9 +443,8 @@ class Version2:
         """What a person at the station may read: messages of the back end and running cost."""
         parts = [m["message"]["content"] for m in self.messages.values() if "message" in m]
         for transactions in self.station.evses.values():
-            cost = self.costs.get(transactions.transaction_id)
-            if cost is not None:
-                parts.append(f"cost so far {cost:.2f}")
+            if transactions.open and transactions.open.cost is not None:
+                parts.append(f"cost so far {transactions.open.cost:.2f}")
         return "; ".join(parts)
 
     def tick(self, now: Now) -> None:
