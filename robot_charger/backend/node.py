@@ -7,7 +7,8 @@ Publishes: ``/backend/state`` (2 Hz and on change); per EVSE ``backend/limit`` (
 ``backend/request``.
 Listens to: per EVSE ``session/state``, ``power/meter``, ``power/limits``, ``vehicle/link``, ``fault``; ``/fault``,
 ``/diagnostics`` and ``/robot/state`` for the device model; ``backend/token`` (per EVSE, and ``/backend/token`` for a
-reader or terminal that serves all): KIND_START a card was shown, or paid for if ``authorized``; KIND_STOP.
+reader or terminal that serves all): KIND_START a card was shown, or paid for if ``authorized``, or without a
+token the start button (``authorize.start_button``); KIND_STOP.
 Parameters: see BackendParameters.
 """
 
@@ -26,6 +27,7 @@ from robot_charger import msg, srv
 from robot_charger.backend.card_reader import CardReaderError, CardWatch, PcscReader
 from robot_charger.backend.parameters import BackendParameters, plan
 from robot_charger.backend.records import (
+    START_BUTTON,
     Authorization,
     Limit,
     Phase,
@@ -74,8 +76,16 @@ class _RosLog(logging.Handler):
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        write = {logging.ERROR: self._logger.error, logging.WARNING: self._logger.warning}
-        write.get(record.levelno, self._logger.info)(self.format(record))
+        try:  # a log line that raises would take down what it tells of; rclpy wants a line of code per severity
+            text = self.format(record)
+            if record.levelno >= logging.ERROR:
+                self._logger.error(text)
+            elif record.levelno >= logging.WARNING:
+                self._logger.warning(text)
+            else:
+                self._logger.info(text)
+        except Exception:
+            self.handleError(record)
 
 
 class BackendNode(StationNode):
@@ -222,6 +232,8 @@ class BackendNode(StationNode):
         if m.kind == msg.BackendRequest.KIND_STOP:
             if service := self.service:
                 service.post(service.station.stop_pressed, evse)
+        elif m.kind == msg.BackendRequest.KIND_START and not m.id_token and self.parameters.authorize__start_button:
+            self._shown(evse, START_BUTTON, True)
         elif m.kind == msg.BackendRequest.KIND_START and m.id_token:
             self._shown(evse, Token(m.id_token, m.token_type or "ISO14443"), m.authorized)
 

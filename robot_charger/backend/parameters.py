@@ -53,6 +53,9 @@ class BackendParameters:
     authorize__remote_start: bool = parameter(
         False, "ask the CSMS again for a token that it itself starts with"
     )
+    authorize__start_button: bool = parameter(
+        False, "take KIND_START without a token as a start button: whoever presses it charges", unsafe=True
+    )
     authorize__master_pass: str = parameter(
         "", "group of the cards that stop every session and start none (master pass); empty: none"
     )

@@ -97,6 +97,9 @@ class Token:
         return self.id.casefold()  # OCPP: tokens compare without case
 
 
+START_BUTTON = Token("start-button", "NoAuthorization")  # who pressed it is not known
+
+
 @dataclass(frozen=True)
 class Reading:
     """Registers of an EVSE's meter; positive current flows into the vehicle."""

@@ -242,7 +242,7 @@ class Service:
     def shown(self, token: Token, evse: int, paid: bool) -> None:
         """A reader or a terminal has a token; in the back end's thread."""
         follows = self.station.shown(token, evse, paid, clock())
-        log.info("%s: %s", "paid at a terminal" if paid else "card shown", follows)
+        log.info("%s: %s", "start button or payment" if paid else "card shown", follows)
         if follows == "ask":
             self.spawn(self._shown(token, evse))
 

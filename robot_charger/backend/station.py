@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from robot_charger.backend.records import (
+    START_BUTTON,
     Authorization,
     Call,
     Identity,
@@ -345,11 +346,8 @@ class Station:
         """A token was judged; reservations and the session learn of it."""
         if info.accepted and self._is_master(info):
             info = TokenInfo("Invalid", info.group_id)  # it stops what others began, and begins nothing
-        for reservation in self.reservations.values():
-            holder = reservation.token.key == token.key or _same_group(info.group_id, reservation.group_id)
-            if info.accepted and reservation.evse == evse and not holder:
-                info = TokenInfo("NotAtThisTime", info.group_id)
-                break
+        if info.accepted and self._held_for_another(evse, token, info.group_id):
+            info = TokenInfo("NotAtThisTime", info.group_id)
         transactions = self.evses.get(evse)
         waiting = self._waiting.get(evse)
         ours = waiting is not None and waiting.token.key == token.key
@@ -431,7 +429,8 @@ class Station:
                 evse, Request.START, view.session_id, waiting.token, waiting.trusted, waiting.text))
 
     def shown(self, token: Token, evse: int, paid: bool, now: Now, info: TokenInfo | None = None) -> str:
-        """A card was held to a reader, or a terminal took an ad hoc payment; a word for the log.
+        """A card was held to a reader, a terminal took an ad hoc payment or START_BUTTON was pressed; a word for the
+        log.
 
         ``evse`` 0: the reader serves all of them. The card that started a session ends it, as does a card of its
         group (C09); a master pass ends them all (C16). "ask": call again with what the CSMS says of the token.
@@ -443,11 +442,12 @@ class Station:
             if place not in self.evses:
                 return "no such EVSE"
             begun = self.evses[place].open
-            if begun and begun.token and begun.token.key == token.key:
+            if begun and begun.token and begun.token.key == token.key and token != START_BUTTON:
                 self.stop(place, "Local", "the same token again")
                 return "stop"
         views = {place: self.evses[place].view for place in places}
-        arrived = [place for place, view in views.items() if view and _takes_token(view) and self.operative(place)]
+        arrived = [place for place, view in views.items() if view and _takes_token(view) and self.operative(place)
+                   and not (paid and self._held_for_another(place, token, ""))]
         running = [place for place in self.evses if self.evses[place].open]
         if info is None and running and not paid and (not arrived or self.settings["master_pass"]):
             return "ask"
@@ -467,7 +467,7 @@ class Station:
         if chosen is None or not self.store_ok:
             return "nothing to start"
         self._start_profiles.pop(chosen, None)
-        text = "paid at the terminal" if paid else "card"
+        text = "start button" if token == START_BUTTON else "paid at the terminal" if paid else "card"
         self._waiting[chosen] = Waiting(token, now.mono_ns, trusted=paid, text=text)
         self._tell_waiting(chosen)
         return "start"
@@ -489,11 +489,13 @@ class Station:
         transaction = self.evses[evse].open
         if transaction and transaction.token is not None:
             return False
-        for reservation in self.reservations.values():
-            ours = reservation.token.key == token.key or _same_group(group_id, reservation.group_id)
-            if reservation.evse == evse and not ours:
-                return False
-        return True
+        return not self._held_for_another(evse, token, group_id)
+
+    def _held_for_another(self, evse: int, token: Token, group_id: str) -> bool:
+        return any(
+            r.evse == evse and r.token.key != token.key and not _same_group(group_id, r.group_id)
+            for r in self.reservations.values()
+        )
 
     def request_stop(self, transaction_id: str) -> bool:
         for evse, transactions in self.evses.items():

@@ -160,8 +160,9 @@ class Version2:
             payload["reservationId"] = record.reservation_id
         tells_token = record.event == "Started" or record.trigger in ("Authorized", "RemoteStart", "StopAuthorized")
         if tells_token:
-            token = record.token
-            payload["idToken"] = self.id_token(token) if token else {"idToken": "", "type": "NoAuthorization"}
+            token = record.token or Token("", "NoAuthorization")
+            payload["idToken"] = self.id_token(token) if token.type != "NoAuthorization" else {
+                "idToken": "", "type": "NoAuthorization"}
         readings = [r for r in record.readings if record.event != "Ended" or r.context == "Transaction.End"]
         measurands = self._measurands(record.event)
         values = [{"timestamp": r.time, "sampledValue": s} for r in readings if (s := sampled(r, measurands))]

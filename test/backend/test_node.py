@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -18,8 +19,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from robot_charger import msg, srv
-from robot_charger.backend.node import BackendNode
-from robot_charger.backend.records import Phase
+from robot_charger.backend.node import BackendNode, _RosLog
+from robot_charger.backend.records import START_BUTTON, Phase
 from robot_charger.common.clock import now_ns
 from robot_charger.common.parameters import ParameterError
 from robot_charger.common.topics import fill, topic
@@ -32,6 +33,9 @@ from .conftest import SESSION, wait_for
 pytestmark = pytest.mark.integration
 
 CONFIGURE, ACTIVATE = 1, 3
+
+
+LOG = logging.getLogger("robot_charger.backend")
 
 
 class Rest:
@@ -306,3 +310,37 @@ def test_bad_parameters_are_refused_by_name(tmp_path: Path, parameters: tuple[st
             BackendNode()
     finally:
         rclpy.shutdown()
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_start_without_a_token_is_a_button_only_where_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
+    rclpy.init(args=["--ros-args", *ros_arguments(
+        tmp_path, "ws://127.0.0.1:9/ocpp", f"authorize.start_button:={str(allowed).lower()}")])
+    try:
+        node, shown = BackendNode(), []
+        monkeypatch.setattr(node, "_shown", lambda *given: shown.append(given))
+        node._on_token(2, fill(msg.BackendRequest(), kind=msg.BackendRequest.KIND_START))
+        assert shown == ([(2, START_BUTTON, True)] if allowed else [])
+        node.destroy_node()
+    finally:
+        rclpy.shutdown()
+        LOG.handlers[:] = [h for h in LOG.handlers if not isinstance(h, _RosLog)]
+
+
+def test_log_lines_of_every_severity_pass_and_none_raises(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """rclpy refuses another severity from the same line of code; the queue must not stop for that."""
+    rclpy.init(args=["--ros-args", *ros_arguments(tmp_path, "ws://127.0.0.1:9/ocpp")])
+    try:
+        BackendNode().destroy_node()
+        for say in (LOG.info, LOG.warning, LOG.error, LOG.info):
+            say("said as %s", say.__name__)
+        printed = capfd.readouterr().err
+        for kind, name in (("INFO", "info"), ("WARN", "warning"), ("ERROR", "error")):
+            assert any(kind in line and f"said as {name}" in line for line in printed.splitlines()), printed
+        LOG.handlers.append(_RosLog(None))
+        LOG.error("nobody takes it")
+    finally:
+        rclpy.shutdown()
+        LOG.handlers[:] = [h for h in LOG.handlers if not isinstance(h, _RosLog)]

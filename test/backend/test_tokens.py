@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from robot_charger.backend.card_reader import CardReaderError, CardWatch, PcscReader, token_of
-from robot_charger.backend.records import Outcome, Phase, Request, Token, TokenInfo
+from robot_charger.backend.records import START_BUTTON, Outcome, Phase, Request, Token, TokenInfo
+from robot_charger.backend.v21 import Version21
+from robot_charger.backend.v201 import Version201
 
 from .conftest import SESSION, TAG, Desk, at, reading, view
 
@@ -134,6 +136,29 @@ def test_a_payment_is_not_asked_about_and_is_in_the_record(desk: Desk) -> None:
     assert desk.station.tokens.known(PAYMENT, 1, desk.now.wall) is None  # it pays for one session
     desk.station.stop_pressed(1)
     assert desk.outside.requests[-1].kind == Request.STOP
+
+
+def test_a_start_button_begins_and_does_not_end(desk: Desk) -> None:
+    desk.station.online = True
+    desk.meter(10.0)
+    desk.phase(Phase.POSITIONING, accepted=False)
+    assert desk.station.shown(START_BUTTON, 0, True, desk.now) == "start"
+    assert starts(desk) == [(SESSION, START_BUTTON, True)]
+    desk.phase(Phase.LINKING)
+    assert desk.records[0].token == START_BUTTON
+    for dialect in (Version201, Version21):
+        call = dialect(desk.station, lambda: desk.now).record(desk.records[0])
+        assert call and call[1]["idToken"] == {"idToken": "", "type": "NoAuthorization"}
+    assert desk.station.shown(START_BUTTON, 0, True, desk.now) == "nothing to start" and stopped(desk) == []
+
+
+def test_neither_button_nor_payment_takes_what_is_reserved(desk: Desk) -> None:
+    desk.phase(Phase.IDLE)
+    assert desk.station.reserve(1, 1, TAG, "", at(900.0).iso, desk.now) == "Accepted"
+    desk.phase(Phase.POSITIONING, accepted=False)
+    for token in (START_BUTTON, PAYMENT):
+        assert desk.station.shown(token, 1, True, desk.now) == "nothing to start"
+    assert desk.station.shown(TAG, 1, False, desk.now) == "start"
 
 
 def test_a_token_whose_vehicle_never_comes_lapses(desk: Desk) -> None:
