@@ -256,6 +256,38 @@ def test_the_node_hears_and_tells_while_it_waits_for_the_csms(tmp_path: Path, cs
         process.stop(signal.SIGKILL)
 
 
+def test_a_refused_message_leaves_the_node_at_work(tmp_path: Path, csms: CsmsThread, rest: Rest) -> None:
+    process = Process(tmp_path, csms.csms.url)
+    try:
+        assert rest.transition(CONFIGURE) and rest.transition(ACTIVATE)
+        wait_for(lambda: rest.state and rest.state.registration == msg.BackendState.REGISTRATION_ACCEPTED)
+        attempts = {"component": {"name": "OCPPCommCtrlr"}, "attributeValue": "1",
+                    "variable": {"name": "MessageAttempts", "instance": "TransactionEvent"}}
+        csms.do(csms.csms.call("SetVariables", {"setVariableData": [attempts]}))
+        csms.do(csms.csms.fault("callerror", True, action="TransactionEvent"))
+
+        def informed() -> bool:
+            rest.pay("psp-4711")
+            return "payment: nothing to start" in process.log.read_text()
+
+        wait_for(informed, what="a line of another severity before the error's")
+        rest.session(Phase.LINKING)
+        rest.until_open(1000.0)
+        wait_for(lambda: rest.state.refused and not rest.state.queued, what="a message set aside")
+        csms.do(csms.csms.fault("callerror", False))
+        rest.session(Phase.GRASPED, stop_reason="StoppedByEV")
+
+        def closed() -> bool:
+            rest.meter(1800.0)
+            return any(e.ended for e in books(tmp_path / "csms.sqlite"))
+
+        wait_for(closed, what="the end in the books")
+        assert rest.state.connected and "set aside" in process.log.read_text()
+        assert process.stop() == 0
+    finally:
+        process.stop(signal.SIGKILL)
+
+
 def frames(folder: Path) -> list[list[Any]]:
     """What the station said to the CSMS."""
     return [frame for line in read(folder / "csms.sqlite") if line.direction == "in" and (frame := line.frame())]
