@@ -9,6 +9,7 @@ Listens to: per EVSE ``session/state``, ``power/meter``, ``power/limits``, ``veh
 ``/diagnostics`` and ``/robot/state`` for the device model; ``backend/token`` (per EVSE, and ``/backend/token`` for a
 reader or terminal that serves all): KIND_START a card was shown, or paid for if ``authorized``, or without a
 token the start button (``authorize.start_button``); KIND_STOP.
+Per EVSE ``backend/external_limit``: what a site's energy management allows it (ChargingLimit; +inf lifts it).
 Parameters: see BackendParameters.
 """
 
@@ -108,6 +109,7 @@ class BackendNode(StationNode):
             self.subscribe("power/limits", partial(self._on_supply, n), n)
             self.subscribe("fault", self._on_fault, n)
             self.subscribe("backend/token", partial(self._on_token, n), n)
+            self.subscribe("backend/external_limit", partial(self._on_external_limit, n), n)
         self.subscribe("/fault", self._on_fault)
         self.subscribe("/backend/token", partial(self._on_token, 0))
         self.subscribe("/diagnostics", self._on_diagnostics)
@@ -242,6 +244,10 @@ class BackendNode(StationNode):
         service = self.service
         if service:
             service.post(service.shown, token, evse, paid)
+
+    def _on_external_limit(self, evse: int, m: Any) -> None:
+        if m.max_current_a >= 0.0 and m.max_power_w >= 0.0:  # NaN is none of it
+            self._post("external_limit", evse, Limit(m.max_current_a, m.max_power_w, source=m.source))
 
     def _on_supply(self, evse: int, m: Any) -> None:
         service, rating = self.service, (m.rated_current_a, m.rated_power_w)

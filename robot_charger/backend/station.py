@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -136,6 +137,8 @@ class Station:
         self._told_operative: dict[int, bool] = {}
         self._reset_pending: str = ""
         self._limits: dict[int, Limit] = {}
+        self._external_told: dict[int, Limit] = {}
+        self._external_untold: set[int] = set()  # changed while offline
         self._aligned = 0
         self._counter = itertools.count(1)
         self.supply: dict[int, tuple[float, float]] = {}  # rated current, power of each EVSE
@@ -293,6 +296,29 @@ class Station:
             for evse in self.evses:
                 self.outside.request(ToVehicleSide(evse, Request.RESET, text=reason))
             self.outside.restart(reason)
+
+    def external_limit(self, evse: int, limit: Limit, now: Now) -> None:
+        """Somebody else than the CSMS limits an EVSE, or no longer does (K11 - K14): the vehicle first, then the CSMS
+        where it changes by more than LimitChangeSignificance."""
+        if evse not in self.evses:
+            return
+        self.smart.external[evse] = limit
+        self._after(now)
+        if self._significant(self._external_told.get(evse, Limit()), limit):
+            self._external_told[evse] = limit
+            if self.online:
+                self.on_external_limit(evse, limit)
+            else:
+                self._external_untold.add(evse)
+            self.evses[evse].sample("ChargingRateChanged", "Other", now)
+
+    def _significant(self, before: Limit, after: Limit) -> bool:
+        tolerance = self.settings["limit_change"] / 100.0
+        pairs = ((before.max_current_a, after.max_current_a), (before.max_power_w, after.max_power_w))
+        return any(not math.isclose(old, new, rel_tol=tolerance) for old, new in pairs)
+
+    def on_external_limit(self, evse: int, limit: Limit) -> None:
+        """Set by the OCPP version's module."""
 
     def limit_of(self, evse: int) -> Limit:
         return self._limits.get(evse, Limit())
@@ -621,6 +647,9 @@ class Station:
 
     def connected(self, now: Now) -> None:
         self.online = True
+        while self._external_untold:
+            evse = self._external_untold.pop()
+            self.on_external_limit(evse, self._external_told[evse])
 
     def disconnected(self, now: Now) -> None:
         self.online = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from robot_charger.backend.networks import Networks
 from robot_charger.backend.plug_and_charge import PlugAndCharge
 from robot_charger.backend.records import (
     Call,
+    Limit,
     Now,
     Outcome,
     Payload,
@@ -24,6 +26,7 @@ from robot_charger.backend.settings import RO, WO
 from robot_charger.backend.smart_charging import MAX_DURATION_S, ProfileError
 from robot_charger.backend.station import Station
 
+LIMIT_SOURCES = ("EMS", "Other", "SO", "CSO")  # ChargingLimitSourceEnumType
 CONNECTOR_STATUS = {
     "Available": "Available", "Preparing": "Occupied", "Charging": "Occupied", "SuspendedEV": "Occupied",
     "SuspendedEVSE": "Occupied", "Finishing": "Occupied", "Reserved": "Reserved", "Unavailable": "Unavailable",
@@ -79,6 +82,7 @@ class Version2:
         self.model = DeviceModel(station, clock, self.version)
         self.messages: dict[int, Payload] = {m["id"]: m for m in station.store.get("messages", [])}
         self._needs_told: set[str] = set()
+        station.on_external_limit = self._external_limit  # type: ignore[method-assign]
         station.on_reservation_ended = self._reservation_ended  # type: ignore[method-assign]
 
     # Out.
@@ -186,6 +190,20 @@ class Version2:
         self.station.outside.send(
             ("ReservationStatusUpdate", {"reservationId": id, "reservationUpdateStatus": status})
         )
+
+    def _external_limit(self, evse: int, limit: Limit) -> None:
+        source = limit.source if limit.source in LIMIT_SOURCES else "EMS"
+        schedules: list[Payload] = [
+            {"id": number, "chargingRateUnit": unit, "startSchedule": self.clock().iso,
+             "chargingSchedulePeriod": [{"startPeriod": 0, "limit": round(value, 1)}]}
+            for number, (unit, value) in enumerate((("W", limit.max_power_w), ("A", limit.max_current_a)), 1)
+            if math.isfinite(value)
+        ]
+        if schedules:
+            self.station.outside.send(("NotifyChargingLimit", {
+                "evseId": evse, "chargingLimit": {"chargingLimitSource": source}, "chargingSchedule": schedules}))
+        else:
+            self.station.outside.send(("ClearedChargingLimit", {"evseId": evse, "chargingLimitSource": source}))
 
     # In.
     @property

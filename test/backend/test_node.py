@@ -33,8 +33,6 @@ from .conftest import SESSION, wait_for
 pytestmark = pytest.mark.integration
 
 CONFIGURE, ACTIVATE = 1, 3
-
-
 LOG = logging.getLogger("robot_charger.backend")
 
 
@@ -46,7 +44,8 @@ class Rest:
         rclpy.init(context=self.context)
         self.node = Node("rest", context=self.context)
         self.heard: dict[str, list[Any]] = {}
-        self.said = {name: self._publisher(name) for name in ("session/state", "power/meter", "vehicle/link")}
+        names = ("session/state", "power/meter", "vehicle/link", "backend/external_limit")
+        self.said = {name: self._publisher(name) for name in names}
         for name, evse in (("backend/limit", 1), ("backend/request", 1), ("/backend/state", None), ("/fault", None)):
             full, kind, qos = topic(name, evse)
             self.heard[name] = []
@@ -204,6 +203,16 @@ def test_a_session_through_the_topics(tmp_path: Path, csms: CsmsThread, rest: Re
         assert (entry.id_token, entry.stop_reason, entry.missing) == ("DEADBEEF", "Remote", 0)
         wait_for(lambda: rest.state.transactions[0] == "" and rest.state.queued == 0)
         assert rest.heard["backend/limit"][-1].max_power_w == float("inf")
+
+        def limited() -> bool:
+            for watts in (30_000.0, float("nan"), -1.0):  # what is no limit changes none
+                rest.said["backend/external_limit"].publish(fill(
+                    msg.ChargingLimit(), stamp_ns=now_ns(), max_current_a=float("inf"), max_power_w=watts,
+                    source="EMS"))
+            return bool(rest.heard["backend/limit"][-1].max_power_w == 30_000.0)
+
+        wait_for(limited, what="the external limit on backend/limit")
+        assert rest.heard["backend/limit"][-1].source == "external limit EMS"
         assert process.stop() == 0
         assert "DEADBEEF" not in process.log.read_text()
     finally:
