@@ -483,9 +483,9 @@ class Station:
             for place in running:
                 self.stop(place, "MasterPass", "master pass", token)
             return "stop all"
-        for place in running:
+        for place in places:
             transaction = self.evses[place].open
-            if info and place in places and transaction and _same_group(info.group_id, transaction.group_id):
+            if info and not arrived and transaction and _same_group(info.group_id, transaction.group_id):
                 self.stop(place, "Local", "a token of the same group", token)
                 return "stop"
         free = [place for place in places if self._startable(place, token, info.group_id if info else "")]

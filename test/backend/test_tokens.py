@@ -113,6 +113,22 @@ def test_a_master_pass_ends_all_and_begins_none(tmp_path: Path) -> None:
     desk.store.close()
 
 
+@pytest.mark.parametrize("master_pass", ["", "Guards"])
+def test_a_card_of_the_group_is_for_the_vehicle_that_waits(tmp_path: Path, master_pass: str) -> None:
+    desk = Desk(tmp_path / "store.sqlite", evses=2, master_pass=master_pass)
+    charging(desk, 1, TAG, "Family")
+    waiting = dataclasses.replace(view(Phase.POSITIONING, 0, False, "other"), evse=2)
+    desk.station.session(waiting, desk.now)
+    spouse = Token("SPOUSE")
+    follows = desk.station.shown(spouse, 0, False, desk.now)
+    if master_pass:
+        assert follows == "ask"
+        follows = desk.station.shown(spouse, 0, False, desk.now, TokenInfo("Accepted", "Family"))
+    assert follows == "start" and stopped(desk) == []
+    assert starts(desk) == [("other", spouse, False)]
+    desk.store.close()
+
+
 def test_the_group_is_learnt_from_the_answer_to_the_start(desk: Desk) -> None:
     """A remote start is not asked about: who else may end it stands in the answer to its first record."""
     session_id = charging(desk, 1, TAG, "")
