@@ -261,6 +261,9 @@ class Client:
                     attempts = int(settings["profile_attempts"])  # another password, if there is one
             except (OSError, WebSocketException, InvalidHandshake, asyncio.TimeoutError) as error:
                 self.text = f"{_host(network.url)} not reached: {error or type(error).__name__}"
+            except Exception as error:  # whatever it is, the next try may go well
+                log.exception("connection failed")
+                self.text = f"connection failed: {error!r}"
             if self._stopping:
                 break
             self._fault(Code.BACKEND_OFFLINE, self.text or f"{_host(network.url)} not reached")

@@ -7,7 +7,9 @@ Publishes: ``/backend/state`` (2 Hz and on change); per EVSE ``backend/limit`` (
 ``backend/request``.
 Listens to: per EVSE ``session/state``, ``power/meter``, ``power/limits``, ``vehicle/link``, ``fault``; ``/fault``,
 ``/diagnostics`` and ``/robot/state`` for the device model; ``backend/token`` (per EVSE, and ``/backend/token`` for a
-reader or terminal that serves all): KIND_START a card was shown, or paid for if ``authorized``; KIND_STOP.
+reader or terminal that serves all): KIND_START a card was shown, or paid for if ``authorized``, or without a
+token the start button (``authorize.start_button``); KIND_STOP.
+Per EVSE ``backend/external_limit``: what a site's energy management allows it (ChargingLimit; +inf lifts it).
 Parameters: see BackendParameters.
 """
 
@@ -26,6 +28,7 @@ from robot_charger import msg, srv
 from robot_charger.backend.card_reader import CardReaderError, CardWatch, PcscReader
 from robot_charger.backend.parameters import BackendParameters, plan
 from robot_charger.backend.records import (
+    START_BUTTON,
     Authorization,
     Limit,
     Phase,
@@ -74,8 +77,16 @@ class _RosLog(logging.Handler):
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        write = {logging.ERROR: self._logger.error, logging.WARNING: self._logger.warning}
-        write.get(record.levelno, self._logger.info)(self.format(record))
+        try:  # a log line that raises would take down what it tells of; rclpy wants a line of code per severity
+            text = self.format(record)
+            if record.levelno >= logging.ERROR:
+                self._logger.error(text)
+            elif record.levelno >= logging.WARNING:
+                self._logger.warning(text)
+            else:
+                self._logger.info(text)
+        except Exception:
+            self.handleError(record)
 
 
 class BackendNode(StationNode):
@@ -98,6 +109,7 @@ class BackendNode(StationNode):
             self.subscribe("power/limits", partial(self._on_supply, n), n)
             self.subscribe("fault", self._on_fault, n)
             self.subscribe("backend/token", partial(self._on_token, n), n)
+            self.subscribe("backend/external_limit", partial(self._on_external_limit, n), n)
         self.subscribe("/fault", self._on_fault)
         self.subscribe("/backend/token", partial(self._on_token, 0))
         self.subscribe("/diagnostics", self._on_diagnostics)
@@ -222,6 +234,8 @@ class BackendNode(StationNode):
         if m.kind == msg.BackendRequest.KIND_STOP:
             if service := self.service:
                 service.post(service.station.stop_pressed, evse)
+        elif m.kind == msg.BackendRequest.KIND_START and not m.id_token and self.parameters.authorize__start_button:
+            self._shown(evse, START_BUTTON, True)
         elif m.kind == msg.BackendRequest.KIND_START and m.id_token:
             self._shown(evse, Token(m.id_token, m.token_type or "ISO14443"), m.authorized)
 
@@ -230,6 +244,10 @@ class BackendNode(StationNode):
         service = self.service
         if service:
             service.post(service.shown, token, evse, paid)
+
+    def _on_external_limit(self, evse: int, m: Any) -> None:
+        if m.max_current_a >= 0.0 and m.max_power_w >= 0.0:  # NaN is none of it
+            self._post("external_limit", evse, Limit(m.max_current_a, m.max_power_w, source=m.source))
 
     def _on_supply(self, evse: int, m: Any) -> None:
         service, rating = self.service, (m.rated_current_a, m.rated_power_w)

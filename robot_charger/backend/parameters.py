@@ -53,6 +53,12 @@ class BackendParameters:
     authorize__remote_start: bool = parameter(
         False, "ask the CSMS again for a token that it itself starts with"
     )
+    authorize__start_button: bool = parameter(
+        False, "take KIND_START without a token as a start button: whoever presses it charges", unsafe=True
+    )
+    authorize__master_pass: str = parameter(
+        "", "group of the cards that stop every session and start none (master pass); empty: none"
+    )
     rfid__reader: str = parameter("", "part of the name of a PC/SC card reader; empty: none")
     rfid__evse: int = parameter(0, "the EVSE this reader stands at, 0: it serves all of them", low=0, high=32)
     firmware__installer: str = parameter(
@@ -104,6 +110,7 @@ class Plan:
             "backoff_random_s": p.backoff__random_s, "backoff_repeats": p.backoff__repeats,
             "sample_s": p.sample_s, "start_points": list(p.tx_start_points),
             "stop_points": list(p.tx_stop_points), "authorize_remote_start": p.authorize__remote_start,
+            "master_pass": p.authorize__master_pass,
             "local_authorize_offline": p.authorize__offline != "nobody",
             "offline_unknown": p.authorize__offline == "all", "security_profile": p.security_profile,
             "identity": p.station_id, "connectors": p.evses,

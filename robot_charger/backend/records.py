@@ -97,6 +97,9 @@ class Token:
         return self.id.casefold()  # OCPP: tokens compare without case
 
 
+START_BUTTON = Token("start-button", "NoAuthorization")  # who pressed it is not known
+
+
 @dataclass(frozen=True)
 class Reading:
     """Registers of an EVSE's meter; positive current flows into the vehicle."""
@@ -133,6 +136,16 @@ class SessionView:
 
 
 @dataclass(frozen=True)
+class TransactionLimit:
+    """What a transaction may reach (OCPP 2.1 E16); None: no limit of that kind."""
+
+    energy_wh: float | None = None
+    seconds: float | None = None
+    soc: float | None = None  # [%]
+    cost: float | None = None
+
+
+@dataclass(frozen=True)
 class Record:
     """One event of a transaction, as it lies in the durable queue. ``seq_no`` lives in its own column."""
 
@@ -152,6 +165,7 @@ class Record:
     stopped_reason: str = ""
     readings: tuple[Reading, ...] = ()
     seconds_charging: int = 0
+    limit: TransactionLimit | None = None  # where it is new
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
@@ -160,6 +174,7 @@ class Record:
     def from_json(text: str) -> Record:
         values = json.loads(text)
         values["token"] = Token(**values["token"]) if values["token"] else None
+        values["limit"] = TransactionLimit(**values["limit"]) if values.get("limit") else None
         values["readings"] = tuple(Reading(**r) for r in values["readings"])
         return Record(**values)
 
@@ -182,7 +197,11 @@ class OpenTransaction:
     last: Reading | None = None
     boot_id: str = ""
     stop_asked: str = ""  # OCPP reason when the back end itself asked for the stop
+    stop_token: Token | None = None  # the card that ends it, where it is another than began it
     seconds_charging: float = 0.0
+    started_ns: int = 0  # CLOCK_MONOTONIC, which outlives the process [ns]
+    limit: TransactionLimit | None = None
+    cost: float | None = None  # so far, as the CSMS told it
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
@@ -190,9 +209,11 @@ class OpenTransaction:
     @staticmethod
     def from_json(text: str) -> OpenTransaction:
         values = json.loads(text)
-        values["token"] = Token(**values["token"]) if values["token"] else None
+        for name in ("token", "stop_token"):
+            values[name] = Token(**values[name]) if values.get(name) else None
         for name in ("begin", "last"):
             values[name] = Reading(**values[name]) if values[name] else None
+        values["limit"] = TransactionLimit(**values["limit"]) if values.get("limit") else None
         return OpenTransaction(**values)
 
 
@@ -218,6 +239,7 @@ class Outcome:
     transaction_number: int | None = None  # OCPP 1.6 numbers transactions itself
     total_cost: float | None = None
     message: str = ""
+    limit: TransactionLimit | None = None
 
 
 @dataclass(frozen=True)

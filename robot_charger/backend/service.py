@@ -242,7 +242,14 @@ class Service:
     def shown(self, token: Token, evse: int, paid: bool) -> None:
         """A reader or a terminal has a token; in the back end's thread."""
         follows = self.station.shown(token, evse, paid, clock())
-        log.info("%s: %s", "paid at a terminal" if paid else "card shown", follows)
+        log.info("%s: %s", "start button or payment" if paid else "card shown", follows)
+        if follows == "ask":
+            self.spawn(self._shown(token, evse))
+
+    async def _shown(self, token: Token, evse: int) -> None:
+        """Something runs: what the card may stop depends on its group."""
+        info = await self._judge(evse or 1, token, "")
+        log.info("card shown: %s", self.station.shown(token, evse, False, clock(), info))
 
     def authorize(
         self, evse: int, session_id: str, token: Token, contract: str, answer: Callable[[TokenInfo], None]

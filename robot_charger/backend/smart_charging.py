@@ -33,6 +33,7 @@ class ProfileError(ValueError):
 class SmartCharging:
     def __init__(self, kept: list[Payload], keep: Callable[[list[Payload]], None] = lambda profiles: None) -> None:
         self.profiles: list[Payload] = kept
+        self.external: dict[int, Limit] = {}  # what others than the CSMS allow an EVSE
         self.priority: set[str] = set()  # transactions that charge with priority (2.1)
         self._pulled: dict[int, int] = {}  # dynamic profile: when its newest values were asked for [ns]
         self._keep = keep
@@ -165,6 +166,9 @@ class SmartCharging:
         rated_a, rated_w = rating or (0.0, 0.0)
         volts = rated_w / rated_a if rated_a and rated_w else NOMINAL_V
         current, power, minimum = found.max_current_a, found.max_power_w, found.min_power_w
+        if outside := self.external.get(evse):
+            current, power = outside.max_current_a, outside.max_power_w
+            source = "" if outside == Limit(source=outside.source) else f"external limit {outside.source}"
         for profile, schedule, period, _ in self._binding(evse, transaction, now.wall):
             value = float(period.get("limit", float("inf")))
             if schedule["chargingRateUnit"] == "A":
@@ -191,7 +195,6 @@ class SmartCharging:
         """Profile, schedule, period and end of the period that rule, one per purpose."""
         found = []
         for purposes, places in (
-            ((EXTERNAL,), (0, evse)),
             ((STATION_MAX,), (0,)),
             (self._of_transaction(transaction), (evse, 0)),
         ):
@@ -279,7 +282,7 @@ class SmartCharging:
         unit: str,
         rating: tuple[float, float] | None = None,
     ) -> list[Payload]:
-        """Periods {startPeriod, limit} over a duration in one unit, at most the rating."""
+        """Periods {startPeriod, limit} over a duration in one unit, at most the rating and the external limit."""
         rated_a, rated_w = rating or (0.0, 0.0)
         volts = rated_w / rated_a if rated_a and rated_w else NOMINAL_V
         periods: list[Payload] = []
@@ -288,6 +291,9 @@ class SmartCharging:
             moment = start + timedelta(seconds=offset)
             ends = [float(duration_s)]
             value = (rated_a if unit == "A" else rated_w) or float("inf")
+            outside = self.external.get(evse, Limit())
+            amperes = min(outside.max_current_a, outside.max_power_w / volts)
+            value = min(value, amperes if unit == "A" else amperes * volts)
             for _, schedule, period, end in self._binding(evse, transaction, moment):
                 limit = float(period.get("limit", float("inf")))
                 own = schedule["chargingRateUnit"]

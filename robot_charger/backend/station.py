@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from robot_charger.backend.records import (
+    START_BUTTON,
     Authorization,
     Call,
     Identity,
@@ -87,6 +89,10 @@ class Outside:
         """Boot the OCPP side anew; ``reason`` is a 2.x BootReasonEnumType."""
 
 
+def _same_group(one: str, other: str) -> bool:
+    return bool(one) and one.casefold() == other.casefold()
+
+
 def _takes_token(view: SessionView) -> bool:
     """A vehicle is there, and no token was asked about yet: a session takes one."""
     open_phase = Phase.POSITIONING <= view.phase <= Phase.LINKING
@@ -131,6 +137,8 @@ class Station:
         self._told_operative: dict[int, bool] = {}
         self._reset_pending: str = ""
         self._limits: dict[int, Limit] = {}
+        self._external_told: dict[int, Limit] = {}
+        self._external_untold: set[int] = set()  # changed while offline
         self._aligned = 0
         self._counter = itertools.count(1)
         self.supply: dict[int, tuple[float, float]] = {}  # rated current, power of each EVSE
@@ -243,8 +251,10 @@ class Station:
         """Do what is due; a few times a second."""
         if self._backlog or not self.store_ok:
             self._flush()
-        for transactions in self.evses.values():
+        for evse, transactions in self.evses.items():
             transactions.tick(now)
+            if reason := transactions.limit_reached(now):
+                self.stop(evse, reason, "the limit of this transaction is reached")
         timeout = self.settings["connection_timeout_s"]
         for evse, waiting in list(self._waiting.items()):
             busy = self.evses[evse].view and self.evses[evse].view.session_id  # type: ignore[union-attr]
@@ -286,6 +296,29 @@ class Station:
             for evse in self.evses:
                 self.outside.request(ToVehicleSide(evse, Request.RESET, text=reason))
             self.outside.restart(reason)
+
+    def external_limit(self, evse: int, limit: Limit, now: Now) -> None:
+        """Somebody else than the CSMS limits an EVSE, or no longer does (K11 - K14): the vehicle first, then the CSMS
+        where it changes by more than LimitChangeSignificance."""
+        if evse not in self.evses:
+            return
+        self.smart.external[evse] = limit
+        self._after(now)
+        if self._significant(self._external_told.get(evse, Limit()), limit):
+            self._external_told[evse] = limit
+            if self.online:
+                self.on_external_limit(evse, limit)
+            else:
+                self._external_untold.add(evse)
+            self.evses[evse].sample("ChargingRateChanged", "Other", now)
+
+    def _significant(self, before: Limit, after: Limit) -> bool:
+        tolerance = self.settings["limit_change"] / 100.0
+        pairs = ((before.max_current_a, after.max_current_a), (before.max_power_w, after.max_power_w))
+        return any(not math.isclose(old, new, rel_tol=tolerance) for old, new in pairs)
+
+    def on_external_limit(self, evse: int, limit: Limit) -> None:
+        """Set by the OCPP version's module."""
 
     def limit_of(self, evse: int) -> Limit:
         return self._limits.get(evse, Limit())
@@ -337,13 +370,10 @@ class Station:
 
     def answered(self, evse: int, session_id: str, token: Token, info: TokenInfo, now: Now) -> TokenInfo:
         """A token was judged; reservations and the session learn of it."""
-        for reservation in self.reservations.values():
-            holder = reservation.token.key == token.key or (
-                info.group_id and info.group_id.casefold() == reservation.group_id.casefold()
-            )
-            if info.accepted and reservation.evse == evse and not holder:
-                info = TokenInfo("NotAtThisTime", info.group_id)
-                break
+        if info.accepted and self._is_master(info):
+            info = TokenInfo("Invalid", info.group_id)  # it stops what others began, and begins nothing
+        if info.accepted and self._held_for_another(evse, token, info.group_id):
+            info = TokenInfo("NotAtThisTime", info.group_id)
         transactions = self.evses.get(evse)
         waiting = self._waiting.get(evse)
         ours = waiting is not None and waiting.token.key == token.key
@@ -360,9 +390,17 @@ class Station:
 
     def delivered(self, record: Record, outcome: Outcome, now: Now) -> None:
         """The CSMS answered a record."""
+        if outcome.total_cost is not None:
+            self.cost(record.transaction_id, outcome.total_cost)
+        running = self.evses.get(record.evse)
+        if outcome.limit and running and running.transaction_id == record.transaction_id:
+            # Not of what answers LimitSet: a CSMS that has another limit each time would hear of nothing else.
+            running.limit_to(outcome.limit, record.trigger != "LimitSet", now)
         if outcome.token and record.token:
             self.tokens.learn(record.token, outcome.token, now)
             transactions = self.evses.get(record.evse)
+            if transactions and outcome.token.group_id and record.event != "Ended":
+                transactions.grouped(record.transaction_id, outcome.token.group_id)
             if (
                 not outcome.token.accepted
                 and record.event != "Ended"
@@ -371,6 +409,12 @@ class Station:
                 and self.settings["stop_on_invalid"]
             ):
                 self.stop(record.evse, "DeAuthorized", f"token {outcome.token.status.lower()} by the back end")
+
+    def cost(self, transaction_id: str, total: float) -> None:
+        """The CSMS told what a running transaction costs so far, in the currency of its tariff."""
+        for transactions in self.evses.values():
+            if transactions.open and transactions.open.transaction_id == transaction_id:
+                transactions.open.cost = total
 
     # What a CSMS asks for.
     def request_start(
@@ -410,31 +454,52 @@ class Station:
             self.outside.request(ToVehicleSide(
                 evse, Request.START, view.session_id, waiting.token, waiting.trusted, waiting.text))
 
-    def shown(self, token: Token, evse: int, paid: bool, now: Now) -> str:
-        """A card was held to a reader, or a terminal took an ad hoc payment; a word for the log.
+    def shown(self, token: Token, evse: int, paid: bool, now: Now, info: TokenInfo | None = None) -> str:
+        """A card was held to a reader, a terminal took an ad hoc payment or START_BUTTON was pressed; a word for the
+        log.
 
-        ``evse`` 0: the reader serves all of them. The card that started a session ends it. A card is asked
-        about like any other token; a payment is not. Either waits for its vehicle as long as a remote start.
+        ``evse`` 0: the reader serves all of them. The card that started a session ends it, as does a card of its
+        group (C09); a master pass ends them all (C16). "ask": call again with what the CSMS says of the token.
+        A card is asked about like any other token; a payment is not. Either waits for its vehicle as long as a
+        remote start.
         """
         places = [evse] if evse else list(self.evses)
         for place in places:
             if place not in self.evses:
                 return "no such EVSE"
-            running = self.evses[place].open
-            if running and running.token and running.token.key == token.key:
+            begun = self.evses[place].open
+            if begun and begun.token and begun.token.key == token.key and token != START_BUTTON:
                 self.stop(place, "Local", "the same token again")
                 return "stop"
         views = {place: self.evses[place].view for place in places}
-        arrived = [place for place, view in views.items() if view and _takes_token(view) and self.operative(place)]
-        free = [place for place in places if self._startable(place, token, "")]
+        arrived = [place for place, view in views.items() if view and _takes_token(view) and self.operative(place)
+                   and not (paid and self._held_for_another(place, token, ""))]
+        running = [place for place in self.evses if self.evses[place].open]
+        if info is None and running and not paid and (not arrived or self.settings["master_pass"]):
+            return "ask"
+        if info and not info.accepted:
+            return "refused"
+        if info and self._is_master(info):
+            for place in running:
+                self.stop(place, "MasterPass", "master pass", token)
+            return "stop all"
+        for place in places:
+            transaction = self.evses[place].open
+            if info and not arrived and transaction and _same_group(info.group_id, transaction.group_id):
+                self.stop(place, "Local", "a token of the same group", token)
+                return "stop"
+        free = [place for place in places if self._startable(place, token, info.group_id if info else "")]
         chosen = next(iter([*arrived, *free]), None)
         if chosen is None or not self.store_ok:
             return "nothing to start"
         self._start_profiles.pop(chosen, None)
-        text = "paid at the terminal" if paid else "card"
+        text = "start button" if token == START_BUTTON else "paid at the terminal" if paid else "card"
         self._waiting[chosen] = Waiting(token, now.mono_ns, trusted=paid, text=text)
         self._tell_waiting(chosen)
         return "start"
+
+    def _is_master(self, info: TokenInfo) -> bool:
+        return _same_group(self.settings["master_pass"], info.group_id)
 
     def stop_pressed(self, evse: int) -> None:
         """A person asks for the end at a terminal."""
@@ -450,11 +515,13 @@ class Station:
         transaction = self.evses[evse].open
         if transaction and transaction.token is not None:
             return False
-        for reservation in self.reservations.values():
-            ours = reservation.token.key == token.key or (group_id and group_id == reservation.group_id)
-            if reservation.evse == evse and not ours:
-                return False
-        return True
+        return not self._held_for_another(evse, token, group_id)
+
+    def _held_for_another(self, evse: int, token: Token, group_id: str) -> bool:
+        return any(
+            r.evse == evse and r.token.key != token.key and not _same_group(group_id, r.group_id)
+            for r in self.reservations.values()
+        )
 
     def request_stop(self, transaction_id: str) -> bool:
         for evse, transactions in self.evses.items():
@@ -463,10 +530,10 @@ class Station:
                 return True
         return False
 
-    def stop(self, evse: int, reason: str, text: str) -> None:
-        """Ask for the end of what runs; ``reason`` is a 2.x ReasonEnumType."""
+    def stop(self, evse: int, reason: str, text: str, token: Token | None = None) -> None:
+        """Ask for the end of what runs; ``reason`` is a 2.x ReasonEnumType, ``token`` the card it is stopped with."""
         transaction = self.evses[evse].open
-        self.evses[evse].stop_asked(reason)
+        self.evses[evse].stop_asked(reason, token)
         session_id = transaction.session_id if transaction else ""
         self.outside.request(ToVehicleSide(evse, Request.STOP, session_id, text=text))
 
@@ -554,8 +621,8 @@ class Station:
 
     def _take_reservation(self, evse: int, token: Token, group_id: str) -> int | None:
         for reservation in list(self.reservations.values()):
-            same_group = group_id and group_id.casefold() == reservation.group_id.casefold()
-            if reservation.evse == evse and (reservation.token.key == token.key or same_group):
+            ours = reservation.token.key == token.key or _same_group(group_id, reservation.group_id)
+            if reservation.evse == evse and ours:
                 self._drop_reservation(reservation.id)
                 return reservation.id
         return None
@@ -580,6 +647,9 @@ class Station:
 
     def connected(self, now: Now) -> None:
         self.online = True
+        while self._external_untold:
+            evse = self._external_untold.pop()
+            self.on_external_limit(evse, self._external_told[evse])
 
     def disconnected(self, now: Now) -> None:
         self.online = False

@@ -21,6 +21,7 @@ from robot_charger.backend.records import (
     Record,
     SessionView,
     Token,
+    TransactionLimit,
 )
 
 POINTS = ("ParkingBayOccupancy", "EVConnected", "Authorized", "PowerPathClosed", "EnergyTransfer")
@@ -170,10 +171,38 @@ class Transactions:
         if self.reading:
             self.reading = dataclasses.replace(self.reading, soc=soc)
 
-    def stop_asked(self, reason: str) -> None:
-        """The back end itself asked for the stop; used when the session names no reason of its own."""
+    def stop_asked(self, reason: str, token: Token | None = None) -> None:
+        """The back end itself asked for the stop, by this card; used when the session names no reason of its own."""
         if self.open:
-            self.open.stop_asked = reason
+            self.open.stop_asked, self.open.stop_token = reason, token
+
+    def grouped(self, transaction_id: str, group_id: str) -> None:
+        """The CSMS told the group of the token of a running transaction."""
+        if self.open and self.open.transaction_id == transaction_id:
+            self.open.group_id = group_id
+
+    def limit_to(self, limit: TransactionLimit, tell: bool, now: Now) -> None:
+        """The CSMS limits what runs (2.1 E16). ``tell``: told back to it where that is new."""
+        if self.open and self._ending is None and limit != self.open.limit:
+            self.open.limit = limit
+            if tell:
+                self._update("LimitSet", "Other", now)
+
+    def limit_reached(self, now: Now) -> str:
+        """ReasonEnumType of the limit that is reached; empty when none is, or when a stop was asked for already."""
+        transaction = self.open
+        if transaction is None or transaction.limit is None or self._ending or transaction.stop_asked:
+            return ""
+        limit, begin, reading = transaction.limit, transaction.begin, self.reading
+        energy = reading.import_wh - begin.import_wh if reading and begin else None
+        values = (
+            ("EnergyLimitReached", energy, limit.energy_wh),
+            ("TimeLimitReached", now.since(transaction.started_ns), limit.seconds),
+            ("SOCLimitReached", self._soc, limit.soc),
+            ("LocalOutOfCredit", transaction.cost, limit.cost),
+        )
+        reached = (reason for reason, value, most in values if value is not None and most is not None and value >= most)
+        return next(reached, "")
 
     @property
     def busy(self) -> bool:
@@ -262,6 +291,7 @@ class Transactions:
             session_id=session_id,
             evse=self.evse,
             started=now.iso,
+            started_ns=now.mono_ns,
             token=token,
             group_id=self.group_id if token else "",
             remote_start_id=self.remote_start_id if token else None,
@@ -341,7 +371,8 @@ class Transactions:
         reason = self._ending[1]
         if not reason and view and view.session_id == transaction.session_id:
             reason = view.stop_reason
-        reason = reason or transaction.stop_asked or "Other"
+        if reason in ("", "Remote"):  # the session calls every stop that the back end asks for remote
+            reason = transaction.stop_asked or reason or "Other"
         if reason not in _END_TRIGGER:
             reason = "Other"
         final = self.reading or transaction.last
@@ -369,6 +400,7 @@ class Transactions:
         transaction = self.open
         transaction.last = self.reading or transaction.last
         first = event == "Started" or trigger in ("Authorized", "RemoteStart")
+        stopped_by = transaction.stop_token if trigger == "StopAuthorized" else None
         record = Record(
             event=event,
             transaction_id=transaction.transaction_id,
@@ -379,13 +411,14 @@ class Transactions:
             trigger=trigger,
             charging_state=transaction.charging_state,
             offline=self._offline(),
-            token=transaction.token,
+            token=stopped_by or transaction.token,
             group_id=transaction.group_id,
             remote_start_id=transaction.remote_start_id if first else None,
             reservation_id=transaction.reservation_id if first else None,
             stopped_reason=stopped_reason,
             readings=readings,
             seconds_charging=int(transaction.seconds_charging),
+            limit=transaction.limit if trigger == "LimitSet" else None,
         )
         transaction.next_seq += 1
         self._emit(record, None if event == "Ended" else transaction)

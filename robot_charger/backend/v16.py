@@ -153,6 +153,8 @@ class Version16:
             "meterStop": round(record.readings[-1].import_wh) if record.readings else 0,
             "reason": _REASON.get(record.stopped_reason, "Other"),
         }
+        if record.token and record.trigger == "StopAuthorized":
+            stop["idTag"] = record.token.id[:20]
         values = self._meter_values(record, "ended_measurands")
         if values:
             stop["transactionData"] = values

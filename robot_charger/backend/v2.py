@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from robot_charger.backend.networks import Networks
 from robot_charger.backend.plug_and_charge import PlugAndCharge
 from robot_charger.backend.records import (
     Call,
+    Limit,
     Now,
     Outcome,
     Payload,
@@ -24,6 +26,7 @@ from robot_charger.backend.settings import RO, WO
 from robot_charger.backend.smart_charging import MAX_DURATION_S, ProfileError
 from robot_charger.backend.station import Station
 
+LIMIT_SOURCES = ("EMS", "Other", "SO", "CSO")  # ChargingLimitSourceEnumType
 CONNECTOR_STATUS = {
     "Available": "Available", "Preparing": "Occupied", "Charging": "Occupied", "SuspendedEV": "Occupied",
     "SuspendedEVSE": "Occupied", "Finishing": "Occupied", "Reserved": "Reserved", "Unavailable": "Unavailable",
@@ -78,8 +81,8 @@ class Version2:
         self.networks: Networks | None = None
         self.model = DeviceModel(station, clock, self.version)
         self.messages: dict[int, Payload] = {m["id"]: m for m in station.store.get("messages", [])}
-        self.costs: dict[str, float] = {}
         self._needs_told: set[str] = set()
+        station.on_external_limit = self._external_limit  # type: ignore[method-assign]
         station.on_reservation_ended = self._reservation_ended  # type: ignore[method-assign]
 
     # Out.
@@ -161,8 +164,9 @@ class Version2:
             payload["reservationId"] = record.reservation_id
         tells_token = record.event == "Started" or record.trigger in ("Authorized", "RemoteStart", "StopAuthorized")
         if tells_token:
-            token = record.token
-            payload["idToken"] = self.id_token(token) if token else {"idToken": "", "type": "NoAuthorization"}
+            token = record.token or Token("", "NoAuthorization")
+            payload["idToken"] = self.id_token(token) if token.type != "NoAuthorization" else {
+                "idToken": "", "type": "NoAuthorization"}
         readings = [r for r in record.readings if record.event != "Ended" or r.context == "Transaction.End"]
         measurands = self._measurands(record.event)
         values = [{"timestamp": r.time, "sampledValue": s} for r in readings if (s := sampled(r, measurands))]
@@ -178,12 +182,28 @@ class Version2:
     def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any], Call | None]:
         info = answer.get("idTokenInfo")
         message = answer.get("updatedPersonalMessage", {}).get("content", "")
-        return Outcome(self.token_info(info) if info else None, None, answer.get("totalCost"), message), {}, None
+        cost = answer.get("totalCost")
+        total = None if cost is None else float(cost)
+        return Outcome(self.token_info(info) if info else None, None, total, message), {}, None
 
     def _reservation_ended(self, id: int, status: str) -> None:
         self.station.outside.send(
             ("ReservationStatusUpdate", {"reservationId": id, "reservationUpdateStatus": status})
         )
+
+    def _external_limit(self, evse: int, limit: Limit) -> None:
+        source = limit.source if limit.source in LIMIT_SOURCES else "EMS"
+        schedules: list[Payload] = [
+            {"id": number, "chargingRateUnit": unit, "startSchedule": self.clock().iso,
+             "chargingSchedulePeriod": [{"startPeriod": 0, "limit": round(value, 1)}]}
+            for number, (unit, value) in enumerate((("W", limit.max_power_w), ("A", limit.max_current_a)), 1)
+            if math.isfinite(value)
+        ]
+        if schedules:
+            self.station.outside.send(("NotifyChargingLimit", {
+                "evseId": evse, "chargingLimit": {"chargingLimitSource": source}, "chargingSchedule": schedules}))
+        else:
+            self.station.outside.send(("ClearedChargingLimit", {"evseId": evse, "chargingLimitSource": source}))
 
     # In.
     @property
@@ -405,7 +425,7 @@ class Version2:
         return Reply({"status": "Accepted"}, tell if payload["report"] or payload["clear"] else None)
 
     def _cost_updated(self, payload: Payload) -> Payload:
-        self.costs[payload["transactionId"]] = float(payload["totalCost"])
+        self.station.cost(payload["transactionId"], float(payload["totalCost"]))
         return {}
 
     def _set_message(self, payload: Payload) -> Payload:
@@ -442,9 +462,8 @@ class Version2:
         """What a person at the station may read: messages of the back end and running cost."""
         parts = [m["message"]["content"] for m in self.messages.values() if "message" in m]
         for transactions in self.station.evses.values():
-            cost = self.costs.get(transactions.transaction_id)
-            if cost is not None:
-                parts.append(f"cost so far {cost:.2f}")
+            if transactions.open and transactions.open.cost is not None:
+                parts.append(f"cost so far {transactions.open.cost:.2f}")
         return "; ".join(parts)
 
     def tick(self, now: Now) -> None:

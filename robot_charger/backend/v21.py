@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from robot_charger.backend.client import Reply
 from robot_charger.backend.plug_and_charge import PlugAndCharge
-from robot_charger.backend.records import Now, Payload
+from robot_charger.backend.records import Call, Now, Outcome, Payload, Record, TransactionLimit
 from robot_charger.backend.smart_charging import PRIORITY
 from robot_charger.backend.v2 import Version2
+
+# Why a transaction ended, in words that 2.0.1 has not, from its stoppedReason.
+_END_TRIGGER = {"SOCLimitReached": "SoCLimitReached", "LocalOutOfCredit": "CostLimitReached"}
 
 
 class Version21(Version2):
@@ -17,6 +23,28 @@ class Version21(Version2):
     subprotocol = "ocpp2.1"
     token_length = 255
     plug_and_charge = PlugAndCharge(exi_length=11_000, chain_length=10_000)
+
+    def record(self, record: Record) -> Call | None:
+        call = super().record(record)
+        assert call
+        if record.stopped_reason in _END_TRIGGER:
+            call[1]["triggerReason"] = _END_TRIGGER[record.stopped_reason]
+        if limit := record.limit:
+            told = {
+                "maxEnergy": limit.energy_wh, "maxCost": limit.cost,
+                "maxTime": None if limit.seconds is None else round(limit.seconds),
+                "maxSoC": None if limit.soc is None else round(limit.soc),
+            }
+            call[1]["transactionInfo"]["transactionLimit"] = {k: v for k, v in told.items() if v is not None}
+        return call
+
+    def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any], Call | None]:
+        outcome, keep, follow = super().read_record(record, answer)
+        if (limit := answer.get("transactionLimit")) is not None:  # the whole of it: what is not named has no limit
+            names = ("maxEnergy", "maxTime", "maxSoC", "maxCost")
+            values = (float(v) if (v := limit.get(n)) is not None and math.isfinite(v) else None for n in names)
+            outcome = dataclasses.replace(outcome, limit=TransactionLimit(*values))
+        return outcome, keep, follow
 
     @property
     def handlers(self) -> dict[str, Callable[[Payload], Payload | Reply]]:

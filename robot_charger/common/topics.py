@@ -48,6 +48,7 @@ EVSE_TOPICS: dict[str, tuple[type, QoSProfile]] = {
     "session/state": (msg.SessionState, LATCHED),
     "session/event": (msg.SessionEvent, EVENTS),
     "backend/limit": (msg.ChargingLimit, LATCHED),
+    "backend/external_limit": (msg.ChargingLimit, LATCHED),
     "backend/request": (msg.BackendRequest, EVENTS),
     "backend/token": (msg.BackendRequest, EVENTS),
     "fault": (msg.Fault, EVENTS),

@@ -170,6 +170,24 @@ def test_a_refused_message_does_not_stop_the_others(live: Make) -> None:
     wait_for(lambda: desk.books() and desk.books()[0].ended)
 
 
+def test_whatever_ends_a_connection_there_is_a_next_one(live: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = live()
+    desk.online()
+    ends: list[str] = []
+
+    def fail(network: Any) -> None:
+        if not ends:
+            ends.append("once")
+            raise RuntimeError("a thing nobody thought of")
+
+    monkeypatch.setattr(desk.service.client, "on_accepted", fail)
+    desk.fault("csms-gone")
+    wait_for(lambda: not desk.service.client.connected)
+    desk.fault("csms-gone", on=False)
+    wait_for(lambda: ends and desk.service.station.online, what="a connection after the failed one")
+    assert any("nobody thought of" in f.text for f in desk.seen if f.code == Code.BACKEND_OFFLINE)
+
+
 @pytest.mark.parametrize("fault", ["garbage", "out-of-order", "huge"])
 def test_nonsense_from_the_csms_is_survived(live: Make, fault: str) -> None:
     desk = live()

@@ -150,6 +150,6 @@ def test_kill_9_at_random_points(tmp_path: Path, version: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("version,seed", [("2.0.1", 1), ("1.6", 2)])
+@pytest.mark.parametrize("version,seed", [("2.0.1", 1), ("1.6", 2), ("2.1", 3)])
 def test_kill_9_at_random_points_of_500_transactions(tmp_path: Path, version: str, seed: int) -> None:
     run(tmp_path, 500, 0.05, version, seed)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from robot_charger.backend.records import Phase
+from robot_charger.backend.records import Phase, Request
 from robot_charger.common.wires import WireEnd
 from robot_charger.sim.csms.console import Console
 
@@ -36,6 +36,39 @@ def test_the_console(live: Callable[..., Live]) -> None:
     assert said[5] == "station1 OCPP 2.0.1"
     assert "no command nonsense" in said[6] and said[7:9] == ["delay on", "delay off"]
     assert "wrong number" in said[9] and len(said) == 11
+
+
+def test_a_limit_of_2_1_is_set_by_hand_and_ends_the_session(live: Callable[..., Live]) -> None:
+    desk = live(version="2.1")
+    said: list[str] = []
+    Console(desk.thread, desk.csms_store, said.append).run(["cap maxEnergy 500\n"])
+    assert said == ["transactions: {'maxEnergy': 500.0}"]
+    desk.online()
+    desk.begin(1000.0)
+    wait_for(lambda: [p for p in desk.received("TransactionEvent") if p["triggerReason"] == "LimitSet"])
+    desk.meter(1500.0, 50.0)
+    wait_for(lambda: [r for r in desk.requests if r.kind == Request.STOP], what="a stop")
+    desk.end(1501.0, reason="Remote")
+    desk.delivered()
+    events = desk.received("TransactionEvent")
+    told = [e["transactionInfo"]["transactionLimit"] for e in events if "transactionLimit" in e["transactionInfo"]]
+    assert told == [{"maxEnergy": 500.0}]
+    assert (events[-1]["triggerReason"], events[-1]["transactionInfo"]["stoppedReason"]) == (
+        "EnergyLimitReached", "EnergyLimitReached")
+
+
+def test_cost_ends_a_session_of_2_1_in_its_own_words(live: Callable[..., Live]) -> None:
+    desk = live(version="2.1")
+    Console(desk.thread, desk.csms_store, lambda text: None).run(["cap maxCost 9.5\n"])
+    desk.online()
+    desk.begin()
+    wait_for(lambda: [p for p in desk.received("TransactionEvent") if p["triggerReason"] == "LimitSet"])
+    assert desk.call("CostUpdated", {"transactionId": SESSION, "totalCost": 9.5}) == {}
+    wait_for(lambda: [r for r in desk.requests if r.kind == Request.STOP], what="a stop")
+    desk.end(reason="Remote")
+    desk.delivered()
+    end = desk.received("TransactionEvent")[-1]
+    assert (end["triggerReason"], end["transactionInfo"]["stoppedReason"]) == ("CostLimitReached", "LocalOutOfCredit")
 
 
 def test_the_process_speaks_over_the_wires(sim_directory: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from robot_charger.backend.records import Now, Phase
+from robot_charger.backend.records import Limit, Now, Phase
 from robot_charger.backend.robot_figures import RobotFigures
 from robot_charger.backend.service import clock
 
@@ -172,6 +172,24 @@ def test_set_points_both_ways_and_priority_in_2_1(live: Make) -> None:
     desk.end()
     desk.delivered()
     wait_for(lambda: desk.limits[-1][1].max_power_w == float("inf"))  # profiles of a transaction go with it
+
+
+def test_an_external_limit_reaches_vehicle_and_csms(desk: Live) -> None:
+    """K11 - K14: an energy management of the site limits an EVSE and lifts the limit again."""
+    desk.online()
+    desk.begin()
+    limit = Limit(50.0, 20_000.0, source="EMS")
+    desk.do(desk.service.station.external_limit, 1, limit, clock())
+    assert (desk.limits[-1][1].max_power_w, desk.limits[-1][1].max_current_a) == (20_000.0, 50.0)
+    [told] = wait_for(lambda: desk.received("NotifyChargingLimit"))
+    assert (told["evseId"], told["chargingLimit"]) == (1, {"chargingLimitSource": "EMS"})
+    assert [(s["chargingRateUnit"], s["chargingSchedulePeriod"][0]["limit"]) for s in told["chargingSchedule"]] == [
+        ("W", 20_000.0), ("A", 50.0)]
+    wait_for(lambda: desk.received("TransactionEvent")[-1]["triggerReason"] == "ChargingRateChanged")
+    desk.do(desk.service.station.external_limit, 1, Limit(source="roof"), clock())
+    [lifted] = wait_for(lambda: desk.received("ClearedChargingLimit"))
+    assert lifted == {"evseId": 1, "chargingLimitSource": "EMS"}  # 2.0.1 has four words for it
+    assert desk.limits[-1][1] == Limit()
 
 
 def test_a_dynamic_profile_is_fetched_by_the_station_in_2_1(live: Make) -> None:

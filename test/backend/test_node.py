@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -18,8 +19,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from robot_charger import msg, srv
-from robot_charger.backend.node import BackendNode
-from robot_charger.backend.records import Phase
+from robot_charger.backend.node import BackendNode, _RosLog
+from robot_charger.backend.records import START_BUTTON, Phase
 from robot_charger.common.clock import now_ns
 from robot_charger.common.parameters import ParameterError
 from robot_charger.common.topics import fill, topic
@@ -32,6 +33,7 @@ from .conftest import SESSION, wait_for
 pytestmark = pytest.mark.integration
 
 CONFIGURE, ACTIVATE = 1, 3
+LOG = logging.getLogger("robot_charger.backend")
 
 
 class Rest:
@@ -42,7 +44,8 @@ class Rest:
         rclpy.init(context=self.context)
         self.node = Node("rest", context=self.context)
         self.heard: dict[str, list[Any]] = {}
-        self.said = {name: self._publisher(name) for name in ("session/state", "power/meter", "vehicle/link")}
+        names = ("session/state", "power/meter", "vehicle/link", "backend/external_limit")
+        self.said = {name: self._publisher(name) for name in names}
         for name, evse in (("backend/limit", 1), ("backend/request", 1), ("/backend/state", None), ("/fault", None)):
             full, kind, qos = topic(name, evse)
             self.heard[name] = []
@@ -200,6 +203,16 @@ def test_a_session_through_the_topics(tmp_path: Path, csms: CsmsThread, rest: Re
         assert (entry.id_token, entry.stop_reason, entry.missing) == ("DEADBEEF", "Remote", 0)
         wait_for(lambda: rest.state.transactions[0] == "" and rest.state.queued == 0)
         assert rest.heard["backend/limit"][-1].max_power_w == float("inf")
+
+        def limited() -> bool:
+            for watts in (30_000.0, float("nan"), -1.0):  # what is no limit changes none
+                rest.said["backend/external_limit"].publish(fill(
+                    msg.ChargingLimit(), stamp_ns=now_ns(), max_current_a=float("inf"), max_power_w=watts,
+                    source="EMS"))
+            return bool(rest.heard["backend/limit"][-1].max_power_w == 30_000.0)
+
+        wait_for(limited, what="the external limit on backend/limit")
+        assert rest.heard["backend/limit"][-1].source == "external limit EMS"
         assert process.stop() == 0
         assert "DEADBEEF" not in process.log.read_text()
     finally:
@@ -248,6 +261,38 @@ def test_the_node_hears_and_tells_while_it_waits_for_the_csms(tmp_path: Path, cs
         assert not answer.done()
         wait_for(answer.done, what="the offline policy's answer")
         assert answer.result().status == srv.Authorize.Response.STATUS_ACCEPTED
+    finally:
+        process.stop(signal.SIGKILL)
+
+
+def test_a_refused_message_leaves_the_node_at_work(tmp_path: Path, csms: CsmsThread, rest: Rest) -> None:
+    process = Process(tmp_path, csms.csms.url)
+    try:
+        assert rest.transition(CONFIGURE) and rest.transition(ACTIVATE)
+        wait_for(lambda: rest.state and rest.state.registration == msg.BackendState.REGISTRATION_ACCEPTED)
+        attempts = {"component": {"name": "OCPPCommCtrlr"}, "attributeValue": "1",
+                    "variable": {"name": "MessageAttempts", "instance": "TransactionEvent"}}
+        csms.do(csms.csms.call("SetVariables", {"setVariableData": [attempts]}))
+        csms.do(csms.csms.fault("callerror", True, action="TransactionEvent"))
+
+        def informed() -> bool:
+            rest.pay("psp-4711")
+            return "payment: nothing to start" in process.log.read_text()
+
+        wait_for(informed, what="a line of another severity before the error's")
+        rest.session(Phase.LINKING)
+        rest.until_open(1000.0)
+        wait_for(lambda: rest.state.refused and not rest.state.queued, what="a message set aside")
+        csms.do(csms.csms.fault("callerror", False))
+        rest.session(Phase.GRASPED, stop_reason="StoppedByEV")
+
+        def closed() -> bool:
+            rest.meter(1800.0)
+            return any(e.ended for e in books(tmp_path / "csms.sqlite"))
+
+        wait_for(closed, what="the end in the books")
+        assert rest.state.connected and "set aside" in process.log.read_text()
+        assert process.stop() == 0
     finally:
         process.stop(signal.SIGKILL)
 
@@ -306,3 +351,37 @@ def test_bad_parameters_are_refused_by_name(tmp_path: Path, parameters: tuple[st
             BackendNode()
     finally:
         rclpy.shutdown()
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_start_without_a_token_is_a_button_only_where_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
+    rclpy.init(args=["--ros-args", *ros_arguments(
+        tmp_path, "ws://127.0.0.1:9/ocpp", f"authorize.start_button:={str(allowed).lower()}")])
+    try:
+        node, shown = BackendNode(), []
+        monkeypatch.setattr(node, "_shown", lambda *given: shown.append(given))
+        node._on_token(2, fill(msg.BackendRequest(), kind=msg.BackendRequest.KIND_START))
+        assert shown == ([(2, START_BUTTON, True)] if allowed else [])
+        node.destroy_node()
+    finally:
+        rclpy.shutdown()
+        LOG.handlers[:] = [h for h in LOG.handlers if not isinstance(h, _RosLog)]
+
+
+def test_log_lines_of_every_severity_pass_and_none_raises(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """rclpy refuses another severity from the same line of code; the queue must not stop for that."""
+    rclpy.init(args=["--ros-args", *ros_arguments(tmp_path, "ws://127.0.0.1:9/ocpp")])
+    try:
+        BackendNode().destroy_node()
+        for say in (LOG.info, LOG.warning, LOG.error, LOG.info):
+            say("said as %s", say.__name__)
+        printed = capfd.readouterr().err
+        for kind, name in (("INFO", "info"), ("WARN", "warning"), ("ERROR", "error")):
+            assert any(kind in line and f"said as {name}" in line for line in printed.splitlines()), printed
+        LOG.handlers.append(_RosLog(None))
+        LOG.error("nobody takes it")
+    finally:
+        rclpy.shutdown()
+        LOG.handlers[:] = [h for h in LOG.handlers if not isinstance(h, _RosLog)]

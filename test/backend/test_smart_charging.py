@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from robot_charger.backend.records import Now, OpenTransaction
+from robot_charger.backend.records import Limit, Now, OpenTransaction
 from robot_charger.backend.smart_charging import ProfileError, SmartCharging
 
-from .conftest import BEGIN, at
+from .conftest import BEGIN, Desk, at
 
 RATING = (400.0, 160_000.0)  # A, W
 TRANSACTION = OpenTransaction("t", "t", 1, at(0).iso)
@@ -137,3 +137,33 @@ def test_profiles_are_kept(tmp_path: Any) -> None:
     smart = SmartCharging([], lambda profiles: kept.append(profiles))
     smart.set(1, profile(1), "", 1)
     assert SmartCharging(kept[-1]).limit(1, TRANSACTION, at(1)).max_power_w == 10_000.0
+
+
+def test_an_external_limit_caps_profiles_and_the_composite_schedule(smart: SmartCharging) -> None:
+    smart.set(0, profile(1, periods=((0, 30_000.0), (60, 5_000.0))), "", 2)
+    smart.external[1] = Limit(25.0, 20_000.0, source="EMS")
+    limit = smart.limit(1, TRANSACTION, at(0), RATING)
+    assert (limit.max_current_a, limit.max_power_w, limit.source) == (25.0, 20_000.0, "external limit EMS")
+    assert smart.limit(1, TRANSACTION, at(70), RATING).source == "TxDefaultProfile 1"
+    assert smart.limit(2, None, at(0), RATING).max_power_w == float("inf")
+    assert smart.composite(1, TRANSACTION, BEGIN, 120, "W", RATING) == [
+        {"startPeriod": 0, "limit": 10_000.0}, {"startPeriod": 60, "limit": 5_000.0}]  # 25 A at 400 V
+    smart.external[1] = Limit(source="EMS")
+    assert smart.limit(1, None, at(0), RATING) == Limit()
+
+
+def test_an_external_limit_is_told_where_it_changes_by_much(desk: Desk) -> None:
+    told: list[float] = []
+    desk.station.on_external_limit = lambda evse, limit: told.append(limit.max_power_w)  # type: ignore[method-assign]
+    desk.station.connected(desk.now)
+    for watts in (20_000.0, 20_100.0, 19_900.0, 15_000.0, float("inf"), float("inf"), 0.0):
+        desk.station.external_limit(1, Limit(max_power_w=watts), desk.now)
+        assert desk.outside.limits[-1][1].max_power_w == watts  # the vehicle is always told
+    desk.station.external_limit(2, Limit(max_power_w=1.0), desk.now)  # no such EVSE
+    assert told == [20_000.0, 15_000.0, float("inf"), 0.0]
+    desk.station.disconnected(desk.now)
+    for watts in (5_000.0, 7_000.0):
+        desk.station.external_limit(1, Limit(max_power_w=watts), desk.now)
+    for _ in range(2):
+        desk.station.connected(desk.now)
+    assert told[4:] == [7_000.0]  # once, when it is back

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_charger import msg
-from robot_charger.backend.records import Authorization, Now, Phase, Request, Token
+from robot_charger.backend.records import Authorization, Now, Outcome, Phase, Request, Token, TransactionLimit
 from robot_charger.backend.transactions import Transactions, TransactionSettings
 
 from .conftest import SESSION, TAG, Desk, at, reading, view
@@ -143,6 +144,88 @@ def test_a_session_gets_one_transaction(desk: Desk) -> None:
     count = len(desk.records)
     desk.phase(Phase.LINKING)  # the same session, seen again
     assert len(desk.records) == count
+
+
+# Limits of a transaction (2.1 E16).
+def limited(desk: Desk, limit: TransactionLimit) -> None:
+    """Charging since second 0 at 1,000 Wh and 40 %, and limited by the answer to its start."""
+    desk.meter(1000.0, soc=40.0)
+    for phase in (Phase.LINKING, Phase.CHARGING):
+        desk.phase(phase)
+    desk.station.delivered(desk.records[0], Outcome(limit=limit), desk.now)
+
+
+def stops(desk: Desk, t: float) -> list[str]:
+    desk.t = t
+    desk.station.tick(desk.now)
+    return [r.session_id for r in desk.outside.requests if r.kind == Request.STOP]
+
+
+def ended(desk: Desk) -> tuple[str, str]:
+    desk.phase(Phase.GRASPED, desk.t + 1, stop_reason="Remote")
+    desk.meter(5000.0, t=desk.t + 0.2)
+    return desk.records[-1].stopped_reason, desk.records[-1].trigger
+
+
+@pytest.mark.parametrize("limit,reason", [
+    (TransactionLimit(energy_wh=500.0), "EnergyLimitReached"),
+    (TransactionLimit(seconds=60.0), "TimeLimitReached"),
+    (TransactionLimit(soc=80.0), "SOCLimitReached"),
+    (TransactionLimit(cost=12.5), "LocalOutOfCredit"),
+])
+def test_a_limit_of_the_transaction_ends_it(desk: Desk, limit: TransactionLimit, reason: str) -> None:
+    limited(desk, limit)
+    told = [r for r in desk.records if r.limit]
+    assert [(r.trigger, r.limit) for r in told] == [("LimitSet", limit)]
+    desk.station.delivered(told[0], Outcome(limit=limit), desk.now)  # said again
+    desk.meter(1499.0, 100.0, t=59.9, soc=79.0)
+    desk.station.cost(SESSION, 12.4)
+    assert stops(desk, 59.9) == []
+    desk.meter(1500.0, 100.0, t=60.0, soc=80.0)
+    desk.station.cost(SESSION, 12.5)
+    assert stops(desk, 60.0) == stops(desk, 60.1) == [SESSION]  # asked once
+    assert len([r for r in desk.records if r.limit]) == 1
+    assert ended(desk)[0] == reason
+
+
+def test_a_limit_may_rise_or_go_before_it_is_reached(desk: Desk) -> None:
+    limited(desk, TransactionLimit(energy_wh=500.0, seconds=60.0))
+    desk.station.delivered(desk.records[1], Outcome(limit=TransactionLimit(energy_wh=900.0)), desk.now)
+    desk.meter(1600.0, 100.0, t=100.0)
+    assert stops(desk, 100.0) == []
+    desk.station.delivered(desk.records[1], Outcome(limit=TransactionLimit()), desk.now)
+    desk.meter(2000.0, 100.0, t=200.0)
+    assert stops(desk, 200.0) == []
+    assert [r.limit for r in desk.records if r.trigger == "LimitSet"][1:] == [
+        TransactionLimit(energy_wh=900.0), TransactionLimit()]
+    assert desk.station.evses[1].open
+    desk.phase(Phase.GRASPED, 201.0, stop_reason="StoppedByEV")
+    desk.meter(2000.0, t=201.1)
+    desk.station.delivered(desk.records[-2], Outcome(limit=TransactionLimit(energy_wh=1.0)), desk.now)
+    assert desk.records[-1].stopped_reason == "StoppedByEV"  # a late answer finds nothing to limit
+
+
+def test_the_answers_to_a_told_limit_are_not_told(desk: Desk) -> None:
+    """A CSMS that thinks of another limit with every answer is not asked for more of them."""
+    limited(desk, TransactionLimit(seconds=60.0))
+    [told] = [r for r in desk.records if r.limit]
+    desk.station.delivered(told, Outcome(limit=TransactionLimit(seconds=59.0)), desk.now)
+    assert [r for r in desk.records if r.limit] == [told]
+    assert stops(desk, 58.9) == [] and stops(desk, 59.0) == [SESSION]
+
+
+def test_a_limit_outlives_a_restart_and_time_counts_on(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "store.sqlite")
+    limited(desk, TransactionLimit(seconds=60.0, energy_wh=500.0))
+    desk.store.close()
+    again = Desk(tmp_path / "store.sqlite")
+    again.station.recover(at(30.0))
+    again.phase(Phase.CHARGING, 30.0)
+    assert stops(again, 59.0) == [] and stops(again, 60.0) == [SESSION]
+    again.phase(Phase.GRASPED, 61.0, stop_reason="Remote")
+    again.meter(1300.0, t=61.1)
+    assert again.records[-1].stopped_reason == "TimeLimitReached"
+    again.store.close()
 
 
 # After a restart of the process.

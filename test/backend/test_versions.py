@@ -104,6 +104,28 @@ def test_remote_start_and_stop_in_plain_words(desk: Live) -> None:
     assert (entry.id_token, entry.stop_reason) == ("DEADBEEF", "Remote")
 
 
+def test_a_card_of_the_same_group_is_asked_about_and_ends_it(desk: Live) -> None:
+    old = desk.parameters.version == "1.6"
+
+    def group(station: Any, payload: dict[str, Any]) -> dict[str, Any]:
+        if old:
+            return {"idTagInfo": {"status": "Accepted", "parentIdTag": "FAMILY"}}
+        return {"idTokenInfo": {"status": "Accepted", "groupIdToken": {"idToken": "FAMILY", "type": "Central"}}}
+
+    desk.csms.answers["Authorize"] = group
+    desk.online()
+    desk.begin(10.0)
+    desk.do(desk.service.shown, Token("SPOUSE"), 0, False)
+    wait_for(lambda: [r for r in desk.requests if r.kind == Request.STOP], what="a stop")
+    desk.end(20.0, reason="Remote")
+    entry = settled(desk)
+    assert (entry.id_token, entry.stop_reason) == ("DEADBEEF", "Local")
+    if old:
+        assert [p["idTag"] for p in desk.received("StopTransaction")] == ["SPOUSE"]
+    else:
+        assert desk.received("TransactionEvent")[-1]["idToken"]["idToken"] == "SPOUSE"
+
+
 def test_an_answer_lost_on_the_way_doubles_nothing(desk: Live) -> None:
     """libocpp 495 and 907, MicroOcpp 454: sent and taken, but the answer never came; sent again, booked once."""
     desk.online()

@@ -111,7 +111,7 @@ def _event(entries: dict[str, Entry], line: Line, payload: dict[str, Any]) -> No
     if entry.events and number < entry.events[-1][0]:
         entry.disordered += 1
     entry.events.append((number, event, payload["triggerReason"]))
-    entry.id_token = payload.get("idToken", {}).get("idToken") or entry.id_token
+    entry.id_token = entry.id_token or payload.get("idToken", {}).get("idToken", "")
     entry.offline = entry.offline or payload.get("offline", False)
     if info.get("remoteStartId") is not None:
         entry.remote_start_id = info["remoteStartId"]

@@ -17,6 +17,7 @@ start [EVSE] [TOKEN]     remote start
 stop [EVSE]              remote stop of what runs there
 call ACTION [JSON]       any request of the CSMS, e.g. call Reset {"type":"OnIdle"}
 limit WATTS | limit off  a station maximum (2.x)
+cap NAME VALUE | cap off every transaction's limit (2.1): maxEnergy, maxTime, maxSoC, maxCost
 fault NAME on|off        one of: """ + ", ".join(FAULTS) + """
 token ID STATUS          make a token known: Accepted, Blocked, Expired, ...
 stations                 who is connected
@@ -81,6 +82,10 @@ class Console:
             "chargingProfileKind": "Absolute", "chargingSchedule": [{
                 "id": 1, "chargingRateUnit": "W", "startSchedule": "2020-01-01T00:00:00Z",
                 "chargingSchedulePeriod": [{"startPeriod": 0, "limit": float(watts)}]}]}})
+
+    def _do_cap(self, name: str, value: str = "") -> str:
+        self._csms.transaction_limit = {} if name == "off" else {name: float(value)}
+        return f"transactions: {self._csms.transaction_limit or 'no limit'}"
 
     def _do_fault(self, name: str, on: str = "on") -> str:
         self._thread.do(self._csms.fault(name, on == "on"))

@@ -95,6 +95,7 @@ class Csms:
         self.violations: list[str] = []  # what a station said against the schema
         self.last_answer: Any = None
         self.answers: dict[str, Callable[[Station, dict[str, Any]], dict[str, Any]]] = {}
+        self.transaction_limit: dict[str, float] | None = None  # of every transaction (2.1 TransactionLimitType)
         self._tls = tls
         self._server: Server | None = None
         self._numbers = itertools.count(1)
@@ -256,9 +257,12 @@ class Csms:
 
     def _on_transactionevent(self, station: Station, payload: dict[str, Any]) -> dict[str, Any]:
         token = payload.get("idToken")
-        if not token or token["type"] == "NoAuthorization":
-            return {}
-        return {"idTokenInfo": {"status": self._status_of(token["idToken"])}}
+        answer: dict[str, Any] = {}
+        if token and token["type"] != "NoAuthorization":
+            answer["idTokenInfo"] = {"status": self._status_of(token["idToken"])}
+        if self.transaction_limit is not None and station.version == "2.1" and payload["eventType"] != "Ended":
+            answer["transactionLimit"] = self.transaction_limit
+        return answer
 
     def _on_starttransaction(self, station: Station, payload: dict[str, Any]) -> dict[str, Any]:
         key = (station.name, json.dumps(payload, sort_keys=True))
