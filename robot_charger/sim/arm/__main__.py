@@ -38,7 +38,7 @@ from robot_charger import msg
 from robot_charger.common.clock import now_ns
 from robot_charger.common.executor import LeanExecutor
 from robot_charger.common.parameters import ParameterError
-from robot_charger.common.process import StopSignal, end_with_parent, refuse, simulator_realtime
+from robot_charger.common.process import StopSignal, end_with_parent, refuse, require_logs, simulator_realtime
 from robot_charger.common.topics import LATCHED, topic
 from robot_charger.common.wires import WireEnd, WireError
 from robot_charger.robot.description import config_file
@@ -274,6 +274,7 @@ def main() -> None:
         world = ArmWorld(arguments.evses, arguments.seed, connector=arguments.connector, camera=camera)
     except (ParameterError, KeyError, ValueError) as error:
         refuse(f"robot_charger.sim.arm: --evses {arguments.evses} --connector {arguments.connector}: {error!r}")
+    require_logs()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = ArmSimulator(world, bool(arguments.record), camera)
