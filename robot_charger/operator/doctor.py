@@ -300,8 +300,10 @@ def _permissions(machine: Machine, needs: Needs) -> Iterator[Finding]:
             "permissions",
             bad,
             "SCHED_FIFO is refused: 10 ms cycles may come late under load",
-            "AmbientCapabilities=CAP_NET_RAW CAP_SYS_NICE in the unit (config/systemd); by hand: ulimit -r "
-            "80 after `@charger - rtprio 80` in /etc/security/limits.d/charger.conf",
+            "AmbientCapabilities=CAP_NET_RAW CAP_SYS_NICE in the unit (config/systemd); by hand: "
+            * needs.station
+            + "as root: echo 'USER - rtprio 80' > /etc/security/limits.d/robot_charger.conf (USER: who runs it); "
+            "then log in anew",
         )
 
 
