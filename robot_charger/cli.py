@@ -102,6 +102,7 @@ def demo(
     """
     import tempfile
 
+    from robot_charger.common.process import require_logs
     from robot_charger.desk import demo as desk
     from robot_charger.station import DeskOptions
 
@@ -119,6 +120,7 @@ def demo(
         raise click.UsageError(f"--interface is not for {protocol}: it speaks over CAN")
     if evses > sessions:
         sessions = evses
+    require_logs()
     scratch = tempfile.TemporaryDirectory(prefix="rc-")
     simulation = DeskOptions(
         evses=tuple(range(1, evses + 1)),
@@ -159,12 +161,14 @@ def csms(arguments: tuple[str, ...]) -> None:
 )
 def up(evses: str, config: Path | None, logs: Path) -> None:
     """The nodes of a real station on this computer, without ros2 launch. Ctrl-C ends them, power first."""
+    from robot_charger.common.process import require_logs
     from robot_charger.desk import up as desk
 
     try:
         numbers = [int(n) for n in evses.split(",")]
     except ValueError:
         raise click.BadParameter(f"{evses!r} is no list of numbers like 1,2", param_hint="--evses") from None
+    require_logs()
     sys.exit(desk.run(numbers, config, logs))
 
 

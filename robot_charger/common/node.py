@@ -32,7 +32,7 @@ from robot_charger.common.clock import now_ns
 from robot_charger.common.executor import LeanExecutor
 from robot_charger.common.faults import FaultReport, Severity
 from robot_charger.common.parameters import ParameterError
-from robot_charger.common.process import PARENT, StopSignal, end_with_parent, refuse
+from robot_charger.common.process import PARENT, StopSignal, end_with_parent, refuse, require_logs
 from robot_charger.common.topics import EVENTS, fill, topic
 
 Diagnosis = tuple[int, str, dict[str, Any]]
@@ -272,6 +272,7 @@ def run(factory: Callable[[], StationNode], before: Callable[[], None] | None = 
     stop = StopSignal()
     if before:
         before()
+    require_logs()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = factory()

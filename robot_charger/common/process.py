@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -23,6 +24,35 @@ def refuse(text: str) -> NoReturn:
     """One line for a person and exit status 2."""
     print(text.replace("\n", " "), file=sys.stderr, flush=True)
     raise SystemExit(BAD_USAGE)
+
+
+def log_directory() -> Path | None:
+    """Where rclpy writes its logs, by the rules of rcl_logging; None when there is no home to put them into."""
+    home = os.environ.get("ROS_HOME") or (os.environ.get("HOME") and "~/.ros")
+    name = os.environ.get("ROS_LOG_DIR") or (home and f"{home}/log")
+    return Path(name).expanduser() if name else None
+
+
+def log_trouble() -> str:
+    """Why rclpy could not write its logs, and so not start; empty when it can. Only looks."""
+    path = log_directory()
+    if path is None:
+        return "ROS has no place for its logs: HOME is not set"
+    place = path
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return ""
+    return f"ROS cannot write its logs to {path}"
+
+
+LOG_REMEDY = "export ROS_LOG_DIR=/tmp/ros-log  (or another folder that may be written)"
+
+
+def require_logs() -> None:
+    """End with one line where rclpy.init() would raise for want of a log folder."""
+    if trouble := log_trouble():
+        refuse(f"{trouble}; {LOG_REMEDY}")
 
 
 def end_with_parent() -> None:

@@ -196,9 +196,12 @@ def replay(
 
 def _environment(remote: bool = False) -> None:
     """The same DDS settings as the station's own processes, unless something else is set."""
+    from robot_charger.common.process import require_logs
+
     if not remote:
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+    require_logs()
 
 
 commands = [doctor, record, report, replay, watch]

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from robot_charger.common.process import LOG_REMEDY
 from robot_charger.operator.machine import CAP_NET_RAW, Machine
 
 OLDEST_PYTHON = (3, 10)
@@ -299,8 +300,10 @@ def _permissions(machine: Machine, needs: Needs) -> Iterator[Finding]:
             "permissions",
             bad,
             "SCHED_FIFO is refused: 10 ms cycles may come late under load",
-            "AmbientCapabilities=CAP_NET_RAW CAP_SYS_NICE in the unit (config/systemd); by hand: ulimit -r "
-            "80 after `@charger - rtprio 80` in /etc/security/limits.d/charger.conf",
+            "AmbientCapabilities=CAP_NET_RAW CAP_SYS_NICE in the unit (config/systemd); by hand: "
+            * needs.station
+            + "as root: echo 'USER - rtprio 80' > /etc/security/limits.d/robot_charger.conf (USER: who runs it); "
+            "then log in anew",
         )
 
 
@@ -389,6 +392,14 @@ def _disk(machine: Machine, needs: Needs) -> Iterator[Finding]:
             yield Finding("disk", Level.OK, f"{path}: {free / 1e9:.1f} GB free")
 
 
+def _logs(machine: Machine, needs: Needs) -> Iterator[Finding]:
+    trouble = machine.log_trouble()
+    if trouble:
+        yield Finding("logs", Level.BAD, f"{trouble}: no node can start", LOG_REMEDY)
+    else:
+        yield Finding("logs", Level.OK, "ROS can write its logs")
+
+
 def _dds(machine: Machine, needs: Needs) -> Iterator[Finding]:
     environment = machine.environment()
     transports = environment.get("FASTDDS_BUILTIN_TRANSPORTS", "")
@@ -397,10 +408,11 @@ def _dds(machine: Machine, needs: Needs) -> Iterator[Finding]:
     if rmw == "rmw_fastrtps_cpp" and transports != "UDPv4" and others:
         yield Finding(
             "dds",
-            Level.BAD,
-            f"processes of another user (uid {', '.join(map(str, sorted(others)))}) use shared memory: root "
-            "and others would silently exchange nothing",
-            "export FASTDDS_BUILTIN_TRANSPORTS=UDPv4  (for every process of the station)",
+            Level.BAD if needs.station else Level.NOTE,
+            f"shared memory in /dev/shm belongs to another user (uid {', '.join(map(str, sorted(others)))}): tools "
+            "started here and that user's processes would silently exchange nothing (robot-charger sets UDPv4 for "
+            "its own processes)",
+            "export FASTDDS_BUILTIN_TRANSPORTS=UDPv4  (in every shell that runs ros2 or rqt)",
         )
     elif rmw == "rmw_fastrtps_cpp" and transports not in ("UDPv4", "") and needs.station:
         yield Finding(
@@ -459,6 +471,7 @@ CHECKS: tuple[Callable[[Machine, Needs], Iterator[Finding]], ...] = (
     _clock,
     _certificates,
     _disk,
+    _logs,
     _dds,
 )
 

@@ -42,6 +42,11 @@ def _name(endpoint: Any) -> str:
     return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
 
 
+def nameless(found: dict[tuple[str, str], list[str]]) -> bool:
+    """A participant is there whose node has not yet told its name."""
+    return any("_NODE_NAME_UNKNOWN_" in name for pair in found for name in pair)
+
+
 def mermaid(found: dict[tuple[str, str], list[str]], evse: int) -> str:
     """A flow chart: one arrow per pair of nodes, with the names of its topics."""
     names = sorted({n for pair in found for n in pair})
@@ -76,7 +81,7 @@ def look(evse: int) -> dict[tuple[str, str], list[str]]:
     try:
         known: dict[tuple[str, str], list[str]] = {}
         since = time.monotonic()
-        while time.monotonic() - since < (SETTLE_S if known else PATIENCE_S):
+        while time.monotonic() - since < (SETTLE_S if known and not nameless(known) else PATIENCE_S):
             now = edges(node, evse)
             if now != known:
                 known, since = now, time.monotonic()
@@ -97,6 +102,9 @@ def main() -> int:
     found = look(options.evse)
     if not found:
         print("no station is heard: set ROS_DOMAIN_ID to its own")
+        return 1
+    if nameless(found):
+        print(f"a node did not tell its name within {PATIENCE_S:.0f} s: try again")
         return 1
     picture = mermaid(found, options.evse)
     if options.output:

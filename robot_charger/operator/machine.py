@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from robot_charger.common.process import log_trouble
+
 CAP_NET_RAW = 13
 CAP_SYS_NICE = 23
 _STA_UNSYNC = 0x0040
@@ -212,6 +214,10 @@ class Machine:
 
     def user(self) -> int:
         return os.getuid()
+
+    def log_trouble(self) -> str:
+        """Why ROS could not write its logs, empty when it can."""
+        return log_trouble()
 
     def receive_buffer(self) -> int:
         """Largest receive buffer an ordinary process may ask for [byte]."""

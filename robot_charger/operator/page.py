@@ -17,9 +17,11 @@ from importlib import resources
 
 import numpy as np
 
+from robot_charger.operator import words
 from robot_charger.operator.story import CONNECTING, Lane, Series, Story
 
 HEAT_COLUMNS = 400
+MARGIN = 0.06  # of a chart's height above and below its curves
 GAP_S = 1.0  # a curve is broken where nothing was said for longer
 _PHASE_COLOURS = {
     "idle": "#64748b",
@@ -101,22 +103,19 @@ class Scale:
     """What the columns of a page share, so that they compare."""
 
     span_s: float
-    tops: dict[str, tuple[float, float]] = field(default_factory=dict)  # chart -> lowest, highest value
+    tops: dict[str, tuple[float, float]] = field(default_factory=dict)  # chart -> lowest, highest value of any column
 
 
 def scale_of(stories: Sequence[Story]) -> Scale:
     span = max(s.span_s - s.begin_s for s in stories)
     scale = Scale(max(span, 0.001))
     for chart in CHARTS:
-        low, high = chart.lowest, chart.lowest
+        values = [chart.lowest]
         for story in stories:
             for curve in chart.curves:
-                if curve.series in story.series:
-                    _, lows, highs = story.series[curve.series].buckets()
-                    if len(lows):
-                        low, high = min(low, float(lows.min())), max(high, float(highs.max()))
-        margin = (high - low) * 0.05 or 1.0
-        scale.tops[chart.title] = (low - (margin if low < 0 else 0), high + margin)
+                values += [y for _, y in _points(story.series.get(curve.series), story, chart)]
+        if len(values) > 1:
+            scale.tops[chart.title] = min(values), max(values)
     return scale
 
 
@@ -132,7 +131,8 @@ def page(stories: Sequence[Story]) -> str:
         f"<meta name='viewport' content='width=device-width'><title>Session {escape(title)}</title>"
         f"<style>{style}</style></head><body>\n"
         f"<header><h1>Session {escape(title)}</h1>"
-        "<p class='hint'>Drag across a chart to zoom, double-click to see all.</p></header>\n"
+        "<p class='hint'>Times are seconds since the session began. Drag across a chart to zoom, double-click to see "
+        "all; point at it to read values.</p></header>\n"
         f"{compare}<main class='columns{len(stories)}' data-span='{scale.span_s:.3f}'>{columns}</main>\n"
         f"<script>{script}</script></body></html>\n"
     )
@@ -258,11 +258,12 @@ def _lane(name: str, lane: Lane, story: Story, scale: Scale) -> str:
             for f in story.faults
         )
     last = lane.changes[-1][1]
+    end = story.span_s - story.begin_s
     states = json.dumps([[round(t - story.begin_s, 3), s] for t, s in lane.changes])
     return (
-        f"<div class='lane'><b>{escape(name)}</b>"
+        f"<div class='lane'><b>{escape(name)}</b><div class='names'></div>"
         f"<svg class='t' viewBox='0 0 {scale.span_s:.3f} 100' preserveAspectRatio='none' "
-        f"data-states='{escape(states, True)}'>"
+        f"data-states='{escape(states, True)}' data-end='{end:.3f}'>"
         f"{''.join(shapes)}{marks}</svg><output>{escape(last)}</output></div>"
     )
 
@@ -293,27 +294,31 @@ def _window(story: Story) -> list[tuple[float, float]]:
 
 
 def _chart(story: Story, chart: Chart, scale: Scale) -> str:
-    low, high = scale.tops[chart.title]
+    if chart.title not in scale.tops:
+        return ""
+    least, most = scale.tops[chart.title]
+    margin = (most - least) * MARGIN or 1.0
+    low, high = least - margin, most + margin
     drawn = []
     legend = []
     data: dict[str, list[list[float]]] = {}
     for curve in chart.curves:
         series = story.series.get(curve.series)
-        points = _points(series, story, chart) if series else []
-        if not points:
+        points = _points(series, story, chart)
+        if series is None or not points:
             continue
         legend.append(f"<span><i style='background:{curve.colour}'></i>{escape(curve.label)} <output></output></span>")
-        gap = max(GAP_S, 4 * story.series[curve.series].width_s)
+        gap = max(GAP_S, 4 * series.width_s)
         for part in _unbroken(points, gap):
             text = " ".join(f"{x:.3f},{1000 * (high - y) / (high - low):.1f}" for x, y in part)
             drawn.append(f"<polyline points='{text}' stroke='{curve.colour}'/>")
         data[curve.label] = [[round(x, 3), float(f"{y:.4g}")] for x, y in points]
-    if not drawn:
-        return ""
+    if not drawn:  # the other column has it: the charts stay side by side
+        legend.append("<span class='none'>not in this recording</span>")
     zero = 1000 * high / (high - low)
     return (
         f"<h3>{escape(chart.title)} <small>{escape(chart.unit)}</small></h3>"
-        f"<div class='chart'><div class='range'><span>{high:.4g}</span><span>{low:.4g}</span></div>"
+        f"<div class='chart'><div class='range'><span>{_figure(most)}</span><span>{_figure(least)}</span></div>"
         f"<svg class='t' viewBox='0 0 {scale.span_s:.3f} 1000' preserveAspectRatio='none'"
         f" data-unit='{escape(chart.unit)}' data-curves='{escape(json.dumps(data, separators=(',', ':')), True)}'>"
         f"<line class='zero' x1='0' x2='{scale.span_s:.3f}' y1='{zero:.1f}' y2='{zero:.1f}'/>{''.join(drawn)}"
@@ -322,7 +327,13 @@ def _chart(story: Story, chart: Chart, scale: Scale) -> str:
     )
 
 
-def _points(series: Series, story: Story, chart: Chart) -> list[tuple[float, float]]:
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _points(series: Series | None, story: Story, chart: Chart) -> list[tuple[float, float]]:
+    if series is None:
+        return []
     t, low, high = series.buckets()
     if chart.connecting_only:
         keep = np.zeros(len(t), bool)
@@ -362,6 +373,7 @@ def _heat_map(story: Story, scale: Scale) -> str:
     height = max(60, 5 * len(numbers))
     labels = "".join(f"<span>{n}</span>" for n in (numbers[0], numbers[-1]))
     faulty = f" Faults told by {', '.join(map(str, sorted(story.module_faults)))}." if story.module_faults else ""
+    colours = f"Dark 0, bright {top:.2f} kW, grey no word." if top > 0 else "No module gave power; grey no word."
     return (
         f"<h3>Modules <small>kW each, {len(numbers)} modules</small></h3>"
         f"<div class='chart heat' style='height:{height}px'><div class='range'>{labels}</div>"
@@ -369,7 +381,7 @@ def _heat_map(story: Story, scale: Scale) -> str:
         f"<image href='data:image/png;base64,{image}' x='{-story.begin_s:.3f}' y='0' "
         f"width='{story.span_s:.3f}' height='100'"
         " preserveAspectRatio='none' style='image-rendering:pixelated'/></svg>"
-        f"{_axis(scale)}</div><p class='hint'>dark 0, bright {top:.2f} kW, grey no word.{faulty}</p>"
+        f"{_axis(scale)}</div><p class='hint'>{colours}{faulty}</p>"
     )
 
 
@@ -448,12 +460,14 @@ def _topics(story: Story) -> str:
 
 def _compare(stories: Sequence[Story]) -> str:
     """Duration of each phase, side by side."""
-    names = list(dict.fromkeys(name for story in stories for name, _ in story.phases))
+    used = {name for story in stories for name, _ in story.phases}
+    names = [name for _, name in sorted(words.PHASES.items()) if name in used]
+    names += sorted(used - set(names))
     totals = [{n: sum(d for m, d in s.phases if m == n) for n in names} for s in stories]
     rows = ""
     for name in names:
         cells = [f"{t[name]:.1f}" if t[name] else "-" for t in totals]
-        apart = totals[-1][name] - totals[0][name]
-        rows += f"<tr><td>{escape(name)}</td>{''.join(f'<td>{c}</td>' for c in cells)}<td>{apart:+.1f}</td></tr>"
+        apart = f"{totals[-1][name] - totals[0][name]:+.1f}" if all(t[name] for t in totals) else ""
+        rows += f"<tr><td>{escape(name)}</td>{''.join(f'<td>{c}</td>' for c in cells)}<td>{apart}</td></tr>"
     heads = "".join(f"<th>{escape(s.session_id[:8] or s.path.name)} [s]</th>" for s in stories)
     return f"<table class='compare'><tr><th>phase</th>{heads}<th>difference</th></tr>{rows}</table>"

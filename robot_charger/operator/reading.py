@@ -39,7 +39,7 @@ _CODES = {
 _LINE = re.compile(r"^(?P<type>[\w/]+)(<=\d+)?(?P<array>\[(<=)?(?P<size>\d*)\])?\s+(?P<name>\w+)\s*(?P<rest>.*)$")
 _MESSAGE = struct.Struct("<HIQQ")
 _RECORD = struct.Struct("<BQ")
-_WHOLE = struct.Struct("<BQHIQ")  # both, up to the log time
+_HEAD = np.dtype([("opcode", "u1"), ("length", "<u8"), ("channel", "<u2"), ("sequence", "<u4"), ("log_time", "<u8")])
 _MAX_RECORD = 1024 * 1024 * 1024
 
 
@@ -82,6 +82,16 @@ def _lookup(types: dict[str, list[_Member]], kind: str) -> list[_Member]:
     raise RecordingError(f"the recording holds no definition of {kind}")
 
 
+def _layout(run: list[tuple[int, str, int, str]], phase: int) -> struct.Struct:
+    """The numbers of a run that begins ``phase`` bytes after a multiple of eight."""
+    text, at = "<", phase
+    for size, code, count, name in run:
+        pad = -at % size
+        text += f"{pad}x" + (code if name else f"{size * count}x")
+        at += pad + size * count
+    return struct.Struct(text)
+
+
 class Picker:
     """Reads chosen fields (dotted for nested ones) of one CDR message type; ``pick(data)`` gives a tuple.
 
@@ -95,16 +105,20 @@ class Picker:
         self._numbers = itertools.count()
         self._found: dict[str, str] = {}
         self._wanted = set(fields)
+        self._run: list[tuple[int, str, int, str]] = []  # numbers not yet read: size, code, how many, variable or ""
+        self._scope: dict[str, Any] = {"u_uint32": struct.Struct("<I").unpack_from}
         lines: list[str] = []
-        self._members(self._types[""], "", lines, "", self._found)
+        members = self._types[""]
+        while members and not self._needed(members[-1].name):  # nobody reads what follows the last wanted one
+            members = members[:-1]
+        self._members(members, "", lines, "", self._found)
+        self._read_run(lines, "")
         missing = "None"
         result = ", ".join(self._found.get(f, missing) for f in fields)
-        names = {f"u_{n}": struct.Struct("<" + c).unpack_from for n, c in _CODES.items()}
         body = "\n".join(f"    {line}" for line in lines)
         source = f"def pick(d):\n    o = 4\n{body}\n    return ({result},)\n"
-        scope: dict[str, Any] = dict(names)
-        exec(compile(source, "<picker>", "exec"), scope)  # only of names and types that _LINE let through
-        self.pick: Callable[[bytes], tuple[Any, ...]] = scope["pick"]
+        exec(compile(source, "<picker>", "exec"), self._scope)  # only of names and types that _LINE let through
+        self.pick: Callable[[bytes], tuple[Any, ...]] = self._scope["pick"]
 
     def _needed(self, prefix: str) -> bool:
         return any(f == prefix or f.startswith(prefix + ".") for f in self._wanted)
@@ -115,12 +129,14 @@ class Picker:
             if member.kind in _CODES:
                 self._number(member, name, out, indent, found)
             elif member.kind in ("string", "wstring"):
+                self._read_run(out, indent)
                 self._string(member, name, out, indent, found)
             else:
                 nested = _lookup(self._types, member.kind)
                 if member.array is None:
                     self._members(nested, f"{name}.", out, indent, found)
                 else:
+                    self._read_run(out, indent)
                     self._messages(member, name, nested, out, indent, found)
 
     def _count(self, member: _Member, out: list[str], indent: str) -> str:
@@ -130,22 +146,36 @@ class Picker:
         out += [f"{indent}o = o + (-o & 3); {n} = u_uint32(d, o)[0]; o += 4"]
         return n
 
-    def _number(self, member: _Member, name: str, out: list[str], indent: str, found: dict[str, str]) -> None:
-        size = struct.calcsize(_CODES[member.kind])
-        align = f"o = o + (-(o - 4) & {size - 1}); " if size > 1 else ""
-        if member.array is None:
-            if name in self._wanted:
-                found[name] = f"v{next(self._numbers)}"
-                out.append(f"{indent}{align}{found[name]} = u_{member.kind}(d, o)[0]; o += {size}")
-            else:
-                out.append(f"{indent}{align}o += {size}")
+    def _read_run(self, out: list[str], indent: str) -> None:
+        """Read the numbers that stand together at once: where the padding lies depends on where they begin."""
+        run, self._run = self._run, []
+        if not run:
             return
+        layouts = [_layout(run, phase) for phase in range(8)]
+        k = next(self._numbers)
+        names = "".join(f"{name}, " for _, _, _, name in run if name)
+        if names:
+            self._scope[f"r{k}"] = [layout.unpack_from for layout in layouts]
+            out.append(f"{indent}{names}= r{k}[o + 4 & 7](d, o)")
+        self._scope[f"s{k}"] = [layout.size for layout in layouts]
+        out.append(f"{indent}o += s{k}[o + 4 & 7]")
+
+    def _number(self, member: _Member, name: str, out: list[str], indent: str, found: dict[str, str]) -> None:
+        code = _CODES[member.kind]
+        size = struct.calcsize("<" + code)
+        wanted = name in self._wanted
+        if wanted:
+            found[name] = f"v{next(self._numbers)}"
+        if member.array is None or (member.array and not wanted):
+            self._run.append((size, code, int(member.array or 1), found[name] if wanted else ""))
+            return
+        self._read_run(out, indent)
         n = self._count(member, out, indent)
         if size > 1:
-            out.append(f"{indent}if {n}: {align.rstrip('; ')}")
-        if name in self._wanted:
-            found[name] = f"v{next(self._numbers)}"
-            out.append(f"{indent}{found[name]} = [u_{member.kind}(d, o + {size} * k)[0] for k in range({n})]")
+            out.append(f"{indent}if {n}: o = o + (-(o - 4) & {size - 1})")
+        if wanted:
+            self._scope[f"u_{code}"] = struct.Struct("<" + code).unpack_from
+            out.append(f"{indent}{found[name]} = [u_{code}(d, o + {size} * k)[0] for k in range({n})]")
         out.append(f"{indent}o += {size} * {n}")
 
     def _string(self, member: _Member, name: str, out: list[str], indent: str, found: dict[str, str]) -> None:
@@ -170,6 +200,7 @@ class Picker:
         inner: dict[str, str] = {}
         body: list[str] = []
         self._members(nested, f"{name}.", body, indent + "    ", inner)
+        self._read_run(body, indent + "    ")
         wanted = [f for f in self.fields if f.startswith(f"{name}.")]
         items = f"v{next(self._numbers)}"
         if wanted:
@@ -322,13 +353,19 @@ class _Scan:
         if not wanted:
             return
         rows = np.concatenate(wanted)
-        unpack = _WHOLE.unpack_from
+        rows = rows[np.argsort(rows[:, 0])]
+        begins, times, numbers = rows[:, 0].astype(np.int64), rows[:, 1], rows[:, 2]
+        inside = np.minimum(begins, len(data) - _HEAD.itemsize)  # a damaged index may point anywhere
+        heads = np.frombuffer(data, np.uint8)[inside[:, None] + np.arange(_HEAD.itemsize)].view(_HEAD)[:, 0]
+        told = (heads["opcode"] == _MESSAGE_RECORD) & (heads["channel"] == numbers) & (heads["log_time"] == times)
+        if not (told & (inside == begins)).all():
+            raise ValueError("the index does not fit its chunk")
+        ends = begins + _RECORD.size + heads["length"].astype(np.int64)
         handlers = {n: h for n, (_, h) in self._topics.items()}
-        for offset, log_time, number in rows[np.argsort(rows[:, 0])].tolist():
-            opcode, length, channel, _, at = unpack(data, offset)
-            if opcode != _MESSAGE_RECORD or channel != number or at != log_time:
-                raise ValueError("the index does not fit its chunk")
-            handlers[number](log_time, data[offset + _PREFIX : offset + _RECORD.size + length])  # type: ignore[misc]
+        for begin, end, at, number in zip(
+            begins.tolist(), ends.tolist(), times.tolist(), numbers.tolist(), strict=True
+        ):
+            handlers[number](at, data[begin + _PREFIX : end])  # type: ignore[misc]
 
     def _walk(self, data: bytes) -> dict[int, np.ndarray]:
         """Schemas and channels of a chunk, and its index."""

@@ -31,7 +31,7 @@ from std_msgs.msg import String
 from robot_charger import msg
 from robot_charger.common.can_bus import BusError, expand, frame_port, open_bus
 from robot_charger.common.clock import now_ns
-from robot_charger.common.process import StopSignal, end_with_parent, refuse
+from robot_charger.common.process import StopSignal, end_with_parent, refuse, require_logs
 from robot_charger.common.topics import EVENTS, EVSE_TOPICS, STATION_TOPICS
 from robot_charger.operator import privacy
 from robot_charger.operator.definitions import CAN_FRAMES, CAN_FRAMES_TEXT, can_frames, definition, type_name
@@ -326,6 +326,7 @@ def run(options: Options) -> None:
     """Record until SIGINT or SIGTERM."""
     end_with_parent()
     stop = StopSignal()
+    require_logs()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         process = Process(options)

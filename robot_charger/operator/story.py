@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,7 @@ BUCKETS = 2048
 BUCKET_S = 0.02
 ROWS = 20_000
 MODULE_BUCKETS = 512
+HELD = 1024  # messages of a topic whose numbers wait to be taken in at once
 HOLD_S = 1.5  # a module that says nothing for longer is shown as silent
 OF_THE_VEHICLE = (
     "energy_capacity_wh",
@@ -40,21 +41,9 @@ class Series:
         self.width_s = width_s
         self._low = np.full(buckets, np.inf)
         self._high = np.full(buckets, -np.inf)
-        self._t: list[float] = []
-        self._v: list[float] = []
 
-    def add(self, t: float, value: float) -> None:
-        """``t`` in seconds, not below 0; what is no finite number is left out."""
-        self._t.append(t)
-        self._v.append(value)
-        if len(self._t) >= 8192:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._t:
-            return
-        t, v = np.array(self._t), np.array(self._v, float)
-        self._t, self._v = [], []
+    def add(self, t: np.ndarray, v: np.ndarray) -> None:
+        """Values ``v`` at ``t`` [s], not below 0, both (n,); what is no finite number is left out."""
         good = np.isfinite(v) & (t >= 0)
         t, v = t[good], v[good]
         if not len(t):
@@ -71,7 +60,6 @@ class Series:
 
     def buckets(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Time of each filled bucket [s], least and largest value in it."""
-        self._flush()
         filled = np.isfinite(self._low)
         return (np.nonzero(filled)[0] + 0.5) * self.width_s, self._low[filled], self._high[filled]
 
@@ -114,7 +102,7 @@ class Row:
     t: float
     kind: str
     name: str
-    text: str
+    text: Any  # a string once the line is settled
     count: int = 1
     until: float = 0.0
 
@@ -198,6 +186,20 @@ def fault_name(code: int) -> str:
         return "unknown code"
 
 
+class _Voice(NamedTuple):
+    """How one topic is heard: of each message the measured fields are kept, the rest is told when it has changed.
+
+    ``measure`` gets times (n,) [s] and a list of n tuples of the first ``measured`` fields; ``tell`` a time and all
+    fields, of every message when ``each``.
+    """
+
+    fields: tuple[str, ...]
+    tell: Callable[..., None] | None = None
+    measured: int = 0
+    measure: Callable[[np.ndarray, list[tuple[Any, ...]]], None] | None = None
+    each: bool = False
+
+
 class _Teller:
     """Turns messages into the story."""
 
@@ -205,7 +207,7 @@ class _Teller:
         self.story = story
         self._ocpp: dict[str, str] = {}
         self._recent: list[Row] = []
-        self._last_kind: dict[str, Any] = {}
+        self._flushes: list[Callable[[], None]] = []
 
     def choose(self, topic: Topic) -> Handler | None:
         """Handler of one topic, None when it tells nothing here."""
@@ -215,60 +217,90 @@ class _Teller:
                 self.story.evse = int(evse[1])
             if int(evse[1]) != self.story.evse:
                 return None
-        name = evse[2] if evse else topic.name
-        entry = self._table().get(name)
-        if entry is None:
-            return None
-        fields, method = entry
-        pick = Picker(topic.definition, fields).pick
+        voice = self._voices().get(evse[2] if evse else topic.name)
+        return self._handler(voice, Picker(topic.definition, voice.fields).pick) if voice else None
+
+    def _handler(self, voice: _Voice, pick: Callable[[bytes], tuple[Any, ...]]) -> Handler:
+        story, (_, tell, k, measure, each) = self.story, voice
+        times: list[int] = []
+        values: list[tuple[Any, ...]] = []
+        last: tuple[Any, ...] | None = None
+
+        def flush() -> None:
+            if measure and times:
+                measure((np.array(times, np.int64) - story.start_ns) / 1e9, values)
+                times.clear()
+                values.clear()
 
         def handle(log_time: int, data: bytes) -> None:
-            story = self.story
+            nonlocal last
             if not story.start_ns:
                 story.start_ns = log_time
-            method((log_time - story.start_ns) / 1e9, *pick(data))
+            picked = pick(data)
+            if k:
+                times.append(log_time)
+                values.append(picked[:k])
+                if len(times) >= HELD:
+                    flush()
+            if tell and (each or picked[k:] != last):
+                last = picked[k:]
+                tell((log_time - story.start_ns) / 1e9, *picked)
 
+        self._flushes.append(flush)
         return handle
 
-    def _table(self) -> dict[str, tuple[tuple[str, ...], Callable[..., None]]]:
+    def finish(self) -> None:
+        """Nothing more comes."""
+        for flush in self._flushes:
+            flush()
+        for row in self.story.rows:
+            row.text = _short(row.text)
+
+    def _voices(self) -> dict[str, _Voice]:
+        fault = _Voice(("code", "severity", "source", "active", "text"), self._fault, each=True)
         return {
-            "session/state": (
-                ("phase", "session_id", "protocol", "stop_reason", "fault", "soc", "text"),
+            "session/state": _Voice(
+                ("soc", "phase", "session_id", "protocol", "stop_reason", "fault", "text"),
                 self._session,
+                1,
+                self._soc,
+                each=True,  # session/event tells phases too
             ),
-            "session/event": (("name", "text"), self._event),
-            "vehicle/link": (("phase", "soc", "text", "protocol", *OF_THE_VEHICLE), self._link),
-            "vehicle/target": (("purpose", "voltage_v", "current_a"), self._target),
-            "power/state": (
+            "session/event": _Voice(("name", "text"), self._event, each=True),
+            "vehicle/link": _Voice(("soc", "phase", "text", "protocol", *OF_THE_VEHICLE), self._link, 1, self._soc),
+            "vehicle/target": _Voice(("purpose", "voltage_v", "current_a"), None, 3, self._target),
+            "power/state": _Voice(
                 ("voltage_v", "current_a", "setpoint_a", "power_w", "contactors_closed", "mode", "text"),
                 self._power,
+                4,
+                self._electric,
             ),
-            "power/meter": (("import_wh", "export_wh"), self._meter),
-            "pilot/state": (("state", "pwm", "duty", "high_v"), self._pilot),
-            "backend/request": (("kind", "text"), self._request),
-            "fault": (("code", "severity", "source", "active", "text"), self._fault),
-            "/fault": (("code", "severity", "source", "active", "text"), self._fault),
-            "/robot/state": (
-                ("mode", "evse", "depth_m", "axial_force_n", "lateral_force_n", "attempt", "text"),
+            "power/meter": _Voice(("import_wh", "export_wh"), self._meter),
+            "pilot/state": _Voice(("high_v", "duty", "state", "pwm"), self._pilot, 2, self._peak),
+            "backend/request": _Voice(("kind", "text"), self._request, each=True),
+            "fault": fault,
+            "/fault": fault,
+            "/robot/state": _Voice(
+                ("evse", "depth_m", "axial_force_n", "lateral_force_n", "mode", "attempt", "text"),
                 self._robot,
+                4,
+                self._contact,
             ),
-            "/power/modules": (
-                ("modules.id", "modules.voltage_v", "modules.current_a", "modules.state"),
-                self._modules,
+            "/power/modules": _Voice(
+                ("modules.id", "modules.voltage_v", "modules.current_a", "modules.state"), None, 1, self._modules
             ),
-            "/safety/state": (("emergency_stop", "door_open", "text"), self._safety),
-            "/backend/state": (("connected", "version", "queued", "transactions"), self._backend),
-            "/diagnostics": (("status.name", "status.level", "status.message"), self._diagnostics),
-            "v2g/record": (("data",), self._v2g),
-            "/ocpp/messages": (("data",), self._ocpp_message),
+            "/safety/state": _Voice(("emergency_stop", "door_open", "text"), self._safety),
+            "/backend/state": _Voice(("connected", "version", "queued", "transactions"), self._backend),
+            "/diagnostics": _Voice(("status.name", "status.level", "status.message"), self._diagnostics),
+            "v2g/record": _Voice(("data",), self._v2g, each=True),
+            "/ocpp/messages": _Voice(("data",), self._ocpp_message, each=True),
         }
 
-    def _add(self, series: str, t: float, value: float | None) -> None:
-        if value is not None:
-            known = self.story.series.get(series)
-            if known is None:
-                known = self.story.series[series] = Series()
-            known.add(t, value)
+    def _add(self, series: str, t: np.ndarray, values: np.ndarray) -> None:
+        known = self.story.series.get(series)
+        if known is None:
+            known = self.story.series[series] = Series()
+        known.add(t, values)
 
     def _be(self, lane: str, t: float, name: str) -> bool:
         known = self.story.lanes.get(lane)
@@ -276,7 +308,7 @@ class _Teller:
             known = self.story.lanes[lane] = Lane()
         return known.be(t, name)
 
-    def _row(self, t: float, kind: str, name: str, text: str) -> None:
+    def _row(self, t: float, kind: str, name: str, text: Any) -> None:
         """Add a line; the same message again and again (a charge loop) counts up in its line."""
         for row in self._recent:
             if row.kind == kind and row.name == name and kind in ("V2G", "OCPP"):
@@ -287,10 +319,13 @@ class _Teller:
             return
         row = Row(t, kind, name, text, until=t)
         self.story.rows.append(row)
-        self._recent = [*self._recent, row][-4:]
+        self._recent.append(row)
+        if len(self._recent) > 4:
+            settled = self._recent.pop(0)
+            settled.text = _short(settled.text)
 
     def _session(
-        self, t: float, phase: int, session_id: str, protocol: str, reason: str, fault: int, soc: float, text: str
+        self, t: float, _: float, phase: int, session_id: str, protocol: str, reason: str, fault: int, text: str
     ) -> None:
         story = self.story
         name = words.PHASES.get(phase, str(phase))
@@ -302,8 +337,6 @@ class _Teller:
             story.stop_reason = reason or story.stop_reason
             story.fault = fault or story.fault
             story.text = text or story.text
-        if soc is not None and soc >= 0:
-            self._add("soc", t, soc)
 
     def _event(self, t: float, name: str, text: str) -> None:
         phase = words.phase_of_event(name)  # a phase of milliseconds shows here only: session/state keeps the newest
@@ -311,26 +344,32 @@ class _Teller:
             return
         self._row(t, "phase" if phase else "event", phase or name, text)
 
-    def _link(self, t: float, phase: int, soc: float, text: str, protocol: str, *told: float | None) -> None:
+    def _soc(self, t: np.ndarray, values: list[tuple[Any, ...]]) -> None:
+        soc = np.array(values, float)[:, 0]
+        self._add("soc", t, np.where(soc >= 0, soc, np.nan))
+
+    def _link(self, t: float, _: float, phase: int, text: str, protocol: str, *told: float | None) -> None:
         name = words.LINKS.get(phase, str(phase))
         if self._be("link", t, name):
             self._row(t, "link", name, text or "")
         self.story.protocol = self.story.protocol or protocol or ""
         self.story.vehicle |= {name: value for name, value in zip(OF_THE_VEHICLE, told, strict=True) if value}
-        if soc is not None and soc >= 0:
-            self._add("soc", t, soc)
 
-    def _target(self, t: float, purpose: int, voltage_v: float, current_a: float) -> None:
-        self._add("requested_a", t, current_a if purpose else 0.0)
-        self._add("requested_v", t, voltage_v if purpose else 0.0)
+    def _target(self, t: np.ndarray, values: list[tuple[Any, ...]]) -> None:
+        purpose, volts, amps = np.array(values, float).T
+        self._add("requested_a", t, np.where(purpose, amps, 0.0))
+        self._add("requested_v", t, np.where(purpose, volts, 0.0))
 
-    def _power(
-        self, t: float, volts: float, amps: float, setpoint: float, watts: float, closed: bool, mode: int, text: str
-    ) -> None:
+    def _electric(self, t: np.ndarray, values: list[tuple[Any, ...]]) -> None:
+        volts, amps, setpoint, watts = np.array(values, float).T
         self._add("voltage_v", t, volts)
         self._add("current_a", t, amps)
         self._add("setpoint_a", t, setpoint)
         self._add("power_kw", t, watts / 1000)
+
+    def _power(
+        self, t: float, volts: float, amps: float, setpoint: float, watts: float, closed: bool, mode: int, text: str
+    ) -> None:
         self._be("contactors", t, "closed" if closed else "open")
         name = words.POWER_MODES.get(mode, str(mode))
         if self._be("power", t, name):
@@ -341,11 +380,13 @@ class _Teller:
         story.energy_wh = ((story.energy_wh or (imported, 0))[0], imported)
         story.exported_wh = ((story.exported_wh or (exported, 0))[0], exported)
 
-    def _pilot(self, t: float, state: int, pwm: bool, duty: float, high_v: float) -> None:
+    def _peak(self, t: np.ndarray, values: list[tuple[Any, ...]]) -> None:
+        self._add("pilot_v", t, np.array(values, float)[:, 0])
+
+    def _pilot(self, t: float, high_v: float, duty: float, state: int, pwm: bool) -> None:
         name = f"{words.PILOTS.get(state, '?')}{2 if pwm else 1}"
         if self._be("pilot", t, name):
             self._row(t, "pilot", name, f"{high_v:.1f} V, {100 * duty:.0f} %")
-        self._add("pilot_v", t, high_v)
 
     def _request(self, t: float, kind: int, text: str) -> None:
         self._row(t, "back end", words.REQUESTS.get(kind, str(kind)), text)
@@ -363,24 +404,31 @@ class _Teller:
             FaultRow(t, code, name, words.SEVERITIES.get(severity, "?"), source, text, told.remedy if told else "")
         )
 
+    def _contact(self, t: np.ndarray, values: list[tuple[Any, ...]]) -> None:
+        evse, depth, axial, lateral = np.array(values, float).T
+        ours = (evse == 0) | (evse == self.story.evse)
+        self._add("depth_mm", t[ours], 1000 * depth[ours])
+        self._add("axial_n", t[ours], axial[ours])
+        self._add("lateral_n", t[ours], lateral[ours])
+
     def _robot(
-        self, t: float, mode: int, evse: int, depth: float, axial: float, lateral: float, attempt: int, text: str
+        self, t: float, evse: int, depth: float, axial: float, lateral: float, mode: int, attempt: int, text: str
     ) -> None:
         name = words.ROBOT_MODES.get(mode, str(mode))
         if self._be("robot", t, name):
             self._row(t, "robot", name, text or "")
-        if evse in (0, self.story.evse):
-            self._add("depth_mm", t, 1000 * depth)
-            self._add("axial_n", t, axial)
-            self._add("lateral_n", t, lateral)
 
-    def _modules(self, t: float, modules: list[tuple[int, float, float, int]], *_: Any) -> None:
-        for number, volts, amps, state in modules or []:
+    def _modules(self, t: np.ndarray, values: list[tuple[Any, ...]]) -> None:
+        lists = [modules or [] for (modules,) in values]
+        times = np.repeat(t, [len(modules) for modules in lists])
+        told = np.array([module for modules in lists for module in modules], float).reshape(-1, 4)
+        for number in np.unique(told[:, 0]).astype(int).tolist():
+            ours = told[:, 0] == number
             known = self.story.modules.get(number)
             if known is None:
                 known = self.story.modules[number] = Series(MODULE_BUCKETS, 0.5)
-            known.add(t, volts * amps / 1000)
-            if state == words.MODULE_FAULT:
+            known.add(times[ours], told[ours, 1] * told[ours, 2] / 1000)
+            if (told[ours, 3] == words.MODULE_FAULT).any():
                 self.story.module_faults.add(number)
 
     def _safety(self, t: float, emergency: bool, door: bool, text: str) -> None:
@@ -411,22 +459,22 @@ class _Teller:
         name = str(document.get("name") or document.get("message") or "message")
         arrow = {"in": "vehicle: ", "out": "station: "}.get(str(document.get("direction", "")), "")
         inner = document.get("fields", document.get("body", document.get("message", document)))
-        self._row(t, "V2G", arrow + name, _short(inner))
+        self._row(t, "V2G", arrow + name, inner)
 
     def _ocpp_message(self, t: float, text: str) -> None:
         document = _json(text)
         frame = document.get("frame")
         if not isinstance(frame, list) or len(frame) < 3:
-            self._row(t, "OCPP", "no frame", _short(frame))
+            self._row(t, "OCPP", "no frame", frame)
             return
         side = "station: " if document.get("direction") == "in" else "CSMS: "
         if frame[0] in (2, 6) and len(frame) > 3:
             self._ocpp[str(frame[1])] = str(frame[2])
-            self._row(t, "OCPP", f"{side}{frame[2]}", _short(frame[3]))
+            self._row(t, "OCPP", f"{side}{frame[2]}", frame[3])
         else:
             action = self._ocpp.pop(str(frame[1]), "?")
             kind = "answer to" if frame[0] == 3 else "error to"
-            self._row(t, "OCPP", f"{side}{kind} {action}", _short(frame[2:]))
+            self._row(t, "OCPP", f"{side}{kind} {action}", frame[2:])
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -445,7 +493,9 @@ def _short(value: Any) -> str:
 def read_story(path: Path, evse: int = 0) -> Story:
     """The story of one EVSE (0: the first one found). Raises RecordingError."""
     story = Story(path, evse)
-    story.summary = scan(path, _Teller(story).choose)
+    teller = _Teller(story)
+    story.summary = scan(path, teller.choose)
+    teller.finish()
     if story.fault and all(f.code != story.fault for f in story.faults):  # the supervisor's own, told in the session
         began = next((t for t, name in story.lanes["session"].changes if name in ("stopping", "faulted")), 0.0)
         told = advice(story.fault)

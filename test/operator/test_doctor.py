@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from robot_charger.cli import main
 from robot_charger.operator.commands import doctor as doctor_command
 from robot_charger.operator.doctor import ROS, Finding, Level, Needs, as_text, examine, fit, needs_of
 from robot_charger.operator.machine import CAP_NET_RAW, CanInterface, Certificate, Machine
@@ -28,6 +29,7 @@ class Healthy(Machine):
     synchronised: bool | None = True
     refused_namespaces = ""
     shm: set[int] = set()
+    no_logs = ""
     missing_modules: dict[str, str] = {}
 
     def __init__(self) -> None:
@@ -95,6 +97,9 @@ class Healthy(Machine):
     def user(self):
         return 1000
 
+    def log_trouble(self):
+        return self.no_logs
+
     def receive_buffer(self):
         return 4 << 20
 
@@ -147,6 +152,7 @@ def spoil(**values):
         (spoil(local=set()), "ipv6", "link-local"),
         (spoil(synchronised=False), "clock", "not synchronised"),
         (spoil(free=10**6), "disk", "1 MB free"),
+        (spoil(no_logs="ROS cannot write its logs to /x"), "logs", "/x"),
         (spoil(shm={0}, variables={}), "dds", "uid 0"),
         (spoil(variables={"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"}), "dds", "OFF"),
         (spoil(variables={"ROS_DOMAIN_ID": "300"}), "dds", "300"),
@@ -233,3 +239,17 @@ def test_probes_of_this_machine_answer():
     assert machine.clock_synchronised() in (True, False, None)
     assert isinstance(machine.namespaces(), str)
     assert machine.import_error("no_such_module").startswith("ModuleNotFoundError")
+
+
+@pytest.mark.parametrize("arguments", [["demo"], ["up"], ["record"], ["watch"]])
+def test_a_home_without_place_for_logs_is_told_in_one_line(tmp_path, monkeypatch, arguments):
+    (tmp_path / "home").write_text("no folder")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ROS_LOG_DIR", raising=False)
+    monkeypatch.delenv("ROS_HOME", raising=False)
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert result.output.count("\n") == 1 and f"{tmp_path}/home/.ros/log" in result.output
+    assert "export ROS_LOG_DIR=" in result.output
+    monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path / "logs"))
+    assert not Machine().log_trouble()

@@ -39,3 +39,8 @@ def test_the_picture_shows_who_tells_whom():
     picture = graph.mermaid(found, 1)
     assert 'evse1_supervisor -->|"power/permit"| power' in picture
     assert "```mermaid" in graph.page(picture, 1)
+
+
+def test_a_picture_with_a_nameless_node_is_not_taken_for_whole():
+    assert not graph.nameless({("/power", "/robot"): ["/safety/state"]})
+    assert graph.nameless({("/power", "_NODE_NAMESPACE_UNKNOWN_/_NODE_NAME_UNKNOWN_"): ["/safety/state"]})

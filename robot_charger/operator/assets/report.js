@@ -15,6 +15,20 @@
       html += `<span style="left:${100 * (v - begin) / span}%">${v.toFixed(step < 1 ? 1 : 0)} s</span>`;
     return html;
   }
+  function label(chart, list) {  // names of the states, where there is room
+    const place = t => 100 * (Math.min(view[1], Math.max(view[0], t)) - view[0]) / (view[1] - view[0]);
+    const names = chart.previousElementSibling;
+    names.textContent = "";
+    list.forEach(([begin, name], k) => {
+      const left = place(begin), right = place(k + 1 < list.length ? list[k + 1][0] : Number(chart.dataset.end));
+      if (right - left < 3) return;
+      const span = document.createElement("span");
+      span.textContent = name;
+      span.style.left = `${left}%`;
+      span.style.width = `${right - left}%`;
+      names.append(span);
+    });
+  }
   function show(next) {
     view = next;
     for (const c of charts) {
@@ -22,6 +36,7 @@
       c.setAttribute("viewBox", `${view[0]} 0 ${view[1] - view[0]} ${box.height}`);
     }
     for (const a of document.querySelectorAll(".axis")) a.innerHTML = ticks(view);
+    for (const [chart, list] of states) label(chart, list);
   }
   const timeAt = (chart, event) => {
     const box = chart.getBoundingClientRect();
@@ -78,5 +93,6 @@
       column.querySelector(".count").textContent = `${shown} of ${rows.length}`;
     });
   }
+  show(view);
   document.documentElement.dataset.ready = "yes";
 })();

@@ -38,7 +38,7 @@ from robot_charger import msg
 from robot_charger.common.clock import now_ns
 from robot_charger.common.executor import LeanExecutor
 from robot_charger.common.parameters import ParameterError
-from robot_charger.common.process import StopSignal, end_with_parent, refuse, simulator_realtime
+from robot_charger.common.process import StopSignal, end_with_parent, refuse, require_logs, simulator_realtime
 from robot_charger.common.topics import LATCHED, topic
 from robot_charger.common.wires import WireEnd, WireError
 from robot_charger.robot.description import config_file
@@ -278,6 +278,7 @@ def main() -> None:
     except (ParameterError, KeyError, ValueError) as error:
         asked = f"--evses {arguments.evses} --connector {arguments.connector} --kind {arguments.kind}"
         refuse(f"robot_charger.sim.arm: {asked}: {error!r}")
+    require_logs()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = ArmSimulator(world, bool(arguments.record), camera)
