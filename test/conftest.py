@@ -23,6 +23,14 @@ CALLERS_DOMAIN = os.environ.get("ROS_DOMAIN_ID")
 os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is first imported, by whichever test
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that keep real time make two lanes: on two cores, one whole station runs beside the test of one node."""
+    for item in items:
+        if item.get_closest_marker("alone"):
+            lane = "stations" if item.path.parent.name in ("desk", "operator") else "nodes"
+            item.add_marker(pytest.mark.xdist_group(lane))
+
+
 @contextlib.contextmanager
 def domain_of_its_own() -> Iterator[int]:
     """A free DDS domain in this process's environment, unless the caller set ROS_DOMAIN_ID."""

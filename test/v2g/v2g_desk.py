@@ -151,6 +151,8 @@ class Plain:
             b.LinkPhase.STOPPING: b.SessionPhase.STOPPING,
             b.LinkPhase.PAUSED: b.SessionPhase.LINKING,
         }
+        if self.options.get("resumes"):  # the pause may be shorter than a step
+            phases[b.LinkPhase.SESSION] = b.SessionPhase.LINKING
         if vehicle.phase in phases:
             changes["phase"] = phases[b.LinkPhase(vehicle.phase)]
         if vehicle.purpose != self.purpose:
