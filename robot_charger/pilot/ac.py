@@ -1,7 +1,7 @@
 """Basic AC charging (IEC 61851-1 mode 3): when the outlet's contactor may be closed, and what the vehicle wants.
 
 Nobody talks: the duty on the pilot tells the vehicle its current (the supervisor chooses it), the pilot's state tells
-the station the rest. Plain Python: pilot, permit and measurements in; contactor, faults and the state of the "link" out.
+the station the rest. Plain Python: pilot, permit and measurements in; contactor, faults and what stands for a link out.
 """
 
 from __future__ import annotations

@@ -34,7 +34,9 @@ class Outlet(AcOutlet):
         for _ in range(int(ms / 10)):
             self.now += 10 * MS
             values = {"session_id": "s", **more}
-            self.step(AcInputs(self.now, state, output or told(16.0), permitted=permitted, closed=self.closed, **values))
+            self.step(
+                AcInputs(self.now, state, output or told(16.0), permitted=permitted, closed=self.closed, **values)
+            )
             if self.follows:
                 self.closed = self.contactor
             self.told += [fault.code for fault in self.changes if fault.active]

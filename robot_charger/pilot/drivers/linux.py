@@ -43,6 +43,48 @@ class Board:
     sysfs: str = "/sys"
 
 
+@dataclass(frozen=True)
+class OutletLines:
+    """Of an AC outlet. ``well`` is on while the residual current monitor is content: a broken wire trips."""
+
+    contactor: str
+    closed: str
+    well: str
+
+
+class LinuxOutlet:
+    """An AC contactor on a digital line, behind the safety controller's release."""
+
+    def __init__(self, lines: OutletLines, open_lines: Callable[..., Lines] = Lines) -> None:
+        try:
+            self._lines = open_lines({"contactor": lines.contactor}, {"closed": lines.closed, "well": lines.well})
+        except GpioError as error:
+            raise DriverError(f"AC outlet: {error}") from error
+        self._on = False
+
+    def switch(self, on: bool) -> None:
+        if on == self._on:
+            return
+        try:
+            self._lines.write("contactor", on)
+        except GpioError as error:
+            raise DriverError(f"AC outlet: {error}") from error
+        self._on = on
+
+    def read(self) -> tuple[bool, bool]:
+        try:
+            return self._lines.read("closed"), not self._lines.read("well")
+        except GpioError as error:
+            raise DriverError(f"AC outlet: {error}") from error
+
+    def close(self) -> None:
+        try:
+            self._on = True  # say it again, whatever was said last
+            self.switch(False)
+        finally:
+            self._lines.close()
+
+
 class LinuxPilot:
     """Raises DriverError from every method when the board does not answer."""
 
