@@ -88,7 +88,7 @@ class PilotParameters:
         high=1000.0,
         unsafe=bool,
     )
-    linux__contactor_line: str = parameter("", "linux: line of the AC contactor's coil, e.g. gpiochip0:22")
+    linux__contactor_line: str = parameter("", "linux: line whose edges hold the AC contactor, e.g. gpiochip0:22")
     linux__closed_line: str = parameter("", "linux: line of the AC contactor's feedback, on when it is closed")
     linux__well_line: str = parameter("", "linux: line that is on while the residual current monitor is content")
 

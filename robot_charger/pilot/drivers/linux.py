@@ -53,23 +53,28 @@ class OutletLines:
 
 
 class LinuxOutlet:
-    """An AC contactor on a digital line, behind the safety controller's release."""
+    """An AC contactor whose coil is held by a pulse train, behind the safety controller's release.
+
+    Each ``switch(True)`` inverts the line: an amplifier behind it (charge pump, retriggerable) holds the coil while
+    edges come, so a process that dies or hangs holds nothing.
+    """
 
     def __init__(self, lines: OutletLines, open_lines: Callable[..., Lines] = Lines) -> None:
         try:
             self._lines = open_lines({"contactor": lines.contactor}, {"closed": lines.closed, "well": lines.well})
         except GpioError as error:
             raise DriverError(f"AC outlet: {error}") from error
-        self._on = False
+        self._level = False
 
     def switch(self, on: bool) -> None:
-        if on == self._on:
+        level = on and not self._level
+        if not on and not self._level:
             return
         try:
-            self._lines.write("contactor", on)
+            self._lines.write("contactor", level)
         except GpioError as error:
             raise DriverError(f"AC outlet: {error}") from error
-        self._on = on
+        self._level = level
 
     def read(self) -> tuple[bool, bool]:
         try:
@@ -79,7 +84,6 @@ class LinuxOutlet:
 
     def close(self) -> None:
         try:
-            self._on = True  # say it again, whatever was said last
             self.switch(False)
         finally:
             self._lines.close()
