@@ -271,6 +271,7 @@ class Desk:
             overrides["v2g"] |= {"link": "none"}
             overrides["pilot"] |= {"connector": o.connector, "ac.rated_current_a": DESK_AC_A, "ac.ended_after_s": 3.0}
             overrides["power"] |= {"ac": list(o.evses)}
+            overrides["backend"] |= {"connectors": ["cType2"]}
         for n in o.evses:
             overrides[f"/evse{n}/supervisor"] = {"memory": str(self.directory / f"supervisor{n}.json")}
             if o.chademo:

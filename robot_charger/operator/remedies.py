@@ -205,10 +205,10 @@ ADVICE: dict[Code, Advice] = {
         "into a workshop.",
     ),
     Code.INSULATION_CHARGING: Advice(
-        "Insulation fell below the limit during the transfer: emergency shutdown. At an AC outlet: the residual current "
-        "monitor has tripped.",
-        "As 501. After rain look at plug and inlet for water first. AC: with nothing plugged the monitor must be content; "
-        "else its wire or itself.",
+        "Insulation fell below the limit during the transfer: emergency shutdown. At an AC outlet: the residual "
+        "current monitor has tripped.",
+        "As 501. After rain look at plug and inlet for water first. AC: with nothing plugged the monitor must be "
+        "content; else its wire or itself.",
     ),
     Code.INSULATION_SELF_TEST: Advice(
         "The insulation monitor failed its self-test: it, not the vehicle, is at fault.",

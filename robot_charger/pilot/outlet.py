@@ -14,7 +14,7 @@ from typing import Any
 from robot_charger import msg
 from robot_charger.common import duty_cycle
 from robot_charger.common.clock import MILLISECOND, SECOND, now_ns
-from robot_charger.common.faults import Code
+from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.node import StationNode
 from robot_charger.common.topics import fill
 from robot_charger.pilot.ac import LEAST_A, AcInputs, AcOutlet, Link, PermitHold
@@ -118,6 +118,13 @@ class OutletTopics:
             self._node.report(fault, session_id=session_id)
         self._tell(reading, session_id, closed, measured, now)
 
+    def _look_for_rivals(self) -> None:
+        """Two that speak for one supply would each be believed."""
+        name = f"/evse{self._node.evse}/power/state"
+        rival = any(e.node_name == "power" for e in self._node.get_publishers_info_by_topic(name))
+        text = f"/power speaks for EVSE {self._node.evse} too: its parameter ac must name every AC outlet"
+        self._node.report(FaultReport(Code.INTERNAL, Severity.STOP, text, rival))
+
     def _due(self, name: str, now: int, content: Any) -> bool:
         told_ns, told = self._told.get(name, (0, None))
         if content == told and now - told_ns < PERIODS_NS[name]:
@@ -133,6 +140,7 @@ class OutletTopics:
         most_a = min(self._rating.current_a, cable_a) if cable_a else self._rating.current_a
         available = measured and not o.faults
         if self._due("limits", now, (most_a, available)):
+            self._look_for_rivals()
             self._publishers["power/limits"].publish(self._limits(most_a, available))
         if self._due("vehicle", now, (session_id, o.link, o.wants)):
             self._publishers["vehicle/target"].publish(self._target(reading, session_id))

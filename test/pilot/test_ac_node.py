@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rclpy
 from lifecycle_msgs.msg import Transition
 from test_pilot_node import Station, start
 
@@ -159,3 +160,14 @@ def test_an_ac_outlet_with_a_dc_plug_is_refused_in_one_line(sim_directory: Path,
     assert result.returncode == 2
     assert f"AC charging on {connector} is not allowed" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_power_node_that_speaks_for_the_same_outlet_is_told(station: AcStation) -> None:
+    assert station.transition(Transition.TRANSITION_CONFIGURE)
+    assert station.transition(Transition.TRANSITION_ACTIVATE)
+    rival = rclpy.create_node("power", context=station.context, use_global_arguments=False)
+    name, kind, qos = topic("power/state", 1)
+    rival.create_publisher(kind, name, qos)
+    station.until_fault(msg.Fault.INTERNAL)
+    rival.destroy_node()
+    station.until_fault(msg.Fault.INTERNAL, active=False)
