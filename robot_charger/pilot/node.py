@@ -151,7 +151,11 @@ class PilotNode(StationNode):
         self._driver.set_output(Output(Mode.F))
         if self._outlet:
             lines = OutletLines(p.linux__contactor_line, p.linux__closed_line, p.linux__well_line)
-            self._outlet.open(LinuxOutlet(lines) if linux else SimulatedOutlet(self.evse))
+            try:
+                self._outlet.open(LinuxOutlet(lines) if linux else SimulatedOutlet(self.evse))
+            except DriverError:
+                self.cleanup()
+                raise
         self._running.set()
         self._thread = threading.Thread(target=self._loop, args=(self._driver,), name="pilot", daemon=True)
         self._thread.start()
