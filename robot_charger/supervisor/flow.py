@@ -139,7 +139,7 @@ def _goal_failed(c: Context) -> Session:
 def _link_failed(c: Context) -> Session:
     """Interlock 5: a failed match may be replugged a counted number of times; it says so."""
     fault = Code(c.i.link_error) if c.i.link_error in set(Code) and c.i.link_error else Code.SLAC_FAILED
-    s = _stop(c, Shutdown.ERROR, "Other", fault, "no conversation with the vehicle")
+    s = _stop(c, Shutdown.ERROR, "Other", fault, _link_text(c, "no conversation with the vehicle"))
     return _maybe_replug(c, s)
 
 
@@ -157,6 +157,11 @@ def _lost_while_connecting(c: Context) -> Session:
 
 def _link_code(c: Context) -> Code:
     return Code(c.i.link_error) if c.i.link_error in set(Code) and c.i.link_error else Code.LINK_LOST
+
+
+def _link_text(c: Context, text: str) -> str:
+    """Plain AC: there is no conversation, all that fails is a vehicle that shows state D."""
+    return "the vehicle asks for ventilation, which this outlet does not have" if c.limits.plain_ac else text
 
 
 def _call_again(c: Context) -> Session:
@@ -635,7 +640,7 @@ RULES: tuple[Rule, ...] = (
             Shutdown.ERROR,
             "Other",
             _link_code(c),
-            "the conversation broke off",
+            _link_text(c, "the conversation broke off"),
         ),
     ),
     Rule(

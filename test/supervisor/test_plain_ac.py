@@ -84,6 +84,7 @@ def test_a_vehicle_that_wants_ventilation_is_unplugged_and_not_plugged_again(sta
     linking(station)(authorization=Authorization.ACCEPTED)
     station(pilot="D", link=Link.FAILED, link_error=Code.INTERLOCK)
     assert (station.s.fault, station.s.replug) == (Code.INTERLOCK, False)
+    assert "ventilation" in station.s.text
 
 
 def test_a_vehicle_that_never_asks_for_energy_frees_the_bay(station):
