@@ -19,6 +19,7 @@ PROTOCOLS = (
     "acdp-bpt",
     "chademo",
     "chademo-v2x",
+    "ac",
 )
 MODULE_PROTOCOLS = ("ek3", "canopen", "modbus")
 OCPP_VERSIONS = ("1.6", "2.0.1", "2.1")
@@ -31,7 +32,12 @@ FAULTS = (
     "emergency-stop",
     "module-dead",
     "robot-jam",
+    "overdraw",
+    "ventilation",
+    "residual-current",
 )
+AC_FAULTS = ("overdraw", "ventilation", "residual-current")
+DC_FAULTS = ("isolation", "isolation-charging", "module-dead")
 
 
 # Commands that live elsewhere: loaded when called, so that --help and the others start at once.
@@ -112,12 +118,14 @@ def demo(
         raise click.BadParameter(f"{json_file.parent} is no directory", param_hint="--json")
     if pnc and not tls:
         raise click.UsageError("--pnc needs --tls: a contract is only shown over TLS")
-    if tls and protocol in ("din", "chademo", "chademo-v2x"):
+    if tls and protocol in ("din", "chademo", "chademo-v2x", "ac"):
         raise click.UsageError(f"--tls is not for {protocol}: it has no TLS")
     if pnc and protocol != "iso15118-2":
         raise click.UsageError(f"--pnc is not for {protocol}: only iso15118-2 has it here")
-    if interface and protocol in ("chademo", "chademo-v2x"):
-        raise click.UsageError(f"--interface is not for {protocol}: it speaks over CAN")
+    if interface and protocol in ("chademo", "chademo-v2x", "ac"):
+        raise click.UsageError(f"--interface is not for {protocol}: there is no V2G link")
+    if fault in (DC_FAULTS if protocol == "ac" else AC_FAULTS):
+        raise click.UsageError(f"--fault {fault} is not for {protocol}")
     if evses > sessions:
         sessions = evses
     require_logs()

@@ -85,6 +85,8 @@ DEMO_CONTRACT = "DEEKXC00000001"  # and the contract of the test PKI (v2g.pki)
 ACDP = ("acdp", "acdp-bpt")
 CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", *ACDP)
 CHADEMO = ("chademo", "chademo-v2x")
+AC = "ac"  # IEC 61851-1 mode 3, nobody talks
+DESK_AC_A = 32.0  # of the desk's AC outlets, three phases
 ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", *ACDP)  # TLS 1.3, mutual
 BIDIRECTIONAL = ("iso15118-20-bpt", "acdp-bpt", "chademo-v2x")
 DESK_EXPORT_W = 30_000.0  # what the desk's grid connection takes back
@@ -127,12 +129,16 @@ class DeskOptions:
         return self.protocol in CHADEMO
 
     @property
+    def ac(self) -> bool:
+        return self.protocol == AC
+
+    @property
     def acdp(self) -> bool:
         return self.protocol in ACDP
 
     @property
     def connector(self) -> str:
-        return "chademo" if self.chademo else "acdp" if self.acdp else "ccs2"
+        return "chademo" if self.chademo else "acdp" if self.acdp else "type2" if self.ac else "ccs2"
 
     @property
     def buses(self) -> int:
@@ -187,11 +193,12 @@ class Desk:
         o = self.options
         evses = ("--evses", *(str(n) for n in o.evses))
         seed = ("--seed", str(o.seed))
-        if not o.chademo:  # first, for v2g waits for its link
+        if not o.chademo and not o.ac:  # first, for v2g waits for its link
             yield from (SimulatorSpec(f"plc{n}", "plc", ("--evse", str(n))) for n in o.evses)
         yield SimulatorSpec("safety", "safety", ("--bus", self.bus, *evses))
         modules = ("--modules", str(o.modules), "--protocol", o.module_protocol, "--module-bus", self.module_bus)
-        yield SimulatorSpec("rack", "rack", ("--bus", self.bus, *modules, *evses, *seed))
+        ac = ("--ac", *evses[1:]) if o.ac else ()
+        yield SimulatorSpec("rack", "rack", ("--bus", self.bus, *modules, *evses, *seed, *ac))
         store = str(self.directory / CSMS_STORE)
         tokens = ("--token", f"{DEMO_TOKEN}=Accepted", "--token", f"{DEMO_CONTRACT}=Accepted")
         absent = ("--fault", "csms-gone") if o.csms_absent else ()
@@ -259,6 +266,12 @@ class Desk:
             overrides["pilot"] |= {"connector": o.connector}
             overrides["power"] |= {"ramp.down_a_s": 400.0}  # from k opened to 5 A within 0.5 s
             overrides["chademo"] |= {"v2x": o.exports}
+        if o.ac:
+            overrides["supervisor"] |= {"protocol": AC, "connector": o.connector}
+            overrides["v2g"] |= {"link": "none"}
+            overrides["pilot"] |= {"connector": o.connector, "ac.rated_current_a": DESK_AC_A, "ac.ended_after_s": 3.0}
+            overrides["power"] |= {"ac": list(o.evses)}
+            overrides["backend"] |= {"connectors": ["cType2"]}
         for n in o.evses:
             overrides[f"/evse{n}/supervisor"] = {"memory": str(self.directory / f"supervisor{n}.json")}
             if o.chademo:

@@ -45,6 +45,9 @@ FAULTS = {
     "emergency-stop": FaultPlan("safety", "emergency-stop", CHARGING),
     "module-dead": FaultPlan("rack", "module-dead", CHARGING, goes_on=True),
     "robot-jam": FaultPlan("arm", "robot-jam", ARRIVAL),
+    "overdraw": FaultPlan("vehicle{n}", "overdraw", CHARGING),
+    "ventilation": FaultPlan("vehicle{n}", "ventilation", ARRIVAL),
+    "residual-current": FaultPlan("rack", "residual-current", CHARGING),
 }
 
 

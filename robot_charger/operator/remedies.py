@@ -166,8 +166,9 @@ ADVICE: dict[Code, Advice] = {
         "Check the measurement against a meter before the next session.",
     ),
     Code.OVERCURRENT: Advice(
-        "More current than the set-point plus its margin.",
-        "Compare the sum of the modules with the meter in the report: a module that does not follow, or a sensor.",
+        "More current than the set-point plus its margin; at an AC outlet, more than the pilot tells the vehicle.",
+        "Compare the sum of the modules with the meter in the report: a module that does not follow, or a sensor. AC: "
+        "the vehicle does not keep to the pilot, it belongs into a workshop.",
     ),
     Code.PRECHARGE: Advice(
         "The output did not reach the vehicle's voltage in time.",
@@ -204,8 +205,10 @@ ADVICE: dict[Code, Advice] = {
         "into a workshop.",
     ),
     Code.INSULATION_CHARGING: Advice(
-        "Insulation fell below the limit during the transfer: emergency shutdown.",
-        "As 501. After rain look at plug and inlet for water first.",
+        "Insulation fell below the limit during the transfer: emergency shutdown. At an AC outlet: the residual "
+        "current monitor has tripped.",
+        "As 501. After rain look at plug and inlet for water first. AC: with nothing plugged the monitor must be "
+        "content; else its wire or itself.",
     ),
     Code.INSULATION_SELF_TEST: Advice(
         "The insulation monitor failed its self-test: it, not the vehicle, is at fault.",
@@ -298,7 +301,8 @@ ADVICE: dict[Code, Advice] = {
     ),
     Code.INTERLOCK: Advice(
         "An interlock forbade what was asked.",
-        "The text names the interlock (docs/safety.md). It did its duty: find out who asked.",
+        "The text names the interlock (docs/safety.md). It did its duty: find out who asked. An AC vehicle that asks "
+        "for ventilation ends so too, where ac.ventilated is not set.",
     ),
     Code.INTERNAL: Advice(
         "A node failed in its own code.",

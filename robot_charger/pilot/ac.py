@@ -1,102 +1,190 @@
-"""Basic AC charging (IEC 61851-1 mode 3) without any conversation: the pilot's duty tells the current.
+"""Basic AC charging (IEC 61851-1 mode 3): when the outlet's contactor may be closed, and what the vehicle wants.
 
-Plain Python: pilot state, permitted current and time in; pilot command and contactor out. A legacy vehicle gets its
-nominal current and nothing more. Only for an AC outlet: constructing it for a DC connector is refused.
+Nobody talks: the duty on the pilot tells the vehicle its current (the supervisor chooses it), the pilot's state tells
+the station the rest. Plain Python: pilot, permit and measurements in; contactor, faults and what stands for a link out.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from enum import IntEnum
 
+from robot_charger.common import duty_cycle
+from robot_charger.common.clock import MILLISECOND, SECOND
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.pilot import iec61851
 from robot_charger.pilot.iec61851 import Mode, State
 from robot_charger.pilot.logic import Output
 
-AC_CONNECTORS = ("type2", "type1")
+CONNECTORS = ("type2", "type1")
 LEAST_A = 6.0
-FEEDBACK_S = 0.5  # contactor feedback must follow the request
+PERMIT_NS = 300 * MILLISECOND
+FEEDBACK_S = 0.5  # the contactor's feedback must follow the request
+OVERDRAW_S = 6.0  # table A.6 seq. 6 gives a vehicle 5 s to follow a lower duty, and the meter 1 s to say so
+OVERDRAW_A, OVERDRAW = 2.0, 0.1  # the larger, above the told current; ours
+METER_S = 2.0  # of silence; the contactor opens at the first silent second
+TRANSFER = 3  # ChargePermit.PURPOSE_TRANSFER
+
+
+class Link(IntEnum):
+    """VehicleLink.PHASE_*, as far as there is any without a conversation."""
+
+    IDLE = 0
+    LINKED = 2  # plugged in
+    CHARGING = 7  # has been switched on in this session
+    ENDED = 10
+    FAILED = 11
+
+
+class PermitHold:
+    """The supervisor's word: valid 300 ms from its own stamp; one that lapsed is not resumed, only a new one counts."""
+
+    def __init__(self, grace_ns: int = 0) -> None:
+        self._valid_ns = PERMIT_NS + grace_ns
+        self._floor = self._number = self._stamp_ns = 0
+        self._session = ""
+
+    def take(self, number: int, stamp_ns: int, session_id: str, purpose: int) -> None:
+        if stamp_ns < self._stamp_ns:
+            return
+        if purpose != TRANSFER:
+            self._floor, session_id = min(self._floor, number), ""
+        self._number, self._stamp_ns, self._session = number, stamp_ns, session_id
+
+    def discard(self) -> None:
+        """Only a higher number counts from now on."""
+        self._floor = max(self._floor, self._number)
+        self._session = ""
+
+    def permits(self, session_id: str, now_ns: int) -> bool:
+        """Transfer is permitted now, in this session."""
+        if self._session and now_ns - self._stamp_ns > self._valid_ns:
+            self.discard()
+        return bool(session_id) and self._session == session_id and self._number > self._floor
+
+    @property
+    def number(self) -> int:
+        return self._number
 
 
 @dataclass(frozen=True)
 class AcInputs:
-    """``permitted_a``: the smaller of permit, back end and supply [A], 0 = none. ``cable_a``: 0 = not coded."""
+    """What one step sees."""
 
     now_ns: int
-    state: State
-    permitted_a: float
-    cable_a: float = 0.0
-    contactor_closed: bool = False  # feedback
-    healthy: bool = True  # residual current device, meter and safety controller are well
+    state: State  # of the pilot
+    output: Output  # on the pilot's wire
+    session_id: str = ""
+    permitted: bool = False
+    stopping: bool = False  # the session asks the vehicle to stop, or stops it
+    closed: bool = False  # feedback of the contactor
+    residual: bool = False  # the residual current monitor (RDC-DD, 6 mA DC) has tripped, or its wire is broken
+    current_a: float | None = 0.0  # of the phase that has most, by the meter; None: it has been silent for a second
+    board: str = ""  # why the outlet's board does not answer
 
 
 class AcOutlet:
-    """One AC outlet. ``contactor`` is what its coil gets, ``output`` what the pilot gets."""
+    """One AC outlet. ``contactor`` is what its coil gets, ``changes`` the faults that began or ended in this step."""
 
-    def __init__(self, connector: str, rated_a: float) -> None:
-        """``rated_a``: of the outlet, 6 to 80 A per phase. Raises ValueError for a DC connector."""
-        if connector not in AC_CONNECTORS:
-            raise ValueError(f"basic AC charging on {connector} is not allowed: only on {', '.join(AC_CONNECTORS)}")
-        if not LEAST_A <= rated_a <= 80.0:
-            raise ValueError(f"an outlet of {rated_a:g} A cannot be told by the pilot: 6 to 80 A")
-        self.connector = connector
-        self.rated_a = rated_a
-        self.output = Output(Mode.STEADY)
+    def __init__(self, connector: str, ventilated: bool = False, ended_after_s: float = 60.0) -> None:
+        """``ventilated``: state D may charge. A vehicle that stays in B for ``ended_after_s`` has had enough.
+
+        Raises ValueError for a DC connector.
+        """
+        if connector not in CONNECTORS:
+            raise ValueError(f"basic AC charging on {connector} is not allowed: only on {', '.join(CONNECTORS)}")
+        self.ventilated = ventilated
+        self.ended_after_s = ended_after_s
         self.contactor = False
-        self.faults: list[FaultReport] = []
-        self._welded = False
-        self._changed_ns = 0  # of the contactor request
-        self._pwm_off_ns: int | None = None  # since when the oscillator is off while the vehicle stays in C or D
+        self.link = Link.IDLE
+        self.error = Code.NONE  # why the link has failed
+        self.ready = False  # the vehicle asks for energy
+        self.faults: dict[Code, FaultReport] = {}  # that stand
+        self.changes: list[FaultReport] = []
+        self._session = ""
+        self._charged = False
+        self._since: dict[str, int] = {}
 
     @property
-    def told_a(self) -> float:
-        """Current the vehicle is told [A], 0 = none."""
-        return iec61851.duty_to_current(self.output.duty) if self.output.mode is Mode.PWM else 0.0
+    def wants(self) -> bool:
+        """The vehicle asks for energy and may still get it in this session."""
+        return self.ready and self.link in (Link.LINKED, Link.CHARGING)
 
     def step(self, i: AcInputs) -> None:
-        """Every few milliseconds: leaving C or D opens the contactor in the same step."""
-        self.faults = []
-        self._watch_contactor(i)
-        offered_a = min(i.permitted_a, self.rated_a, i.cable_a or self.rated_a)
-        if self._welded or not i.healthy:
-            self.output = Output(Mode.F)
-            self._switch(False, i.now_ns)
-            return
-        plugged = i.state in (State.B, State.C, State.D)
-        if plugged and offered_a >= LEAST_A:
-            duty = math.floor(iec61851.current_to_duty(offered_a) * 1e4 + 1e-6) / 1e4  # rounded down: never more
-            self.output = Output(Mode.PWM, duty)
-        else:
-            self.output = Output(Mode.STEADY)
-        self._switch(self._may_close(i), i.now_ns)
+        """Every few milliseconds: what forbids the contactor opens it in the same step."""
+        if i.session_id != self._session:
+            self._session, self._charged, self.link, self.error = i.session_id, False, Link.IDLE, Code.NONE
+            self._since.pop("enough", None)
+        self.ready = i.state is State.C or (i.state is State.D and self.ventilated)
+        told_a = duty_cycle.to_current(i.output.duty) if i.output.mode is Mode.PWM else 0.0
+        self._judge(i, told_a)
+        self._switch(self._may_close(i, told_a), i.now_ns)
+        self._charged = self._charged or (self.contactor and i.closed)
+        self.link = self._link(i, told_a)
 
-    def _may_close(self, i: AcInputs) -> bool:
-        ready = i.state is State.C  # D needs ventilation, which no outlet of ours has
-        if not ready:
-            self._pwm_off_ns = None
+    def _may_close(self, i: AcInputs, told_a: float) -> bool:
+        steady_s = self._lasted("steady", told_a < LEAST_A, i.now_ns)
+        well = not self.faults and i.current_a is not None
+        if not (well and i.permitted and self.ready):
             return False
-        if self.output.mode is Mode.PWM:
-            self._pwm_off_ns = None
-            return True
-        # The vehicle gets 6 s to end the load by itself before it is broken (table A.6 sequence 10.2).
-        if self._pwm_off_ns is None:
-            self._pwm_off_ns = i.now_ns
+        # The vehicle gets 6 s to end the load by itself before it is broken (table A.6 seq. 10.2).
         grace_s = iec61851.time_s("open_under_load_after_pwm_off")
-        return self.contactor and (i.now_ns - self._pwm_off_ns) / 1e9 < grace_s
+        return told_a >= LEAST_A or (self.contactor and steady_s < grace_s)
+
+    def _link(self, i: AcInputs, told_a: float) -> Link:
+        enough_s = self._lasted("enough", i.state is State.B and told_a >= LEAST_A and self._charged, i.now_ns)
+        if not i.session_id:
+            return Link.IDLE
+        if self.link in (Link.ENDED, Link.FAILED):
+            return self.link
+        if i.stopping and not self.contactor and not i.closed:
+            return Link.ENDED
+        if i.state is State.D and not self.ventilated:
+            self.error = Code.INTERLOCK
+            return Link.FAILED
+        if enough_s >= self.ended_after_s:
+            return Link.ENDED
+        if self._charged:
+            return Link.CHARGING
+        return Link.LINKED if i.state in (State.B, State.C, State.D) else Link.IDLE
 
     def _switch(self, on: bool, now_ns: int) -> None:
         if on != self.contactor:
             self.contactor = on
-            self._changed_ns = now_ns
+            self._since.pop("contact", None)
 
-    def _watch_contactor(self, i: AcInputs) -> None:
-        late = (i.now_ns - self._changed_ns) / 1e9 > FEEDBACK_S
-        if i.contactor_closed and not self.contactor and late and not self._welded:
-            self._welded = True
-            text = "the AC contactor is closed though not requested"
-            self.faults.append(FaultReport(Code.CONTACTOR_WELDED, Severity.STOP, text))
-        elif self.contactor and not i.contactor_closed and late:
-            self._switch(False, i.now_ns)
-            text = f"the AC contactor did not close within {FEEDBACK_S:g} s"
-            self.faults.append(FaultReport(Code.CONTACTOR_FEEDBACK, Severity.STOP, text))
+    def _lasted(self, name: str, condition: bool, now_ns: int) -> float:
+        """For how long ``condition`` has held [s], 0 when it does not or begins now."""
+        if not condition:
+            self._since.pop(name, None)
+            return 0.0
+        return (now_ns - self._since.setdefault(name, now_ns)) / SECOND
+
+    def _judge(self, i: AcInputs, told_a: float) -> None:
+        """Faults of this step. All but a silent meter stand until the plug is out, a welded contactor for good."""
+        before = dict(self.faults)
+        unplugged = i.state is State.A
+        differs_s = self._lasted("contact", i.closed != self.contactor and not i.board, i.now_ns)
+        current_a = i.current_a or 0.0
+        too_much = self.contactor and told_a > 0.0 and current_a - told_a > max(OVERDRAW_A, OVERDRAW * told_a)
+        drawn_s = self._lasted("overdraw", too_much, i.now_ns)
+        silent_s = self._lasted("meter", bool(i.session_id) and i.current_a is None, i.now_ns)
+        welded = differs_s > FEEDBACK_S and i.closed
+        self._stand(Code.CONTACTOR_WELDED, welded, False, "the AC contactor is closed though not requested")
+        open_text = i.board or f"the AC contactor did not close within {FEEDBACK_S:g} s"
+        not_closed = differs_s > FEEDBACK_S and not i.closed
+        self._stand(Code.CONTACTOR_FEEDBACK, not_closed or bool(i.board), unplugged, open_text)
+        text = "the residual current monitor has tripped (6 mA DC)"
+        self._stand(Code.INSULATION_CHARGING, i.residual and not i.board, unplugged, text)
+        text = f"the vehicle draws {current_a:.1f} A, the pilot tells {told_a:.1f} A"
+        self._stand(Code.OVERCURRENT, drawn_s > OVERDRAW_S, unplugged, text)
+        self._stand(Code.METER, silent_s > METER_S, i.current_a is not None, f"no meter reading for {METER_S:g} s")
+        began = [f for c, f in self.faults.items() if c not in before]
+        ended = [FaultReport(c, f.severity, f.text, active=False) for c, f in before.items() if c not in self.faults]
+        self.changes = ended + began
+
+    def _stand(self, code: Code, begins: bool, ends: bool, text: str) -> None:
+        if begins:
+            self.faults.setdefault(code, FaultReport(code, Severity.STOP, text))
+        elif ends:
+            self.faults.pop(code, None)

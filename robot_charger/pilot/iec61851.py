@@ -1,11 +1,10 @@
-"""Constants of IEC 61851-1 annex A and ISO 15118-3 for the control pilot, and duty cycle <-> current.
+"""Constants of IEC 61851-1 annex A and ISO 15118-3 for the control pilot.
 
-Every number of the standard that the pilot uses stands here with its clause, and nowhere else.
+Every number of the standard that the pilot uses stands here with its clause; duty and current are in common.duty_cycle.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -58,13 +57,12 @@ BANDS: tuple[Band, ...] = (
 BAND_F = Band(State.F, -13.0, -11.0)  # both peaks, table A.4
 HYSTERESIS_V = 0.3  # a state once taken is held this far beyond its band; ours, within the guard band of 1 V
 
-# Generator, table A.2: +-12 V +-5 %, 1 kohm +-3 %, 1 kHz (980 to 1020 Hz accepted), 5 % is 4.5 to 5.5 %.
+# Generator, table A.2: +-12 V +-5 %, 1 kohm +-3 %, 1 kHz (980 to 1020 Hz accepted).
 GENERATOR_V = 12.0
 GENERATOR_TOLERANCE_V = 0.6
 SOURCE_OHM = 1000.0
 FREQUENCY_HZ = 1000.0
 FREQUENCY_TOLERANCE_HZ = 20.0
-DUTY_TOLERANCE = 0.005
 
 # Reaction times [s]: IEC 61851-1 table A.6 by sequence number, ISO 15118-3 by name.
 TIMES: dict[str, tuple[float, str]] = {
@@ -83,50 +81,3 @@ TIMES: dict[str, tuple[float, str]] = {
 def time_s(name: str) -> float:
     """A reaction time of the table [s]."""
     return TIMES[name][0]
-
-
-# Duty cycle, IEC 61851-1 tables A.7 (station) and A.8 (vehicle); shares, not per cent.
-DIGITAL_DUTY = 0.05
-DIGITAL_MIN, DIGITAL_MAX = 0.03, 0.07
-EMIT_MIN, EMIT_MAX = 0.10, 0.96  # the edges beyond are read differently by SAE J1772: never emitted
-_KNEE = 0.85
-_EPSILON = 1e-9
-
-
-def is_digital(duty: float) -> bool:
-    """True when a duty (0 to 1) demands digital communication: 3 to 7 %, table A.8."""
-    return DIGITAL_MIN - _EPSILON <= duty <= DIGITAL_MAX + _EPSILON
-
-
-def duty_to_current(duty: float) -> float:
-    """Greatest current [A] that a vehicle may draw at a duty (0 to 1), table A.8. 0 = none, or digital."""
-    percent = duty * 100.0
-    if percent < 8.0 - 1e-7 or percent > 97.0 + 1e-7:
-        return 0.0
-    if percent < 10.0 - 1e-7:
-        return 6.0
-    if percent <= 85.0 + 1e-7:
-        return percent * 0.6
-    return min(80.0, (percent - 64.0) * 2.5)
-
-
-def current_to_duty(current_a: float) -> float:
-    """Duty (0.10 to 0.96) that tells a vehicle at most ``current_a`` (6 to 80 A), table A.7.
-
-    51 A < I < 52.5 A has no duty: it becomes 51 A (85 %). Above 80 A the duty stays 96 %.
-    Raises ValueError below 6 A, where the pilot cannot speak: stop the oscillator instead.
-    """
-    if math.isnan(current_a) or current_a < 6.0 - 1e-9:
-        raise ValueError(f"the pilot cannot tell {current_a:g} A: at least 6 A, or steady +12 V for none")
-    if current_a <= 51.0:
-        return max(EMIT_MIN, current_a / 60.0)
-    if current_a <= 52.5:
-        return _KNEE
-    return min(EMIT_MAX, current_a / 250.0 + 0.64)
-
-
-def duty_may_be_emitted(duty: float) -> bool:
-    """True for 5 % +-0.5 % and for 10 to 96 %: what a station puts on the wire, table A.7."""
-    if abs(duty - DIGITAL_DUTY) <= DUTY_TOLERANCE + _EPSILON:
-        return True
-    return EMIT_MIN - _EPSILON <= duty <= EMIT_MAX + _EPSILON

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from robot_charger.common import duty_cycle
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.pilot import iec61851, proximity
 from robot_charger.pilot.iec61851 import BAND_F, BANDS, Mode, State
@@ -60,7 +61,7 @@ class Reading:
 
     @property
     def max_current_a(self) -> float:
-        return iec61851.duty_to_current(self.output.duty) if self.output.mode is Mode.PWM else 0.0
+        return duty_cycle.to_current(self.output.duty) if self.output.mode is Mode.PWM else 0.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Generator:
     def command(self, command: Command, now_ns: int) -> None:
         """A command arrived. One that asks for an impossible duty is refused and leaves the wire steady."""
         self.refused = ""
-        if command.mode is Mode.PWM and not iec61851.duty_may_be_emitted(command.duty):
+        if command.mode is Mode.PWM and not duty_cycle.may_be_emitted(command.duty):
             self.refused = f"duty {command.duty * 100:.1f} % cannot be emitted: 5 %, or 10 to 96 %"
             command = Command(command.number, Mode.STEADY, stamp_ns=command.stamp_ns)
         self._command = command
@@ -136,7 +137,7 @@ class Generator:
         """Between two current-telling duties at least 5 s pass (table A.6 seq. 6)."""
         if duty == self._duty:
             return duty
-        analogue = not iec61851.is_digital(duty) and self._duty and not iec61851.is_digital(self._duty)
+        analogue = not duty_cycle.is_digital(duty) and self._duty and not duty_cycle.is_digital(self._duty)
         if analogue and (now_ns - self._duty_since_ns) / 1e9 < iec61851.time_s("duty_change"):
             return self._duty
         self._duty, self._duty_since_ns = duty, now_ns
@@ -267,7 +268,7 @@ class PilotLogic:
         frequency_hz = iec61851.FREQUENCY_HZ if levels.frequency_hz is None else levels.frequency_hz
         if abs(frequency_hz - iec61851.FREQUENCY_HZ) > iec61851.FREQUENCY_TOLERANCE_HZ:
             return f"oscillator at {frequency_hz:.0f} Hz: 980 to 1020 Hz"
-        if levels.duty is not None and abs(levels.duty - output.duty) > iec61851.DUTY_TOLERANCE:
+        if levels.duty is not None and abs(levels.duty - output.duty) > duty_cycle.TOLERANCE:
             return f"duty {levels.duty * 100:.1f} % on the wire instead of {output.duty * 100:.1f} %"
         return ""
 

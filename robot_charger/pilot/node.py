@@ -2,6 +2,7 @@
 
 Publishes:  pilot/state (PilotState, 12.5 Hz and at once on every change of state), fault, /diagnostics.
 Listens to: pilot/command (PilotCommand).
+With ``ac.rated_current_a`` it is an AC outlet too: see pilot.outlet.
 Parameters: see PilotParameters.
 
 The wire while the node is not active is state F (-12 V, not available); from activation to the first command
@@ -16,15 +17,17 @@ from dataclasses import dataclass
 from robot_charger import msg
 from robot_charger.common.clock import SECOND, Ticker, now_ns
 from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run
-from robot_charger.common.parameters import parameter
+from robot_charger.common.parameters import ParameterError, parameter
 from robot_charger.common.process import realtime
 from robot_charger.common.topics import fill
 from robot_charger.pilot import proximity
+from robot_charger.pilot.ac import CONNECTORS, LEAST_A, AcOutlet
 from robot_charger.pilot.drivers import DriverError, PilotDriver
-from robot_charger.pilot.drivers.linux import Board, Channel, LinuxPilot
-from robot_charger.pilot.drivers.simulated import SimulatedPilot
+from robot_charger.pilot.drivers.linux import Board, Channel, LinuxOutlet, LinuxPilot, OutletLines
+from robot_charger.pilot.drivers.simulated import SimulatedOutlet, SimulatedPilot
 from robot_charger.pilot.iec61851 import Mode, State
 from robot_charger.pilot.logic import Command, Generator, Output, PilotLogic, Reading
+from robot_charger.pilot.outlet import OutletTopics, Rating
 
 REALTIME_PRIORITY = 25
 REPORT_S = 0.08  # pilot/state at 12.5 Hz
@@ -64,6 +67,44 @@ class PilotParameters:
         1000.0, "linux: proximity pull-up", unit="ohm", low=10.0, high=100_000.0
     )
     linux__enable_line: str = parameter("", "linux: line that switches the generator on, e.g. gpiochip0:17")
+    ac__rated_current_a: float = parameter(
+        0.0, "an AC outlet of this current per phase, 6 to 80 A; 0: no AC outlet", unit="A", low=0.0, high=80.0
+    )
+    ac__phases: int = parameter(3, "phases of the AC outlet", low=1, high=3)
+    ac__voltage_v: float = parameter(230.0, "of a phase to neutral", unit="V", low=90.0, high=300.0)
+    ac__ventilated: bool = parameter(False, "the place is ventilated: vehicles that ask for it (state D) may charge")
+    ac__ended_after_s: float = parameter(
+        60.0,
+        "an AC vehicle that was offered current and stayed in B for so long has had enough",
+        unit="s",
+        low=1.0,
+        high=3600.0,
+    )
+    ac__grace_ms: float = parameter(
+        0.0,
+        "added to the 300 ms of a permit, for a desk without real-time scheduling",
+        unit="ms",
+        low=0.0,
+        high=1000.0,
+        unsafe=bool,
+    )
+    linux__contactor_line: str = parameter("", "linux: line whose edges hold the AC contactor, e.g. gpiochip0:22")
+    linux__closed_line: str = parameter("", "linux: line of the AC contactor's feedback, on when it is closed")
+    linux__well_line: str = parameter("", "linux: line that is on while the residual current monitor is content")
+
+    def check(self) -> None:
+        """Raises ParameterError for an AC outlet that cannot be."""
+        if not self.ac__rated_current_a:
+            return
+        if self.connector not in CONNECTORS:
+            raise ParameterError(
+                f"parameter ac.rated_current_a = {self.ac__rated_current_a:g}: AC charging on {self.connector} is not "
+                f"allowed, only on {' or '.join(CONNECTORS)} (parameter connector)"
+            )
+        if self.ac__rated_current_a < LEAST_A:
+            raise ParameterError(
+                f"parameter ac.rated_current_a = {self.ac__rated_current_a:g} cannot be told by the pilot: 6 to 80 A"
+            )
 
     def board(self) -> Board:
         return Board(
@@ -89,17 +130,32 @@ class PilotNode(StationNode):
         self._thread: threading.Thread | None = None
         self._samples = self._lost = 0
         self._late_s = 0.0
+        p = self.parameters
+        p.check()
+        self._outlet: OutletTopics | None = None
+        if p.ac__rated_current_a:
+            rating = Rating(p.ac__rated_current_a, p.ac__phases, p.ac__voltage_v)
+            outlet = AcOutlet(p.connector, p.ac__ventilated, p.ac__ended_after_s)
+            self._outlet = OutletTopics(self, outlet, rating, p.ac__grace_ms)
         self._states = self.publisher("pilot/state", self.evse)
         self.subscribe("pilot/command", self._on_command, self.evse)
 
     def configure(self) -> None:
         if not self.evse:
             raise StartError("the pilot belongs to one EVSE: start it in a namespace /evseN, __ns:=/evse1")
-        self._logic = PilotLogic(self.parameters.connector, self.parameters.diode_margin_v)
-        self._generator = Generator(self.parameters.command_timeout_s)
-        linux = self.parameters.driver == "linux"
-        self._driver = LinuxPilot(self.parameters.board()) if linux else SimulatedPilot(self.evse)
+        p = self.parameters
+        self._logic = PilotLogic(p.connector, p.diode_margin_v)
+        self._generator = Generator(p.command_timeout_s)
+        linux = p.driver == "linux"
+        self._driver = LinuxPilot(p.board()) if linux else SimulatedPilot(self.evse)
         self._driver.set_output(Output(Mode.F))
+        if self._outlet:
+            lines = OutletLines(p.linux__contactor_line, p.linux__closed_line, p.linux__well_line)
+            try:
+                self._outlet.open(LinuxOutlet(lines) if linux else SimulatedOutlet(self.evse))
+            except DriverError:
+                self.cleanup()
+                raise
         self._running.set()
         self._thread = threading.Thread(target=self._loop, args=(self._driver,), name="pilot", daemon=True)
         self._thread.start()
@@ -113,6 +169,8 @@ class PilotNode(StationNode):
         if self._thread:
             self._thread.join(timeout=1.0)
             self._thread = None
+        if self._outlet:
+            self._outlet.close()
         if self._driver:
             self._driver.close()
             self._driver = None
@@ -160,6 +218,8 @@ class PilotNode(StationNode):
             except DriverError as error:
                 reading, faults = self._logic.lost(str(error), now)
                 self._lost += 1
+            if self._outlet:
+                self._outlet.step(reading, self.active, now)
             if reading.state != told or now - told_ns >= REPORT_S * SECOND:
                 self._states.publish(self._message(reading))
                 told_ns, told = now, reading.state

@@ -341,7 +341,8 @@ class Control:
     def _inputs(self, channel: Channel, now_ns: int, blocked: FaultReport | None) -> Inputs:
         p = self.parameters
         seen = now_ns - channel.status_ns <= p.safety_timeout_ms * MILLISECOND + self._grace_ns
-        measured = now_ns - channel.measured_ns <= p.measurement_timeout_ms * MILLISECOND + self._grace_ns
+        age_ns = now_ns - channel.measured_ns
+        measured = age_ns <= p.measurement_timeout_ms * MILLISECOND + self._grace_ns or channel.evse in p.ac
         for code, lost, what in (
             (Code.SAFETY_LOST, not seen, "contactor and insulation frame"),
             (Code.POWER_BUS, not measured, "output measurement"),

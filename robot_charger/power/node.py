@@ -1,9 +1,9 @@
 """The power node: one bank of EK3 modules, its outputs, safety controller and meters.
 
 Subscribes, per EVSE: ``power/permit``, ``vehicle/target``, ``pilot/state``.
-Publishes, per EVSE: ``power/state`` 25 Hz, ``power/limits`` 2 Hz and on change, ``power/meter`` 5 Hz,
-``bay/state`` 10 Hz and on change, ``fault``; for the station ``/power/modules`` 2 Hz, ``/safety/state`` 20 Hz and
-on change.
+Publishes, per EVSE: ``power/state`` 25 Hz, ``power/limits`` 2 Hz and on change (these two not for AC outlets, see
+parameter ``ac``), ``power/meter`` 5 Hz, ``bay/state`` 10 Hz and on change, ``fault``; for the station
+``/power/modules`` 2 Hz, ``/safety/state`` 20 Hz and on change.
 Parameters: ``power.parameters.PowerParameters``.
 
 The control cycle is a plain thread (power.loop); a second one publishes what it did.
@@ -56,7 +56,8 @@ class PowerNode(StationNode):
         self._meter_failures: dict[int, int] = {}
         self._topics = Publishers(self)
         for evse in self.parameters.evses:
-            self._listen(evse)
+            if evse not in self.parameters.ac:
+                self._listen(evse)
 
     def _listen(self, evse: int) -> None:
         def permit(m: msg.ChargePermit) -> None:
@@ -174,12 +175,13 @@ class PowerNode(StationNode):
             self.report(report, evse, control.channels[evse].output.session_id if evse else "")
         for evse, channel in control.channels.items():
             snapshot = channel.snapshot
-            if snapshot.stamp_ns:
-                self._witness(evse, snapshot)
-                topics.state[evse].publish(reporter.state(snapshot, loop.missed))
-            limits = reporter.limits(evse)
-            if limits is not None:
-                topics.limits[evse].publish(limits)
+            if evse in topics.state:
+                if snapshot.stamp_ns:
+                    self._witness(evse, snapshot)
+                    topics.state[evse].publish(reporter.state(snapshot, loop.missed))
+                limits = reporter.limits(evse)
+                if limits is not None:
+                    topics.limits[evse].publish(limits)
             bay = reporter.bay(evse, tick % 5 == 0)
             if bay is not None:
                 topics.bay[evse].publish(bay)
@@ -252,8 +254,9 @@ class Publishers:
 
     def __init__(self, node: PowerNode) -> None:
         evses = node.parameters.evses
-        self.state = {e: node.publisher("power/state", e) for e in evses}
-        self.limits = {e: node.publisher("power/limits", e) for e in evses}
+        dc = [e for e in evses if e not in node.parameters.ac]
+        self.state = {e: node.publisher("power/state", e) for e in dc}
+        self.limits = {e: node.publisher("power/limits", e) for e in dc}
         self.meter = {e: node.publisher("power/meter", e) for e in evses}
         self.bay = {e: node.publisher("bay/state", e) for e in evses}
         self.modules = node.publisher("/power/modules")

@@ -64,6 +64,13 @@ class PowerParameters:
         [400.0], "rating of the cable: one for all EVSEs, or one each", unit="A", low=1.0, high=3000.0
     )
     pilotless: list[int] = parameter([0], "EVSEs without a control pilot, 0 for none", low=0, high=16)
+    ac: list[int] = parameter(
+        [0],
+        "EVSEs that are AC outlets, 0 for none: their pilot node switches them, this one reads their meter and speaks "
+        "for their bay; their share of the modules rests",
+        low=0,
+        high=16,
+    )
     bidirectional: bool = parameter(
         False, "the modules can feed the grid; they do while the grid side permits it (frame 0x40A)"
     )

@@ -127,6 +127,7 @@ class Controller:
     stopped_at: float | None = None
     counter: int = 0
     bits: int = 0
+    released: bool = False  # AC contactors have their coils' supply through it
 
     def __post_init__(self) -> None:
         self.circuits = {evse: Circuit() for evse in self.evses}
@@ -175,6 +176,7 @@ class Controller:
             + codec.Safety.POWER_LOST * (lost and self.ever_heard)
         )
         forbidden = self.latched or self.has("door")
+        self.released = not lost and not forbidden
         if not forbidden:
             self.stopped_at = None
         elif self.stopped_at is None:
@@ -323,7 +325,8 @@ class SafetyProcess:
 
     def tell(self, now_s: float) -> None:
         closed = {str(e): c.closed for e, c in self.controller.circuits.items()}
-        signals = {"contactors": closed, "links": self.controller.links_closed}
+        released = self.controller.released
+        signals = {"contactors": closed, "links": self.controller.links_closed, "released": released}
         told_s, told = self._told
         if signals != told or now_s - told_s >= REPEAT_S:
             self._told = (now_s, signals)
@@ -334,6 +337,7 @@ class SafetyProcess:
     def close(self) -> None:
         for circuit in self.controller.circuits.values():
             circuit.coil = circuit.closed = False
+        self.controller.released = False
         self.tell(time.monotonic())
         self.wires.close()
         self.port.close()

@@ -26,6 +26,7 @@ from robot_charger.supervisor.model import (
     Link,
     Lock,
     Phase,
+    PilotMode,
     Purpose,
     Session,
     Shutdown,
@@ -58,6 +59,7 @@ DOMAINS: dict[str, tuple[Any, ...]] = {
     "link_error": (0, int(Code.SLAC_FAILED)),
     "target": tuple(Purpose),
     "lock": tuple(Lock),
+    "offer_a": (0.0, 16.0),
     "goal_error": (0, 7),
     "goal_done_at": (0.0,),
     "robot_since": (0.0, 0.01),
@@ -133,9 +135,6 @@ ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
     "2: any output only mated, ready, of this session": lambda b, s, i, c: (
         c.purpose == Purpose.NONE or (s.mated and i.pilot in ("C", "D") and i.link_session == SESSION)
     ),
-    "2: precharge and transfer only locked and isolated": lambda b, s, i, c: (
-        c.purpose not in (Purpose.PRECHARGE, Purpose.TRANSFER) or (s.insulation_passed and i.lock == Lock.LOCKED)
-    ),
     "2: isolation passes only by a result of this test": lambda b, s, i, c: (
         b.insulation_passed
         or not s.insulation_passed
@@ -174,6 +173,30 @@ ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
 }
 
 
+DC_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
+    "2: precharge and transfer only locked and isolated": lambda b, s, i, c: (
+        c.purpose not in (Purpose.PRECHARGE, Purpose.TRANSFER) or (s.insulation_passed and i.lock == Lock.LOCKED)
+    ),
+    "DC: the pilot never tells a current": lambda b, s, i, c: c.pilot != PilotMode.PWM or c.duty == 0.05,
+}
+# And where nobody talks.
+AC_LIMITS = replace(LIMITS, plain_ac=True, wake_after_s=0.0)
+AC_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
+    "AC: nothing but transfer": lambda b, s, i, c: c.purpose in (Purpose.NONE, Purpose.TRANSFER),
+    "AC: switched on only where it was off, for an authorised vehicle that asks": lambda b, s, i, c: (
+        b.phase != Phase.LINKING
+        or s.phase != Phase.CHARGING
+        or (_dead_output(i) and i.authorization == Authorization.ACCEPTED and i.target == Purpose.TRANSFER)
+    ),
+    "AC: a current is told only to an authorised vehicle that is not asked to stop": lambda b, s, i, c: (
+        c.pilot != PilotMode.PWM
+        or (i.authorization == Authorization.ACCEPTED and s.stop_requested_at < 0 and s.shutdown == Shutdown.NONE)
+    ),
+    "AC: never 5 %, never more than is permitted": lambda b, s, i, c: (
+        c.pilot != PilotMode.PWM or 0.1 <= c.duty <= i.offer_a / 60.0
+    ),
+    "AC: nobody is plugged in again": lambda b, s, i, c: not s.replug,
+}
 # And where the conversation begins before contact.
 ACDP_LIMITS = replace(LIMITS, talks_first=True)
 ACDP_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
@@ -237,7 +260,8 @@ class Exploration:
 
 def explore(max_steps: int = 20_000_000, looking_for: str = "", limits: Limits = LIMITS) -> Exploration:
     """Explore to the fixed point, to ``max_steps``, or until the assertion ``looking_for`` was violated."""
-    assertions = ASSERTIONS | (ACDP_ASSERTIONS if limits.talks_first else {})
+    assertions = ASSERTIONS | (AC_ASSERTIONS if limits.plain_ac else DC_ASSERTIONS)
+    assertions |= ACDP_ASSERTIONS if limits.talks_first else {}
     first = canonical(Session(), 0.0)
     known = {first}
     frontier = [first]
@@ -282,7 +306,7 @@ def explore(max_steps: int = 20_000_000, looking_for: str = "", limits: Limits =
 
 def main() -> int:
     broken = False
-    for name, limits in (("plug first", LIMITS), ("ACDP, talk first", ACDP_LIMITS)):
+    for name, limits in (("plug first", LIMITS), ("ACDP, talk first", ACDP_LIMITS), ("plain AC", AC_LIMITS)):
         result = explore(limits=limits)
         print(
             f"{name}: {result.sessions} sessions, {result.steps} steps, {len(result.phases)} phases,"

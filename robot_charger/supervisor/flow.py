@@ -7,9 +7,11 @@ the phase's wish only as far as the interlocks let them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from robot_charger.common import duty_cycle
 from robot_charger.common.faults import Code, Severity
 from robot_charger.supervisor import interlocks
 from robot_charger.supervisor.model import (
@@ -27,7 +29,7 @@ from robot_charger.supervisor.model import (
     Shutdown,
     Zone,
 )
-from robot_charger.supervisor.shutdowns import DIGITAL_DUTY, SHUTDOWNS
+from robot_charger.supervisor.shutdowns import SHUTDOWNS
 
 # Connect.ERROR_* -> what the station reports.
 GOAL_FAULTS = {
@@ -48,6 +50,7 @@ LINKED = (Phase.LINKING, Phase.CABLE_CHECK, Phase.PRECHARGE, Phase.CHARGING)
 PLUGGED = (Phase.MATED, Phase.RELEASED, *LINKED)
 LIVE = (Phase.POSITIONING, Phase.CONNECTING, *PLUGGED, Phase.STOPPING, Phase.GRASPED, Phase.DISCONNECTING)
 ENDED_LINKS = (Link.ENDED, Link.FAILED, Link.IDLE)
+LEAST_A = 6.0  # plain AC: less cannot be told
 CLOSING_LINKS = (Link.STOPPING, Link.WELDING_CHECK, Link.DISCONNECTING)  # the vehicle wants no more energy
 
 
@@ -136,7 +139,7 @@ def _goal_failed(c: Context) -> Session:
 def _link_failed(c: Context) -> Session:
     """Interlock 5: a failed match may be replugged a counted number of times; it says so."""
     fault = Code(c.i.link_error) if c.i.link_error in set(Code) and c.i.link_error else Code.SLAC_FAILED
-    s = _stop(c, Shutdown.ERROR, "Other", fault, "no conversation with the vehicle")
+    s = _stop(c, Shutdown.ERROR, "Other", fault, _link_text(c, "no conversation with the vehicle"))
     return _maybe_replug(c, s)
 
 
@@ -154,6 +157,11 @@ def _lost_while_connecting(c: Context) -> Session:
 
 def _link_code(c: Context) -> Code:
     return Code(c.i.link_error) if c.i.link_error in set(Code) and c.i.link_error else Code.LINK_LOST
+
+
+def _link_text(c: Context, text: str) -> str:
+    """Plain AC: there is no conversation, all that fails is a vehicle that shows state D."""
+    return "the vehicle asks for ventilation, which this outlet does not have" if c.limits.plain_ac else text
 
 
 def _call_again(c: Context) -> Session:
@@ -189,7 +197,8 @@ def _self_test_failed(c: Context) -> Session:
 
 
 def _maybe_replug(c: Context, s: Session) -> Session:
-    if s.replugs >= c.limits.max_replugs or c.limits.talks_first:  # ACDP: nobody is left to ask for the plug
+    # ACDP: nobody is left to ask for the plug; plain AC: there was no conversation that could fail.
+    if s.replugs >= c.limits.max_replugs or c.limits.talks_first or c.limits.plain_ac:
         return replace(s, replug=False)
     return replace(s, replug=True, replugs=s.replugs + 1, text=f"{s.text}: replug {s.replugs + 1}")
 
@@ -487,6 +496,13 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         (P.LINKING,),
+        "vehicle does not get ready",
+        lambda c: c.limits.plain_ac and c.lasted(c.limits.linking_s),
+        P.STOPPING,
+        _normal("Timeout", "the vehicle did not ask for energy"),
+    ),
+    Rule(
+        (P.LINKING,),
         "link takes too long",
         lambda c: not c.s.paused and c.lasted(c.limits.linking_s),
         P.STOPPING,
@@ -501,8 +517,21 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         (P.LINKING,),
+        "ready for AC",
+        lambda c: c.limits.plain_ac
+        and c.i.target == Purpose.TRANSFER
+        and c.i.authorization == Authorization.ACCEPTED
+        and c.i.offer_a >= LEAST_A
+        and not interlocks.forbids_plain_ac(c.s, c.i)
+        and interlocks.output_is_safe(c.i),
+        P.CHARGING,
+        _says("switched on: the vehicle takes what the pilot tells it"),
+    ),
+    Rule(
+        (P.LINKING,),
         "cable check asked",
-        lambda c: c.i.target == Purpose.INSULATION_TEST
+        lambda c: not c.limits.plain_ac
+        and c.i.target == Purpose.INSULATION_TEST
         and c.i.authorization == Authorization.ACCEPTED
         and not interlocks.forbids_purpose(c.s, c.i, Purpose.INSULATION_TEST)
         and interlocks.output_is_safe(c.i),
@@ -611,7 +640,7 @@ RULES: tuple[Rule, ...] = (
             Shutdown.ERROR,
             "Other",
             _link_code(c),
-            "the conversation broke off",
+            _link_text(c, "the conversation broke off"),
         ),
     ),
     Rule(
@@ -735,9 +764,9 @@ def reset(s: Session, i: Inputs, now: float) -> tuple[Session, str]:
 
 def command(s: Session, i: Inputs, limits: Limits) -> Commands:
     """What the others are told, from the phase and the interlocks alone."""
-    purpose, reason = _purpose(s, i)
+    purpose, reason = _purpose(s, i, limits)
     zone, follow, hold = _zone(s, i, limits)
-    pilot, duty = _pilot(s)
+    pilot, duty = _pilot(s, i, limits)
     return Commands(
         purpose=purpose,
         emergency=s.shutdown == Shutdown.EMERGENCY or s.emergency_latched,
@@ -751,7 +780,7 @@ def command(s: Session, i: Inputs, limits: Limits) -> Commands:
     )
 
 
-def _purpose(s: Session, i: Inputs) -> tuple[Purpose, str]:
+def _purpose(s: Session, i: Inputs, limits: Limits) -> tuple[Purpose, str]:
     if s.phase == P.CABLE_CHECK:
         wish = Purpose.PRECHARGE if s.insulation_passed else Purpose.INSULATION_TEST
         if s.insulation_passed:
@@ -762,7 +791,7 @@ def _purpose(s: Session, i: Inputs) -> tuple[Purpose, str]:
         wish = Purpose.TRANSFER
     else:
         return Purpose.NONE, s.text
-    reason = interlocks.forbids_purpose(s, i, wish)
+    reason = interlocks.forbids_plain_ac(s, i) if limits.plain_ac else interlocks.forbids_purpose(s, i, wish)
     return (Purpose.NONE, reason) if reason else (wish, "")
 
 
@@ -777,13 +806,23 @@ def _zone(s: Session, i: Inputs, limits: Limits) -> tuple[Zone, bool, str]:
     return Zone.NONE, follow, ""
 
 
-def _pilot(s: Session) -> tuple[PilotMode, float]:
+def _pilot(s: Session, i: Inputs, limits: Limits) -> tuple[PilotMode, float]:
     if s.emergency_latched or s.phase in (P.UNAVAILABLE, P.FAULTED):
         return PilotMode.F, 0.0
+    if limits.plain_ac:
+        return _told_current(s, i)
     if s.phase == P.LINKING and s.waking:
         return PilotMode.PULSE_F, 0.0
     if s.phase in LINKED:
-        return PilotMode.PWM, DIGITAL_DUTY
+        return PilotMode.PWM, duty_cycle.DIGITAL_DUTY
     if s.phase == P.STOPPING and s.shutdown in SHUTDOWNS:
         return SHUTDOWNS[s.shutdown].pilot, SHUTDOWNS[s.shutdown].duty
     return PilotMode.STEADY, 0.0
+
+
+def _told_current(s: Session, i: Inputs) -> tuple[PilotMode, float]:
+    """Plain AC: the duty that tells an authorised vehicle its current, rounded down; steady: none."""
+    going = s.phase in (P.LINKING, P.CHARGING) and s.stop_requested_at < 0
+    if not going or i.authorization != Authorization.ACCEPTED or i.offer_a < LEAST_A:
+        return PilotMode.STEADY, 0.0
+    return PilotMode.PWM, math.floor(duty_cycle.from_current(i.offer_a) * 1e4 + 1e-6) / 1e4

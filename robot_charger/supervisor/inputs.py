@@ -21,7 +21,7 @@ from robot_charger.supervisor.model import (
     Purpose,
     Session,
 )
-from robot_charger.supervisor.permits import Ceilings
+from robot_charger.supervisor.permits import Ceilings, offer
 
 NODE_AGE_NS = 300_000_000  # liveliness of pilot, power, protocol node
 LINK_GONE_NS = 2_000_000_000  # where nothing is energised
@@ -87,6 +87,7 @@ class Heard:
         self.goal_grasped = False
         self.goal_text = ""
         self.pilotless = False  # CHAdeMO: its node stands for the pilot
+        self.ac_cable_a = 0.0  # plain AC: rating of its cable, 0 = no AC outlet
         self.slow_node_grace_ns = 0  # a desk without real-time scheduling may widen the node's age
 
     def message(self, name: str, message: Any) -> bool:
@@ -175,6 +176,7 @@ class Heard:
             current_a=power.current_a if power else math.inf,
             insulation=Insulation(power.insulation) if power else Insulation.UNKNOWN,
             insulation_permit=power.insulation_permit_number if power else 0,
+            offer_a=offer(self.ceilings(self.ac_cable_a)) if self.ac_cable_a else 0.0,
             link_alive=link is not None,
             link_gone=self.young("link", now_ns, LINK_GONE_NS + self.slow_node_grace_ns) is None,
             link=Link(link.phase) if link else Link.IDLE,

@@ -75,6 +75,12 @@ def forbids_output(s: Session, i: Inputs) -> str:
     return ""
 
 
+def forbids_plain_ac(s: Session, i: Inputs) -> str:
+    """Interlock 3 for plain AC: what any energy needs. There is no insulation test: the outlet's residual current
+    monitor watches instead; and the vehicle locks the plug unseen."""
+    return forbids_output(s, i)
+
+
 def forbids_purpose(s: Session, i: Inputs, purpose: Purpose) -> str:
     """Interlock 2: the insulation test comes first; precharge and transfer only after it passed."""
     if reason := forbids_output(s, i):

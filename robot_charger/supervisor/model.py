@@ -152,6 +152,7 @@ class Inputs:
     current_a: float = 1000.0
     insulation: Insulation = Insulation.UNKNOWN
     insulation_permit: int = 0  # number of the permit the result belongs to
+    offer_a: float = 0.0  # plain AC: current per phase that outlet, cable and back end permit now
     # Vehicle.
     link_alive: bool = False
     link_gone: bool = False  # silent for so long that nobody waits for it any more
@@ -241,3 +242,4 @@ class Limits:
     pause_s: float = 3600.0  # a vehicle's pause
     follows: bool = False  # the arm cannot let go: it follows while mated
     talks_first: bool = False  # ACDP: the conversation begins before contact, and the vehicle asks for the plug
+    plain_ac: bool = False  # IEC 61851-1 mode 3: nobody talks, the pilot's duty tells the current

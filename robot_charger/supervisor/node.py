@@ -55,6 +55,7 @@ class Supervisor(StationNode):
 
     def __init__(self) -> None:
         super().__init__("supervisor", SupervisorParameters)
+        self.parameters.check()
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._ending = threading.Event()
@@ -73,6 +74,7 @@ class Supervisor(StationNode):
         p = self.parameters
         self._limits = p.limits()
         self._heard.pilotless = p.protocol == "chademo"
+        self._heard.ac_cable_a = p.cable__max_current_a if p.protocol == "ac" else 0.0
         self._heard.slow_node_grace_ns = p.node_age_grace_ms * 1_000_000
         self._remember()
         evse = self.evse

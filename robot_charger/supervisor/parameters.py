@@ -5,19 +5,24 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from robot_charger.common.parameters import parameter
+from robot_charger.common.parameters import ParameterError, parameter
 from robot_charger.supervisor.model import Limits
+
+AC_CONNECTORS = ("type2", "type1")
 
 
 @dataclass(frozen=True)
 class SupervisorParameters:
     connector: str = parameter(
-        "ccs2", "connector the robot carries for this EVSE", choices=("ccs2", "ccs1", "nacs", "chademo", "acdp")
+        "ccs2",
+        "connector the robot carries for this EVSE",
+        choices=("ccs2", "ccs1", "nacs", "chademo", "acdp", *AC_CONNECTORS),
     )
     protocol: str = parameter(
         "ccs",
-        "family of the vehicle's protocol; acdp: it talks before contact and asks for the plug (v2g: link acdp)",
-        choices=("ccs", "chademo", "acdp"),
+        "family of the vehicle's protocol; acdp: it talks before contact and asks for the plug (v2g: link acdp); ac: "
+        "nobody talks, the pilot tells the current (pilot: ac.rated_current_a)",
+        choices=("ccs", "chademo", "acdp", "ac"),
     )
     managed: list[str] = parameter(
         ["/power", "pilot", "v2g", "chademo", "/robot", "/backend"], "nodes brought up in this order"
@@ -58,9 +63,18 @@ class SupervisorParameters:
         high=2000, unsafe=bool
     )
 
+    def check(self) -> None:
+        """Raises ParameterError for plain AC on a DC plug, or another protocol on an AC plug."""
+        if (self.protocol == "ac") != (self.connector in AC_CONNECTORS):
+            raise ParameterError(
+                f"parameter protocol = {self.protocol} is not for connector = {self.connector}: plain AC belongs to "
+                f"{' and '.join(AC_CONNECTORS)}, and they to it"
+            )
+
     def limits(self) -> Limits:
         names = {f.name for f in dataclasses.fields(Limits)}
         values = {n: getattr(self, f"limits__{n}") for n in names if hasattr(self, f"limits__{n}")}
         if self.protocol != "ccs":  # nobody there reads the control pilot while asleep
             values["wake_after_s"] = 0.0
-        return Limits(**values, follows=self.arm_follows, talks_first=self.protocol == "acdp")
+        acdp, ac = self.protocol == "acdp", self.protocol == "ac"
+        return Limits(**values, follows=self.arm_follows, talks_first=acdp, plain_ac=ac)

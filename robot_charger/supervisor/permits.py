@@ -41,6 +41,15 @@ class Permit:
     max_power_w: float = 0.0
 
 
+def offer(c: Ceilings) -> float:
+    """Plain AC: the current per phase that everybody permits, in steps of 0.1 A. 0 = none."""
+    if c.supply_power_w <= 0.0:
+        return 0.0
+    by_power_a = c.backend_power_w * c.supply_current_a / c.supply_power_w  # the outlet's phases and voltage in one
+    least_a = min(c.supply_current_a, c.backend_current_a, c.cable_current_a, by_power_a)
+    return max(0.0, math.floor(least_a * 10.0 + 1e-6) / 10.0)
+
+
 def permit(commands: Commands, c: Ceilings) -> Permit:
     """Compose the permit. A purpose of NONE permits nothing."""
     if commands.purpose == Purpose.NONE:

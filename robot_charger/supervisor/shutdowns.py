@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from robot_charger.common.duty_cycle import DIGITAL_DUTY
 from robot_charger.supervisor.model import PilotMode, Shutdown
-
-DIGITAL_DUTY = 0.05  # IEC 61851-1 table A.8: digital communication required
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,19 @@ def test_a_fault_ends_safely_or_the_session_rightly_goes_on(tmp_path, fault, sta
     assert session["books"]["agree"], output
 
 
+@pytest.mark.slow  # a minute each; their parts are in test/pilot and test/supervisor
+@pytest.mark.parametrize("fault, name", [("", ""), ("overdraw", "overcurrent"), ("ventilation", "interlock")])
+def test_plain_ac(tmp_path, fault, name):
+    """A car that says nothing, by the duty of the pilot alone."""
+    code, document, output = demo(tmp_path, "--protocol", "ac", *(["--fault", fault] if fault else []))
+    (session,) = document["sessions"]
+    assert [f["name"] for f in session["faults"]] == ([name] if name else []), output
+    assert code == (1 if fault else 0) and session["books"]["agree"], output
+    if not fault:
+        assert session["energy_wh"] > 70 and session["power"]["peak_current_a"] == pytest.approx(32.0, abs=0.1)
+        assert "cable_check" not in [p["name"] for p in session["phases"]]
+
+
 @pytest.mark.slow  # its parts are in test/backend; csms-gone above loses the CSMS in the middle
 @pytest.mark.parametrize("version", ["1.6", "2.0.1", "2.1"])
 def test_the_csms_absent_for_the_whole_session_and_back_later(tmp_path, version):
@@ -128,6 +141,9 @@ def test_the_csms_absent_for_the_whole_session_and_back_later(tmp_path, version)
         (["--protocol", "iso15118-20", "--tls", "--pnc"], "--pnc"),
         (["--protocol", "acdp", "--tls", "--pnc"], "--pnc"),
         (["--protocol", "chademo", "--interface", "eth0"], "--interface"),
+        (["--protocol", "ac", "--tls"], "--tls"),
+        (["--protocol", "ac", "--fault", "isolation"], "--fault"),
+        (["--fault", "overdraw"], "--fault"),
     ],
 )
 def test_bad_usage_names_the_option(tmp_path, arguments, word):

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot_charger.pilot import iec61851, proximity
+from robot_charger.common import duty_cycle
+from robot_charger.pilot import proximity
 from robot_charger.pilot.proximity import Proximity
 
 
@@ -18,7 +19,7 @@ from robot_charger.pilot.proximity import Proximity
     ],
 )  # fmt: skip
 def test_what_a_vehicle_reads(percent: float, current_a: float) -> None:
-    assert iec61851.duty_to_current(percent / 100) == pytest.approx(current_a)
+    assert duty_cycle.to_current(percent / 100) == pytest.approx(current_a)
 
 
 @pytest.mark.parametrize(
@@ -27,12 +28,12 @@ def test_what_a_vehicle_reads(percent: float, current_a: float) -> None:
      (80, 96), (500, 96)],
 )  # fmt: skip
 def test_what_a_station_emits(current_a: float, percent: float) -> None:
-    assert iec61851.current_to_duty(current_a) * 100 == pytest.approx(percent, abs=1e-3)
+    assert duty_cycle.from_current(current_a) * 100 == pytest.approx(percent, abs=1e-3)
 
 
 @given(st.floats(6.0, 80.0))
 def test_a_vehicle_never_reads_more_than_was_meant(current_a: float) -> None:
-    read_a = iec61851.duty_to_current(iec61851.current_to_duty(current_a))
+    read_a = duty_cycle.to_current(duty_cycle.from_current(current_a))
     assert read_a <= current_a + 1e-6
     assert read_a >= current_a - (1.5 if 51.0 < current_a <= 52.5 else 1e-6)
 
@@ -40,12 +41,12 @@ def test_a_vehicle_never_reads_more_than_was_meant(current_a: float) -> None:
 @pytest.mark.parametrize("current_a", [0.0, 5.9, -16.0, float("nan")])
 def test_less_than_6_a_cannot_be_told(current_a: float) -> None:
     with pytest.raises(ValueError, match="at least 6 A"):
-        iec61851.current_to_duty(current_a)
+        duty_cycle.from_current(current_a)
 
 
 def test_only_the_undisputed_duties_are_emitted() -> None:
-    assert all(iec61851.duty_may_be_emitted(d) for d in (0.05, 0.045, 0.055, 0.10, 0.96))
-    assert not any(iec61851.duty_may_be_emitted(d) for d in (0.0, 0.03, 0.08, 0.099, 0.97, 1.0))
+    assert all(duty_cycle.may_be_emitted(d) for d in (0.05, 0.045, 0.055, 0.10, 0.96))
+    assert not any(duty_cycle.may_be_emitted(d) for d in (0.0, 0.03, 0.08, 0.099, 0.97, 1.0))
 
 
 @pytest.mark.parametrize(

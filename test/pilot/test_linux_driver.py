@@ -12,7 +12,7 @@ from robot_charger.chademo.drivers.lines import GpioWires, Wiring
 from robot_charger.chademo.logic import WiresIn, WiresOut
 from robot_charger.common.gpio import GpioError, Lines
 from robot_charger.pilot.drivers import DriverError
-from robot_charger.pilot.drivers.linux import Board, Channel, LinuxPilot
+from robot_charger.pilot.drivers.linux import Board, Channel, LinuxOutlet, LinuxPilot, OutletLines
 from robot_charger.pilot.iec61851 import Mode
 from robot_charger.pilot.logic import Output
 
@@ -196,3 +196,35 @@ def test_bad_lines_are_named(gpiod: FakeGpiod) -> None:
     gpiod.dead = True
     with pytest.raises(OSError, match="does not answer"):
         wires.read()
+
+
+AC_LINES = OutletLines("gpiochip0:22", "gpiochip0:23", "gpiochip0:24")
+
+
+def test_edges_hold_the_ac_contactor(gpiod: FakeGpiod) -> None:
+    outlet = LinuxOutlet(AC_LINES, lambda o, i: Lines(o, i, gpiod))
+    for _ in range(4):
+        outlet.switch(True)
+    assert gpiod.order == [(22, "active"), (22, "inactive"), (22, "active"), (22, "inactive")]
+    outlet.switch(True)
+    outlet.switch(False)
+    outlet.switch(False)
+    assert gpiod.values["/dev/gpiochip0", 22] == "inactive"
+    outlet.close()
+    assert gpiod.released == 3
+
+
+def test_a_broken_wire_of_the_residual_current_monitor_trips(gpiod: FakeGpiod) -> None:
+    outlet = LinuxOutlet(AC_LINES, lambda o, i: Lines(o, i, gpiod))
+    assert outlet.read() == (False, True)
+    gpiod.values["/dev/gpiochip0", 24] = "active"
+    gpiod.values["/dev/gpiochip0", 23] = "active"
+    assert outlet.read() == (True, False)
+    gpiod.dead = True
+    with pytest.raises(DriverError, match="does not answer"):
+        outlet.read()
+
+
+def test_an_ac_outlet_without_lines_is_told(gpiod: FakeGpiod) -> None:
+    with pytest.raises(DriverError, match="AC outlet: line"):
+        LinuxOutlet(OutletLines("", "", ""), lambda o, i: Lines(o, i, gpiod))

@@ -522,3 +522,12 @@ def test_a_matrix_whose_feedback_is_silent_moves_nothing() -> None:
     desk.safety.fault("silent", True)
     desk.run(1.0)
     assert desk.control.sharing is not None and desk.control.sharing.board.requested == 0
+
+
+@pytest.mark.parametrize("ac, told", [([1], set()), ([0], {Code.POWER_BUS})])
+def test_an_ac_outlet_needs_no_measuring_board(ac: list[int], told: set[Code]) -> None:
+    desk = Desk(ac=ac)
+    desk.rack.faults.add("output-silent")
+    desk.run(6.0)
+    assert {f.code for evse, f in desk.faults if evse == 1} == told
+    assert desk.control.safety_alive, "it speaks for the bay all the same"

@@ -22,3 +22,16 @@ class PilotDriver(Protocol):
 
     def close(self) -> None:
         """Leave the wire at state F and let go of the hardware."""
+
+
+class OutletDriver(Protocol):
+    """The contactor of an AC outlet and what watches it."""
+
+    def switch(self, on: bool) -> None:
+        """The contactor's coil, told at every sample: without a word for 0.5 s it drops. Raises DriverError."""
+
+    def read(self) -> tuple[bool, bool]:
+        """Contactor closed (feedback), residual current monitor tripped. Raises DriverError."""
+
+    def close(self) -> None:
+        """Coil off, and let go of the hardware."""

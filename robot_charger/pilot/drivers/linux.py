@@ -43,6 +43,52 @@ class Board:
     sysfs: str = "/sys"
 
 
+@dataclass(frozen=True)
+class OutletLines:
+    """Of an AC outlet. ``well`` is on while the residual current monitor is content: a broken wire trips."""
+
+    contactor: str
+    closed: str
+    well: str
+
+
+class LinuxOutlet:
+    """An AC contactor whose coil is held by a pulse train, behind the safety controller's release.
+
+    Each ``switch(True)`` inverts the line: an amplifier behind it (charge pump, retriggerable) holds the coil while
+    edges come, so a process that dies or hangs holds nothing.
+    """
+
+    def __init__(self, lines: OutletLines, open_lines: Callable[..., Lines] = Lines) -> None:
+        try:
+            self._lines = open_lines({"contactor": lines.contactor}, {"closed": lines.closed, "well": lines.well})
+        except GpioError as error:
+            raise DriverError(f"AC outlet: {error}") from error
+        self._level = False
+
+    def switch(self, on: bool) -> None:
+        level = on and not self._level
+        if not on and not self._level:
+            return
+        try:
+            self._lines.write("contactor", level)
+        except GpioError as error:
+            raise DriverError(f"AC outlet: {error}") from error
+        self._level = level
+
+    def read(self) -> tuple[bool, bool]:
+        try:
+            return self._lines.read("closed"), not self._lines.read("well")
+        except GpioError as error:
+            raise DriverError(f"AC outlet: {error}") from error
+
+    def close(self) -> None:
+        try:
+            self.switch(False)
+        finally:
+            self._lines.close()
+
+
 class LinuxPilot:
     """Raises DriverError from every method when the board does not answer."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from robot_charger.common.clock import SECOND, now_ns
 from robot_charger.common.wires import WireEnd
+from robot_charger.pilot.drivers import DriverError
 from robot_charger.pilot.iec61851 import GENERATOR_V, SOURCE_OHM, Mode
 from robot_charger.pilot.logic import Levels, Output
 
@@ -77,3 +78,27 @@ class SimulatedPilot:
     def _send(self) -> None:
         self._sent_ns = now_ns()
         self._wire.send(self._vehicle, {"mode": _WIRE_MODE[self._output.mode], "duty": self._output.duty})
+
+
+class SimulatedOutlet:
+    """Wires ``outletN`` <-> ``rack``, which has the AC supply, its contactor and its meter."""
+
+    def __init__(self, evse: int, directory: Path | None = None) -> None:
+        self._wire = WireEnd(f"outlet{evse}", directory)
+        self._on = False
+        self._sent_ns = 0
+
+    def switch(self, on: bool) -> None:
+        if on != self._on or now_ns() - self._sent_ns > REPEAT_S * SECOND:
+            self._on, self._sent_ns = on, now_ns()
+            self._wire.send("rack", {"contactor": on})
+
+    def read(self) -> tuple[bool, bool]:
+        if self._wire.age_s("rack") > SILENT_S:
+            raise DriverError("the simulated AC supply is silent")
+        signals = self._wire.signals("rack")
+        return bool(signals.get("closed")), bool(signals.get("residual"))
+
+    def close(self) -> None:
+        self._wire.send("rack", {"contactor": False})
+        self._wire.close()

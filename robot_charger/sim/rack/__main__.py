@@ -1,7 +1,7 @@
 """python -m robot_charger.sim.rack --bus udp:PORT --modules N --evses 1 2 --seed S
 
-Up to 909 EK3 modules, the DC network, measuring boards and meters of a rack, in one process with a 10 ms cycle.
-It is ready when its wire ``rack`` exists. ``rack.json`` in the run directory tells the port of its Modbus meters.
+Up to 909 EK3 modules, the DC network, measuring boards and meters of a rack, and AC outlets, in one process with a
+10 ms cycle. It is ready when its wire ``rack`` exists. ``rack.json`` in the run directory tells the port of its meters.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import gc
 import json
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from robot_charger.common.can_bus import BusError, FramePort, expand, frame_port, open_bus
@@ -19,9 +20,11 @@ from robot_charger.common.wires import WireEnd, WireError, run_directory
 from robot_charger.power import codec
 from robot_charger.power.meter import Reading, encode_registers
 from robot_charger.power.parameters import PROTOCOLS
+from robot_charger.sim.rack.ac import FAULTS as AC_FAULTS
+from robot_charger.sim.rack.ac import AcSupply
 from robot_charger.sim.rack.ek3 import Ek3Modules
 from robot_charger.sim.rack.modbus import MeterServer, ModuleServer
-from robot_charger.sim.rack.model import FAULTS, Rack
+from robot_charger.sim.rack.model import FAULTS, Network, Rack
 
 PERIOD_S = 0.010
 GRACE_S = 2.0
@@ -56,10 +59,13 @@ def module_end(arguments: argparse.Namespace, rack: Rack) -> ModuleEnd:
 class RackProcess:
     """The model with its buses, wires and meters."""
 
-    def __init__(self, port: FramePort, rack: Rack, modules: ModuleEnd) -> None:
+    def __init__(self, port: FramePort, rack: Rack, modules: ModuleEnd, ac: Sequence[int] = ()) -> None:
         self.port = port  # the station's bus
         self.rack = rack
         self.modules = modules
+        self.ac = {evse: AcSupply() for evse in ac}
+        self.ac_faults: set[str] = set()
+        self.outputs: dict[int, Network | AcSupply] = {**rack.networks, **self.ac}  # what each vehicle is plugged into
         self.cycle = 0
         self.meters = MeterServer()
         self.wires = WireEnd("rack", on_signals=self._on_signals, threaded=False)
@@ -72,8 +78,10 @@ class RackProcess:
     def _on_signals(self, sender: str, signals: dict[str, Any]) -> None:
         if sender == "cli" and "fault" in signals:
             name, bus = str(signals["fault"]), int(signals.get("bus", 0))
-            if not self.rack.fault(name, bool(signals.get("on", True)), int(signals.get("module", 0)), bus):
-                print(f"rack: no fault {name}: one of {', '.join(FAULTS)}", flush=True)
+            if name in AC_FAULTS:
+                (self.ac_faults.add if signals.get("on", True) else self.ac_faults.discard)(name)
+            elif not self.rack.fault(name, bool(signals.get("on", True)), int(signals.get("module", 0)), bus):
+                print(f"rack: no fault {name}: one of {', '.join((*FAULTS, *AC_FAULTS))}", flush=True)
 
     def _read_wires(self) -> None:
         self.wires.poll()
@@ -82,6 +90,8 @@ class RackProcess:
         alive = self.wires.age_s("safety") < 0.5  # without its controller a contactor's spring opens it
         for evse, network in self.rack.networks.items():
             network.contactors = alive and bool(contactors.get(str(evse)))
+            if evse in self.ac:
+                continue
             signals = self.wires.signals(f"vehicle{evse}")
             car = network.vehicle
             car.connected = bool(signals.get("connected"))
@@ -89,12 +99,25 @@ class RackProcess:
             car.emf_v = float(signals.get("emf_v") or 0.0)
             car.resistance_ohm = float(signals.get("resistance_ohm") or 0.05)
 
+    def _step_ac(self, now_s: float, dt_s: float) -> None:
+        released = self.wires.age_s("safety") < 0.5 and bool(self.wires.signals("safety").get("released"))
+        welded, residual = "ac-weld" in self.ac_faults, "residual-current" in self.ac_faults
+        for evse, supply in self.ac.items():
+            car, outlet = (self.wires.signals(f"{peer}{evse}") for peer in ("vehicle", "outlet"))
+            asked_a = float(car.get("ac_current_a") or 0.0) if car.get("connected") else 0.0
+            alive = self.wires.age_s(f"outlet{evse}") < 0.5  # a coil that is held by a pulse train drops without it
+            wanted = released and alive and bool(outlet.get("contactor"))
+            supply.step(wanted, welded, asked_a, int(car.get("ac_phases") or 3), now_s, dt_s)
+            if self._due(f"outlet{evse}", now_s, supply.closed, residual):
+                self.wires.send(f"outlet{evse}", {"closed": supply.closed, "residual": residual})
+
     def step(self, dt_s: float) -> None:
         now_s = time.monotonic()
         self.cycle += 1
         self.modules.receive(now_s)
         self._read_wires()
         self.rack.step(now_s, dt_s)
+        self._step_ac(now_s, dt_s)
         self.modules.send(now_s, self.cycle % 10 == 0)
         self._send_outputs()
         self._send_wires(now_s)
@@ -113,7 +136,7 @@ class RackProcess:
         return True
 
     def _send_wires(self, now_s: float) -> None:
-        networks = self.rack.networks
+        networks = self.outputs
         for evse, n in networks.items():
             if self._due(f"vehicle{evse}", now_s, n.output_v, n.current_a):
                 self.wires.send(
@@ -151,10 +174,9 @@ class RackProcess:
 
     def _meter(self) -> None:
         registers = {}
-        for evse, n in self.rack.networks.items():
-            power = n.output_v * n.current_a
+        for evse, n in self.outputs.items():
             serial = str(77_000_000 + evse)
-            reading = Reading(now_ns(), serial, n.import_wh, n.export_wh, n.output_v, n.current_a, power)
+            reading = Reading(now_ns(), serial, n.import_wh, n.export_wh, n.meter_v, n.current_a, n.power_w)
             registers[evse] = encode_registers(reading)
         self.meters.registers = registers
         if self.cycle % 20 == 0:
@@ -168,7 +190,7 @@ class RackProcess:
 
     @property
     def at_rest(self) -> bool:
-        return all(abs(n.current_a) < 1.0 for n in self.rack.networks.values())
+        return all(abs(n.current_a) < 1.0 for n in self.outputs.values())
 
     def close(self) -> None:
         self.wires.close()
@@ -182,6 +204,7 @@ def main() -> None:
     parser.add_argument("--bus", default="udp:42000", help="bus or buses, e.g. udp:42000*5")
     parser.add_argument("--modules", type=int, default=46)
     parser.add_argument("--evses", type=int, nargs="+", default=[1], metavar="N", help="numbers of the EVSEs")
+    parser.add_argument("--ac", type=int, nargs="*", default=[], metavar="N", help="those of them that are AC outlets")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--series", type=int, default=1, choices=(1, 2), help="groups of modules in series")
     parser.add_argument("--switched", action="store_true", help="contactors join the groups in series or in parallel")
@@ -206,7 +229,7 @@ def main() -> None:
             arguments.ageing,
         )
         port = frame_port(open_bus(expand(arguments.bus)[0], can_filters=NOTHING))
-        process = RackProcess(port, rack, module_end(arguments, rack))
+        process = RackProcess(port, rack, module_end(arguments, rack), arguments.ac)
     except (BusError, WireError) as error:
         refuse(f"rack: {error}")
     simulator_realtime(30)  # hardware does not wait for a computer's other work

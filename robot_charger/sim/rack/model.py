@@ -96,6 +96,14 @@ class Network:
     cable_c: float = 25.0
     max_v: float = 0.0
 
+    @property
+    def meter_v(self) -> float:
+        return self.output_v
+
+    @property
+    def power_w(self) -> float:
+        return self.output_v * self.current_a
+
 
 class Rack:
     """``modules`` modules, shared evenly over ``evses`` outputs, in ``series`` groups each.

@@ -24,6 +24,7 @@ from robot_charger.common.clock import Ticker
 from robot_charger.common.plc_link import LinkError, PlcLink
 from robot_charger.common.process import StopSignal, end_with_parent, parent_gone, refuse, simulator_realtime
 from robot_charger.common.wires import WireEnd, WireError, run_directory
+from robot_charger.sim.vehicle.ac import AcCar
 from robot_charger.sim.vehicle.car import FAULTS, Car, CarOptions, Inputs, Outputs, Session, State
 
 PROTOCOLS = (
@@ -34,6 +35,7 @@ PROTOCOLS = (
     "acdp",
     "acdp-bpt",
     "plain",
+    "ac",
     "chademo",
     "chademo-v2x",
 )
@@ -138,6 +140,8 @@ def car_options(args: argparse.Namespace) -> CarOptions:
     if args.protocol.startswith("chademo"):  # request at most 20 A/s, one byte of amperes
         values |= {"ramp_a_per_s": 20.0, "max_current_a": 125.0, "capacity_wh": 40_000.0, "max_voltage_v": 435.0}
         values |= {"max_discharge_current_a": 15.0}
+    if args.protocol == "ac":
+        values |= {"max_current_a": 32.0}
     if args.max_current is not None:
         values["max_current_a"] = args.max_current
     return CarOptions(args.protocol, target, args.charge_seconds, args.soc, args.seed, **values)
@@ -180,7 +184,7 @@ def main(words: list[str] | None = None) -> int:
         if options.is_chademo:
             bus = open_bus(args.can, fd=False)
             factory = chademo_factory(bus, args)
-        elif args.protocol != "plain":
+        elif args.protocol not in ("plain", "ac"):
             link = PlcLink.wait(directory, args.evse, "ev", args.interface)
             link.join_user()  # while this process has one thread
             factory = evcc_factory(link, args)
@@ -188,7 +192,7 @@ def main(words: list[str] | None = None) -> int:
     except (WireError, LinkError, BusError) as error:
         refuse(f"vehicle {args.evse}: {error}")
     wires.faults |= set(args.fault)
-    car = Car(options, factory)
+    car = AcCar(options) if args.protocol == "ac" else Car(options, factory)
     ticker = Ticker(AWAY_PERIOD_S)
     here_s = CHADEMO_PERIOD_S if options.is_chademo else PERIOD_S
     try:

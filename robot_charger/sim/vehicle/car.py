@@ -28,6 +28,8 @@ FAULTS = (
     "k-open",  # CHAdeMO: switch k opens during the transfer without a word on CAN
     "vehicle-fault",  # CHAdeMO: fault bits of 0x102 during the transfer
     "wrong-voltage",  # CHAdeMO: a target voltage above what the station offers
+    "overdraw",  # AC: it takes more than the pilot tells
+    "ventilation",  # AC: it asks for ventilation (state D)
 )
 
 # Resistances to earth behind the diode [ohm], IEC 61851-1 table A.3 (nominal): B 2740, C 1300 in parallel.
@@ -377,7 +379,7 @@ class Car:
             return
         current_a = self.inlet_current_a if self.contactor else 0.0
         voltage_v = self.inlet_voltage_v if self.contactor else self.battery.emf_v
-        self.battery.flow(voltage_v, current_a, dt_s)
+        self._charge(voltage_v, current_a, dt_s)
         visit.max_voltage_v = max(visit.max_voltage_v, self.inlet_voltage_v)
         visit.max_current_a = max(visit.max_current_a, abs(current_a))
         if abs(current_a) > 1.0 and visit.current_since_s is None:
@@ -385,6 +387,9 @@ class Car:
         half = min(3.0, self.options.charge_seconds / 2)
         if "vehicle-gone" in self.faults and visit.current_since_s is not None and self.charge_seconds > half:
             visit.gone = True
+
+    def _charge(self, voltage_v: float, current_a: float, dt_s: float) -> None:
+        self.battery.flow(voltage_v, current_a, dt_s)
 
     def _run_session(self, inputs: Inputs) -> None:
         visit = self._visit
