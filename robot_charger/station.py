@@ -87,6 +87,7 @@ CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", *ACDP)
 CHADEMO = ("chademo", "chademo-v2x")
 ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", *ACDP)  # TLS 1.3, mutual
 BIDIRECTIONAL = ("iso15118-20-bpt", "acdp-bpt", "chademo-v2x")
+MODBUS_UNITS = 247  # on one line
 DESK_EXPORT_W = 30_000.0  # what the desk's grid connection takes back
 
 
