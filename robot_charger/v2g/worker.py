@@ -206,6 +206,8 @@ class Worker:
         finally:
             matching.cancel()
         text = f"matched in {match.seconds:.2f} s, {match.attenuation_db:.0f} dB"
+        if not match.confirmed:
+            text += ", the link not confirmed by the modem"
         self.bridge.say(phase=LinkPhase.LINKED, matched=True, match_seconds=match.seconds, text=text)
         await self._talk_on(session_id, matcher, conversation)
 

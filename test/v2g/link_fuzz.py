@@ -63,7 +63,9 @@ def _vehicle_frames(random: Random) -> list[bytes]:
         (0x6009, bytes(40)),  # CM_SET_KEY.CNF
         (slac_ev.SLAC_MATCH_REQ, b"\0\0\x3e\0" + bytes(17) + mac + bytes(17) + EVSE + run_id + bytes(8)),
     ]
-    return [slac_ev.frame(EVSE, mac, kind, body).ljust(60, b"\0") for kind, body in kinds]
+    frames = [slac_ev.frame(EVSE, mac, kind, body).ljust(60, b"\0") for kind, body in kinds]
+    linked = EVSE + mac + b"\x88\xe1\x00\xb9\xa0\x00\xb0\x52" + bytes([0, random.randrange(2)])  # VS_LINK_STATUS.CNF
+    return [*frames, linked.ljust(60, b"\0")]
 
 
 def _damage(random: Random, data: bytes) -> bytes:

@@ -121,7 +121,100 @@ def test_a_vehicle_is_matched(hub: Hub, behaviour: Behaviour) -> None:
     assert found.vehicle_mac == virtual_mac("ev")
     assert found.seconds < 10.0
     assert found.attenuation_db == 10.0
+    assert found.confirmed
     assert len(results[0].nmk) == 16 and len(results[0].nid) == 7
+
+
+class Watched(SlacEv):
+    """Notes what it hears of a match, and may lose the first confirmation or be slow to give its modem the key."""
+
+    def __init__(self, *arguments, loses: int = 0, **named) -> None:
+        super().__init__(*arguments, **named)
+        self.loses = loses
+        self.asked = 0
+
+    def _send(self, destination: bytes, kind: int, body: bytes) -> None:
+        self.asked += kind == slac.CM_SLAC_MATCH_REQ
+        super()._send(destination, kind, body)
+
+    def _wait(self, kind: int, is_mine, timeout_s: float):
+        answer = super()._wait(kind, is_mine, timeout_s)
+        if answer and kind == slac.CM_SLAC_MATCH_REQ + 1 and self.loses:
+            self.loses -= 1
+            return None
+        return answer
+
+
+def meet(hub: Hub, **vehicle) -> tuple[Match, EvMatch | NoMatchError, Watched]:
+    """One match with a Watched vehicle."""
+
+    async def run() -> tuple[Match, EvMatch | NoMatchError, Watched]:
+        async with matching() as matcher:
+            ev_frames = frames("ev")
+            car = Watched(ev_frames, times=QUICK, **vehicle)
+            threads, results = in_thread(car)
+            found = await match(matcher)
+            await asyncio.to_thread(threads[0].join)
+            ev_frames.close()
+            return found, results[0], car
+
+    return asyncio.run(run())
+
+
+def test_a_lost_confirmation_is_given_again(hub: Hub) -> None:
+    """CM_SLAC_MATCH.CNF lost: the vehicle asks again, and is answered until its modem has joined."""
+    found, result, car = meet(hub, loses=1)
+    assert isinstance(result, EvMatch) and found.confirmed
+    assert car.asked == 2
+
+
+def test_a_modem_that_tells_nothing_of_the_link(hub: Hub) -> None:
+    """Not every maker's does: the match alone counts."""
+    hub.modem.tells_link = False
+    found, result, _ = meet(hub)
+    assert isinstance(result, EvMatch) and not found.confirmed
+
+
+def test_a_vehicle_whose_modem_does_not_join(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TT_match_join passes; the vehicle begins anew, and this time its modem finds the network."""
+    monkeypatch.setattr(slac, "JOIN_S", 0.5)
+    hub.modem.join = False
+
+    async def run() -> tuple[str, Match]:
+        async with matching() as matcher:
+            ev_frames = frames("ev")
+            threads, _ = in_thread(SlacEv(ev_frames, times=QUICK))
+            with pytest.raises(SlacError) as refusal:
+                await match(matcher, 0.3)
+            await asyncio.to_thread(threads[0].join)
+            hub.modem.join = True
+            threads, _ = in_thread(SlacEv(ev_frames, times=QUICK))
+            found = await match(matcher)
+            await asyncio.to_thread(threads[0].join)
+            ev_frames.close()
+            return str(refusal.value), found
+
+    text, found = asyncio.run(run())
+    assert "did not join the network within 0.5 s" in text
+    assert found.confirmed
+
+
+def test_a_vehicle_that_begins_anew_instead_of_joining(hub: Hub) -> None:
+    hub.modem.join = False
+
+    async def run() -> Match:
+        async with matching() as matcher:
+            ev_frames = frames("ev")
+            found = asyncio.ensure_future(match(matcher))
+            for _ in range(2):
+                threads, results = in_thread(SlacEv(ev_frames, times=QUICK))
+                await asyncio.to_thread(threads[0].join)
+                assert isinstance(results[0], EvMatch) and not found.done()
+            hub.modem.join = True
+            ev_frames.close()
+            return await found
+
+    assert asyncio.run(run()).confirmed
 
 
 def test_a_second_match_uses_a_new_key(hub: Hub) -> None:
