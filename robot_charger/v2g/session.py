@@ -19,7 +19,6 @@ from iso15118.secc.comm_session_handler import SECCCommunicationSession
 from iso15118.secc.states import din_spec_states, iso15118_2_states, iso15118_20_states
 from iso15118.shared.exceptions import EXIDecodingError, InvalidV2GTPMessageError, V2GMessageValidationError
 from iso15118.shared.exi_codec import EXI
-from iso15118.shared.messages.datatypes import DCEVSEStatus, DCEVSEStatusCode, EVSENotification
 from iso15118.shared.messages.enums import (
     AuthEnum,
     ISOV20PayloadTypes,
@@ -29,11 +28,7 @@ from iso15118.shared.messages.enums import (
     SessionStopAction,
 )
 from iso15118.shared.messages.iso15118_2.body import (
-    CertificateInstallationReq,
-    CertificateUpdateReq,
     CurrentDemandRes,
-    MeteringReceiptReq,
-    MeteringReceiptRes,
 )
 from iso15118.shared.messages.iso15118_2.datatypes import ChargeProgress
 from iso15118.shared.messages.iso15118_2.datatypes import ResponseCode as ResponseCodeV2
@@ -48,7 +43,7 @@ from iso15118.shared.states import Pause, Terminate
 
 from robot_charger.common.faults import Code
 from robot_charger.common.streams import abort
-from robot_charger.v2g import acdp, certificates, v2gtp
+from robot_charger.v2g import acdp, certificates, refusals, v2gtp  # noqa: F401  (certificates replaces states)
 from robot_charger.v2g.bridge import LinkPhase, Lock, Purpose, Shutdown
 from robot_charger.v2g.controller import Controller
 
@@ -184,18 +179,7 @@ class Session(SECCCommunicationSession):
         # An automated connection device is offered where the link exists before contact.
         self.acdp = acdp.Secc(self._asked) if controller.parameters.link == "acdp" else None
         controller.reset_ev_data_context()
-        # The package's own refusal of a receipt lacks a status, without which it cannot be encoded.
-        status = DCEVSEStatus(
-            evse_notification=EVSENotification.STOP_CHARGING,
-            notification_max_delay=0,
-            evse_status_code=DCEVSEStatusCode.EVSE_SHUTDOWN,
-        )
-        refused = MeteringReceiptRes(response_code=ResponseCodeV2.FAILED, dc_evse_status=status)
-        self.failed_responses_isov2 |= {
-            MeteringReceiptReq: refused,
-            CertificateInstallationReq: certificates.failed(update=False),
-            CertificateUpdateReq: certificates.failed(update=True),
-        }
+        refusals.complete(self)
 
     @property
     def charging(self) -> bool:
@@ -342,7 +326,7 @@ class Session(SECCCommunicationSession):
         try:
             frame = V2GTPMessage.from_bytes(self.protocol, message)
             decoded = EXI().from_exi(frame.payload, self.get_exi_ns(frame.payload_type))
-        except (InvalidV2GTPMessageError, ValueError) as error:
+        except (InvalidV2GTPMessageError, ValueError, KeyError) as error:
             self._count_bad()
             raise SessionEnd(Code.V2G_DECODE, f"not a V2G message of {self.protocol.name}") from error
         except (EXIDecodingError, V2GMessageValidationError) as error:

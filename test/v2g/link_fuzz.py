@@ -225,6 +225,7 @@ def sessions(count: int, seed: int) -> dict[str, int]:
         reader.feed_eof()
         outcome = await asyncio.wait_for(session.run(), LONGEST_S)
         assert outcome.ended or outcome.code != Code.NONE or outcome.text, outcome
+        assert outcome.code != Code.V2G_INTERNAL, outcome  # something raised that should have refused
         assert bridge.vehicle.purpose == 0
         outcomes[outcome.code.name if not outcome.ended else "ENDED"] += 1
 
