@@ -77,7 +77,7 @@ ADVICE: dict[Code, Advice] = {
         "(`robot-charger doctor`).",
     ),
     Code.V2G_SEQUENCE: Advice(
-        "A message came that this state of the session does not allow.",
+        "A message came that this state of the session does not allow, or that asked for what is not offered.",
         "Keep the recording: it is a fault of the vehicle or of our tables. Reported to both, it can be replayed.",
     ),
     Code.V2G_DECODE: Advice(

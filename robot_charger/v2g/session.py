@@ -409,7 +409,7 @@ class Session(SECCCommunicationSession):
         phase = PHASES.get(name)
         if phase is not None:
             self.bridge.say(phase=phase)
-        body = message.body.get_message() if hasattr(message, "body") else message
+        body = _body(message)
         if name == "SessionSetupReq":
             self.begun = True
             self.bridge.say(protocol=NAMES.get(self.protocol, ""), identity=self._identity(body))
@@ -469,7 +469,17 @@ class Session(SECCCommunicationSession):
         if self._request in ("PaymentDetailsReq", "AuthorizationReq"):
             why = "a certificate has expired or is not yet valid" if "Expired" in text else text[:150]
             return Outcome(self.begun, False, False, Code.AUTHORIZATION, f"contract certificate refused: {why}")
-        return Outcome(self.begun, False, False, Code.V2G_INTERNAL, text[:150])
+        # The package's reason may quote the message and so name a person: the answer's code says enough.
+        code = getattr(_body(self.current_state.message), "response_code", None)
+        if code is None:
+            return Outcome(self.begun, False, False, Code.V2G_INTERNAL, f"no answer to {self._request}")
+        text = f"{self._request} was refused: {code.value}"
+        return Outcome(self.begun, False, False, Code.V2G_SEQUENCE, text)
+
+
+def _body(message: Any) -> Any:
+    """What a message says, without the envelope of DIN 70121 and ISO 15118-2."""
+    return message.body.get_message() if hasattr(message, "body") else message
 
 
 def _renegotiates(body: Any) -> bool:

@@ -95,3 +95,10 @@ def test_requests_of_20_that_the_package_left_without_an_answer(
     told = talk(tmp_path, protocol="iso15118-20", options=options)
     assert (told.names[-1], told.codes[-1]) == (request_name.replace("Req", "Res"), "FAILED_SequenceError")
     assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE), told.link.text
+
+
+def test_no_protocol_in_common(tmp_path: Path) -> None:
+    told = talk(tmp_path, parameters={"protocols": ["din70121"]})
+    assert told.codes == ["Failed_NoNegotiation"]
+    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE)
+    assert told.link.text == "supportedAppProtocolReq was refused: Failed_NoNegotiation"
