@@ -180,7 +180,9 @@ def _pause(c: Context) -> Session:
 def _renegotiate(c: Context) -> Session:
     """As after a pause, the insulation is tested anew."""
     text = "the vehicle negotiates anew: nothing flows until its next cable check"
-    return replace(c.s, insulation_passed=False, test_permit=0, text=text)
+    return replace(
+        c.s, shutdown=Shutdown.NONE, stop_reason="", insulation_passed=False, test_permit=0, wakes=0, text=text
+    )
 
 
 def _self_test_failed(c: Context) -> Session:
@@ -642,6 +644,19 @@ RULES: tuple[Rule, ...] = (
         and interlocks.output_is_safe(c.i),
         P.LINKING,
         _pause,
+    ),
+    Rule(
+        (P.STOPPING,),
+        "vehicle chooses its service anew",
+        lambda c: c.i.link == Link.PARAMETERS
+        and _is_ours(c)
+        and c.s.shutdown == Shutdown.NORMAL
+        and not c.s.fault
+        and not c.i.stop_asked
+        and c.s.stop_requested_at < 0
+        and interlocks.output_is_safe(c.i),
+        P.LINKING,
+        _renegotiate,
     ),
     Rule(
         (P.STOPPING,),

@@ -236,7 +236,7 @@ class Controller(EVSEControllerInterface):
         return True
 
     async def service_renegotiation_supported(self) -> bool:
-        return False
+        return self.parameters.link != "acdp"  # there the arm unplugs before SessionStopReq
 
     async def get_supported_providers(self) -> None:
         return None

@@ -425,6 +425,25 @@ def test_a_vehicle_that_was_asked_to_stop_does_not_renegotiate(station):
     assert station.s.stop_requested_at >= 0
 
 
+def test_a_service_chosen_anew_goes_back_to_the_cable_check(station):
+    """ISO 15118-20: the vehicle has stopped, and goes on in the same session with another service."""
+    charging(station)
+    assert station(link=Link.STOPPING, link_session=ID, target=Purpose.NONE) == Phase.STOPPING
+    assert station(link=Link.PARAMETERS) == Phase.STOPPING, "not before the output is safe"
+    safe = {"current_a": 0.0, "contactors_closed": False, "voltage_v": 0.0}
+    assert station(**safe) == Phase.LINKING
+    assert (station.s.shutdown, station.s.stop_reason, station.s.insulation_passed) == (Shutdown.NONE, "", False)
+    again = {"link": Link.CABLE_CHECK, "target": Purpose.INSULATION_TEST, "insulation": Insulation.UNKNOWN}
+    assert station(**again, pilot="C") == Phase.CABLE_CHECK
+
+
+def test_a_vehicle_that_was_asked_to_stop_chooses_no_service_anew(station):
+    charging(station)
+    station(stop_asked="Remote")
+    station(link=Link.STOPPING, link_session=ID, target=Purpose.NONE)
+    assert station(link=Link.PARAMETERS, current_a=0.0, contactors_closed=False, voltage_v=0.0) == Phase.STOPPING
+
+
 # ACDP: the conversation comes before the plug.
 @pytest.fixture
 def device() -> Station:
