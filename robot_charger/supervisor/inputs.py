@@ -149,7 +149,7 @@ class Heard:
         # At work at another bay it is out of this one's contact zone.
         robot_here_now = robot_last if robot_last is robot_here else None
         limits = self.last.get("limits")
-        backend = self.last.get("backend")
+        backend, limit = self.last.get("backend"), self.last.get("limit")
         fault = self.gravest(s.session_id)
         letter = PILOT_LETTERS.get(pilot.state, "?") if pilot else "?"
         live = (
@@ -170,6 +170,8 @@ class Heard:
             pilot=self._chademo_pilot(link, s) if self.pilotless else letter,
             power_alive=power is not None,
             supply_available=bool(power and limits and limits.available),
+            power_left=bool(limits and limits.available and min(limits.max_current_a, limits.max_power_w) > 0)
+            and (limit is None or min(limit.max_current_a, limit.max_power_w) > 0),
             contactors_closed=power.contactors_closed if power else True,
             voltage_v=power.voltage_v if power else math.inf,
             current_a=power.current_a if power else math.inf,

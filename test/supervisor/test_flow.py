@@ -401,6 +401,32 @@ def test_a_pause_keeps_the_plug_in_and_voids_the_insulation_result(station):
     assert station.command.purpose == Purpose.INSULATION_TEST
 
 
+def test_a_vehicle_that_paused_for_lack_of_power_is_called_when_there_is_some(station):
+    charging(station)
+    station(power_left=False)
+    stopped = {"target": Purpose.NONE, "current_a": 0.0, "contactors_closed": False, "voltage_v": 0.0, "pilot": "B"}
+    station(link=Link.STOPPING, **stopped)
+    assert station(link=Link.PAUSED) == Phase.LINKING
+    assert station(after=600.0) == Phase.LINKING and station.command.pilot == PilotMode.PWM
+    station(power_left=True)
+    assert station.command.pilot == PilotMode.PULSE_F
+    station(after=5.0)
+    assert station.command.pilot == PilotMode.PWM, "once"
+    station(after=60.0, power_left=False)
+    station(after=60.0, power_left=True)
+    assert station.command.pilot == PilotMode.PWM, "and not again in the same pause"
+    station(link=Link.SESSION)
+    assert not station.s.paused and not station.s.starved
+
+
+def test_a_vehicle_that_paused_by_itself_is_not_called(station):
+    station(power_left=True)
+    paused(station)
+    station(power_left=False)
+    station(power_left=True)
+    assert station.command.pilot == PilotMode.PWM
+
+
 @pytest.mark.parametrize("how", [{"after": 3601.0}, {"stop_asked": "Remote"}], ids=["too long", "stop asked"])
 def test_a_pause_ends_with_the_plug_out(station, how):
     assert paused(station)(**how) == Phase.STOPPING

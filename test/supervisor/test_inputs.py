@@ -27,3 +27,18 @@ def test_a_broken_store_forbids_what_could_not_be_billed(store_ok, transactions,
     assert heard.inputs(Session(), 1).store_ok  # a station without a back end
     heard.message("backend", SimpleNamespace(stamp_ns=1, store_ok=store_ok, transactions=transactions))
     assert heard.inputs(Session(session_id=session), 2).store_ok == billable
+
+
+@pytest.mark.parametrize(
+    "supply_a, available, limit_w, left",
+    [(150.0, True, None, True), (150.0, True, 50_000.0, True), (150.0, True, 0.0, False), (0.0, True, None, False),
+     (150.0, False, None, False)],
+)  # fmt: skip
+def test_power_is_left_where_supply_and_back_end_have_some(supply_a, available, limit_w, left):
+    heard = Heard()
+    assert not heard.inputs(Session(), 1).power_left
+    supply = SimpleNamespace(stamp_ns=1, available=available, max_current_a=supply_a, max_power_w=supply_a * 400)
+    heard.message("limits", supply)
+    if limit_w is not None:
+        heard.message("limit", SimpleNamespace(stamp_ns=1, max_current_a=float("inf"), max_power_w=limit_w))
+    assert heard.inputs(Session(), 2).power_left == left

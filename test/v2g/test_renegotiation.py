@@ -41,6 +41,31 @@ def test_a_vehicle_negotiates_anew_by_the_cable_check(tmp_path: Path) -> None:
     assert not any(told.live[renegotiated:precharged])
 
 
+def test_a_vehicle_of_20_without_power_is_asked_to_pause(tmp_path: Path) -> None:
+    """EVSENotification Pause: contactors open, the session is kept."""
+    parameters = {"pause_after_s": 0.3}
+    told = talk(tmp_path, protocol="iso15118-20", parameters=parameters, station={"limit_a": 0.0}, car={"charge_s": 9})
+    assert (told.ok, told.link.phase, told.link.error) == (True, LinkPhase.PAUSED, Code.NONE), told.link.text
+    notes = [r.evse_status.evse_notification.value for r in bodies(told, "DC_ChargeLoopRes") if r.evse_status]
+    assert set(notes) == {"Pause"}
+    assert not told.live[-1] and told.codes[-1] == "OK"
+
+
+@pytest.mark.parametrize("protocol", ["din", "iso15118-2", "iso15118-20"])
+def test_without_power_the_charge_loop_goes_on_until_there_is_some(tmp_path: Path, protocol: str) -> None:
+    """DIN 70121 and ISO 15118-2 know no pause that a station asks for; -20 waits for ``pause_after_s``."""
+    parameters = {"pause_after_s": 5.0}
+    station = {"limit_a": 0.0, "limit_s": 0.4}
+    told = talk(tmp_path, protocol=protocol, parameters=parameters, station=station, car={"charge_s": 1.5})
+    assert (told.ok, told.link.phase) == (True, LinkPhase.ENDED), told.link.text
+    if protocol == "iso15118-20":
+        limits = [r.scheduled_dc_charge_loop_res for r in bodies(told, "DC_ChargeLoopRes")]
+        told_a = [r.evse_maximum_charge_current.value * 10**r.evse_maximum_charge_current.exponent for r in limits]
+    else:
+        told_a = [float(r.evse_max_current_limit.get_decimal_value()) for r in bodies(told, "CurrentDemandRes")]
+    assert [a for a, _ in itertools.groupby(told_a)] == [150.0, 0.0, 150.0]
+
+
 async def ask(session: Any, request: Any) -> Any:
     """One exchange of ISO 15118-20 beside the vehicle's states."""
     from iso15118.shared.exi_codec import EXI

@@ -192,7 +192,10 @@ class Plain:
         if stop_after and self.charging_since and time.monotonic() - self.charging_since > stop_after:
             changes |= {"stop_requested": True, "shutdown": self.options.get("shutdown", b.Shutdown.NORMAL)}
         limit = self.options.get("limit_a")
-        if limit and self.charging_since and time.monotonic() - self.charging_since > 0.5:
+        since_s = time.monotonic() - (self.charging_since or time.monotonic())
+        if limit is not None and since_s > 0.5:
+            if since_s > 0.5 + self.options.get("limit_s", 1e9):
+                limit = 150.0
             changes |= {"backend_max_current_a": limit, "backend_max_power_w": limit * 1000.0}
         if self.options.get("wakes"):  # state E from the failed match until the station looks for a vehicle again
             self.pulse = vehicle.phase == b.LinkPhase.FAILED and vehicle.error == b.Code.SLAC_FAILED
