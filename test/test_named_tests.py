@@ -28,11 +28,12 @@ def known() -> dict[str, set[str]]:
 def missing(line: str) -> list[str]:
     """Named tests that are not there. A name without a file belongs to the last file of the line, or to any."""
     wrong, file = [], ""
+    anywhere = set().union(*known().values()) | {name.removesuffix(".py") for name in known()}
     for named, test in NAME.findall(line):
         file = named or file
         if named and named not in known():
             wrong.append(named)
-        elif test and f"{test}.py" not in known() and test not in (known()[file] if file else set().union(*known().values())):
+        elif test and test not in (known()[file] if file else anywhere):
             wrong.append(f"{file}::{test}")
     return wrong
 

@@ -201,6 +201,8 @@ class VethPort:
         with _in_network(self._ev), IPRoute() as route:
             index = route.link_lookup(ifname="ev0")[0]
             route.link("set", index=index, state="up" if up else "down")
+            if up:
+                _set_up(route, "ev0", virtual_mac("ev"))  # its address went with it
 
 
 class UnixPort:

@@ -202,6 +202,18 @@ class Heard:
             severity=Severity(fault.severity) if fault else Severity.WARNING,
         )
 
+    def vehicle_token(self, session_id: str, autocharge: bool) -> tuple[str, str]:
+        """The token that the vehicle itself shows, and its type: its contract (Plug and Charge), or its address.
+
+        The address only with ``autocharge``. Two empty words when it shows none.
+        """
+        link = self.last.get("link")
+        if link is None or not link.identity or not session_id or link.session_id != session_id:
+            return "", ""
+        if link.contract:
+            return link.identity, "eMAID"
+        return (link.identity, "MacAddress") if autocharge else ("", "")
+
     def _chademo_pilot(self, link: Any, s: Session) -> str:
         """What the pilot would say: C when the vehicle permits (k and 102.5.0), B when plugged in, else A."""
         robot = self.last.get("robot here")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from iso15118.secc.states import iso15118_2_states, iso15118_20_states
+from iso15118.secc.states import din_spec_states, iso15118_2_states, iso15118_20_states
+from iso15118.shared.messages.din_spec.datatypes import ResponseCode as DinResponseCode
 from iso15118.shared.messages.enums import ISOV20PayloadTypes, Namespace
 from iso15118.shared.messages.iso15118_2.body import CurrentDemandRes
 from iso15118.shared.messages.iso15118_2.datatypes import ChargeProgress
@@ -20,6 +21,7 @@ from iso15118.shared.messages.iso15118_20.common_messages import PowerDeliveryRe
 from iso15118.shared.messages.iso15118_20.common_types import MessageHeader as MessageHeader20
 from iso15118.shared.messages.iso15118_20.common_types import ResponseCode
 from iso15118.shared.messages.timeouts import Timeouts
+from iso15118.shared.states import Terminate
 
 
 def body_of(message: Any) -> Any:
@@ -36,6 +38,27 @@ def renegotiates(body: Any) -> bool:
 def renegotiates_service(body: Any) -> bool:
     """SessionStopReq of -20 that ends nothing but goes back to ServiceDiscovery."""
     return getattr(body, "charging_session", None) == ChargingSession20.SERVICE_RENEGOTIATION
+
+
+class _ContractAuthentication(din_spec_states.ContractAuthentication):
+    """The package's state, which tells a refusal; the package answers "ongoing" for ever."""
+
+    async def process_message(self, message: Any, message_exi: bytes = b"") -> None:
+        await super().process_message(message, message_exi)
+        _end_if_refused(self, message, DinResponseCode.FAILED)
+
+
+class _Authorization20(iso15118_20_states.Authorization):
+    """The package's state, which ends with a refusal; the package lets the vehicle go on to ServiceDiscovery."""
+
+    async def process_message(self, message: Any, message_exi: bytes = b"") -> None:
+        await super().process_message(message, message_exi)
+        _end_if_refused(self, message, ResponseCode.FAILED)
+
+
+def _end_if_refused(state: Any, message: Any, code: Any) -> None:
+    if state.comm_session.controller.refusal is not None and state.next_state is not Terminate:
+        state.stop_state_machine("authorisation refused", message, code)
 
 
 class _CurrentDemand(iso15118_2_states.CurrentDemand):
@@ -111,6 +134,8 @@ class _SessionStop20(iso15118_20_states.SessionStop):
 
 
 for _module, _name, _state in (
+    (din_spec_states, "ContractAuthentication", _ContractAuthentication),
+    (iso15118_20_states, "Authorization", _Authorization20),
     (iso15118_2_states, "CurrentDemand", _CurrentDemand),
     (iso15118_2_states, "PowerDelivery", _PowerDelivery),
     (iso15118_20_states, "PowerDelivery", _PowerDelivery20),

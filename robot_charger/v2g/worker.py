@@ -286,6 +286,7 @@ class Worker:
             "SLAC frames ignored": slac.frames_ignored,
             "SLAC sessions": slac.sessions,
             "SLAC sessions failed": slac.sessions_failed,
+            "SLAC attenuation by group [dB]": " ".join(f"{value:.0f}" for value in slac.attenuation_db),
             "PLC keys set": slac.keys_set,
             "SDP requests": found.sdp_requests,
             "SDP bad": found.sdp_bad,

@@ -102,3 +102,50 @@ def test_no_protocol_in_common(tmp_path: Path) -> None:
     assert told.codes == ["Failed_NoNegotiation"]
     assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE)
     assert told.link.text == "supportedAppProtocolReq was refused: Failed_NoNegotiation"
+
+
+@pytest.mark.parametrize("protocol", ["din", "iso15118-2", "iso15118-20"])
+def test_an_authorisation_that_does_not_come(tmp_path: Path, protocol: str) -> None:
+    """Answered "ongoing" for ``authorization_timeout_s``, then refused."""
+    parameters = {"authorization_timeout_s": 1.0}
+    told = talk(tmp_path, protocol=protocol, parameters=parameters, station={"authorization": "never"})
+    assert not told.ok and told.codes[-1] == "FAILED"
+    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.AUTHORIZATION)
+    assert told.link.text == "no authorisation within the time allowed"
+    name = "ContractAuthenticationRes" if protocol == "din" else "AuthorizationRes"
+    assert told.names.count(name) > 3 and "CABLE_CHECK" not in told.phases
+
+
+async def go_on(session: Any, way: str, name: str) -> None:
+    """A vehicle of -20 that does not care for the refusal, and asks for the services."""
+    from iso15118.evcc.states import iso15118_20_states
+    from iso15118.shared.messages.enums import ISOV20PayloadTypes, Namespace
+    from iso15118.shared.messages.iso15118_20 import common_messages as m
+    from iso15118.shared.messages.iso15118_20.common_types import MessageHeader
+
+    header = MessageHeader(session_id=session.session_id, timestamp=int(time.time()))
+    await session.send(session.current_state.next_v2gtp_msg)  # AuthorizationReq
+    await session._read()
+    request = m.ServiceDiscoveryReq(header=header)
+    rest = (2.0, Namespace.ISO_V20_COMMON_MSG, ISOV20PayloadTypes.MAINSTREAM)
+    session.current_state.create_next_message(iso15118_20_states.ServiceDiscovery, request, *rest)
+
+
+def test_no_services_after_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evcc_early, "put", go_on)
+    told = talk(
+        tmp_path,
+        protocol="iso15118-20",
+        options={"leave_at": "AuthorizationReq"},
+        station={"authorization": "refused"},
+    )
+    assert told.names[-1] == "AuthorizationRes" and told.codes[-1] == "FAILED"
+    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.AUTHORIZATION)
+
+
+@pytest.mark.parametrize("protocol", ["din", "iso15118-2", "iso15118-20"])
+def test_who_the_vehicle_is_for_autocharge(tmp_path: Path, protocol: str) -> None:
+    told = talk(tmp_path, protocol=protocol, parameters={"privacy.publish_identity": True})
+    assert told.link.identity == ("WMIV1234567890ABCDEX" if protocol == "iso15118-20" else "02EC000000E1")
+    assert not told.link.contract
+    assert talk(tmp_path, protocol=protocol).link.identity == ""

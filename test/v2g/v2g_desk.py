@@ -19,6 +19,7 @@ from typing import Any
 
 from robot_charger.common.clock import now_ns
 from robot_charger.common.plc_link import PlcLink
+from robot_charger.common.wires import WireEnd
 
 TICK_S = 0.01
 
@@ -118,6 +119,7 @@ class Plain:
         self.arm_until = 0.0
         self.asked = 0
         self.pulse = False
+        self.wire = WireEnd("desk", directory) if options.get("cut_after_s") else None
         if options.get("acdp"):
             bridge.inform(arm="Home", mated=False, inlet_x_mm=12.0, inlet_y_mm=-7.0)
         bridge.inform(
@@ -192,6 +194,9 @@ class Plain:
         if stop_after and self.charging_since and time.monotonic() - self.charging_since > stop_after:
             changes |= {"stop_requested": True, "shutdown": self.options.get("shutdown", b.Shutdown.NORMAL)}
         limit = self.options.get("limit_a")
+        cut_after = self.options.get("cut_after_s")
+        if cut_after and self.charging_since and time.monotonic() - self.charging_since > cut_after:
+            self.wire.send("plc1", {"fault": "link-down", "on": True})
         since_s = time.monotonic() - (self.charging_since or time.monotonic())
         if limit is not None and since_s > 0.5:
             if since_s > 0.5 + self.options.get("limit_s", 1e9):
@@ -239,6 +244,8 @@ class Plain:
         wanted = self.options.get("authorization", "accepted")
         if wanted == "refused":
             return int(self.b.Authorization.REFUSED)
+        if wanted == "never":
+            return int(self.b.Authorization.PENDING)
         return int(self.b.Authorization.ACCEPTED if vehicle.messages_in > 5 else self.b.Authorization.PENDING)
 
     def _car(self) -> dict[str, bool]:
@@ -299,6 +306,10 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
             if vehicle.phase in ended and vehicle.session_id == session_id and not again:
                 break
             time.sleep(TICK_S)
+        if plain.wire:
+            plain.wire.send("plc1", {"fault": "link-down", "on": False})
+            plain.wire.close()
+            options.pop("cut_after_s")  # once
         for _ in range(5):
             plain.step()
         vehicle = bridge.vehicle
