@@ -58,6 +58,7 @@ class Modem:
         self.confirm_key = True
         self.report_sounds = True
         self.attenuation_db = NEAR_DB
+        self.far: dict[bytes, int] = {}  # attenuation of other vehicles that are heard here, by their MAC [dB]
         self.join = True  # the vehicle's modem enters the network of a key it is given
         self.tells_link = True  # answers VS_LINK_STATUS.REQ
         self.keys_set = 0
@@ -77,7 +78,7 @@ class Modem:
             return side, _frame(frame[6:12], CM_SET_KEY_CNF, body)
         if kind == CM_MNBC_SOUND_IND and side == "ev" and self.report_sounds:
             self.sounds += 1
-            body = frame[6:12] + bytes([GROUPS, 0]) + bytes([self.attenuation_db]) * GROUPS
+            body = frame[6:12] + bytes([GROUPS, 0]) + bytes([self.far.get(frame[6:12], self.attenuation_db)]) * GROUPS
             return "evse", _frame(virtual_mac("evse"), CM_ATTEN_PROFILE_IND, body)
         if kind == VS_LINK_STATUS_REQ and self.tells_link:
             linked = self.join and self._keys.get("evse") == self._keys.get("ev")
