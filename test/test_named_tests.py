@@ -1,4 +1,4 @@
-"""Every test that a page names is there, and every row of a conformance table names one or says what is not done."""
+"""Every test and page that is named is there, and every row of a conformance table names a test or what is not done."""
 
 from __future__ import annotations
 
@@ -58,3 +58,13 @@ def test_every_row_of_conformance_says_how_it_stands() -> None:
     assert len(rows) > 40
     for feature, _, shown in rows:
         assert "test_" in shown or "not done" in shown or "not needed" in shown or "in part" in shown, feature
+
+
+def test_every_page_that_is_named_is_there() -> None:
+    named: dict[str, str] = {}
+    for folder, ending in (("robot_charger", "py"), ("docs", "md"), ("config", "yaml"), (".", "md")):
+        for path in (ROOT / folder).glob(f"**/*.{ending}" if folder != "." else f"*.{ending}"):
+            for page in re.findall(r"\bdocs/[\w-]+\.md", path.read_text()):
+                named[page] = path.name
+    assert len(named) > 10
+    assert {page: where for page, where in named.items() if not (ROOT / page).exists()} == {}

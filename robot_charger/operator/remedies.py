@@ -63,7 +63,7 @@ ADVICE: dict[Code, Advice] = {
     Code.SLAC_FAILED: Advice(
         "The modem and the vehicle did not match by SLAC in time.",
         "`v2g` on /diagnostics tells how far it came. Nothing heard: modem firmware, pilot coupling, wrong interface. "
-        "Sounds heard but no match: attenuation, a neighbouring vehicle that answers louder. See docs/v2g.md.",
+        "Sounds heard but no match: attenuation, a neighbouring vehicle that answers louder. See docs/ccs.md.",
     ),
     Code.LINK_LOST: Advice(
         "The PLC link or the TCP connection went while the session ran.",
