@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 import ssl
 from collections.abc import Callable
@@ -177,4 +176,4 @@ class Conversation:
         config.free_cert_install_service = True
         config.free_charging_service = False
         config.enforce_tls = self.parameters.tls__required
-        return copy.copy(config)
+        return config

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.1
 IDLE_S = 1.0  # without a word of the station
+ANSWERS = "charge loop answered in"  # of the last session, for diagnostics
 WAKING = (5, 6)  # PilotState E and F: at least T_step_EF, 4 s
 CARRIER_LOST_S = 0.3  # a link must be gone this long before it counts
 PLUGGING_IN = frozenset({SessionPhase.CONNECTING, SessionPhase.MATED})
@@ -129,7 +130,7 @@ class Worker:
         EXI().set_exi_codec(codec.exi_codec())
         codec.warm()
         conversation = Conversation(self.link.interface, self.parameters, self.bridge, self._record, self._contexts)
-        conversation.on_tls_error = lambda text: self._report_tls(text)
+        conversation.on_tls_error = self._report_tls
         frames = NoFrames() if self._acdp else self.link.frames()
         matcher = Matcher(self.name, frames, self.parameters.slac__settle_s)
         try:
@@ -296,3 +297,6 @@ class Worker:
             "TLS failed": found.tls_failed,
             "V2G messages bad": self.bridge.vehicle.messages_bad,
         }
+        answers_ms = sorted(1e3 * seconds for seconds in conversation.loop_turnaround_s)
+        for name, share in (("p50", 0.5), ("p99", 0.99)) if answers_ms else ():
+            self.status.values[f"{ANSWERS} {name} [ms]"] = round(answers_ms[int(share * (len(answers_ms) - 1))], 2)

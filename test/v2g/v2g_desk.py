@@ -108,6 +108,8 @@ class Plain:
         self.permit = 1
         self.purpose = 0
         self.phases: list[str] = []
+        self.phase_at: list[float] = []
+        self.first_ampere_at = 0.0
         self.max_current_a = 0.0
         self.min_current_a = 0.0
         self.targets = 0
@@ -188,6 +190,8 @@ class Plain:
             self.voltage_v, self.current_a = vehicle.voltage_v, 0.0
         else:
             self.voltage_v = self.current_a = 0.0
+        if not self.first_ampere_at and abs(self.current_a) > 1.0:
+            self.first_ampere_at = time.monotonic()
         self.max_current_a = max(self.max_current_a, self.current_a)
         self.min_current_a = min(self.min_current_a, self.current_a)
         stop_after = self.options.get("stop_after_s")
@@ -224,6 +228,19 @@ class Plain:
         name = self.b.LinkPhase(vehicle.phase).name
         if not self.phases or self.phases[-1] != name:
             self.phases.append(name)
+            self.phase_at.append(time.monotonic())
+
+    def seconds(self) -> dict[str, float]:
+        """How long each phase of the link took until the first ampere [s], and all of them; empty without one."""
+        if not self.first_ampere_at:
+            return {}
+        ends = [*self.phase_at[1:], self.first_ampere_at]
+        took = {
+            name.lower(): round(max(0.0, min(end, self.first_ampere_at) - at), 3)
+            for name, at, end in zip(self.phases, self.phase_at, ends, strict=True)
+            if at < self.first_ampere_at and name != "IDLE"
+        }
+        return took | {"all": round(sum(took.values()), 3)}
 
     def _arm(self, phase: int) -> dict[str, Any]:
         """An arm that takes 0.4 s to connect or to go home, and the inlet's place."""
@@ -317,6 +334,7 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
             {
                 "phase": LinkPhase(vehicle.phase).name,
                 "phases": plain.phases,
+                "phases_s": plain.seconds(),
                 "protocol": vehicle.protocol,
                 "error": int(vehicle.error),
                 "text": vehicle.text,
