@@ -1,12 +1,13 @@
 """How fast the SECC answers: our V2G stack, and the bare iso15118 package (its SECC and EVCC) beside it.
 
 ``python bench/v2g.py [--json FILE] [--seconds S] [--seed N] [--no-package] [--station]`` runs a whole session per
-protocol between two processes on a private PLC link. Prints and writes ``turnaround_ms{protocol: {p50, p99}}`` (request read to answer
-sent, all messages), ``loop_turnaround_ms`` (the same in the charge loop), ``loop_ms{protocol: {p50, p99}}`` (request
-sent to answer received, seen by the vehicle in the charge loop), ``slac_seconds``, ``phases_s`` (of the link until the
-first ampere) and ``ratio_to_package`` (the package's loop_ms over ours, ISO 15118-2). With ``--station`` a whole demo
-per protocol too, all nodes and simulators on this computer: ``station_turnaround_ms`` in the charge loop and
-``station_phases_s`` of the session, robot and all. Exit status 1 when a session failed.
+protocol between two processes on a private PLC link. Prints and writes ``turnaround_ms{protocol: {p50, p99}}`` (request
+read to answer sent, all messages), ``loop_turnaround_ms`` (the same in the charge loop), ``loop_ms{protocol: {p50,
+p99}}`` (request sent to answer received, seen by the vehicle in the charge loop), ``slac_seconds``, ``phases_s`` (of
+the link until the first ampere) and ``ratio_to_package`` (the package's loop_ms over ours, ISO 15118-2).
+
+With ``--station`` a whole demo per protocol too, all nodes and simulators on this computer: ``station_turnaround_ms``
+in the charge loop and ``station_phases_s`` of the session, robot and all. Exit status 1 when a session failed.
 """
 
 from __future__ import annotations
