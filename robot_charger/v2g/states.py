@@ -10,7 +10,7 @@ from typing import Any
 
 from iso15118.secc.states import din_spec_states, iso15118_2_states, iso15118_20_states
 from iso15118.shared.messages.din_spec.datatypes import ResponseCode as DinResponseCode
-from iso15118.shared.messages.enums import ISOV20PayloadTypes, Namespace
+from iso15118.shared.messages.enums import AuthEnum, ISOV20PayloadTypes, Namespace
 from iso15118.shared.messages.iso15118_2.body import CurrentDemandRes
 from iso15118.shared.messages.iso15118_2.datatypes import ChargeProgress
 from iso15118.shared.messages.iso15118_2.datatypes import ResponseCode as ResponseCodeV2
@@ -46,6 +46,16 @@ class _ContractAuthentication(din_spec_states.ContractAuthentication):
     async def process_message(self, message: Any, message_exi: bytes = b"") -> None:
         await super().process_message(message, message_exi)
         _end_if_refused(self, message, DinResponseCode.FAILED)
+
+
+class _AuthorizationSetup20(iso15118_20_states.AuthorizationSetup):
+    """The package's state without an offer of Plug and Charge: it verifies no contract of -20, nor the challenge."""
+
+    async def process_message(self, message: Any, message_exi: bytes = b"") -> None:
+        config = self.comm_session.config
+        config.supported_auth_options = [AuthEnum.EIM]
+        config.allow_cert_install_service = False
+        await super().process_message(message, message_exi)
 
 
 class _Authorization20(iso15118_20_states.Authorization):
@@ -135,6 +145,7 @@ class _SessionStop20(iso15118_20_states.SessionStop):
 
 for _module, _name, _state in (
     (din_spec_states, "ContractAuthentication", _ContractAuthentication),
+    (iso15118_20_states, "AuthorizationSetup", _AuthorizationSetup20),
     (iso15118_20_states, "Authorization", _Authorization20),
     (iso15118_2_states, "CurrentDemand", _CurrentDemand),
     (iso15118_2_states, "PowerDelivery", _PowerDelivery),

@@ -11,7 +11,7 @@ import pytest
 from talk import talk
 
 from robot_charger.common.faults import Code
-from robot_charger.v2g import codec, v2gtp
+from robot_charger.v2g import codec, pki, v2gtp
 from robot_charger.v2g.bridge import LinkPhase
 
 codec.prepare()
@@ -215,6 +215,17 @@ async def ask_for_contract(session: Any, way: str, name: str) -> None:
         max_contract_cert_chains=1,
     )
     session.certificate = (await ask(session, request)).response_code.value
+
+
+def test_plug_and_charge_is_not_offered_in_20(tmp_path: Path) -> None:
+    """Whoever offers it to vehicles of -2 verifies no contract of -20 yet."""
+    pki.make(tmp_path)
+    parameters = {"pnc": True, "contract_installation": True, "tls.directory": str(tmp_path / "station")}
+    told = talk(tmp_path, protocol="iso15118-20", parameters=parameters, certificates=tmp_path)
+    assert (told.ok, told.link.contract) == (True, False), told.text
+    (offer,) = bodies(told, "AuthorizationSetupRes")
+    assert [service.value for service in offer.auth_services] == ["EIM"]
+    assert offer.pnc_as_res is None and not offer.cert_install_service
 
 
 def test_a_vehicle_of_20_that_wants_a_contract_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
