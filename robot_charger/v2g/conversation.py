@@ -62,6 +62,11 @@ class Conversation:
     def counters(self) -> Counters:
         return self._discovery.counters
 
+    @property
+    def begun(self) -> bool:
+        """A session is set up, and not yet over."""
+        return self._session is not None and self._session.begun
+
     async def open(self) -> None:
         if not self._interface:
             raise LinkError("the PLC link is virtual: name a network interface for V2G by the parameter interface")

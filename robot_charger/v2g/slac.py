@@ -182,6 +182,8 @@ class Matcher:
         self._finished: asyncio.Queue[Match | BaseException] = asyncio.Queue()
         self._listening = False
         self._matched: _Session | None = None  # while its link is awaited
+        self._vehicle = b""  # MAC of the vehicle that joined
+        self._anew = b""  # its CM_SLAC_PARM.REQ since then
         self._joined: asyncio.Queue[bool] = asyncio.Queue(maxsize=4)
         self._confirmed: asyncio.Queue[bytes] = asyncio.Queue(maxsize=4)
         self._mac = frames.mac
@@ -190,6 +192,11 @@ class Matcher:
     @property
     def has_key(self) -> bool:
         return bool(self._nmk)
+
+    @property
+    def begun_anew(self) -> bool:
+        """The vehicle that joined wants to be matched again."""
+        return bool(self._anew)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._frames.socket.fileno())
@@ -204,6 +211,7 @@ class Matcher:
 
         A new key is also what puts the last vehicle out of the network (ISO 15118-3, 9.6).
         """
+        self._vehicle = self._anew = b""
         for _ in range(attempts):
             while not self._confirmed.empty():
                 self._confirmed.get_nowait()
@@ -227,6 +235,9 @@ class Matcher:
         """
         self.forget()
         self._listening = True
+        anew, self._anew, self._vehicle = self._anew, b"", b""
+        if anew:
+            self.on_frame(anew)
         deadline = time.monotonic() + timeout_s
         begun = self.counters.sessions
         try:
@@ -243,7 +254,9 @@ class Matcher:
                     continue
                 if isinstance(end, Match):
                     try:
-                        return await self._join(end)
+                        joined = await self._join(end)
+                        self._vehicle = joined.vehicle_mac
+                        return joined
                     except SlacError as error:
                         end = error
                 self.counters.sessions_failed += 1
@@ -311,6 +324,9 @@ class Matcher:
         if kind == VS_LINK_STATUS_CNF:
             if frame[:6] == self._mac and frame[20] == 0 and not self._joined.full():
                 self._joined.put_nowait(frame[21] == 1)
+            return
+        if not self._listening and kind == CM_SLAC_PARM_REQ and source == self._vehicle:
+            self._anew = frame
             return
         if not self._listening:
             self.counters.frames_ignored += 1

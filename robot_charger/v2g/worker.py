@@ -178,8 +178,6 @@ class Worker:
             self._wake.clear()
 
     async def _session(self, matcher: Any, conversation: Any) -> None:
-        from robot_charger.v2g.slac import SlacError
-
         session_id = self.bridge.station.session_id
         self.bridge.begin(session_id)
         conversation.forget()
@@ -187,7 +185,16 @@ class Worker:
             self.bridge.say(phase=LinkPhase.LINKED, text="waiting for the vehicle on the IP link")
             await self._talk_on(session_id, matcher, conversation)
             return
-        self.bridge.say(phase=LinkPhase.MATCHING, text="waiting for the vehicle's SLAC request")
+        while await self._match(session_id, matcher):
+            if not await self._talk_on(session_id, matcher, conversation):
+                return
+
+    async def _match(self, session_id: str, matcher: Any) -> bool:
+        """A vehicle is matched; False when none was and the link's phase says why."""
+        from robot_charger.v2g.slac import SlacError
+
+        text = "waiting for the vehicle's SLAC request"
+        self.bridge.say(phase=LinkPhase.MATCHING, matched=False, text=text)
         matching = asyncio.ensure_future(
             matcher.match(
                 self.parameters.slac__timeout_s,
@@ -198,27 +205,32 @@ class Worker:
             while not matching.done():
                 if not self._wanted(session_id):
                     self._ended("the station gave the session up before a vehicle was matched")
-                    return
+                    return False
                 await asyncio.wait({matching}, timeout=TICK_S)
             match = matching.result()
         except SlacError as error:
             self._failed(Code.SLAC_FAILED, str(error))
-            return
+            return False
         finally:
             matching.cancel()
         text = f"matched in {match.seconds:.2f} s, {match.attenuation_db:.0f} dB"
         if not match.confirmed:
             text += ", the link not confirmed by the modem"
         self.bridge.say(phase=LinkPhase.LINKED, matched=True, match_seconds=match.seconds, text=text)
-        await self._talk_on(session_id, matcher, conversation)
+        return True
 
-    async def _talk_on(self, session_id: str, matcher: Any, conversation: Any) -> None:
-        """A vehicle that pauses keeps the data link and may come back to it ([V2G2-740]) while the station waits."""
-        await self._talk(session_id, matcher, conversation)
-        while self.bridge.vehicle.phase == LinkPhase.PAUSED:
-            await self._talk(session_id, matcher, conversation)
+    async def _talk_on(self, session_id: str, matcher: Any, conversation: Any) -> bool:
+        """A vehicle that pauses keeps the data link and may come back to it ([V2G2-740]) while the station waits.
 
-    async def _talk(self, session_id: str, matcher: Any, conversation: Any) -> None:
+        True when it wants to be matched again.
+        """
+        anew = await self._talk(session_id, matcher, conversation)
+        while not anew and self.bridge.vehicle.phase == LinkPhase.PAUSED:
+            anew = await self._talk(session_id, matcher, conversation)
+        return anew
+
+    async def _talk(self, session_id: str, matcher: Any, conversation: Any) -> bool:
+        """One session. True when the vehicle begins SLAC anew instead, before it or in a pause."""
         talking = asyncio.ensure_future(conversation.hold())
         lost_for = 0.0
         awaited = False  # the station waits for a vehicle that paused
@@ -228,15 +240,17 @@ class Worker:
                 if self.bridge.vehicle.phase == LinkPhase.PAUSED and not talking.done():
                     if awaited and self.bridge.station.stopping:
                         self._ended("the station ended the pause")
-                        return
+                        return False
                     awaited = awaited or not self.bridge.station.stopping
+                if matcher.begun_anew and not conversation.begun:
+                    return True
                 lost_for = 0.0 if matcher.carrier() else lost_for + TICK_S
                 if lost_for > CARRIER_LOST_S:
                     self._failed(Code.LINK_LOST, "the PLC link to the vehicle is gone")
-                    return
+                    return False
                 if not self._wanted(session_id) and not talking.done():
                     self._ended("the station closed the conversation")
-                    return
+                    return False
             outcome = talking.result()
         finally:
             if not talking.done():
@@ -248,6 +262,7 @@ class Worker:
         self.status.loop_turnaround_s = conversation.loop_turnaround_s
         self.conclude(outcome)
         await conversation.finish()
+        return False
 
     def conclude(self, outcome: Outcome) -> None:
         """Say how a conversation ended."""

@@ -195,6 +195,27 @@ def test_a_pause_and_what_comes_after(sim_directory: Path, protocol: str) -> Non
     assert phases[-1] == "ENDED" and "PAUSED" in phases
 
 
+def test_a_vehicle_that_begins_slac_anew_after_the_match(sim_directory: Path) -> None:
+    """It came as far as discovery, and starts over: matched again, no fault."""
+    car = {"options": {"tls": True}, "again": {"slac": True}}  # the station has no TLS: the vehicle turns away
+    station, (vehicle,) = run(sim_directory, {}, car)
+    assert "answered with no TLS" in vehicle["text"] and vehicle["again"]["result"] == "ended", vehicle
+    (session,) = station["sessions"]
+    assert session["phases"].count("MATCHING") == 2 and "FAILED" not in session["phases"], session["phases"]
+    assert station["reports"] == []
+
+
+@pytest.mark.parametrize("protocol", ["iso15118-2", "iso15118-20"])
+def test_slac_anew_after_a_pause(sim_directory: Path, protocol: str) -> None:
+    """A vehicle that lost the network in its sleep joins the same session all the same."""
+    car = {"protocol": protocol, "options": {"pause": True}, "again": {"slac": True}}
+    station, (vehicle,) = run(sim_directory, {"resumes": True}, car)
+    again = vehicle["again"]
+    assert (again["result"], again["setup"]) == ("ended", "OK_OldSessionJoined"), again
+    phases = station["sessions"][0]["phases"]
+    assert phases.count("MATCHING") == 2 and phases[-1] == "ENDED" and "FAILED" not in phases
+
+
 def test_another_session_after_a_pause_joins_nothing(sim_directory: Path) -> None:
     car = {"options": {"pause": True}, "again": {"resume": "0102030405060708"}}
     _, (vehicle,) = run(sim_directory, {"resumes": True}, car)
