@@ -238,7 +238,8 @@ def main() -> int:
         answers = session.get("v2g", {}).get("loop_turnaround_ms", {})
         result["station_turnaround_ms"][protocol] = answers
         result["station_phases_s"][protocol] = {p["name"]: p["seconds"] for p in session.get("phases", ())}
-        print(f"{protocol:16} whole station {session.get('result')}: charge loop answered in {answers} ms", flush=True)
+        faults = "".join(f"; {f['name']}: {f['text']}" for f in session.get("faults", ()))
+        print(f"{protocol:16} whole station {session.get('result')}: answers {answers} ms{faults}", flush=True)
     if not arguments.no_package:
         theirs = package(arguments.cycles)
         own = result["loop_ms"].get("iso15118-2", {})
