@@ -424,17 +424,16 @@ class Session(SECCCommunicationSession):
             self._count_bad()
             text = f"{self._request} was not expected in state {self.current_state}"
             return Outcome(self.begun, False, False, Code.V2G_SEQUENCE, text)
-        if self._request == "MeteringReceiptReq":
-            return Outcome(self.begun, False, False, Code.AUTHORIZATION, f"metering receipt refused: {text}"[:150])
-        if self._request in ("PaymentDetailsReq", "AuthorizationReq"):
-            why = "a certificate has expired or is not yet valid" if "Expired" in text else text[:150]
-            return Outcome(self.begun, False, False, Code.AUTHORIZATION, f"contract certificate refused: {why}")
-        # The package's reason may quote the message and so name a person: the answer's code says enough.
+        # The package's reason may quote a message or a certificate and so name a person: the code says enough.
         code = getattr(body_of(self.current_state.message), "response_code", None)
         if code is None:
             return Outcome(self.begun, False, False, Code.V2G_INTERNAL, f"no answer to {self._request}")
-        text = f"{self._request} was refused: {code.value}"
-        return Outcome(self.begun, False, False, Code.V2G_SEQUENCE, text)
+        if self._request == "MeteringReceiptReq":
+            return Outcome(self.begun, False, False, Code.AUTHORIZATION, f"metering receipt refused: {code.value}")
+        if self._request in ("PaymentDetailsReq", "AuthorizationReq"):
+            why = "a certificate has expired or is not yet valid" if "Expired" in text else code.value
+            return Outcome(self.begun, False, False, Code.AUTHORIZATION, f"contract certificate refused: {why}")
+        return Outcome(self.begun, False, False, Code.V2G_SEQUENCE, f"{self._request} was refused: {code.value}")
 
 
 def _starts(body: Any) -> bool:
