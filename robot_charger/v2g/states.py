@@ -9,8 +9,10 @@ import time
 from typing import Any
 
 from iso15118.secc.states import din_spec_states, iso15118_2_states, iso15118_20_states
+from iso15118.shared.messages.din_spec.datatypes import DCEVPowerDeliveryParameter
+from iso15118.shared.messages.din_spec.datatypes import DCEVStatus as DinDCEVStatus
 from iso15118.shared.messages.din_spec.datatypes import ResponseCode as DinResponseCode
-from iso15118.shared.messages.enums import AuthEnum, ISOV20PayloadTypes, Namespace
+from iso15118.shared.messages.enums import AuthEnum, DCEVErrorCode, ISOV20PayloadTypes, Namespace
 from iso15118.shared.messages.iso15118_2.body import CurrentDemandRes
 from iso15118.shared.messages.iso15118_2.datatypes import ChargeProgress
 from iso15118.shared.messages.iso15118_2.datatypes import ResponseCode as ResponseCodeV2
@@ -46,6 +48,21 @@ class _ContractAuthentication(din_spec_states.ContractAuthentication):
     async def process_message(self, message: Any, message_exi: bytes = b"") -> None:
         await super().process_message(message, message_exi)
         _end_if_refused(self, message, DinResponseCode.FAILED)
+
+
+class _PowerDeliveryDin(din_spec_states.PowerDelivery):
+    """The package's state, which serves a vehicle that leaves DC_EVPowerDeliveryParameter out, as the schema allows."""
+
+    async def process_message(self, message: Any, message_exi: bytes = b"") -> None:
+        asked = getattr(getattr(message, "body", None), "power_delivery_req", None)
+        if asked is not None and asked.dc_ev_power_delivery_parameter is None:
+            session: Any = self.comm_session
+            soc = round(session.controller.ev_data_context.present_soc or 0)
+            status = DinDCEVStatus(ev_ready=True, ev_error_code=DCEVErrorCode.NO_ERROR, ev_ress_soc=soc)
+            asked.dc_ev_power_delivery_parameter = DCEVPowerDeliveryParameter(
+                dc_ev_status=status, charging_complete=False
+            )
+        await super().process_message(message, message_exi)
 
 
 class _AuthorizationSetup20(iso15118_20_states.AuthorizationSetup):
@@ -145,6 +162,7 @@ class _SessionStop20(iso15118_20_states.SessionStop):
 
 for _module, _name, _state in (
     (din_spec_states, "ContractAuthentication", _ContractAuthentication),
+    (din_spec_states, "PowerDelivery", _PowerDeliveryDin),
     (iso15118_20_states, "AuthorizationSetup", _AuthorizationSetup20),
     (iso15118_20_states, "Authorization", _Authorization20),
     (iso15118_2_states, "CurrentDemand", _CurrentDemand),

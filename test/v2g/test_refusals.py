@@ -13,7 +13,7 @@ from talk import talk
 from robot_charger.common.faults import Code
 from robot_charger.v2g import codec
 from robot_charger.v2g.bridge import LinkPhase
-from robot_charger.v2g.exi import decode
+from robot_charger.v2g.exi import decode, encode
 
 codec.prepare()
 with codec.quiet_import():
@@ -149,3 +149,41 @@ def test_who_the_vehicle_is_for_autocharge(tmp_path: Path, protocol: str) -> Non
     assert told.link.identity == ("WMIV1234567890ABCDEX" if protocol == "iso15118-20" else "02EC000000E1")
     assert not told.link.contract
     assert talk(tmp_path, protocol=protocol).link.identity == ""
+
+
+async def leave_parameter_out(session: Any, way: str, name: str) -> None:
+    from iso15118.shared.messages.v2gtp import V2GTPMessage
+
+    message = session.current_state.next_v2gtp_msg
+    namespace = session.get_exi_ns(message.payload_type)
+    tree = decode(message.payload, namespace)
+    del tree["V2G_Message"]["Body"]["PowerDeliveryReq"]["DC_EVPowerDeliveryParameter"]
+    octets = encode(tree, namespace)
+    session.current_state.next_v2gtp_msg = V2GTPMessage(session.protocol, message.payload_type, octets)
+
+
+@pytest.mark.parametrize("at", ["PowerDeliveryReq", "PowerDeliveryReq*2"])
+@pytest.mark.parametrize("protocol", ["din", "iso15118-2"])
+def test_a_vehicle_that_leaves_the_power_delivery_parameter_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, at: str
+) -> None:
+    monkeypatch.setattr(evcc_early, "put", leave_parameter_out)
+    told = talk(tmp_path, protocol=protocol, options={"leave_at": at})
+    assert (told.ok, told.link.phase, told.link.error) == (True, LinkPhase.ENDED, Code.NONE), told.link.text
+    assert told.link.soc == 40.0
+
+
+@pytest.mark.parametrize("protocol", ["din", "iso15118-2", "iso15118-20"])
+def test_what_raises_while_answering_is_answered_with_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    from robot_charger.v2g.controller import Controller
+
+    async def broken(self: Any, protocol: Any) -> str:
+        raise RuntimeError("of the test")
+
+    monkeypatch.setattr(Controller, "get_evse_id", broken)
+    told = talk(tmp_path, protocol=protocol)
+    assert (told.names[-1], told.codes[-1]) == ("SessionSetupRes", "FAILED")
+    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_INTERNAL)
+    assert told.link.text == "RuntimeError while answering SessionSetupReq"
