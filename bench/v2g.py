@@ -1,10 +1,13 @@
 """How fast the SECC answers: our V2G stack, and the bare iso15118 package (its SECC and EVCC) beside it.
 
-``python bench/v2g.py [--json FILE] [--seconds S] [--seed N] [--no-package]`` runs a whole session per protocol between
-two processes on a private PLC link. Prints and writes ``turnaround_ms{protocol: {p50, p99}}`` (request read to answer
-sent, all messages), ``loop_turnaround_ms`` (the same in the charge loop), ``loop_ms{protocol: {p50, p99}}`` (request
-sent to answer received, seen by the vehicle in the charge loop), ``slac_seconds``, ``phases_s`` and
-``ratio_to_package`` (the package's loop_ms over ours, ISO 15118-2). Exit status 1 when a session failed.
+``python bench/v2g.py [--json FILE] [--seconds S] [--seed N] [--no-package] [--station]`` runs a whole session per
+protocol between two processes on a private PLC link. Prints and writes ``turnaround_ms{protocol: {p50, p99}}`` (request
+read to answer sent, all messages), ``loop_turnaround_ms`` (the same in the charge loop), ``loop_ms{protocol: {p50,
+p99}}`` (request sent to answer received, seen by the vehicle in the charge loop), ``slac_seconds``, ``phases_s`` (of
+the link until the first ampere) and ``ratio_to_package`` (the package's loop_ms over ours, ISO 15118-2).
+
+With ``--station`` a whole demo per protocol too, all nodes and simulators on this computer: ``station_turnaround_ms``
+in the charge loop and ``station_phases_s`` of the session, robot and all. Exit status 1 when a session failed.
 """
 
 from __future__ import annotations
@@ -68,6 +71,16 @@ def ours(protocol: str, seconds: float, chance: random.Random) -> tuple[dict[str
         told, _ = vehicle.communicate(timeout=120 + seconds)
         said, _ = station.communicate(timeout=120 + seconds)
         return json.loads(said)["sessions"][0], json.loads(told)
+
+
+def demo(protocol: str) -> dict[str, Any]:
+    """The session of a whole station as ``robot-charger demo`` tells it, empty when there was none."""
+    with tempfile.TemporaryDirectory(prefix="rcb-") as directory:
+        file = Path(directory, "demo.json")
+        command = [sys.executable, "-m", "robot_charger.cli", "demo", "--protocol", protocol, "--json", str(file)]
+        subprocess.run(command, stdout=subprocess.DEVNULL, timeout=400)
+        sessions = json.loads(file.read_text())["sessions"] if file.exists() else []
+        return sessions[0] if sessions else {}
 
 
 def package(cycles: int) -> dict[str, float]:
@@ -185,6 +198,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="of charging per protocol")
     parser.add_argument("--seed", type=int, default=0, help="of the current that the vehicle asks for")
     parser.add_argument("--no-package", action="store_true", help="do not run the bare package")
+    parser.add_argument("--station", action="store_true", help="a whole demo per protocol as well")
     parser.add_argument("--protocols", default=",".join(PROTOCOLS))
     parser.add_argument("--role", choices=("secc", "evcc"), help=argparse.SUPPRESS)
     parser.add_argument("--cycles", type=int, default=60, help="charge loop cycles of the bare package")
@@ -197,6 +211,7 @@ def main() -> int:
         "loop_turnaround_ms": {},
         "loop_ms": {},
         "slac_seconds": {},
+        "phases_s": {},
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
     }
@@ -208,12 +223,23 @@ def main() -> int:
         result["loop_turnaround_ms"][protocol] = station["loop_turnaround_ms"]
         result["loop_ms"][protocol] = vehicle["loop_ms"]
         result["slac_seconds"][protocol] = round(station["match_seconds"], 3)
+        result["phases_s"][protocol] = station["phases_s"]
         turn, loop = station["loop_turnaround_ms"], vehicle["loop_ms"]
         print(
             f"{protocol:16} {vehicle['result']:6} charge loop: SECC {turn.get('p50')} / {turn.get('p99')} ms, "
             f"vehicle {loop.get('p50')} / {loop.get('p99')} ms (p50 / p99, n = {loop.get('n')})",
             flush=True,
         )
+    if arguments.station:
+        result |= {"station_turnaround_ms": {}, "station_phases_s": {}}
+    for protocol in arguments.protocols.split(",") if arguments.station else ():
+        session = demo(protocol)
+        failed |= session.get("result") != "completed"
+        answers = session.get("v2g", {}).get("loop_turnaround_ms", {})
+        result["station_turnaround_ms"][protocol] = answers
+        result["station_phases_s"][protocol] = {p["name"]: p["seconds"] for p in session.get("phases", ())}
+        faults = "".join(f"; {f['name']}: {f['text']}" for f in session.get("faults", ()))
+        print(f"{protocol:16} whole station {session.get('result')}: answers {answers} ms{faults}", flush=True)
     if not arguments.no_package:
         theirs = package(arguments.cycles)
         own = result["loop_ms"].get("iso15118-2", {})

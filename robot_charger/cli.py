@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from robot_charger import __version__
+
+if TYPE_CHECKING:
+    from robot_charger.station import DeskOptions
 
 PROTOCOLS = (
     "iso15118-2",
@@ -59,6 +63,46 @@ class Commands(click.Group):
             return super().get_command(context, name)
         module, attribute = ELSEWHERE[name].split(":")
         return getattr(importlib.import_module(module), attribute)
+
+
+class Impossible(click.ClickException):
+    """Options that do not go together: one line, exit status 2."""
+
+    exit_code = 2
+
+
+def impossible(simulation: DeskOptions, fault: str) -> str:
+    """Why these options of the demo do not go together, empty when they do."""
+    from robot_charger import station
+    from robot_charger.common.plc_link import LinkError, link_local_address
+
+    o, modules = simulation, f"--modules {simulation.modules}"
+    if o.pnc and o.protocol != "iso15118-2":
+        return f"--pnc is not for {o.protocol}: only iso15118-2 has it here"
+    if o.pnc and not o.tls:
+        return "--pnc needs --tls: a contract is only shown over TLS"
+    if o.tls and (o.chademo or o.protocol in ("din", "ac")):
+        return f"--tls is not for {o.protocol}: it has no TLS"
+    if o.exports and o.target_soc is not None:
+        return f"--target-soc is not for {o.protocol}: its vehicle gives back what it took"
+    if o.modules < len(o.evses):
+        return f"{modules} is too few for --evses {len(o.evses)}: at least one each"
+    if o.module_protocol == "modbus" and o.modules > station.MODBUS_UNITS:
+        return f"{modules} is too many for --module-protocol modbus: at most {station.MODBUS_UNITS} on its line"
+    if fault == "module-dead" and o.modules == len(o.evses):
+        return f"--fault module-dead needs more than {modules}: nothing would be left to charge with"
+    if fault in (DC_FAULTS if o.protocol == "ac" else AC_FAULTS):
+        return f"--fault {fault} is not for {o.protocol}"
+    if o.interface and (o.chademo or o.protocol == "ac"):
+        return f"--interface is not for {o.protocol}: there is no V2G link"
+    if o.interface and len(o.evses) > 1:
+        return f"--interface carries one vehicle, not --evses {len(o.evses)}: discovery has one port there"
+    if o.interface:
+        try:
+            link_local_address(o.interface)
+        except LinkError as error:
+            return f"--interface: {error}"
+    return ""
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -116,37 +160,28 @@ def demo(
         raise click.BadParameter("a file that ends in .mp4, in a directory that is there", param_hint="--video")
     if json_file and not json_file.resolve().parent.is_dir():
         raise click.BadParameter(f"{json_file.parent} is no directory", param_hint="--json")
-    if pnc and not tls:
-        raise click.UsageError("--pnc needs --tls: a contract is only shown over TLS")
-    if tls and protocol in ("din", "chademo", "chademo-v2x", "ac"):
-        raise click.UsageError(f"--tls is not for {protocol}: it has no TLS")
-    if pnc and protocol != "iso15118-2":
-        raise click.UsageError(f"--pnc is not for {protocol}: only iso15118-2 has it here")
-    if interface and protocol in ("chademo", "chademo-v2x", "ac"):
-        raise click.UsageError(f"--interface is not for {protocol}: there is no V2G link")
-    if fault in (DC_FAULTS if protocol == "ac" else AC_FAULTS):
-        raise click.UsageError(f"--fault {fault} is not for {protocol}")
     if evses > sessions:
         sessions = evses
-    require_logs()
-    scratch = tempfile.TemporaryDirectory(prefix="rc-")
-    simulation = DeskOptions(
-        evses=tuple(range(1, evses + 1)),
-        protocol=protocol,
-        ocpp=ocpp,
-        interface=interface,
-        tls=tls,
-        pnc=pnc,
-        modules=modules,
-        module_protocol=module_protocol,
-        target_soc=target_soc,
-        seed=seed,
-        record=record is not None,
-        csms_absent=fault == "csms-absent",
-        motion=Path(scratch.name) / "motion.npz" if video else None,
-    )
-    options = desk.DemoOptions(simulation, sessions, fault or "", json_file, logs, record, video)
-    with scratch:
+    with tempfile.TemporaryDirectory(prefix="rc-") as scratch:
+        simulation = DeskOptions(
+            evses=tuple(range(1, evses + 1)),
+            protocol=protocol,
+            ocpp=ocpp,
+            interface=interface,
+            tls=tls,
+            pnc=pnc,
+            modules=modules,
+            module_protocol=module_protocol,
+            target_soc=target_soc,
+            seed=seed,
+            record=record is not None,
+            csms_absent=fault == "csms-absent",
+            motion=Path(scratch) / "motion.npz" if video else None,
+        )
+        if why := impossible(simulation, fault or ""):
+            raise Impossible(why)
+        require_logs()
+        options = desk.DemoOptions(simulation, sessions, fault or "", json_file, logs, record, video)
         sys.exit(desk.run(options))
 
 

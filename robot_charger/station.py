@@ -89,6 +89,7 @@ AC = "ac"  # IEC 61851-1 mode 3, nobody talks
 DESK_AC_A = 32.0  # of the desk's AC outlets, three phases
 ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", *ACDP)  # TLS 1.3, mutual
 BIDIRECTIONAL = ("iso15118-20-bpt", "acdp-bpt", "chademo-v2x")
+MODBUS_UNITS = 247  # on one line
 DESK_EXPORT_W = 30_000.0  # what the desk's grid connection takes back
 
 

@@ -67,6 +67,7 @@ class SessionResult:
     phases: list[dict[str, Any]]
     robot: dict[str, Any]
     slac: dict[str, Any]
+    v2g: dict[str, Any]
     power: dict[str, Any]
     ocpp: dict[str, Any]
     faults: list[dict[str, Any]]
@@ -229,6 +230,7 @@ class Rehearsal:
             recent = [f for f in self.observer.faults[self._fault_mark :] if f.evse in (0, self.evse)]
             faults = list({(f.code, f.source): f for f in recent}.values())
             modules = self.observer.station.get("/power/modules")
+            v2g = self.observer.diagnostics.get(f"/evse{self.evse}/v2g")
         end = seen.end
         vehicle = self.simulation.truth(f"vehicle{self.evse}")
         arm = self._arm_truth()
@@ -267,6 +269,7 @@ class Rehearsal:
                 "matched": bool(link and link.matched),
                 "seconds": round(link.match_seconds, 3) if link else 0.0,
             },
+            v2g={"loop_turnaround_ms": _answers(v2g) if v2g else {}},
             power={
                 "modules": len(modules.modules) if modules else 0,
                 "peak_current_a": round(seen.peak_current_a, 2),
@@ -286,6 +289,13 @@ class Rehearsal:
             ],
             books=compare(delta, entry),
         )
+
+
+def _answers(status: Any) -> dict[str, float]:
+    """How soon v2g answered in the charge loop [ms], by p50 and p99, from its diagnostics; empty without a loop."""
+    values = {value.key: value.value for value in status.values}
+    keys = {name: f"charge loop answered in {name} [ms]" for name in ("p50", "p99")}
+    return {name: float(values[key]) for name, key in keys.items() if key in values}
 
 
 def compare(delta: dict[str, float], entry: Entry | None) -> dict[str, Any]:

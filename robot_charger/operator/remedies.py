@@ -63,7 +63,7 @@ ADVICE: dict[Code, Advice] = {
     Code.SLAC_FAILED: Advice(
         "The modem and the vehicle did not match by SLAC in time.",
         "`v2g` on /diagnostics tells how far it came. Nothing heard: modem firmware, pilot coupling, wrong interface. "
-        "Sounds heard but no match: attenuation, a neighbouring vehicle that answers louder. See docs/v2g.md.",
+        "Sounds heard but no match: attenuation, a neighbouring vehicle that answers louder. See docs/ccs.md.",
     ),
     Code.LINK_LOST: Advice(
         "The PLC link or the TCP connection went while the session ran.",
@@ -77,7 +77,7 @@ ADVICE: dict[Code, Advice] = {
         "(`robot-charger doctor`).",
     ),
     Code.V2G_SEQUENCE: Advice(
-        "A message came that this state of the session does not allow.",
+        "A message came that this state of the session does not allow, or that asked for what is not offered.",
         "Keep the recording: it is a fault of the vehicle or of our tables. Reported to both, it can be replayed.",
     ),
     Code.V2G_DECODE: Advice(

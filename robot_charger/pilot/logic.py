@@ -155,6 +155,7 @@ class PilotLogic:
         self.since_ns = 0
         self._text = "this connector has no control pilot" if connector == proximity.PILOTLESS else ""
         self._differs_since_ns: int | None = None
+        self._candidate: tuple[State, Code] | None = None  # what the last measurement would make of it
         self._code = Code.NONE
         self._generator_since_ns: int | None = None
         self._standing: dict[Code, FaultReport] = {}
@@ -163,11 +164,14 @@ class PilotLogic:
     def measure(self, levels: Levels, output: Output, now_ns: int) -> tuple[Reading, list[FaultReport]]:
         """One measurement while ``output`` is on the wire: the reading, and the faults that changed."""
         verdict = self._judge(levels, output)
-        if verdict.state == self.state and verdict.code == self._code:
-            self._differs_since_ns = None
+        if (verdict.state, verdict.code) == (self.state, self._code):
+            self._differs_since_ns = self._candidate = None
         else:
-            if self._differs_since_ns is None:
+            # C and D are left when they are not seen; any other state is taken only when it lasts.
+            unlike = self._candidate is None or self._candidate != (verdict.state, verdict.code)
+            if self._differs_since_ns is None or (unlike and self.state not in (State.C, State.D)):
                 self._differs_since_ns = now_ns
+            self._candidate = (verdict.state, verdict.code)
             if (now_ns - self._differs_since_ns) / 1e9 >= self._filter_s(verdict) - 1e-9:
                 self._take(verdict, now_ns)
         pp = proximity.read(self.connector, levels.pp_ohm)
@@ -198,7 +202,7 @@ class PilotLogic:
         if verdict.state != self.state:
             self.since_ns = now_ns
         self.state, self._code, self._text = verdict.state, verdict.code, verdict.text
-        self._differs_since_ns = None
+        self._differs_since_ns = self._candidate = None
 
     def _filter_s(self, verdict: _Verdict) -> float:
         if self.state is State.UNKNOWN:

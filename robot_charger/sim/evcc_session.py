@@ -69,7 +69,7 @@ from iso15118.shared.messages.iso15118_20.common_messages import (
     ScheduledScheduleExchangeReqParams,
     SelectedEnergyService,
 )
-from iso15118.shared.messages.iso15118_20.common_types import DisplayParameters, RationalNumber
+from iso15118.shared.messages.iso15118_20.common_types import DisplayParameters, EVSENotification, RationalNumber
 from iso15118.shared.messages.iso15118_20.dc import (
     BPTDCChargeParameterDiscoveryReqParams,
     BPTDynamicDCChargeLoopReqParams,
@@ -271,6 +271,10 @@ class Session(EVCCCommunicationSession):
         decoded = EXI().from_exi(frame.payload, self.get_exi_ns(frame.payload_type))
         self.messages += 1
         self._note_limit(decoded)
+        status = getattr(decoded, "evse_status", None)
+        if status is not None and status.evse_notification == EVSENotification.PAUSE:
+            self.options.pause = self.ev_controller.told_to_pause = True
+            decoded.evse_status = None  # the package's EVCC knows no Pause
         if str(decoded) == "SessionSetupRes":
             self.setup = (decoded.body.session_setup_res if hasattr(decoded, "body") else decoded).response_code.value
         if self.acdp:
@@ -417,6 +421,7 @@ class VehicleController(EVControllerInterface):
         self.protocol = protocol
         self.options = options
         self._mac = mac
+        self.told_to_pause = False
         self._charging = False
         self._welding_since: float | None = None
 
@@ -436,7 +441,7 @@ class VehicleController(EVControllerInterface):
         return 0  # the session paces its messages
 
     async def continue_charging(self) -> bool:
-        return not self.vehicle.wants_to_stop()
+        return not (self.vehicle.wants_to_stop() or self.told_to_pause)
 
     async def ready_to_charge(self) -> bool:
         return not self.vehicle.wants_to_stop()

@@ -6,7 +6,8 @@ it confirms CM_SET_KEY, and answers every CM_MNBC_SOUND.IND of a vehicle with a 
 EVSE, as the EVSE's own modem would. Where namespaces are refused the same frames go over Unix datagrams.
 
 Wire ``plcN``: faults on request ``link-down``, ``no-key-confirm``, ``drop-sounds`` (no attenuation profiles),
-``weak-signal`` (attenuation of 60 dB: a neighbour's outlet). It says its own truth to ``cli``.
+``weak-signal`` (attenuation of 60 dB: a neighbour's outlet), ``no-join`` (the vehicle's modem does not enter the
+EVSE's network). It says its own truth to ``cli``.
 """
 
 from __future__ import annotations
@@ -35,11 +36,14 @@ from robot_charger.common.process import StopSignal, end_with_parent, parent_gon
 from robot_charger.common.wires import WireEnd, WireError, run_directory
 
 SIDES = ("evse", "ev")
-FAULTS = ("link-down", "no-key-confirm", "drop-sounds", "weak-signal")
+FAULTS = ("link-down", "no-key-confirm", "drop-sounds", "weak-signal", "no-join")
 MODEM = virtual_mac("modem")
 HOMEPLUG = b"\x88\xe1"
 CM_SET_KEY_REQ = 0x6008
 CM_SET_KEY_CNF = 0x6009
+VS_LINK_STATUS_REQ = 0xA0B8  # Qualcomm's
+VS_LINK_STATUS_CNF = 0xA0B9
+VENDOR = b"\x00\xb0\x52"
 CM_MNBC_SOUND_IND = 0x6076
 CM_ATTEN_PROFILE_IND = 0x6086
 GROUPS = 58
@@ -54,8 +58,12 @@ class Modem:
         self.confirm_key = True
         self.report_sounds = True
         self.attenuation_db = NEAR_DB
+        self.far: dict[bytes, int] = {}  # attenuation of other vehicles that are heard here, by their MAC [dB]
+        self.join = True  # the vehicle's modem enters the network of a key it is given
+        self.tells_link = True  # answers VS_LINK_STATUS.REQ
         self.keys_set = 0
         self.sounds = 0
+        self._keys: dict[str, bytes] = {}  # NID and NMK of each side's modem
 
     def answer(self, side: str, frame: bytes) -> tuple[str, bytes] | None:
         """What a modem says to a host's frame: (side of the host it speaks to, frame), or None."""
@@ -64,13 +72,18 @@ class Modem:
         kind = int.from_bytes(frame[15:17], "little")
         if kind == CM_SET_KEY_REQ and self.confirm_key:
             self.keys_set += 1
+            self._keys[side] = frame[33:40] + frame[41:57]
             # Result, my nonce, your nonce (the request's), PID, PRN, PMN, CCo capability
             body = b"\x01" + bytes(4) + frame[20:24] + b"\x04" + bytes(4)
             return side, _frame(frame[6:12], CM_SET_KEY_CNF, body)
         if kind == CM_MNBC_SOUND_IND and side == "ev" and self.report_sounds:
             self.sounds += 1
-            body = frame[6:12] + bytes([GROUPS, 0]) + bytes([self.attenuation_db]) * GROUPS
+            body = frame[6:12] + bytes([GROUPS, 0]) + bytes([self.far.get(frame[6:12], self.attenuation_db)]) * GROUPS
             return "evse", _frame(virtual_mac("evse"), CM_ATTEN_PROFILE_IND, body)
+        if kind == VS_LINK_STATUS_REQ and self.tells_link:
+            linked = self.join and self._keys.get("evse") == self._keys.get("ev")
+            answer = frame[6:12] + MODEM + HOMEPLUG + b"\x00" + VS_LINK_STATUS_CNF.to_bytes(2, "little") + VENDOR
+            return side, (answer + bytes([0, linked])).ljust(60, b"\0")
         return None
 
 
@@ -189,6 +202,8 @@ class VethPort:
         with _in_network(self._ev), IPRoute() as route:
             index = route.link_lookup(ifname="ev0")[0]
             route.link("set", index=index, state="up" if up else "down")
+            if up:
+                _set_up(route, "ev0", virtual_mac("ev"))  # its address went with it
 
 
 class UnixPort:
@@ -219,7 +234,7 @@ class UnixPort:
 
     def forward(self, side: str, frame: bytes) -> None:
         """Carry a host's frame to the other host, but what is for the modem."""
-        if self._up and int.from_bytes(frame[15:17], "little") != CM_SET_KEY_REQ:
+        if self._up and int.from_bytes(frame[15:17], "little") not in (CM_SET_KEY_REQ, VS_LINK_STATUS_REQ):
             self.send("ev" if side == "evse" else "evse", frame)
 
     def set_link(self, up: bool) -> None:
@@ -287,6 +302,7 @@ def _serve(port: VethPort | UnixPort, wire: WireEnd, faults: set[str], stop: Sto
         readable, _, _ = select.select(list(sides), [], [], 0.1)
         modem.confirm_key = "no-key-confirm" not in faults
         modem.report_sounds = "drop-sounds" not in faults
+        modem.join = "no-join" not in faults
         modem.attenuation_db = FAR_DB if "weak-signal" in faults else NEAR_DB
         if ("link-down" in faults) != down:
             down = not down

@@ -235,7 +235,7 @@ def canonical(s: Session, now: float) -> Session:
     if s.phase != Phase.LINKING:
         s = replace(s, woken_at=-1.0, waking=False, wakes=0)
     if s.phase not in (Phase.LINKING, Phase.STOPPING):
-        s = replace(s, paused=False)
+        s = replace(s, paused=False, starved=False)
     return replace(
         s,
         since=0.0,

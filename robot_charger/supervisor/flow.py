@@ -181,6 +181,7 @@ def _pause(c: Context) -> Session:
         woken_at=-1.0,
         wakes=0,
         paused=True,
+        starved=not c.i.power_left,
         text="paused by the vehicle: the plug stays in",
     )
 
@@ -188,7 +189,9 @@ def _pause(c: Context) -> Session:
 def _renegotiate(c: Context) -> Session:
     """As after a pause, the insulation is tested anew."""
     text = "the vehicle negotiates anew: nothing flows until its next cable check"
-    return replace(c.s, insulation_passed=False, test_permit=0, text=text)
+    return replace(
+        c.s, shutdown=Shutdown.NONE, stop_reason="", insulation_passed=False, test_permit=0, wakes=0, text=text
+    )
 
 
 def _self_test_failed(c: Context) -> Session:
@@ -205,7 +208,7 @@ def _maybe_replug(c: Context, s: Session) -> Session:
 
 def _replugged(c: Context) -> Session:
     s = replace(_connect(c), replug=False, shutdown=Shutdown.NONE, stop_reason="", fault=Code.NONE)
-    return replace(s, woken_at=-1.0, wakes=0, paused=False, text="second try")
+    return replace(s, woken_at=-1.0, wakes=0, paused=False, starved=False, text="second try")
 
 
 def _says(text: str) -> Callable[[Context], Session]:
@@ -214,7 +217,7 @@ def _says(text: str) -> Callable[[Context], Session]:
 
 def _test_begins(c: Context) -> Session:
     return replace(
-        c.s, test_permit=0, insulation_passed=False, waking=False, paused=False, text="insulation test"
+        c.s, test_permit=0, insulation_passed=False, waking=False, paused=False, starved=False, text="insulation test"
     )
 
 
@@ -463,6 +466,15 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         (P.LINKING,),
+        "power for a paused vehicle",
+        lambda c: c.s.paused and c.s.starved and c.i.power_left and not c.limits.talks_first,
+        None,
+        lambda c: replace(
+            c.s, starved=False, woken_at=c.now, waking=True, text="there is power again: state F calls the vehicle"
+        ),
+    ),
+    Rule(
+        (P.LINKING,),
         "no match: call the vehicle",
         lambda c: c.i.link == Link.FAILED
         and _is_ours(c)
@@ -485,7 +497,7 @@ RULES: tuple[Rule, ...] = (
         "vehicle resumes",
         lambda c: c.s.paused and _is_ours(c) and c.i.link not in (*ENDED_LINKS, Link.PAUSED),
         None,
-        lambda c: replace(c.s, paused=False, since=c.now, text="the vehicle takes its session up again"),
+        lambda c: replace(c.s, paused=False, starved=False, since=c.now, text="the vehicle takes its session up again"),
     ),
     Rule(
         (P.LINKING,),
@@ -671,6 +683,19 @@ RULES: tuple[Rule, ...] = (
         and interlocks.output_is_safe(c.i),
         P.LINKING,
         _pause,
+    ),
+    Rule(
+        (P.STOPPING,),
+        "vehicle chooses its service anew",
+        lambda c: c.i.link == Link.PARAMETERS
+        and _is_ours(c)
+        and c.s.shutdown == Shutdown.NORMAL
+        and not c.s.fault
+        and not c.i.stop_asked
+        and c.s.stop_requested_at < 0
+        and interlocks.output_is_safe(c.i),
+        P.LINKING,
+        _renegotiate,
     ),
     Rule(
         (P.STOPPING,),

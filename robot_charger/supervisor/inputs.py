@@ -150,7 +150,7 @@ class Heard:
         # At work at another bay it is out of this one's contact zone.
         robot_here_now = robot_last if robot_last is robot_here else None
         limits = self.last.get("limits")
-        backend = self.last.get("backend")
+        backend, limit = self.last.get("backend"), self.last.get("limit")
         fault = self.gravest(s.session_id)
         letter = PILOT_LETTERS.get(pilot.state, "?") if pilot else "?"
         live = (
@@ -171,6 +171,8 @@ class Heard:
             pilot=self._chademo_pilot(link, s) if self.pilotless else letter,
             power_alive=power is not None,
             supply_available=bool(power and limits and limits.available),
+            power_left=bool(limits and limits.available and min(limits.max_current_a, limits.max_power_w) > 0)
+            and (limit is None or min(limit.max_current_a, limit.max_power_w) > 0),
             contactors_closed=power.contactors_closed if power else True,
             voltage_v=power.voltage_v if power else math.inf,
             current_a=power.current_a if power else math.inf,
@@ -201,6 +203,18 @@ class Heard:
             fault=Code(fault.code) if fault and fault.code in set(Code) else Code.INTERNAL if fault else Code.NONE,
             severity=Severity(fault.severity) if fault else Severity.WARNING,
         )
+
+    def vehicle_token(self, session_id: str, autocharge: bool) -> tuple[str, str]:
+        """The token that the vehicle itself shows, and its type: its contract (Plug and Charge), or its address.
+
+        The address only with ``autocharge``. Two empty words when it shows none.
+        """
+        link = self.last.get("link")
+        if link is None or not link.identity or not session_id or link.session_id != session_id:
+            return "", ""
+        if link.contract:
+            return link.identity, "eMAID"
+        return (link.identity, "MacAddress") if autocharge else ("", "")
 
     def _chademo_pilot(self, link: Any, s: Session) -> str:
         """What the pilot would say: C when the vehicle permits (k and 102.5.0), B when plugged in, else A."""

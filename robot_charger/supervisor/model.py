@@ -147,6 +147,7 @@ class Inputs:
     # Power.
     power_alive: bool = False
     supply_available: bool = False
+    power_left: bool = False  # supply and back end have something for this vehicle
     contactors_closed: bool = True
     voltage_v: float = 1000.0  # at the vehicle's side of the contactors
     current_a: float = 1000.0
@@ -203,6 +204,7 @@ class Session:
     replug: bool = False  # after this unplugging, try again
     wakes: int = 0  # times a vehicle that did not match was called
     paused: bool = False  # the vehicle paused its session; the plug stays in
+    starved: bool = False  # when it paused there was no power for it
     emergency_latched: bool = False
     text: str = "starting"
 

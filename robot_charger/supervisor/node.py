@@ -327,7 +327,7 @@ class Supervisor(StationNode):
             return
         token, kind, authorized = self._token
         if not token:
-            token, kind = self._vehicle_token(session)
+            token, kind = h.vehicle_token(session.session_id, self.parameters.autocharge)
         if not token and self.parameters.free_vend:
             token, kind = "free", "NoAuthorization"
         if not token:
@@ -346,15 +346,6 @@ class Supervisor(StationNode):
         )
         future = self._authorize.call_async(request)
         future.add_done_callback(lambda f: self._on_authorized(session.session_id, f))
-
-    def _vehicle_token(self, session: Session) -> tuple[str, str]:
-        """The token that the vehicle itself shows: its contract (Plug and Charge), or its address (Autocharge)."""
-        link = self._heard.last.get("link")
-        if link is None or not link.identity or link.session_id != session.session_id or not session.session_id:
-            return "", ""
-        if link.contract:
-            return link.identity, "eMAID"
-        return (link.identity, "MacAddress") if self.parameters.autocharge else ("", "")
 
     def _on_authorized(self, session_id: str, future: Future) -> None:
         with self._lock:

@@ -21,16 +21,10 @@ from iso15118.shared.exi_codec import EXI
 from iso15118.shared.messages.enums import AuthEnum, Namespace
 from iso15118.shared.messages.iso15118_2.body import (
     CertificateInstallationReq,
-    CertificateInstallationRes,
     CertificateUpdateReq,
-    CertificateUpdateRes,
     ServiceDetailRes,
 )
 from iso15118.shared.messages.iso15118_2.datatypes import (
-    EMAID,
-    CertificateChain,
-    DHPublicKey,
-    EncryptedPrivateKey,
     Parameter,
     ParameterSet,
     ResponseCode,
@@ -55,19 +49,6 @@ class Fault(ValueError):
     def __init__(self, code: ResponseCode, text: str) -> None:
         super().__init__(text)
         self.code = code
-
-
-def failed(update: bool) -> CertificateInstallationRes | CertificateUpdateRes:
-    """A refusal: the response code is all it says, the rest is what the schema asks for at least ([V2G2-736])."""
-    kind = CertificateUpdateRes if update else CertificateInstallationRes
-    return kind(
-        response_code=ResponseCode.FAILED,
-        cps_cert_chain=CertificateChain(certificate=bytes(1)),
-        contract_cert_chain=CertificateChain(id="id1", certificate=bytes(1)),
-        encrypted_private_key=EncryptedPrivateKey(id="id2", value=bytes(1)),
-        dh_public_key=DHPublicKey(id="id3", value=bytes(1)),
-        emaid=EMAID(id="id4", value="ZZZZZZZZZZZZZZ"),
-    )
 
 
 def check_request(message: Any, directory: Path) -> None:

@@ -158,6 +158,7 @@ class Controller(EVSEControllerInterface):
         self._cable_check_permit = 0
         self._cable_check_over = False
         self._charging = False
+        self._starved_since: float | None = None  # the charge loop goes on and nothing may flow
         self.refresh()
 
     # Snapshot in.
@@ -199,6 +200,7 @@ class Controller(EVSEControllerInterface):
 
     async def stop_charger(self) -> None:
         self._charging = False
+        self._starved_since = None
         self.bridge.say(purpose=Purpose.NONE, voltage_v=0.0, current_a=0.0)
 
     async def session_ended(self, current_state: str, reason: str) -> None:
@@ -236,7 +238,7 @@ class Controller(EVSEControllerInterface):
         return True
 
     async def service_renegotiation_supported(self) -> bool:
-        return False
+        return self.parameters.link != "acdp"  # there the arm unplugs before SessionStopReq
 
     async def get_supported_providers(self) -> None:
         return None
@@ -393,6 +395,7 @@ class Controller(EVSEControllerInterface):
                 current_a=min(float(ev_target_current or PRECHARGE_CURRENT_A), PRECHARGE_CURRENT_A),
             )
         else:
+            self._watch_power()
             dc = self.ev_data_context.session_limits.dc_limits
             changes: dict[str, Any] = {}
             if dc and dc.max_charge_current:
@@ -407,6 +410,18 @@ class Controller(EVSEControllerInterface):
                 **changes,
             )
         self.refresh()
+
+    def _watch_power(self) -> None:
+        station = self.station
+        exports = self.bridge.vehicle.bidirectional and min(station.announced_export()) > 0.0
+        if exports or min(station.announced()[1:]) > 0.0:
+            self._starved_since = None
+        elif self._starved_since is None:
+            self._starved_since = time.monotonic()
+
+    def _asks_to_pause(self) -> bool:
+        after_s, since = self.parameters.pause_after_s, self._starved_since
+        return bool(after_s) and since is not None and time.monotonic() - since >= after_s
 
     def _dynamic_target(self) -> tuple[float, float]:
         """Voltage and current of dynamic control: export where the back end asks for it, else what both can.
@@ -537,9 +552,11 @@ class Controller(EVSEControllerInterface):
 
     # ISO 15118-20.
     async def get_evse_status(self) -> EVSEStatus | None:
-        if not self.station.stopping:
-            return None
-        return EVSEStatus(notification_max_delay=0, evse_notification=EVSENotificationV20.TERMINATE)
+        if self.station.stopping:
+            return EVSEStatus(notification_max_delay=0, evse_notification=EVSENotificationV20.TERMINATE)
+        if self._asks_to_pause():
+            return EVSEStatus(notification_max_delay=0, evse_notification=EVSENotificationV20.PAUSE)
+        return None
 
     async def get_meter_info_v20(self) -> MeterInfoV20:
         station = self.station

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 import ssl
 from collections.abc import Callable
@@ -62,6 +61,11 @@ class Conversation:
     @property
     def counters(self) -> Counters:
         return self._discovery.counters
+
+    @property
+    def begun(self) -> bool:
+        """A session is set up, and not yet over."""
+        return self._session is not None and self._session.begun
 
     async def open(self) -> None:
         if not self._interface:
@@ -177,4 +181,4 @@ class Conversation:
         config.free_cert_install_service = True
         config.free_charging_service = False
         config.enforce_tls = self.parameters.tls__required
-        return copy.copy(config)
+        return config

@@ -37,6 +37,10 @@ class V2gParameters:
     stop_grace_s: float = parameter(
         10.0, "time a vehicle has to end the session after EVSENotification StopCharging", unit="s", low=1.0, high=60.0
     )
+    pause_after_s: float = parameter(
+        0.0, "ISO 15118-20: a vehicle for which there was no power for so long is asked to pause, 0 = never", unit="s",
+        low=0.0, high=86_400.0
+    )
     setup_timeout_s: float = parameter(
         20.0,
         "longest time from the match to a V2G session (V2G_EVCC_CommunicationSetup_Timeout)",

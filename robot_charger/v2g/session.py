@@ -19,38 +19,25 @@ from iso15118.secc.comm_session_handler import SECCCommunicationSession
 from iso15118.secc.states import din_spec_states, iso15118_2_states, iso15118_20_states
 from iso15118.shared.exceptions import EXIDecodingError, InvalidV2GTPMessageError, V2GMessageValidationError
 from iso15118.shared.exi_codec import EXI
-from iso15118.shared.messages.datatypes import DCEVSEStatus, DCEVSEStatusCode, EVSENotification
+from iso15118.shared.messages.app_protocol import ResponseCodeSAP
+from iso15118.shared.messages.din_spec.datatypes import ResponseCode as DinResponseCode
 from iso15118.shared.messages.enums import (
     AuthEnum,
-    ISOV20PayloadTypes,
-    Namespace,
     Protocol,
     ServiceV20,
     SessionStopAction,
 )
-from iso15118.shared.messages.iso15118_2.body import (
-    CertificateInstallationReq,
-    CertificateUpdateReq,
-    CurrentDemandRes,
-    MeteringReceiptReq,
-    MeteringReceiptRes,
-)
-from iso15118.shared.messages.iso15118_2.datatypes import ChargeProgress
-from iso15118.shared.messages.iso15118_2.datatypes import ResponseCode as ResponseCodeV2
-from iso15118.shared.messages.iso15118_20.common_messages import ChargeProgress as ChargeProgress20
-from iso15118.shared.messages.iso15118_20.common_messages import PowerDeliveryReq as PowerDeliveryReq20
-from iso15118.shared.messages.iso15118_20.common_messages import PowerDeliveryRes as PowerDeliveryRes20
-from iso15118.shared.messages.iso15118_20.common_types import MessageHeader as MessageHeader20
+from iso15118.shared.messages.iso15118_2.datatypes import ResponseCode as ResponseCode2
 from iso15118.shared.messages.iso15118_20.common_types import ResponseCode
-from iso15118.shared.messages.timeouts import Timeouts
 from iso15118.shared.messages.v2gtp import V2GTPMessage
 from iso15118.shared.states import Pause, Terminate
 
 from robot_charger.common.faults import Code
 from robot_charger.common.streams import abort
-from robot_charger.v2g import acdp, certificates, v2gtp
+from robot_charger.v2g import acdp, certificates, refusals, v2gtp  # noqa: F401  (certificates replaces states)
 from robot_charger.v2g.bridge import LinkPhase, Lock, Purpose, Shutdown
 from robot_charger.v2g.controller import Controller
+from robot_charger.v2g.states import body_of, renegotiates
 
 SETUP_TIMEOUT_S = 18.0  # V2G_SECC_CommunicationSetup_Performance_Time
 CLOSE_WAIT_S = 2.0  # for the vehicle to close TCP after SessionStopRes
@@ -73,67 +60,13 @@ PHASES = {
     "WeldingDetectionReq": LinkPhase.WELDING_CHECK,
     "DC_WeldingDetectionReq": LinkPhase.WELDING_CHECK,
 }
+FAILED = {
+    Protocol.UNKNOWN: ResponseCodeSAP.NEGOTIATION_FAILED,
+    Protocol.DIN_SPEC_70121: DinResponseCode.FAILED,
+    Protocol.ISO_15118_2: ResponseCode2.FAILED,
+}
 CHARGE_LOOP = frozenset({"CurrentDemandReq", "DC_ChargeLoopReq"})
 BEFORE_20 = {"DC_CableCheckReq": "ScheduleExchangeReq", "PowerDeliveryReq": "DC_PreChargeReq"}
-
-
-class _CurrentDemand(iso15118_2_states.CurrentDemand):
-    """The package's state, with the meter's reading in the answer, and now and then a receipt asked for it."""
-
-    def create_next_message(self, next_state: Any, next_msg: Any, *rest: Any, **named: Any) -> None:
-        if isinstance(next_msg, CurrentDemandRes):
-            next_msg.meter_info = self.comm_session.evse_controller.meter_info_v2()
-            self.comm_session.sent_meter_info = next_msg.meter_info
-            if next_msg.meter_info is not None and self.comm_session.receipt_due():
-                next_msg.receipt_required = True
-                next_state = iso15118_2_states.MeteringReceipt
-        super().create_next_message(next_state, next_msg, *rest, **named)
-
-
-class _PowerDelivery(iso15118_2_states.PowerDelivery):
-    """The package's state, which ends the transfer before it negotiates anew.
-
-    With direct current a renegotiation goes by the cable check ([V2G2-582]), which wants open contactors; the package
-    leaves the supply as it was and would take the next precharge for a transfer.
-    """
-
-    async def process_message(self, message: Any, message_exi: bytes = b"") -> None:
-        session: Any = self.comm_session
-        asked = getattr(getattr(message, "body", None), "power_delivery_req", None)
-        if _renegotiates(asked) and session.charge_progress_started:
-            await session.controller.stop_charger()
-            if not await session.controller.is_contactor_opened():
-                self.stop_state_machine("contactors", message, ResponseCodeV2.FAILED_CONTACTOR_ERROR)
-                return
-        await super().process_message(message, message_exi)
-
-
-class _PowerDelivery20(iso15118_20_states.PowerDelivery):
-    """The package's state, which lets a vehicle negotiate its schedule anew: contactors stay closed, and no current is
-    asked for until the charge loop goes on. The package takes ScheduleRenegotiation for Start."""
-
-    async def process_message(self, message: Any, message_exi: bytes = b"") -> None:
-        session: Any = self.comm_session
-        if not _renegotiates(message) or not session.charging:
-            await super().process_message(message, message_exi)
-        elif self.check_msg_v20(message, [PowerDeliveryReq20], False):
-            header = MessageHeader20(session_id=session.session_id, timestamp=int(time.time()))
-            self.create_next_message(
-                iso15118_20_states.ScheduleExchange,
-                PowerDeliveryRes20(header=header, response_code=ResponseCode.OK),
-                Timeouts.V2G_SECC_SEQUENCE_TIMEOUT,
-                Namespace.ISO_V20_COMMON_MSG,
-                ISOV20PayloadTypes.MAINSTREAM,
-            )
-
-
-for _module, _name, _state in (
-    (iso15118_2_states, "CurrentDemand", _CurrentDemand),
-    (iso15118_2_states, "PowerDelivery", _PowerDelivery),
-    (iso15118_20_states, "PowerDelivery", _PowerDelivery20),
-):
-    _state.__name__ = _name
-    setattr(_module, _name, _state)
 
 
 @dataclass(frozen=True)
@@ -178,29 +111,31 @@ class Session(SECCCommunicationSession):
         self._on_message = on_message
         self._request = ""
         self._heard: set[str] = set()  # names of requests that were let in
+        self._transferred = False  # PowerDeliveryReq(Stop) ended a charge loop
         self._receipt_at = time.monotonic()
         self._stop_since: float | None = None
         self._peer_gone = False
         # An automated connection device is offered where the link exists before contact.
         self.acdp = acdp.Secc(self._asked) if controller.parameters.link == "acdp" else None
         controller.reset_ev_data_context()
-        # The package's own refusal of a receipt lacks a status, without which it cannot be encoded.
-        status = DCEVSEStatus(
-            evse_notification=EVSENotification.STOP_CHARGING,
-            notification_max_delay=0,
-            evse_status_code=DCEVSEStatusCode.EVSE_SHUTDOWN,
-        )
-        refused = MeteringReceiptRes(response_code=ResponseCodeV2.FAILED, dc_evse_status=status)
-        self.failed_responses_isov2 |= {
-            MeteringReceiptReq: refused,
-            CertificateInstallationReq: certificates.failed(update=False),
-            CertificateUpdateReq: certificates.failed(update=True),
-        }
+        refusals.complete(self)
 
     @property
     def charging(self) -> bool:
         """In the charge loop."""
         return self.bridge.vehicle.purpose == Purpose.TRANSFER
+
+    @property
+    def may_choose_anew(self) -> bool:
+        """The vehicle may go back to ServiceDiscovery: it is authorised, has charged and has stopped by itself."""
+        return self.acdp is None and self._transferred and not self.bridge.station.stop_requested
+
+    def choose_anew(self) -> None:
+        """Services are offered anew; schedule, cable check and precharge are due again."""
+        self._heard.clear()
+        self._transferred = False
+        self.matched_services_v20.clear()
+        self.bridge.say(phase=LinkPhase.PARAMETERS, bidirectional=False)
 
     def receipt_due(self) -> bool:
         """Plug and Charge: the vehicle shall sign the meter's reading (ISO 15118-2 8.4.3.13) every ``receipt_s``."""
@@ -342,13 +277,16 @@ class Session(SECCCommunicationSession):
         try:
             frame = V2GTPMessage.from_bytes(self.protocol, message)
             decoded = EXI().from_exi(frame.payload, self.get_exi_ns(frame.payload_type))
-        except (InvalidV2GTPMessageError, ValueError) as error:
+        except (InvalidV2GTPMessageError, ValueError, KeyError) as error:
             self._count_bad()
             raise SessionEnd(Code.V2G_DECODE, f"not a V2G message of {self.protocol.name}") from error
         except (EXIDecodingError, V2GMessageValidationError) as error:
             self._count_bad()
             raise SessionEnd(Code.V2G_DECODE, f"a message of {len(message)} bytes could not be decoded") from error
         self._request = str(decoded)
+        if not self._request:
+            self._count_bad()
+            raise SessionEnd(Code.V2G_DECODE, "a message with an empty body")
         self._on_message("in", self._request, decoded)
         if self._request.endswith("Res"):
             self._count_bad()
@@ -364,7 +302,11 @@ class Session(SECCCommunicationSession):
         self._heard.add(self._request)
         if self._request == "SessionStopReq" and self.begun:
             self._stop_state()(self)  # a vehicle may end its session in every state; the package knows it in few
-        await self.current_state.process_message(decoded, frame.payload)
+        try:
+            await self.current_state.process_message(decoded, frame.payload)
+        except Exception as error:  # the package's own: the vehicle gets an answer, and the session ends
+            self.controller.refuse(Code.V2G_INTERNAL, f"{type(error).__name__} while answering {self._request}")
+            self.current_state.stop_state_machine("", decoded, FAILED.get(self.protocol, ResponseCode.FAILED))
 
     def _stop_state(self) -> Any:
         states = {Protocol.DIN_SPEC_70121: din_spec_states, Protocol.ISO_15118_2: iso15118_2_states}
@@ -425,18 +367,20 @@ class Session(SECCCommunicationSession):
         phase = PHASES.get(name)
         if phase is not None:
             self.bridge.say(phase=phase)
-        body = message.body.get_message() if hasattr(message, "body") else message
+        body = body_of(message)
         if name == "SessionSetupReq":
             self.begun = True
             self.bridge.say(protocol=NAMES.get(self.protocol, ""), identity=self._identity(body))
-        if name == "PowerDeliveryReq" and _renegotiates(body):
+        if name == "PowerDeliveryReq" and renegotiates(body):
             if NAMES.get(self.protocol) == "iso15118-20":
                 self.bridge.say(current_a=0.0)
             else:
                 self.bridge.say(phase=LinkPhase.PARAMETERS, purpose=Purpose.NONE, voltage_v=0.0, current_a=0.0)
             return
+        stops = name == "PowerDeliveryReq" and not _starts(body)
+        self._transferred = self._transferred or (stops and bool(self._heard & CHARGE_LOOP))
         early = name == "SessionStopReq" and self.bridge.vehicle.phase < LinkPhase.STOPPING
-        if early or (name == "PowerDeliveryReq" and not _starts(body)):
+        if early or stops:
             self.bridge.say(phase=LinkPhase.STOPPING, purpose=Purpose.NONE, voltage_v=0.0, current_a=0.0)
         status = getattr(body, "dc_ev_status", None)
         if status is not None:
@@ -480,18 +424,16 @@ class Session(SECCCommunicationSession):
             self._count_bad()
             text = f"{self._request} was not expected in state {self.current_state}"
             return Outcome(self.begun, False, False, Code.V2G_SEQUENCE, text)
+        # The package's reason may quote a message or a certificate and so name a person: the code says enough.
+        code = getattr(body_of(self.current_state.message), "response_code", None)
+        if code is None:
+            return Outcome(self.begun, False, False, Code.V2G_INTERNAL, f"no answer to {self._request}")
         if self._request == "MeteringReceiptReq":
-            return Outcome(self.begun, False, False, Code.AUTHORIZATION, f"metering receipt refused: {text}"[:150])
+            return Outcome(self.begun, False, False, Code.AUTHORIZATION, f"metering receipt refused: {code.value}")
         if self._request in ("PaymentDetailsReq", "AuthorizationReq"):
-            why = "a certificate has expired or is not yet valid" if "Expired" in text else text[:150]
+            why = "a certificate has expired or is not yet valid" if "Expired" in text else code.value
             return Outcome(self.begun, False, False, Code.AUTHORIZATION, f"contract certificate refused: {why}")
-        return Outcome(self.begun, False, False, Code.V2G_INTERNAL, text[:150])
-
-
-def _renegotiates(body: Any) -> bool:
-    """PowerDeliveryReq that goes back to ChargeParameterDiscovery (-2) or ScheduleExchange (-20)."""
-    progress = getattr(body, "charge_progress", None)
-    return progress in (ChargeProgress.RENEGOTIATE, ChargeProgress20.SCHEDULE_RENEGOTIATION)
+        return Outcome(self.begun, False, False, Code.V2G_SEQUENCE, f"{self._request} was refused: {code.value}")
 
 
 def _starts(body: Any) -> bool:

@@ -2,7 +2,8 @@
 
 One :class:`Matcher` owns the link's frames and gives every vehicle that asks (CM_SLAC_PARM.REQ) a pyslac
 session of its own, so that several vehicles may sound at once and a vehicle may begin anew at any moment; the
-first to reach CM_SLAC_MATCH.REQ is the one that is plugged in. What pyslac 0.8.3 does wrong is put right here:
+first to reach CM_SLAC_MATCH.REQ is the one that is plugged in. The modem is then asked until it sees the vehicle's
+modem in its network. What pyslac 0.8.3 does wrong is put right here:
 sockets and the settle time are ours, the key's confirmation is verified, a reset keeps our MAC and the groups,
 time-outs end a session and nothing else, and nothing of it is logged (it logs the key).
 """
@@ -13,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from robot_charger.common.plc_link import Frames
 from robot_charger.v2g.codec import quiet_import
@@ -45,8 +46,12 @@ CM_VALIDATE_REQ = 0x6078
 CM_VALIDATE_CNF = 0x6079
 CM_SLAC_MATCH_REQ = 0x607C
 CM_ATTEN_PROFILE_IND = 0x6086
+# Qualcomm's own, with its OUI between header and body: does the modem see another one in its network?
+VS_LINK_STATUS_REQ, VS_LINK_STATUS_CNF = 0xA0B8, 0xA0B9
+VENDOR = b"\x00\xb0\x52"
+LOCAL_MODEM = VENDOR + b"\x00\x00\x01"
 
-# Shortest frame of each kind that pyslac may parse without running off its end [bytes].
+# Shortest frame of each kind that can be parsed without running off its end [bytes].
 LENGTHS = {
     CM_SET_KEY_CNF: 33,
     CM_SLAC_PARM_REQ: 29,
@@ -56,6 +61,7 @@ LENGTHS = {
     CM_VALIDATE_REQ: 22,
     CM_SLAC_MATCH_REQ: 85,
     CM_ATTEN_PROFILE_IND: 27,
+    VS_LINK_STATUS_CNF: 22,
 }
 HEADER = 19  # Ethernet 14, HomePlug 5
 # Where the run id stands; a frame of another run is not for this session [first byte].
@@ -63,6 +69,9 @@ RUN_ID_AT = {CM_START_ATTEN_CHAR_IND: 30, CM_ATTEN_CHAR_RSP: 27, CM_MNBC_SOUND_I
 NOTHING = bytes(12) + b"\x88\xe1\x01" + bytes(45)  # a HomePlug frame that says nothing
 VALIDATE_NOT_REQUIRED = 0x04  # CM_VALIDATE.CNF result: we tell vehicles apart by attenuation alone
 MAX_VEHICLES = 8  # sessions at once; more are refused until one ends
+JOIN_S = 12.0  # TT_match_join: from CM_SLAC_MATCH.CNF to the link
+JOIN_POLL_S = 0.1
+JOIN_SILENT = 5  # questions in a row without an answer: this modem knows none
 
 
 class SlacError(RuntimeError):
@@ -75,10 +84,13 @@ class KeyNotSetError(SlacError):
 
 def kind_of(frame: bytes) -> int:
     """Message type of a HomePlug frame, 0 when it is none or too short for its type."""
-    if len(frame) < HEADER or frame[12:14] != b"\x88\xe1" or frame[14] != 0x01:
+    if len(frame) < HEADER or frame[12:14] != b"\x88\xe1":
         return 0
     kind = int.from_bytes(frame[15:17], "little")
-    if len(frame) < LENGTHS.get(kind, 0):
+    vendors = kind == VS_LINK_STATUS_CNF
+    if frame[14] != (0x00 if vendors else 0x01) or len(frame) < LENGTHS.get(kind, 0):
+        return 0
+    if vendors and frame[17:20] != VENDOR:
         return 0
     if kind == CM_ATTEN_PROFILE_IND and (frame[25] > SLAC_GROUPS or len(frame) < 27 + frame[25]):
         return 0
@@ -90,7 +102,8 @@ class Match:
     """A vehicle that is matched."""
 
     vehicle_mac: bytes
-    seconds: float  # CM_SLAC_PARM.REQ received to CM_SLAC_MATCH.CNF sent
+    seconds: float  # CM_SLAC_PARM.REQ received to the link, or to CM_SLAC_MATCH.CNF sent if the modem does not tell
+    confirmed: bool  # the modem sees the vehicle's in its network
     attenuation_db: float  # mean over the groups
 
 
@@ -119,13 +132,15 @@ class _Session(pyslac_session.SlacEvseSession):
         self.wanted_run_id = b""
         self._sounds_end: float | None = None
         self._send = send
+        self.last_sent = b""
         pyslac_session.SlacSession.__init__(self, state=STATE_UNMATCHED, evse_mac=mac)
 
     def reset_socket(self) -> None:
         """The parent reopens its socket to drop old frames; the matcher gave us only what is ours."""
 
     async def send_frame(self, frame_to_send: bytes) -> None:
-        if not self._send(bytes(frame_to_send)):
+        self.last_sent = bytes(frame_to_send)
+        if not self._send(self.last_sent):
             raise SlacError("the PLC link took no frame")
 
     async def rcv_frame(self, rcv_frame_size: int, timeout: float) -> bytes:
@@ -166,6 +181,10 @@ class Matcher:
         self._sessions: dict[bytes, tuple[_Session, asyncio.Task[Match], float]] = {}
         self._finished: asyncio.Queue[Match | BaseException] = asyncio.Queue()
         self._listening = False
+        self._matched: _Session | None = None  # while its link is awaited
+        self._vehicle = b""  # MAC of the vehicle that joined
+        self._anew = b""  # its CM_SLAC_PARM.REQ since then
+        self._joined: asyncio.Queue[bool] = asyncio.Queue(maxsize=4)
         self._confirmed: asyncio.Queue[bytes] = asyncio.Queue(maxsize=4)
         self._mac = frames.mac
         asyncio.get_running_loop().add_reader(frames.socket.fileno(), self._on_readable)
@@ -173,6 +192,11 @@ class Matcher:
     @property
     def has_key(self) -> bool:
         return bool(self._nmk)
+
+    @property
+    def begun_anew(self) -> bool:
+        """The vehicle that joined wants to be matched again."""
+        return bool(self._anew)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._frames.socket.fileno())
@@ -187,6 +211,7 @@ class Matcher:
 
         A new key is also what puts the last vehicle out of the network (ISO 15118-3, 9.6).
         """
+        self._vehicle = self._anew = b""
         for _ in range(attempts):
             while not self._confirmed.empty():
                 self._confirmed.get_nowait()
@@ -204,12 +229,15 @@ class Matcher:
         raise KeyNotSetError(f"the PLC modem did not confirm CM_SET_KEY in {attempts} attempts")
 
     async def match(self, timeout_s: float, progress: Callable[[], None] = lambda: None) -> Match:
-        """Wait until a vehicle is matched. Raises SlacError when none is within ``timeout_s``.
+        """Wait until a vehicle is matched and joined. Raises SlacError when none is within ``timeout_s``.
 
         The time counts from here or, while vehicles keep beginning anew, from their last beginning.
         """
         self.forget()
         self._listening = True
+        anew, self._anew, self._vehicle = self._anew, b"", b""
+        if anew:
+            self.on_frame(anew)
         deadline = time.monotonic() + timeout_s
         begun = self.counters.sessions
         try:
@@ -225,18 +253,52 @@ class Matcher:
                 except (TimeoutError, asyncio.TimeoutError):
                     continue
                 if isinstance(end, Match):
-                    return end
+                    try:
+                        joined = await self._join(end)
+                        self._vehicle = joined.vehicle_mac
+                        return joined
+                    except SlacError as error:
+                        end = error
                 self.counters.sessions_failed += 1
                 self.counters.last_failure = str(end) or type(end).__name__
         finally:
             self._listening = False
             self.forget()
 
+    async def _join(self, match: Match) -> Match:
+        """Ask the modem until the vehicle's is in its network (TT_match_join). Raises SlacError when it does not come.
+
+        A modem that answers no such question (not a Qualcomm one) leaves the match unconfirmed.
+        """
+        begun = time.monotonic()
+        request = LOCAL_MODEM + self._mac + b"\x88\xe1\x00" + VS_LINK_STATUS_REQ.to_bytes(2, "little") + VENDOR
+        unanswered = 0
+        while not self._joined.empty():
+            self._joined.get_nowait()
+        while time.monotonic() - begun < JOIN_S:
+            if match.vehicle_mac in self._sessions:
+                raise SlacError("the vehicle began anew after the match")
+            self._frames.send(request)
+            asked = time.monotonic()
+            try:
+                linked = await asyncio.wait_for(self._joined.get(), JOIN_POLL_S)
+            except (TimeoutError, asyncio.TimeoutError):
+                unanswered += 1
+                if unanswered == JOIN_SILENT:
+                    return match
+                continue
+            if linked:
+                return replace(match, seconds=match.seconds + time.monotonic() - begun, confirmed=True)
+            unanswered = 0
+            await asyncio.sleep(max(0.0, asked + JOIN_POLL_S - time.monotonic()))
+        raise SlacError(f"the vehicle's modem did not join the network within {JOIN_S:g} s of the match")
+
     def forget(self) -> None:
         """Drop every session that is not matched."""
         for _, task, _ in self._sessions.values():
             task.cancel()
         self._sessions.clear()
+        self._matched = None
         while not self._finished.empty():
             self._finished.get_nowait()
 
@@ -259,6 +321,13 @@ class Matcher:
             if frame[:6] == self._mac and not self._confirmed.full():
                 self._confirmed.put_nowait(frame)
             return
+        if kind == VS_LINK_STATUS_CNF:
+            if frame[:6] == self._mac and frame[20] == 0 and not self._joined.full():
+                self._joined.put_nowait(frame[21] == 1)
+            return
+        if not self._listening and kind == CM_SLAC_PARM_REQ and source == self._vehicle:
+            self._anew = frame
+            return
         if not self._listening:
             self.counters.frames_ignored += 1
             return
@@ -278,10 +347,20 @@ class Matcher:
         vehicle = frame[19:25] if kind == CM_ATTEN_PROFILE_IND else source
         known = self._sessions.get(vehicle)
         at = RUN_ID_AT.get(kind)
-        if known is None or known[0].frames.full() or (at and frame[at : at + 8] != known[0].wanted_run_id):
+        run_id = frame[at : at + 8] if at else b""
+        if known is None and kind == CM_SLAC_MATCH_REQ and self._confirm_again(vehicle, run_id):
+            return
+        if known is None or known[0].frames.full() or (at and run_id != known[0].wanted_run_id):
             self.counters.frames_ignored += 1
             return
         known[0].frames.put_nowait(frame)
+
+    def _confirm_again(self, vehicle: bytes, run_id: bytes) -> bool:
+        """Our CM_SLAC_MATCH.CNF was lost: the vehicle that is matched asks again."""
+        matched = self._matched
+        if matched is None or (bytes(matched.pev_mac), matched.wanted_run_id) != (vehicle, run_id):
+            return False
+        return self._frames.send(matched.last_sent)
 
     def _begin(self, vehicle: bytes, frame: bytes) -> None:
         known = self._sessions.pop(vehicle, None)
@@ -320,5 +399,6 @@ class Matcher:
         if session.state != STATE_MATCHED:
             raise SlacError("SLAC ended without a match")
         attenuation = sum(session.aag) / len(session.aag)
+        self._matched = session
         self.counters.attenuation_db = [float(value) for value in session.aag]
-        return Match(bytes(session.pev_mac), time.monotonic() - begun, attenuation)
+        return Match(bytes(session.pev_mac), time.monotonic() - begun, False, attenuation)

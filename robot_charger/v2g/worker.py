@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.1
 IDLE_S = 1.0  # without a word of the station
+ANSWERS = "charge loop answered in"  # of the last session, for diagnostics
 WAKING = (5, 6)  # PilotState E and F: at least T_step_EF, 4 s
 CARRIER_LOST_S = 0.3  # a link must be gone this long before it counts
 PLUGGING_IN = frozenset({SessionPhase.CONNECTING, SessionPhase.MATED})
@@ -129,7 +130,7 @@ class Worker:
         EXI().set_exi_codec(codec.exi_codec())
         codec.warm()
         conversation = Conversation(self.link.interface, self.parameters, self.bridge, self._record, self._contexts)
-        conversation.on_tls_error = lambda text: self._report_tls(text)
+        conversation.on_tls_error = self._report_tls
         frames = NoFrames() if self._acdp else self.link.frames()
         matcher = Matcher(self.name, frames, self.parameters.slac__settle_s)
         try:
@@ -177,8 +178,6 @@ class Worker:
             self._wake.clear()
 
     async def _session(self, matcher: Any, conversation: Any) -> None:
-        from robot_charger.v2g.slac import SlacError
-
         session_id = self.bridge.station.session_id
         self.bridge.begin(session_id)
         conversation.forget()
@@ -186,7 +185,16 @@ class Worker:
             self.bridge.say(phase=LinkPhase.LINKED, text="waiting for the vehicle on the IP link")
             await self._talk_on(session_id, matcher, conversation)
             return
-        self.bridge.say(phase=LinkPhase.MATCHING, text="waiting for the vehicle's SLAC request")
+        while await self._match(session_id, matcher):
+            if not await self._talk_on(session_id, matcher, conversation):
+                return
+
+    async def _match(self, session_id: str, matcher: Any) -> bool:
+        """A vehicle is matched; False when none was and the link's phase says why."""
+        from robot_charger.v2g.slac import SlacError
+
+        text = "waiting for the vehicle's SLAC request"
+        self.bridge.say(phase=LinkPhase.MATCHING, matched=False, text=text)
         matching = asyncio.ensure_future(
             matcher.match(
                 self.parameters.slac__timeout_s,
@@ -197,25 +205,32 @@ class Worker:
             while not matching.done():
                 if not self._wanted(session_id):
                     self._ended("the station gave the session up before a vehicle was matched")
-                    return
+                    return False
                 await asyncio.wait({matching}, timeout=TICK_S)
             match = matching.result()
         except SlacError as error:
             self._failed(Code.SLAC_FAILED, str(error))
-            return
+            return False
         finally:
             matching.cancel()
         text = f"matched in {match.seconds:.2f} s, {match.attenuation_db:.0f} dB"
+        if not match.confirmed:
+            text += ", the link not confirmed by the modem"
         self.bridge.say(phase=LinkPhase.LINKED, matched=True, match_seconds=match.seconds, text=text)
-        await self._talk_on(session_id, matcher, conversation)
+        return True
 
-    async def _talk_on(self, session_id: str, matcher: Any, conversation: Any) -> None:
-        """A vehicle that pauses keeps the data link and may come back to it ([V2G2-740]) while the station waits."""
-        await self._talk(session_id, matcher, conversation)
-        while self.bridge.vehicle.phase == LinkPhase.PAUSED:
-            await self._talk(session_id, matcher, conversation)
+    async def _talk_on(self, session_id: str, matcher: Any, conversation: Any) -> bool:
+        """A vehicle that pauses keeps the data link and may come back to it ([V2G2-740]) while the station waits.
 
-    async def _talk(self, session_id: str, matcher: Any, conversation: Any) -> None:
+        True when it wants to be matched again.
+        """
+        anew = await self._talk(session_id, matcher, conversation)
+        while not anew and self.bridge.vehicle.phase == LinkPhase.PAUSED:
+            anew = await self._talk(session_id, matcher, conversation)
+        return anew
+
+    async def _talk(self, session_id: str, matcher: Any, conversation: Any) -> bool:
+        """One session. True when the vehicle begins SLAC anew instead, before it or in a pause."""
         talking = asyncio.ensure_future(conversation.hold())
         lost_for = 0.0
         awaited = False  # the station waits for a vehicle that paused
@@ -225,15 +240,17 @@ class Worker:
                 if self.bridge.vehicle.phase == LinkPhase.PAUSED and not talking.done():
                     if awaited and self.bridge.station.stopping:
                         self._ended("the station ended the pause")
-                        return
+                        return False
                     awaited = awaited or not self.bridge.station.stopping
+                if matcher.begun_anew and not conversation.begun:
+                    return True
                 lost_for = 0.0 if matcher.carrier() else lost_for + TICK_S
                 if lost_for > CARRIER_LOST_S:
                     self._failed(Code.LINK_LOST, "the PLC link to the vehicle is gone")
-                    return
+                    return False
                 if not self._wanted(session_id) and not talking.done():
                     self._ended("the station closed the conversation")
-                    return
+                    return False
             outcome = talking.result()
         finally:
             if not talking.done():
@@ -245,6 +262,7 @@ class Worker:
         self.status.loop_turnaround_s = conversation.loop_turnaround_s
         self.conclude(outcome)
         await conversation.finish()
+        return False
 
     def conclude(self, outcome: Outcome) -> None:
         """Say how a conversation ended."""
@@ -284,6 +302,7 @@ class Worker:
             "SLAC frames ignored": slac.frames_ignored,
             "SLAC sessions": slac.sessions,
             "SLAC sessions failed": slac.sessions_failed,
+            "SLAC attenuation by group [dB]": " ".join(f"{value:.0f}" for value in slac.attenuation_db),
             "PLC keys set": slac.keys_set,
             "SDP requests": found.sdp_requests,
             "SDP bad": found.sdp_bad,
@@ -293,3 +312,6 @@ class Worker:
             "TLS failed": found.tls_failed,
             "V2G messages bad": self.bridge.vehicle.messages_bad,
         }
+        answers_ms = sorted(1e3 * seconds for seconds in conversation.loop_turnaround_s)
+        for name, share in (("p50", 0.5), ("p99", 0.99)) if answers_ms else ():
+            self.status.values[f"{ANSWERS} {name} [ms]"] = round(answers_ms[int(share * (len(answers_ms) - 1))], 2)

@@ -89,6 +89,24 @@ def test_one_disturbed_sample_in_c_changes_nothing() -> None:
     assert not bench.faults
 
 
+def test_a_bouncing_contact_makes_no_state_that_does_not_last() -> None:
+    """As a plug goes in: levels of A, C and none come and go, each for less than 20 ms."""
+    bench = Bench()
+    bench.load(50, None)
+    for ms, ohm in ((6, C), (10, None), (16, B), (6, D), (16, C), (6, 20_000.0), (16, C), (4, None), (16, C)):
+        assert bench.load(ms, ohm) is State.A
+    assert not bench.faults
+    assert bench.load(22, B) is State.B
+
+
+def test_c_is_left_by_levels_of_any_kind() -> None:
+    bench = Bench()
+    bench.load(50, C)
+    bench.load(4, B)
+    bench.load(2, None)
+    assert bench.load(4, 20_000.0) is not State.C
+
+
 def test_hysteresis_holds_a_state_a_little_beyond_its_band_and_gives_none_there() -> None:
     inside = Bench()
     inside.run(50, Levels(9.5, -12.0))

@@ -401,6 +401,32 @@ def test_a_pause_keeps_the_plug_in_and_voids_the_insulation_result(station):
     assert station.command.purpose == Purpose.INSULATION_TEST
 
 
+def test_a_vehicle_that_paused_for_lack_of_power_is_called_when_there_is_some(station):
+    charging(station)
+    station(power_left=False)
+    stopped = {"target": Purpose.NONE, "current_a": 0.0, "contactors_closed": False, "voltage_v": 0.0, "pilot": "B"}
+    station(link=Link.STOPPING, **stopped)
+    assert station(link=Link.PAUSED) == Phase.LINKING
+    assert station(after=600.0) == Phase.LINKING and station.command.pilot == PilotMode.PWM
+    station(power_left=True)
+    assert station.command.pilot == PilotMode.PULSE_F
+    station(after=5.0)
+    assert station.command.pilot == PilotMode.PWM, "once"
+    station(after=60.0, power_left=False)
+    station(after=60.0, power_left=True)
+    assert station.command.pilot == PilotMode.PWM, "and not again in the same pause"
+    station(link=Link.SESSION)
+    assert not station.s.paused and not station.s.starved
+
+
+def test_a_vehicle_that_paused_by_itself_is_not_called(station):
+    station(power_left=True)
+    paused(station)
+    station(power_left=False)
+    station(power_left=True)
+    assert station.command.pilot == PilotMode.PWM
+
+
 @pytest.mark.parametrize("how", [{"after": 3601.0}, {"stop_asked": "Remote"}], ids=["too long", "stop asked"])
 def test_a_pause_ends_with_the_plug_out(station, how):
     assert paused(station)(**how) == Phase.STOPPING
@@ -423,6 +449,25 @@ def test_a_vehicle_that_was_asked_to_stop_does_not_renegotiate(station):
     station(stop_asked="Remote")
     assert station(link=Link.PARAMETERS, link_session=ID, target=Purpose.NONE) == Phase.CHARGING
     assert station.s.stop_requested_at >= 0
+
+
+def test_a_service_chosen_anew_goes_back_to_the_cable_check(station):
+    """ISO 15118-20: the vehicle has stopped, and goes on in the same session with another service."""
+    charging(station)
+    assert station(link=Link.STOPPING, link_session=ID, target=Purpose.NONE) == Phase.STOPPING
+    assert station(link=Link.PARAMETERS) == Phase.STOPPING, "not before the output is safe"
+    safe = {"current_a": 0.0, "contactors_closed": False, "voltage_v": 0.0}
+    assert station(**safe) == Phase.LINKING
+    assert (station.s.shutdown, station.s.stop_reason, station.s.insulation_passed) == (Shutdown.NONE, "", False)
+    again = {"link": Link.CABLE_CHECK, "target": Purpose.INSULATION_TEST, "insulation": Insulation.UNKNOWN}
+    assert station(**again, pilot="C") == Phase.CABLE_CHECK
+
+
+def test_a_vehicle_that_was_asked_to_stop_chooses_no_service_anew(station):
+    charging(station)
+    station(stop_asked="Remote")
+    station(link=Link.STOPPING, link_session=ID, target=Purpose.NONE)
+    assert station(link=Link.PARAMETERS, current_a=0.0, contactors_closed=False, voltage_v=0.0) == Phase.STOPPING
 
 
 # ACDP: the conversation comes before the plug.

@@ -27,3 +27,38 @@ def test_a_broken_store_forbids_what_could_not_be_billed(store_ok, transactions,
     assert heard.inputs(Session(), 1).store_ok  # a station without a back end
     heard.message("backend", SimpleNamespace(stamp_ns=1, store_ok=store_ok, transactions=transactions))
     assert heard.inputs(Session(session_id=session), 2).store_ok == billable
+
+
+@pytest.mark.parametrize(
+    "supply_a, available, limit_w, left",
+    [(150.0, True, None, True), (150.0, True, 50_000.0, True), (150.0, True, 0.0, False), (0.0, True, None, False),
+     (150.0, False, None, False)],
+)  # fmt: skip
+def test_power_is_left_where_supply_and_back_end_have_some(supply_a, available, limit_w, left):
+    heard = Heard()
+    assert not heard.inputs(Session(), 1).power_left
+    supply = SimpleNamespace(stamp_ns=1, available=available, max_current_a=supply_a, max_power_w=supply_a * 400)
+    heard.message("limits", supply)
+    if limit_w is not None:
+        heard.message("limit", SimpleNamespace(stamp_ns=1, max_current_a=float("inf"), max_power_w=limit_w))
+    assert heard.inputs(Session(), 2).power_left == left
+
+
+@pytest.mark.parametrize(
+    "identity, contract, session, autocharge, token",
+    [
+        ("02EC000000E1", False, ID, True, ("02EC000000E1", "MacAddress")),
+        ("02EC000000E1", False, ID, False, ("", "")),
+        ("02EC000000E1", False, "another", True, ("", "")),
+        ("", False, ID, True, ("", "")),
+        ("DEEKXC00000001", True, ID, False, ("DEEKXC00000001", "eMAID")),
+        ("DEEKXC00000001", True, ID, True, ("DEEKXC00000001", "eMAID")),
+    ],
+)
+def test_the_token_that_a_vehicle_shows(identity, contract, session, autocharge, token):
+    """Autocharge takes the vehicle's address, and only where it is switched on; a contract counts anyway."""
+    heard = Heard()
+    assert heard.vehicle_token(ID, autocharge) == ("", "")
+    heard.message("link", SimpleNamespace(stamp_ns=1, identity=identity, contract=contract, session_id=session))
+    assert heard.vehicle_token(ID, autocharge) == token
+    assert heard.vehicle_token("", autocharge) == ("", "")

@@ -11,7 +11,7 @@ import pytest
 from talk import talk
 
 from robot_charger.common.faults import Code
-from robot_charger.v2g import codec, v2gtp
+from robot_charger.v2g import codec, pki, v2gtp
 from robot_charger.v2g.bridge import LinkPhase
 
 codec.prepare()
@@ -39,6 +39,31 @@ def test_a_vehicle_negotiates_anew_by_the_cable_check(tmp_path: Path) -> None:
     renegotiated = told.names.index("ChargeParameterDiscoveryReq", told.names.index("CurrentDemandRes"))
     precharged = told.names.index("PreChargeReq", renegotiated)
     assert not any(told.live[renegotiated:precharged])
+
+
+def test_a_vehicle_of_20_without_power_is_asked_to_pause(tmp_path: Path) -> None:
+    """EVSENotification Pause: contactors open, the session is kept."""
+    parameters = {"pause_after_s": 0.3}
+    told = talk(tmp_path, protocol="iso15118-20", parameters=parameters, station={"limit_a": 0.0}, car={"charge_s": 9})
+    assert (told.ok, told.link.phase, told.link.error) == (True, LinkPhase.PAUSED, Code.NONE), told.link.text
+    notes = [r.evse_status.evse_notification.value for r in bodies(told, "DC_ChargeLoopRes") if r.evse_status]
+    assert set(notes) == {"Pause"}
+    assert not told.live[-1] and told.codes[-1] == "OK"
+
+
+@pytest.mark.parametrize("protocol", ["din", "iso15118-2", "iso15118-20"])
+def test_without_power_the_charge_loop_goes_on_until_there_is_some(tmp_path: Path, protocol: str) -> None:
+    """DIN 70121 and ISO 15118-2 know no pause that a station asks for; -20 waits for ``pause_after_s``."""
+    parameters = {"pause_after_s": 5.0}
+    station = {"limit_a": 0.0, "limit_s": 0.4}
+    told = talk(tmp_path, protocol=protocol, parameters=parameters, station=station, car={"charge_s": 1.5})
+    assert (told.ok, told.link.phase) == (True, LinkPhase.ENDED), told.link.text
+    if protocol == "iso15118-20":
+        limits = [r.scheduled_dc_charge_loop_res for r in bodies(told, "DC_ChargeLoopRes")]
+        told_a = [r.evse_maximum_charge_current.value * 10**r.evse_maximum_charge_current.exponent for r in limits]
+    else:
+        told_a = [float(r.evse_max_current_limit.get_decimal_value()) for r in bodies(told, "CurrentDemandRes")]
+    assert [a for a, _ in itertools.groupby(told_a)] == [150.0, 0.0, 150.0]
 
 
 async def ask(session: Any, request: Any) -> Any:
@@ -92,6 +117,90 @@ def test_a_vehicle_of_20_negotiates_its_schedule_anew(tmp_path: Path, monkeypatc
     assert told.live[again] and "DC_ChargeLoopRes" in told.names[again:]
 
 
+def stop_request(session: Any) -> Any:
+    """SessionStopReq that means to choose the service anew."""
+    from iso15118.shared.messages.iso15118_20 import common_messages as m
+    from iso15118.shared.messages.iso15118_20.common_types import MessageHeader
+
+    header = MessageHeader(session_id=session.session_id, timestamp=int(time.time()))
+    return m.SessionStopReq(header=header, charging_session=m.ChargingSession.SERVICE_RENEGOTIATION)
+
+
+async def choose_anew(session: Any, way: str, name: str) -> None:
+    """In the place of the SessionStopReq that ends all, one that goes back to ServiceDiscovery, and on from there."""
+    from iso15118.evcc.states import iso15118_20_states
+    from iso15118.shared.messages.enums import ISOV20PayloadTypes, Namespace, ServiceV20
+    from iso15118.shared.messages.iso15118_20.common_messages import ServiceDiscoveryReq
+
+    request = stop_request(session)
+    assert (await ask(session, request)).response_code.value == "OK"
+    car = session.ev_controller.vehicle
+    car._since, car.requested_current_a = None, -40.0
+    session.matched_services_v20.clear()
+    session.charging_session_stop_v20 = None
+    session.ev_controller.protocol = "iso15118-20-bpt"
+    session.config.supported_energy_services = [ServiceV20.DC_BPT]
+    session.current_state.create_next_message(
+        iso15118_20_states.ServiceDiscovery,
+        ServiceDiscoveryReq(header=request.header),
+        2.0,
+        Namespace.ISO_V20_COMMON_MSG,
+        ISOV20PayloadTypes.MAINSTREAM,
+    )
+
+
+def test_a_vehicle_of_20_chooses_its_service_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DC first, then DC_BPT, in one session: contactors open between, and all checks come again."""
+    monkeypatch.setattr(evcc_early, "put", choose_anew)
+    options = {"leave_at": "SessionStopReq"}
+    told = talk(tmp_path, protocol="iso15118-20", options=options, station={"export_a": 60.0}, car={"charge_s": 0.3})
+    assert (told.ok, told.link.phase) == (True, LinkPhase.ENDED), (told.text, told.link.text)
+    way = ["PARAMETERS", "CABLE_CHECK", "PRECHARGE", "CHARGING", "STOPPING", "WELDING_CHECK"]
+    assert told.phases == ["SESSION", *way, *way, "ENDED"]
+    assert told.link.bidirectional
+    again = told.names.index("SessionStopReq")
+    assert "AuthorizationReq" not in told.names[again:]  # it stays authorised
+    charged = told.names.index("DC_ChargeLoopReq", again)
+    assert not any(told.live[again : told.names.index("DC_PreChargeReq", again)])
+    assert told.names.index("DC_CableCheckRes", again) < charged
+    assert all(r.service_renegotiation_supported for r in bodies(told, "ServiceDiscoveryRes"))
+
+
+async def choose_anew_too_early(session: Any, way: str, name: str) -> None:
+    session.certificate = (await ask(session, stop_request(session))).response_code.value
+
+
+@pytest.mark.parametrize("at", ["AuthorizationReq", "DC_CableCheckReq", "DC_ChargeLoopReq*3"])
+def test_a_service_chosen_anew_goes_not_by_authorisation_or_the_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    monkeypatch.setattr(evcc_early, "put", choose_anew_too_early)
+    told = talk(tmp_path, protocol="iso15118-20", options={"leave_at": at}, car={"charge_s": 5.0})
+    assert told.vehicle.certificate == "FAILED_NoServiceRenegotiationSupported"
+    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE), told.link.text
+
+
+async def renegotiate_too_early(session: Any, way: str, name: str) -> None:
+    from iso15118.shared.messages.iso15118_20 import common_messages as m
+    from iso15118.shared.messages.iso15118_20.common_types import MessageHeader, Processing
+
+    header = MessageHeader(session_id=session.session_id, timestamp=int(time.time()))
+    progress = m.ChargeProgress.SCHEDULE_RENEGOTIATION
+    request = m.PowerDeliveryReq(header=header, ev_processing=Processing.ONGOING, charge_progress=progress)
+    session.certificate = (await ask(session, request)).response_code.value
+
+
+def test_a_schedule_negotiated_anew_before_any_transfer_starts_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package would take it for Start."""
+    monkeypatch.setattr(evcc_early, "put", renegotiate_too_early)
+    told = talk(tmp_path, protocol="iso15118-20", options={"leave_at": "PowerDeliveryReq"})
+    assert told.vehicle.certificate == "FAILED_SequenceError"
+    assert "CHARGING" not in told.phases
+    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE), told.link.text
+
+
 async def ask_for_contract(session: Any, way: str, name: str) -> None:
     from iso15118.shared.messages.iso15118_20 import common_messages as m
     from iso15118.shared.messages.iso15118_20.common_types import MessageHeader, RootCertificateIDList
@@ -106,6 +215,17 @@ async def ask_for_contract(session: Any, way: str, name: str) -> None:
         max_contract_cert_chains=1,
     )
     session.certificate = (await ask(session, request)).response_code.value
+
+
+def test_plug_and_charge_is_not_offered_in_20(tmp_path: Path) -> None:
+    """Whoever offers it to vehicles of -2 verifies no contract of -20 yet."""
+    pki.make(tmp_path)
+    parameters = {"pnc": True, "contract_installation": True, "tls.directory": str(tmp_path / "station")}
+    told = talk(tmp_path, protocol="iso15118-20", parameters=parameters, certificates=tmp_path)
+    assert (told.ok, told.link.contract) == (True, False), told.text
+    (offer,) = bodies(told, "AuthorizationSetupRes")
+    assert [service.value for service in offer.auth_services] == ["EIM"]
+    assert offer.pnc_as_res is None and not offer.cert_install_service
 
 
 def test_a_vehicle_of_20_that_wants_a_contract_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,7 @@ def test_iso15118_2(sim_directory: Path) -> None:
     assert session["purpose"] == 0
     assert session["vehicle_max_voltage_v"] == 450.0
     assert session["match_seconds"] < 10.0
+    assert station["values"]["SLAC attenuation by group [dB]"] == " ".join(["10"] * 58)
     assert station["reports"] == []
     assert session["identity"] == ""  # nobody asked to publish who it is
 
@@ -194,6 +195,27 @@ def test_a_pause_and_what_comes_after(sim_directory: Path, protocol: str) -> Non
     assert phases[-1] == "ENDED" and "PAUSED" in phases
 
 
+def test_a_vehicle_that_begins_slac_anew_after_the_match(sim_directory: Path) -> None:
+    """It came as far as discovery, and starts over: matched again, no fault."""
+    car = {"options": {"tls": True}, "again": {"slac": True}}  # the station has no TLS: the vehicle turns away
+    station, (vehicle,) = run(sim_directory, {}, car)
+    assert "answered with no TLS" in vehicle["text"] and vehicle["again"]["result"] == "ended", vehicle
+    (session,) = station["sessions"]
+    assert session["phases"].count("MATCHING") == 2 and "FAILED" not in session["phases"], session["phases"]
+    assert station["reports"] == []
+
+
+@pytest.mark.parametrize("protocol", ["iso15118-2", "iso15118-20"])
+def test_slac_anew_after_a_pause(sim_directory: Path, protocol: str) -> None:
+    """A vehicle that lost the network in its sleep joins the same session all the same."""
+    car = {"protocol": protocol, "options": {"pause": True}, "again": {"slac": True}}
+    station, (vehicle,) = run(sim_directory, {"resumes": True}, car)
+    again = vehicle["again"]
+    assert (again["result"], again["setup"]) == ("ended", "OK_OldSessionJoined"), again
+    phases = station["sessions"][0]["phases"]
+    assert phases.count("MATCHING") == 2 and phases[-1] == "ENDED" and "FAILED" not in phases
+
+
 def test_another_session_after_a_pause_joins_nothing(sim_directory: Path) -> None:
     car = {"options": {"pause": True}, "again": {"resume": "0102030405060708"}}
     _, (vehicle,) = run(sim_directory, {"resumes": True}, car)
@@ -219,6 +241,20 @@ def test_a_message_out_of_order(sim_directory: Path) -> None:
     (session,) = station["sessions"]
     assert (session["phase"], session["error"]) == ("FAILED", Code.V2G_SEQUENCE), session
     assert session["messages_bad"] == 1
+
+
+@pytest.mark.parametrize("protocol", ["din", "iso15118-2", "iso15118-20"])
+def test_a_link_lost_in_the_transfer_is_matched_again(sim_directory: Path, protocol: str) -> None:
+    """The carrier goes: nothing is asked for any more; the next session matches anew over the same link."""
+    vehicle = {"protocol": protocol, "car": {"charge_s": 9.0}, "timeout_s": 8.0}
+    again = {"protocol": protocol, "car": {"charge_s": 0.3}}
+    station, (lost, found) = run(sim_directory, {"cut_after_s": 0.5, "sessions": 2}, vehicle, again)
+    first, second = station["sessions"]
+    assert (first["phase"], first["error"], first["purpose"]) == ("FAILED", Code.LINK_LOST, 0), first
+    assert first["text"] == "the PLC link to the vehicle is gone"
+    assert lost["result"] != "ended"
+    assert (found["result"], second["phase"]) == ("ended", "ENDED"), (found, second)
+    assert "MATCHING" in second["phases"]
 
 
 def test_no_vehicle(sim_directory: Path) -> None:

@@ -124,6 +124,7 @@ def test_plug_and_charge(sim_directory: Path, good: Path, tmp_path: Path, case: 
         assert vehicle["result"] == "failed"
         assert (session["phase"], session["error"]) == ("FAILED", Code.AUTHORIZATION), session
         assert ("expired" if case == "expired" else "not issued under") in session["text"]
+        assert pki.CONTRACT not in session["text"]
         assert session["max_current_a"] == 0.0
 
 

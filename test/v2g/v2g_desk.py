@@ -19,6 +19,7 @@ from typing import Any
 
 from robot_charger.common.clock import now_ns
 from robot_charger.common.plc_link import PlcLink
+from robot_charger.common.wires import WireEnd
 
 TICK_S = 0.01
 
@@ -107,6 +108,8 @@ class Plain:
         self.permit = 1
         self.purpose = 0
         self.phases: list[str] = []
+        self.phase_at: list[float] = []
+        self.first_ampere_at = 0.0
         self.max_current_a = 0.0
         self.min_current_a = 0.0
         self.targets = 0
@@ -118,6 +121,7 @@ class Plain:
         self.arm_until = 0.0
         self.asked = 0
         self.pulse = False
+        self.wire = WireEnd("desk", directory) if options.get("cut_after_s") else None
         if options.get("acdp"):
             bridge.inform(arm="Home", mated=False, inlet_x_mm=12.0, inlet_y_mm=-7.0)
         bridge.inform(
@@ -188,13 +192,21 @@ class Plain:
             self.voltage_v, self.current_a = vehicle.voltage_v, 0.0
         else:
             self.voltage_v = self.current_a = 0.0
+        if not self.first_ampere_at and abs(self.current_a) > 1.0:
+            self.first_ampere_at = time.monotonic()
         self.max_current_a = max(self.max_current_a, self.current_a)
         self.min_current_a = min(self.min_current_a, self.current_a)
         stop_after = self.options.get("stop_after_s")
         if stop_after and self.charging_since and time.monotonic() - self.charging_since > stop_after:
             changes |= {"stop_requested": True, "shutdown": self.options.get("shutdown", b.Shutdown.NORMAL)}
         limit = self.options.get("limit_a")
-        if limit and self.charging_since and time.monotonic() - self.charging_since > 0.5:
+        cut_after = self.options.get("cut_after_s")
+        if cut_after and self.charging_since and time.monotonic() - self.charging_since > cut_after:
+            self.wire.send("plc1", {"fault": "link-down", "on": True})
+        since_s = time.monotonic() - (self.charging_since or time.monotonic())
+        if limit is not None and since_s > 0.5:
+            if since_s > 0.5 + self.options.get("limit_s", 1e9):
+                limit = 150.0
             changes |= {"backend_max_current_a": limit, "backend_max_power_w": limit * 1000.0}
         if self.options.get("wakes"):  # state E from the failed match until the station looks for a vehicle again
             self.pulse = vehicle.phase == b.LinkPhase.FAILED and vehicle.error == b.Code.SLAC_FAILED
@@ -218,6 +230,19 @@ class Plain:
         name = self.b.LinkPhase(vehicle.phase).name
         if not self.phases or self.phases[-1] != name:
             self.phases.append(name)
+            self.phase_at.append(time.monotonic())
+
+    def seconds(self) -> dict[str, float]:
+        """How long each phase of the link took until the first ampere [s], and all of them; empty without one."""
+        if not self.first_ampere_at:
+            return {}
+        ends = [*self.phase_at[1:], self.first_ampere_at]
+        took = {
+            name.lower(): round(max(0.0, min(end, self.first_ampere_at) - at), 3)
+            for name, at, end in zip(self.phases, self.phase_at, ends, strict=True)
+            if at < self.first_ampere_at and name != "IDLE"
+        }
+        return took | {"all": round(sum(took.values()), 3)}
 
     def _arm(self, phase: int) -> dict[str, Any]:
         """An arm that takes 0.4 s to connect or to go home, and the inlet's place."""
@@ -238,6 +263,8 @@ class Plain:
         wanted = self.options.get("authorization", "accepted")
         if wanted == "refused":
             return int(self.b.Authorization.REFUSED)
+        if wanted == "never":
+            return int(self.b.Authorization.PENDING)
         return int(self.b.Authorization.ACCEPTED if vehicle.messages_in > 5 else self.b.Authorization.PENDING)
 
     def _car(self) -> dict[str, bool]:
@@ -298,6 +325,10 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
             if vehicle.phase in ended and vehicle.session_id == session_id and not again:
                 break
             time.sleep(TICK_S)
+        if plain.wire:
+            plain.wire.send("plc1", {"fault": "link-down", "on": False})
+            plain.wire.close()
+            options.pop("cut_after_s")  # once
         for _ in range(5):
             plain.step()
         vehicle = bridge.vehicle
@@ -305,6 +336,7 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
             {
                 "phase": LinkPhase(vehicle.phase).name,
                 "phases": plain.phases,
+                "phases_s": plain.seconds(),
                 "protocol": vehicle.protocol,
                 "error": int(vehicle.error),
                 "text": vehicle.text,

@@ -114,6 +114,7 @@ class LinuxPilot:
             self.set_output(Output(Mode.F))
             self._write(self._pwm / "enable", 1)
         except GpioError as error:
+            self._forget()
             raise DriverError(f"pilot board: {error}") from error
         except (OSError, ValueError) as error:
             self._forget()

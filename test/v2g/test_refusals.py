@@ -1,0 +1,189 @@
+"""Every request out of order gets its response: the package's tables, completed, fit the schemas."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from talk import talk
+
+from robot_charger.common.faults import Code
+from robot_charger.v2g import codec
+from robot_charger.v2g.bridge import LinkPhase
+from robot_charger.v2g.exi import decode, encode
+
+codec.prepare()
+with codec.quiet_import():
+    from robot_charger.sim import evcc_early
+
+
+def tables() -> SimpleNamespace:
+    from iso15118.secc import failed_responses as package
+    from iso15118.shared.exi_codec import EXI
+
+    from robot_charger.v2g import refusals
+
+    EXI().set_exi_codec(codec.exi_codec())
+    made = SimpleNamespace(
+        failed_responses_din_spec=package.init_failed_responses_din_spec_70121(),
+        failed_responses_isov2=package.init_failed_responses_iso_v2(),
+        failed_responses_isov20=package.init_failed_responses_iso_v20(),
+    )
+    refusals.complete(made)
+    return made
+
+
+def test_every_refusal_of_20_can_be_encoded() -> None:
+    from iso15118.shared.exi_codec import EXI
+    from iso15118.shared.messages.iso15118_20.common_types import MessageHeader
+
+    header = MessageHeader(session_id="0102030405060708", timestamp=int(time.time()))
+    for response, namespace, _ in tables().failed_responses_isov20.values():
+        response.header = header
+        ((name, body),) = decode(EXI().to_exi(response, namespace), namespace).items()
+        assert (name, body["ResponseCode"]) == (str(response), "FAILED")
+
+
+@pytest.mark.parametrize("protocol", ["din", "iso15118-2"])
+def test_every_refusal_of_din_and_2_can_be_encoded(protocol: str) -> None:
+    from iso15118.shared.exi_codec import EXI
+    from iso15118.shared.messages import din_spec, iso15118_2
+    from iso15118.shared.messages.enums import Namespace
+
+    made = tables()
+    din = protocol == "din"
+    package: Any = din_spec if din else iso15118_2
+    namespace = Namespace.DIN_MSG_DEF if din else Namespace.ISO_V2_MSG_DEF
+    table = made.failed_responses_din_spec if din else made.failed_responses_isov2
+    kinds = [k for k in vars(package.body).values() if isinstance(k, type) and k.__name__.endswith("Req")]
+    assert {k.__name__ for k in kinds} <= {k.__name__ for k in table}  # every request has one
+    for response in table.values():
+        body = package.body.Body.parse_obj({str(response): response.dict(by_alias=True, exclude_none=True)})
+        message = package.msgdef.V2GMessage(header=package.header.MessageHeader(session_id="01020304"), body=body)
+        assert str(EXI().from_exi(EXI().to_exi(message, namespace), namespace)) == str(response)
+
+
+async def put_request(session: Any, way: str, name: str) -> None:
+    """A request of ISO 15118-20 by its name ``way``."""
+    from iso15118.shared.exi_codec import EXI
+    from iso15118.shared.messages.enums import ISOV20PayloadTypes, Namespace
+    from iso15118.shared.messages.iso15118_20 import common_messages as m
+    from iso15118.shared.messages.iso15118_20.common_types import MessageHeader
+    from iso15118.shared.messages.v2gtp import V2GTPMessage
+
+    header = MessageHeader(session_id=session.session_id, timestamp=int(time.time()))
+    if way == "ServiceDetailReq":
+        request: Any = m.ServiceDetailReq(header=header, service_id=2)
+    else:
+        wishes = await session.ev_controller.get_scheduled_se_params(None)
+        request = m.ScheduleExchangeReq(header=header, max_supporting_points=12, scheduled_params=wishes)
+    payload = EXI().to_exi(request, Namespace.ISO_V20_COMMON_MSG)
+    state = session.current_state
+    state.message = request
+    state.next_v2gtp_msg = V2GTPMessage(session.protocol, ISOV20PayloadTypes.MAINSTREAM, payload)
+
+
+@pytest.mark.parametrize("request_name", ["ServiceDetailReq", "ScheduleExchangeReq"])
+def test_requests_of_20_that_the_package_left_without_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_name: str
+) -> None:
+    monkeypatch.setattr(evcc_early, "put", put_request)
+    options = {"leave_at": "AuthorizationSetupReq", "leave_by": request_name}
+    told = talk(tmp_path, protocol="iso15118-20", options=options)
+    assert (told.names[-1], told.codes[-1]) == (request_name.replace("Req", "Res"), "FAILED_SequenceError")
+    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE), told.link.text
+
+
+def test_no_protocol_in_common(tmp_path: Path) -> None:
+    told = talk(tmp_path, parameters={"protocols": ["din70121"]})
+    assert told.codes == ["Failed_NoNegotiation"]
+    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE)
+    assert told.link.text == "supportedAppProtocolReq was refused: Failed_NoNegotiation"
+
+
+@pytest.mark.parametrize("protocol", ["din", "iso15118-2", "iso15118-20"])
+def test_an_authorisation_that_does_not_come(tmp_path: Path, protocol: str) -> None:
+    """Answered "ongoing" for ``authorization_timeout_s``, then refused."""
+    parameters = {"authorization_timeout_s": 1.0}
+    told = talk(tmp_path, protocol=protocol, parameters=parameters, station={"authorization": "never"})
+    assert not told.ok and told.codes[-1] == "FAILED"
+    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.AUTHORIZATION)
+    assert told.link.text == "no authorisation within the time allowed"
+    name = "ContractAuthenticationRes" if protocol == "din" else "AuthorizationRes"
+    assert told.names.count(name) > 3 and "CABLE_CHECK" not in told.phases
+
+
+async def go_on(session: Any, way: str, name: str) -> None:
+    """A vehicle of -20 that does not care for the refusal, and asks for the services."""
+    from iso15118.evcc.states import iso15118_20_states
+    from iso15118.shared.messages.enums import ISOV20PayloadTypes, Namespace
+    from iso15118.shared.messages.iso15118_20 import common_messages as m
+    from iso15118.shared.messages.iso15118_20.common_types import MessageHeader
+
+    header = MessageHeader(session_id=session.session_id, timestamp=int(time.time()))
+    await session.send(session.current_state.next_v2gtp_msg)  # AuthorizationReq
+    await session._read()
+    request = m.ServiceDiscoveryReq(header=header)
+    rest = (2.0, Namespace.ISO_V20_COMMON_MSG, ISOV20PayloadTypes.MAINSTREAM)
+    session.current_state.create_next_message(iso15118_20_states.ServiceDiscovery, request, *rest)
+
+
+def test_no_services_after_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evcc_early, "put", go_on)
+    told = talk(
+        tmp_path,
+        protocol="iso15118-20",
+        options={"leave_at": "AuthorizationReq"},
+        station={"authorization": "refused"},
+    )
+    assert told.names[-1] == "AuthorizationRes" and told.codes[-1] == "FAILED"
+    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.AUTHORIZATION)
+
+
+@pytest.mark.parametrize("protocol", ["din", "iso15118-2", "iso15118-20"])
+def test_who_the_vehicle_is_for_autocharge(tmp_path: Path, protocol: str) -> None:
+    told = talk(tmp_path, protocol=protocol, parameters={"privacy.publish_identity": True})
+    assert told.link.identity == ("WMIV1234567890ABCDEX" if protocol == "iso15118-20" else "02EC000000E1")
+    assert not told.link.contract
+    assert talk(tmp_path, protocol=protocol).link.identity == ""
+
+
+async def leave_parameter_out(session: Any, way: str, name: str) -> None:
+    from iso15118.shared.messages.v2gtp import V2GTPMessage
+
+    message = session.current_state.next_v2gtp_msg
+    namespace = session.get_exi_ns(message.payload_type)
+    tree = decode(message.payload, namespace)
+    del tree["V2G_Message"]["Body"]["PowerDeliveryReq"]["DC_EVPowerDeliveryParameter"]
+    octets = encode(tree, namespace)
+    session.current_state.next_v2gtp_msg = V2GTPMessage(session.protocol, message.payload_type, octets)
+
+
+@pytest.mark.parametrize("at", ["PowerDeliveryReq", "PowerDeliveryReq*2"])
+@pytest.mark.parametrize("protocol", ["din", "iso15118-2"])
+def test_a_vehicle_that_leaves_the_power_delivery_parameter_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, at: str
+) -> None:
+    monkeypatch.setattr(evcc_early, "put", leave_parameter_out)
+    told = talk(tmp_path, protocol=protocol, options={"leave_at": at})
+    assert (told.ok, told.link.phase, told.link.error) == (True, LinkPhase.ENDED, Code.NONE), told.link.text
+    assert told.link.soc == 40.0
+
+
+@pytest.mark.parametrize("protocol", ["din", "iso15118-2", "iso15118-20"])
+def test_what_raises_while_answering_is_answered_with_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    from robot_charger.v2g.controller import Controller
+
+    async def broken(self: Any, protocol: Any) -> str:
+        raise RuntimeError("of the test")
+
+    monkeypatch.setattr(Controller, "get_evse_id", broken)
+    told = talk(tmp_path, protocol=protocol)
+    assert (told.names[-1], told.codes[-1]) == ("SessionSetupRes", "FAILED")
+    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_INTERNAL)
+    assert told.link.text == "RuntimeError while answering SessionSetupReq"
