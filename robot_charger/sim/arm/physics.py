@@ -34,7 +34,9 @@ FAULTS = (
     "flap-closed",
     "wrong-inlet",
 )
-FREE_STEP = 5  # of the physics while nothing is near an inlet [ms]
+# Steps of the physics while nothing is near an inlet [ms]: with a plug in the hand, and with an empty one. In longer
+# steps the grip that holds a plug swings up by itself after a jerk, until the guard stands in the way of every motion.
+HELD_STEP, FREE_STEP = 2, 5
 # By the step's milliseconds: of the truth, and of the controller's guard.
 FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.010) for count in range(FREE_STEP + 1)]  # first order, 10 ms
 GUARD_FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.003) for count in range(FREE_STEP + 1)]  # 3 ms
@@ -365,7 +367,7 @@ class ArmWorld:
                 return
             if self.steps >= self._moving_until:
                 self._command()
-            count = 1 if self._near else min(steps, FREE_STEP)
+            count = 1 if self._near else min(steps, HELD_STEP if self.held or self._grip_done else FREE_STEP)
             if self.steps < self._moving_until:
                 count = max(1, min(count, self._moving_until - self.steps))
             if count != self._timestep:
