@@ -20,12 +20,12 @@ MCAP      := pymcap-cli==0.34.0
 
 .PHONY: help setup demo test test-all bench lint tools clean
 
-# Tests that keep no real time share the cores; those that do come after, one by one.
+# Tests that keep no real time share the cores; those that do come after, in two lanes (test/conftest.py).
 # Status 5 says that a half has no test to run, as when only the failed ones are run again.
 define pytest
 failed=0; \
 $(PYTEST) -m "($(1)) and not alone" -n 2 --dist worksteal $(ARGS) || [ $$? = 5 ] || failed=1; \
-$(PYTEST) -m "($(1)) and alone" $(ARGS) || [ $$? = 5 ] || failed=1; \
+$(PYTEST) -m "($(1)) and alone" -n 2 --dist loadgroup $(ARGS) || [ $$? = 5 ] || failed=1; \
 exit $$failed
 endef
 
