@@ -54,6 +54,7 @@ from robot_charger.robot.spatial import (
 PERIOD = 0.01  # of step() [s]
 SENSE_AGE = 0.1  # joint states and wrench older than this hold the arm [s]
 SENSE_LOST = 1.5  # held for this long the action ends [s]
+FIRST_HEARD = 5.0  # the same after the start, until the arm is heard for the first time [s]
 SENSE_SLOW = (0.03, 0.07)  # ages between which the arm goes ever slower, down to none at the second [s]
 BEHIND_JOINT = 0.3  # an arm this far behind its set-point is waited for in free space [rad]
 BEHIND_NEAR = (0.005, 0.010)  # the same in contact: ever slower between the two [rad]
@@ -338,11 +339,13 @@ class ConnectionRobot:
         self._feel(senses)
         try:
             self._watch(senses)
+            if senses.q is None:  # not heard yet
+                return Command()
             if paused or not self._permitted(senses):
                 return self._hold()
             if self._held is not None:
                 self._held, self._fresh = None, True
-            if self._fresh and senses.q is not None:
+            if self._fresh:
                 self._q = senses.q.copy()
             self.mode = self._moving
             if not self._fresh and self._lagging(senses):
@@ -413,7 +416,7 @@ class ConnectionRobot:
             if age > SENSE_AGE
         ]
         self._lost = self._lost + PERIOD if silent else 0.0
-        if senses.q is None or self._lost > SENSE_LOST:
+        if self._lost > (SENSE_LOST if senses.q is not None else FIRST_HEARD):
             raise SensorError(silent[0])
         if self._need == Zone.CONTACT:
             same = senses.now - senses.wrench_age - self._changed_at

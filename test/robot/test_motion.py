@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from robot_charger.robot.errors import BadGoal, Busy, ErrorCode
-from robot_charger.robot.motion import ConnectionRobot, Mode, Zone
+from robot_charger.robot.motion import ConnectionRobot, Mode, Senses, Zone
 from robot_charger.robot.parameters import RobotParameters
 from robot_charger.robot.spatial import transform
 
@@ -468,3 +468,15 @@ def test_two_vehicles_at_once(bench: Any) -> None:
     for evse in (1, 2):
         assert rehearsal.disconnect(evse).error == ErrorCode.NONE
     assert not any(stall.mated for stall in rehearsal.world.stalls.values())
+
+
+def test_an_arm_that_was_never_heard_is_waited_for_and_not_for_ever(bench: Any) -> None:
+    """Topics find each other a moment after the start, later on a busy machine."""
+    robot = bench.Rehearsal(seed=1).robot
+    robot.start_connect(1, "ccs2", 0.0)
+    for tick in range(450):
+        assert robot.step(Senses(tick * 0.01, zone=Zone.CONTACT, permit_until=99.0)).q is None
+    assert robot.busy
+    for tick in range(450, 550):
+        robot.step(Senses(tick * 0.01, zone=Zone.CONTACT, permit_until=99.0))
+    assert robot.result and robot.result.error == ErrorCode.SENSOR
