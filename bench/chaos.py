@@ -109,7 +109,8 @@ def main() -> int:
         print(f"chaos: {len(doubtful)} once more, on stations of their own")
         again = {(r["target"], r["phase"], r["protocol"], r["fault"]) for r in doubtful}
         rows[:] = [r for r in rows if well(r)]
-        measure([c for c in chaos.matrix() if c.key in again], AGAIN_MINUTES * len(again))
+        for cell in (c for c in chaos.matrix() if c.key in again):
+            measure([cell], AGAIN_MINUTES)
     save()
     if options.publish:
         PAGE.write_text(page(PAGE.read_text(), rows))

@@ -177,7 +177,7 @@ class BackendNode(StationNode):
         view = SessionView(
             evse=m.evse, session_id=m.session_id, phase=Phase(m.phase), phase_stamp_ns=m.phase_stamp_ns,
             authorization=Authorization(m.authorization), output_on=m.output_on, mated=m.mated,
-            stop_reason=m.stop_reason, stop_requested=m.stop_requested, fault=m.fault,
+            retrying=m.retrying, stop_reason=m.stop_reason, stop_requested=m.stop_requested, fault=m.fault,
             emergency_latched=m.emergency_latched, text=m.text,
         )
         if view != self._views.get(m.evse):  # what is only said again changes nothing

@@ -128,6 +128,7 @@ class SessionView:
     authorization: Authorization = Authorization.NONE
     output_on: bool = False
     mated: bool = False
+    retrying: bool = False  # unplugged only to be plugged in again
     stop_reason: str = ""
     stop_requested: bool = False
     fault: int = 0

@@ -63,9 +63,9 @@ class TransactionSettings:
 
 
 def points(view: SessionView) -> set[str]:
-    """Which of POINTS hold in this state of the session."""
-    going = Phase.POSITIONING <= view.phase <= Phase.STOPPING
-    connected = Phase.MATED <= view.phase <= Phase.STOPPING
+    """Which of POINTS hold in this state of the session. A plug that is only inspected has not left the vehicle."""
+    going = Phase.POSITIONING <= view.phase <= Phase.STOPPING or view.retrying
+    connected = Phase.MATED <= view.phase <= Phase.STOPPING or view.retrying
     authorized = going and view.authorization == Authorization.ACCEPTED
     held = set()
     if view.phase not in (Phase.IDLE, Phase.UNAVAILABLE):
@@ -74,7 +74,7 @@ def points(view: SessionView) -> set[str]:
         held.add("EVConnected")
     if authorized:
         held.add("Authorized")
-    if authorized and Phase.LINKING <= view.phase <= Phase.STOPPING:
+    if authorized and (Phase.LINKING <= view.phase <= Phase.STOPPING or view.retrying):
         held.add("PowerPathClosed")
     if view.phase == Phase.CHARGING and view.output_on:
         held.add("EnergyTransfer")

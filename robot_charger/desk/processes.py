@@ -46,16 +46,19 @@ class Processes:
     directory: Path
     environment: Mapping[str, str]
     respawn: bool = False
+    station_environment: dict[str, str] = field(default_factory=dict)  # of the station's nodes, not of simulators
     children: dict[str, Child] = field(default_factory=dict)
 
     def start(self, name: str, command: Sequence[str]) -> Child:
         log = self.directory / f"{name.strip('/').replace('/', '_')}.log"
-        child = Child(name, command, log, self._spawn(command, log))
+        child = Child(name, command, log, self._spawn(name, command, log))
         self.children[name] = child
         return child
 
-    def _spawn(self, command: Sequence[str], log: Path) -> subprocess.Popen:
+    def _spawn(self, name: str, command: Sequence[str], log: Path) -> subprocess.Popen:
         environment = {**os.environ, **self.environment, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+        if not name.startswith("sim_"):
+            environment.update(self.station_environment)
         with log.open("ab") as output:
             return subprocess.Popen(
                 list(command),
@@ -75,7 +78,7 @@ class Processes:
             found.append(child)
             if self.respawn and child.process.returncode != 2:
                 child.restarts += 1
-                child.process = self._spawn(child.command, child.log)
+                child.process = self._spawn(child.name, child.command, child.log)
             else:
                 child.ended = True
         return found

@@ -300,6 +300,11 @@ def _stop_fault(c: Context) -> bool:
     return c.i.fault != Code.NONE and c.i.severity >= Severity.STOP
 
 
+def _self_test_fails(c: Context) -> bool:
+    told = _result_is_ours(c) and c.i.insulation == Insulation.SELF_TEST_FAILED
+    return told or (_stop_fault(c) and c.i.fault == Code.INSULATION_SELF_TEST)
+
+
 def _conversation_over(c: Context) -> bool:
     return (
         not c.i.link_alive
@@ -415,7 +420,8 @@ RULES: tuple[Rule, ...] = (
         P.LINKING,
         _says("the vehicle and the station find each other"),
     ),
-    # Faults while plugged in.
+    # Faults while plugged in. A failed self-test comes as a result and as a fault: which is heard first is luck.
+    Rule((P.CABLE_CHECK,), "monitor fails its self-test", _self_test_fails, P.STOPPING, _self_test_failed),
     Rule(PLUGGED, "fault", _stop_fault, P.STOPPING, _stopped_by_fault),
     Rule(
         LINKED,
@@ -556,13 +562,6 @@ RULES: tuple[Rule, ...] = (
         lambda c: _result_is_ours(c) and c.i.insulation == Insulation.FAULT,
         P.STOPPING,
         _error("Other", Code.INSULATION, "insulation below the limit: not retried on this vehicle"),
-    ),
-    Rule(
-        (P.CABLE_CHECK,),
-        "monitor fails its self-test",
-        lambda c: _result_is_ours(c) and c.i.insulation == Insulation.SELF_TEST_FAILED,
-        P.STOPPING,
-        _self_test_failed,
     ),
     Rule(
         (P.CABLE_CHECK,),

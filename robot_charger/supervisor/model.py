@@ -208,6 +208,12 @@ class Session:
     emergency_latched: bool = False
     text: str = "starting"
 
+    @property
+    def retrying(self) -> bool:
+        """Unplugged only to be plugged in again: to the back end the vehicle is still there."""
+        going = self.replug and self.phase in (Phase.STOPPING, Phase.GRASPED, Phase.DISCONNECTING)
+        return going or (self.replugs > 0 and self.phase in (Phase.CONNECTING, Phase.MATED, Phase.RELEASED))
+
 
 @dataclass(frozen=True)
 class Commands:

@@ -296,6 +296,7 @@ class Supervisor(StationNode):
                 protocol=protocol,
                 connector=self.parameters.connector,
                 mated=s.mated,
+                retrying=s.retrying,
                 locked=bool(link and link.lock == msg.VehicleLink.LOCK_LOCKED),
                 insulation_passed=s.insulation_passed,
                 output_on=commands.purpose == Purpose.TRANSFER,

@@ -334,7 +334,11 @@ class Controller(EVSEControllerInterface):
         self.refresh()
         level = self._cable_check_result()
         if level == IsolationLevel.FAULT:
-            self.refuse(Code.INSULATION, "the insulation test failed")
+            untested = self.station.insulation == Insulation.SELF_TEST_FAILED
+            self.refuse(
+                Code.INSULATION_SELF_TEST if untested else Code.INSULATION,
+                "the insulation monitor failed its self-test" if untested else "the insulation test failed",
+            )
         elif level is None and self.station.stopping:
             self.refuse(Code.NONE, "the station stopped the session during the cable check")
             level = IsolationLevel.INVALID

@@ -146,6 +146,37 @@ def test_a_session_gets_one_transaction(desk: Desk) -> None:
     assert len(desk.records) == count
 
 
+def test_a_plug_that_is_only_inspected_ends_no_transaction(desk: Desk) -> None:
+    """Cable check failed by the monitor alone: unplugged, plugged in again, charged. One bill, and all of it."""
+    desk.meter(1000.0)
+    for phase in (Phase.POSITIONING, Phase.MATED, Phase.LINKING, Phase.CABLE_CHECK):
+        desk.phase(phase)
+    retry = (Phase.STOPPING, Phase.GRASPED, Phase.DISCONNECTING, Phase.CONNECTING, Phase.MATED, Phase.RELEASED)
+    for second, phase in enumerate(retry, 5):
+        desk.phase(phase, 3.0 * second, retrying=True)
+    for second, phase in enumerate((Phase.LINKING, Phase.CABLE_CHECK, Phase.PRECHARGE, Phase.CHARGING), 50):
+        desk.phase(phase, second)
+    desk.meter(1600.0, 100.0, t=60.0)
+    desk.phase(Phase.STOPPING, 61.0, stop_reason="StoppedByEV")
+    desk.phase(Phase.GRASPED, 62.0, stop_reason="StoppedByEV")
+    desk.meter(1700.0, t=62.5)
+    assert [r.event for r in desk.records if r.event != "Updated"] == ["Started", "Ended"]
+    assert [(r.context, r.import_wh) for r in desk.records[-1].readings] == [
+        ("Transaction.Begin", 1000.0), ("Transaction.End", 1700.0)]
+    assert {r.transaction_id for r in desk.records} == {SESSION}
+
+
+def test_a_second_try_that_fails_ends_the_transaction(desk: Desk) -> None:
+    desk.meter(1000.0)
+    desk.phase(Phase.LINKING)
+    desk.phase(Phase.DISCONNECTING, 10.0, retrying=True)
+    desk.phase(Phase.CONNECTING, 20.0, retrying=True)
+    assert desk.station.evses[1].open is not None
+    desk.phase(Phase.DEPARTING, 30.0, stop_reason="Other")
+    desk.meter(1000.0, t=31.0)
+    assert desk.records[-1].event == "Ended" and desk.records[-1].stopped_reason == "Other"
+
+
 # Limits of a transaction (2.1 E16).
 def limited(desk: Desk, limit: TransactionLimit) -> None:
     """Charging since second 0 at 1,000 Wh and 40 %, and limited by the answer to its start."""

@@ -250,6 +250,19 @@ def test_a_sleeping_car_wakes_by_a_pulse() -> None:
     assert desk.car.state is State.CHARGING
 
 
+def test_a_station_that_ends_the_pwm_gets_its_plug_back() -> None:
+    desk = Desk()
+    desk.plug_in()
+    desk.say(pilot_duty=0.9)  # nothing that this EVCC would answer
+    desk.run(0.1)
+    assert desk.car.locked and desk.car.state is State.SESSION
+    desk.say(pilot_mode="steady", pilot_duty=0.0)
+    desk.run(2.5)
+    assert desk.car.locked
+    desk.run(1.0)
+    assert not desk.car.locked and desk.car.state is State.CONNECTED
+
+
 def test_a_failed_session_begins_again_after_state_e_and_at_most_three_times() -> None:
     desk = Desk()
     desk.plug_in()

@@ -195,14 +195,25 @@ def test_an_old_insulation_result_counts_for_nothing(station):
     assert not station.s.insulation_passed
 
 
-def test_a_failed_self_test_is_replugged_once(station):
+@pytest.mark.parametrize(
+    "told",
+    [
+        dict(insulation=Insulation.SELF_TEST_FAILED, insulation_permit=7),
+        dict(fault=Code.INSULATION_SELF_TEST, severity=Severity.STOP),
+    ],
+    ids=["by its result", "by its fault"],
+)
+def test_a_failed_self_test_is_replugged_once(station, told):
     cable_check(station)
-    station(insulation=Insulation.SELF_TEST_FAILED, insulation_permit=7)
+    station(**told)
+    assert station.s.retrying
+    station(fault=Code.NONE, severity=Severity.WARNING)
     station(link=Link.ENDED, pilot="B", contactors_closed=False, target=Purpose.NONE, insulation=Insulation.UNKNOWN)
     station(goal_grasped=True)
+    assert station.s.phase == Phase.DISCONNECTING and station.s.retrying
     assert station.goal(pilot="A") == Phase.CONNECTING
     assert station.s.replugs == 1
-    assert station.s.fault == Code.NONE
+    assert station.s.fault == Code.NONE and station.s.retrying
 
 
 @pytest.mark.parametrize(

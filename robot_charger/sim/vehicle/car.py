@@ -45,6 +45,7 @@ OPEN_ANYWAY_S = 2.0
 DOWN_FASTER = 4.0  # the request falls so many times faster than it rises
 NO_CURRENT_S = 60.0  # with closed contactor and no current the driver's patience ends
 ATTEMPTS = 3
+STEADY_S = 3.0  # so long without PWM the vehicle takes its conversation for lost
 
 
 class Session(Protocol):
@@ -185,6 +186,7 @@ class Car:
         self._ready = False
         self._contactor_wanted = False
         self._lock_wanted = False
+        self._steady_since = float("inf")
         self._station_a = self._station_w = float("inf")
         self._lock = threading.RLock()
         self._now_s = 0.0
@@ -415,6 +417,15 @@ class Car:
                 self.lock()
         if self.state is State.SESSION and self.contactor:
             self.state = State.CHARGING
+        if self.state is State.SESSION and inputs.pilot_mode == "steady" and not self.options.talks_before_contact:
+            self._steady_since = min(self._steady_since, self._now_s)
+            if self._now_s - self._steady_since > STEADY_S:  # the station may be waiting for its plug
+                self._drop_session()
+                self.unlock()
+                self.state = State.CONNECTED
+                return
+        else:
+            self._steady_since = float("inf")
         if session.finished.is_set():
             self.result = dict(session.result)
             visit.results.append(self.result)
