@@ -15,6 +15,12 @@ INTERFACES := $(wildcard msg/*.msg srv/*.srv action/*.action)
 PIP       := $(BIN)/python -m pip --disable-pip-version-check -qq
 PYTEST    := $(BIN)/python -m pytest
 FOXGLOVE  := @mcap/core@2.2.2 @mcap/nodejs@1.0.2 @mcap/support@1.1.0 @foxglove/rosmsg@5.0.5 @foxglove/rosmsg2-serialization@3.1.0
+# Gazebo Classic, headless: the last Debian that has it, and what its plugin is compiled with.
+GAZEBO_SUITE := bullseye
+GAZEBO_RUNS  := libgazebo11
+GAZEBO_PARTS := gazebo libgazebo-dev libsdformat-dev libignition-math-dev libignition-transport-dev libignition-msgs-dev \
+  libignition-common-dev libignition-fuel-tools-dev libprotobuf-dev libboost1.74-dev libtbb-dev libtinyxml-dev \
+  libtinyxml2-dev libzmq3-dev uuid-dev libc6-dev libcrypt-dev linux-libc-dev libstdc++-10-dev
 SDFORMAT  := libsdformat12-12 sdformat-sdf libignition-math6-6 libtinyxml2-9 libtinyxml2.6.2v5 liburdfdom-model3.0 libconsole-bridge1.0
 MCAP      := pymcap-cli==0.34.0
 
@@ -78,6 +84,22 @@ lint: setup
 	@echo "lint: mypy"
 	@$(BIN)/mypy
 
+# apt with folders of its own: the machine's sources with the suite's name exchanged, and nothing installed.
+define gazebo
+( command -v apt-get dpkg-deb >/dev/null && . /etc/os-release && rm -rf .tools/gazebo .tools/apt && \
+  mkdir -p .tools/apt/{sources,state/lists/partial,cache/archives/partial} && touch .tools/apt/state/status && cd .tools/apt && \
+  for file in $$(grep -lsw "$$VERSION_CODENAME" /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources}); do \
+    sed "s/\b$$VERSION_CODENAME\b/$(GAZEBO_SUITE)/g" "$$file" >"sources/$${file##*/}"; done && \
+  printf '%s\n' "Dir::State \"$$PWD/state\";" "Dir::State::status \"$$PWD/state/status\";" "Dir::Cache \"$$PWD/cache\";" \
+    "Dir::Etc::sourcelist \"/dev/null\";" "Dir::Etc::sourceparts \"$$PWD/sources\";" 'APT::Sandbox::User "";' >apt.conf && \
+  export APT_CONFIG="$$PWD/apt.conf" && apt-get --quiet=2 update && \
+  apt-get --quiet=2 --yes --no-install-recommends --download-only install $(GAZEBO_RUNS) >/dev/null && \
+  (cd cache/archives && apt-get --quiet=2 download $(GAZEBO_PARTS)) && mkdir ../gazebo && \
+  for package in cache/archives/*.deb; do dpkg-deb -x "$$package" ../gazebo || exit 1; done && \
+  cd .. && rm -rf apt gazebo/usr/share/{doc,man,locale,fonts,icons} && touch gazebo/.complete && \
+  echo "tools: unpacked into .tools/gazebo" )
+endef
+
 # Tools that some tests compare us with; those tests skip, loudly, without them.
 tools:
 	@mkdir -p .tools/deb
@@ -90,6 +112,8 @@ tools:
 	@if command -v apt-get >/dev/null && (cd .tools/deb && apt-get --quiet=2 download $(SDFORMAT)); then \
 	  for package in $(SDFORMAT); do dpkg -x .tools/deb/$${package}_*.deb .tools; done; echo "tools: unpacked into .tools"; \
 	else echo "tools: SKIPPED, Gazebo's SDF library cannot be downloaded here (needs apt and Debian 12's package lists)" >&2; fi
+	@echo "tools: Gazebo Classic 11, from the distribution's suite that has it (240 MB, once)"
+	@test -e .tools/gazebo/.complete || $(gazebo) || echo "tools: SKIPPED, Gazebo Classic cannot be unpacked here (needs Debian's apt and its archive of $(GAZEBO_SUITE))" >&2
 	@echo "tools: ocpp-rpc, a strict OCPP server, from npm"
 	@if command -v npm >/dev/null && npm install --silent --prefix .tools --no-audit --no-fund ocpp-rpc@2.2.1 >/dev/null; then \
 	  echo "tools: ocpp-rpc is in .tools"; \

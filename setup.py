@@ -200,7 +200,7 @@ setup(
         exclude=[f"{PACKAGE}.{kind}" for kind in rosidl_build.KINDS],  # of an earlier editable install
     ),
     package_data={PACKAGE: ["py.typed", *[f"**/*.{ending}" for ending in (
-        "css", "dbc", "eds", "js", "json", "obj", "pem", "png", "stl", "urdf", "xml", "xsd", "yaml")]]},
+        "cc", "css", "dbc", "eds", "js", "json", "obj", "pem", "png", "stl", "urdf", "xml", "xsd", "yaml")]]},
     exclude_package_data={PACKAGE: ["_lib/*", "*.so"]},
     ext_modules=[Extension(f"{PACKAGE}.{PACKAGE}_s__rosidl_typesupport_c", sources=[])],
     data_files=[

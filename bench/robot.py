@@ -1,14 +1,17 @@
 """Mate, release, grasp and withdraw over many random parkings, in simulated time: speed and quality of the robot.
 
     python bench/robot.py --trials 1000 --seed 1 --json robot.json
+    python bench/robot.py --engine gazebo --trials 50
 
 Prints a table; the JSON has trials, mated, false_mated, max_force_n, median_excess_n, median_time_s, engine and
-more. The motion logic of the robot node runs unchanged; ROS is left out, its delay (one tick each way) is not.
+more. The motion logic of the robot node runs unchanged; ROS is left out, its delay (one tick each way) is not. In
+Gazebo (after ``make tools``) controller, tool and truth are the same, and the physics is Gazebo's.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -33,9 +36,11 @@ from robot_charger.robot.motion import Command, ConnectionRobot, Result, Senses,
 from robot_charger.robot.parameters import RobotParameters  # noqa: E402
 from robot_charger.robot.perception import Camera, InletEstimator, load_camera  # noqa: E402
 from robot_charger.sim.arm.camera import BayCamera  # noqa: E402
+from robot_charger.sim.arm.gazebo_classic import GazeboWorld, NoGazeboError, plugin, server  # noqa: E402
 from robot_charger.sim.arm.model import load_vehicles  # noqa: E402
 from robot_charger.sim.arm.physics import MIXED, ArmWorld, Parking  # noqa: E402
 
+ENGINES = {"mujoco": ArmWorld, "gazebo": GazeboWorld}
 TICK = 10  # steps of 1 ms
 POSE_TICKS = 10  # an inlet pose every 100 ms
 
@@ -52,8 +57,9 @@ class Rehearsal:
         connector: str = "ccs2",
         camera: Camera | None = None,
         kind: str = "front",
+        engine: type[ArmWorld] = ArmWorld,
     ) -> None:
-        self.world = ArmWorld(range(1, evses + 1), seed, parking, connector, camera, kind)
+        self.world = engine(range(1, evses + 1), seed, parking, connector, camera, kind)
         self._eyes = (BayCamera(self.world, camera), InletEstimator(camera)) if camera else None
         self.parameters = parameters or RobotParameters(evses=list(range(1, evses + 1)))
         kinematics = Kinematics(config_file(self.parameters.arm_urdf))
@@ -188,9 +194,14 @@ class Trial:
     disconnect_error: str = ""
 
 
-def trial(seed: int, camera: bool = False, kind: str = MIXED) -> Trial:
+def trial(seed: int, camera: bool = False, kind: str = MIXED, engine: str = "mujoco") -> Trial:
     """Park, connect, release, disconnect."""
-    rehearsal = Rehearsal(seed=seed, camera=load_camera() if camera else None, kind=kind)
+    rehearsal = Rehearsal(seed=seed, camera=load_camera() if camera else None, kind=kind, engine=ENGINES[engine])
+    with contextlib.closing(rehearsal.world):
+        return _visit(rehearsal, seed)
+
+
+def _visit(rehearsal: Rehearsal, seed: int) -> Trial:
     rehearsal.world.arrive(1)
     result = rehearsal.connect()
     stall = rehearsal.world.stalls[1]
@@ -211,7 +222,8 @@ def trial(seed: int, camera: bool = False, kind: str = MIXED) -> Trial:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=1000, help="random parkings (default 1000)")
+    parser.add_argument("--trials", type=int, help="random parkings (default 1000, in Gazebo 50)")
+    parser.add_argument("--engine", choices=tuple(ENGINES), default="mujoco", help="of the physics (default mujoco)")
     parser.add_argument("--seed", type=int, default=1, help="of the first parking (default 1)")
     parser.add_argument("--camera", action="store_true", help="poses from rendered pictures, not truth with noise")
     kinds = [MIXED, *load_vehicles()]
@@ -220,14 +232,19 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     arguments = parser.parse_args()
     began = time.perf_counter()
-    seeds = range(arguments.seed, arguments.seed + arguments.trials)
+    count = arguments.trials or (50 if arguments.engine == "gazebo" else 1000)
+    seeds = range(arguments.seed, arguments.seed + count)
+    one = partial(trial, camera=arguments.camera, kind=arguments.kind, engine=arguments.engine)
+    try:
+        if arguments.engine == "gazebo":
+            server(), plugin()
+    except NoGazeboError as error:
+        parser.error(f"{error}")
     if arguments.jobs > 1:
         with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
-            trials = list(
-                pool.imap_unordered(partial(trial, camera=arguments.camera, kind=arguments.kind), seeds, chunksize=1)
-            )
+            trials = list(pool.imap_unordered(one, seeds, chunksize=1))
     else:
-        trials = [trial(seed, arguments.camera, arguments.kind) for seed in seeds]
+        trials = [one(seed) for seed in seeds]
     for t in sorted(trials, key=lambda t: t.seed):
         if not t.mated or "NONE NONE" not in t.disconnect_error:
             print(f"seed {t.seed} ({t.kind}): {t.error} after {t.attempts} attempts; {t.disconnect_error}")
@@ -247,7 +264,7 @@ def main() -> int:
         "first_attempt": sum(t.attempts == 1 for t in mated),
         "disconnected": sum("NONE NONE" in t.disconnect_error for t in mated),
         "kinds": {k: [sum(t.kind == k for t in mated), sum(t.kind == k for t in trials)] for k in kinds[1:]},
-        "engine": "mujoco",
+        "engine": arguments.engine,
         "wall_s": round(time.perf_counter() - began, 1),
     }
     for name, value in figures.items():

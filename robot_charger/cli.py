@@ -93,6 +93,17 @@ def impossible(simulation: DeskOptions, fault: str) -> str:
         return f"--fault module-dead needs more than {modules}: nothing would be left to charge with"
     if fault in (DC_FAULTS if o.protocol == "ac" else AC_FAULTS):
         return f"--fault {fault} is not for {o.protocol}"
+    if o.engine == "gazebo" and len(o.evses) > 1:
+        return f"--engine gazebo has one bay, not --evses {len(o.evses)}"
+    if o.engine == "gazebo" and fault == "robot-jam":
+        return "--fault robot-jam is not for --engine gazebo: nothing lies in its sockets"
+    if o.engine == "gazebo":
+        from robot_charger.sim.arm.gazebo_classic import NoGazeboError, server
+
+        try:
+            server()
+        except NoGazeboError as error:
+            return f"--engine gazebo: {error}"
     if o.interface and (o.chademo or o.protocol == "ac"):
         return f"--interface is not for {o.protocol}: there is no V2G link"
     if o.interface and len(o.evses) > 1:
@@ -121,6 +132,7 @@ def main() -> None:
 @click.option("--sessions", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Of the whole station.")
 @click.option("--modules", type=click.IntRange(1, 909), default=46, show_default=True, help="3.3 kW each.")
 @click.option("--module-protocol", type=click.Choice(MODULE_PROTOCOLS), default="ek3", show_default=True)
+@click.option("--engine", type=click.Choice(("mujoco", "gazebo")), default="mujoco", help="Of the arm's physics.")
 @click.option("--target-soc", type=click.FloatRange(1, 100), help="Per cent; otherwise 15 s of charging.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--fault", type=click.Choice(FAULTS), default=None, help="Something goes wrong on purpose.")
@@ -138,6 +150,7 @@ def demo(
     sessions: int,
     modules: int,
     module_protocol: str,
+    engine: str,
     target_soc: float | None,
     seed: int,
     fault: str | None,
@@ -172,6 +185,7 @@ def demo(
             pnc=pnc,
             modules=modules,
             module_protocol=module_protocol,
+            engine=engine,
             target_soc=target_soc,
             seed=seed,
             record=record is not None,

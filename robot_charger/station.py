@@ -119,6 +119,7 @@ class DeskOptions:
     module_protocol: str = "ek3"  # or canopen, modbus
     target_soc: float | None = None  # per cent; None: after charge_seconds
     charge_seconds: float = 15.0
+    engine: str = "mujoco"  # of the arm's physics, or gazebo
     seed: int = 0
     csms_absent: bool = False  # no CSMS is there until it is told to come
     record: bool = False  # publish decoded V2G messages for a recorder
@@ -205,7 +206,7 @@ class Desk:
         absent = ("--fault", "csms-gone") if o.csms_absent else ()
         yield SimulatorSpec("csms", "csms", ("--port", str(self.csms_port), "--store", store, *tokens, *absent))
         motion = ("--record", str(o.motion)) if o.motion else ()
-        yield SimulatorSpec("arm", "arm", (*evses, *seed, "--connector", o.connector, *motion))
+        yield SimulatorSpec("arm", "arm", (*evses, *seed, "--connector", o.connector, "--engine", o.engine, *motion))
         for n in o.evses:
             yield SimulatorSpec(f"vehicle{n}", "vehicle", self._vehicle(n))
 

@@ -44,6 +44,7 @@ from robot_charger.common.wires import WireEnd, WireError
 from robot_charger.robot.description import config_file
 from robot_charger.robot.perception import Camera, load_camera
 from robot_charger.robot.spatial import inverse, quaternion
+from robot_charger.sim.arm.gazebo_classic import GazeboWorld, NoGazeboError
 from robot_charger.sim.arm.physics import FAULTS, ArmWorld
 from robot_charger.sim.arm.record import FRAME_MS, Frame, frame, save
 
@@ -266,6 +267,9 @@ def main() -> None:
     parser.add_argument(
         "--camera", action="store_true", help="no poses: pictures of config/arm/camera.yaml's camera in their place"
     )
+    parser.add_argument(
+        "--engine", choices=("mujoco", "gazebo"), default="mujoco", help="of the physics; gazebo: Classic 11, one EVSE"
+    )
     parser.add_argument("--record", metavar="FILE", help="write the motion here at the end, for sim.arm.film")
     arguments = parser.parse_args()
     if arguments.seed < 0:
@@ -274,7 +278,10 @@ def main() -> None:
     stop = StopSignal()
     try:
         camera = load_camera() if arguments.camera else None
-        world = ArmWorld(arguments.evses, arguments.seed, None, arguments.connector, camera, arguments.kind)
+        engine = GazeboWorld if arguments.engine == "gazebo" else ArmWorld
+        world = engine(arguments.evses, arguments.seed, None, arguments.connector, camera, arguments.kind)
+    except NoGazeboError as error:
+        refuse(f"robot_charger.sim.arm: {error}")
     except (ParameterError, KeyError, ValueError) as error:
         asked = f"--evses {arguments.evses} --connector {arguments.connector} --kind {arguments.kind}"
         refuse(f"robot_charger.sim.arm: {asked}: {error!r}")
@@ -303,6 +310,7 @@ def main() -> None:
         for thread in threads:
             thread.join()
         node.wires.close()
+        world.close()
         if node.frames is not None:
             save(Path(arguments.record), arguments.evses, node.frames, arguments.connector)
         executor.shutdown()

@@ -208,6 +208,9 @@ class ArmWorld:
 
     names = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
 
+    def close(self) -> None:
+        """Nothing more is asked of it."""
+
     # What the wires and topics command.
     def arrive(self, number: int) -> None:
         """A vehicle parks, somewhere within the spread, by seed and number of the visit."""
@@ -370,14 +373,18 @@ class ArmWorld:
             count = 1 if self._near else min(steps, HELD_STEP if self.held or self._grip_done else FREE_STEP)
             if self.steps < self._moving_until:
                 count = max(1, min(count, self._moving_until - self.steps))
-            if count != self._timestep:
-                self.model.opt.timestep, self._timestep = count * TIMESTEP, count
-            mujoco.mj_step(self.model, self.data)
+            self._integrate(count)
             self.steps += count
             steps -= count
             self._observe(count)
             if self.steps - self._stirred > REST_AFTER:
                 self._rest()
+
+    def _integrate(self, count: int) -> None:
+        """The engine: ``count`` milliseconds of the physics, set-points ``_ctrl`` and ``_act``, sensors after it."""
+        if count != self._timestep:
+            self.model.opt.timestep, self._timestep = count * TIMESTEP, count
+        mujoco.mj_step(self.model, self.data)
 
     def _rest(self) -> None:
         """Fall asleep when nothing moves. Looked for now and then only."""
