@@ -95,9 +95,9 @@ class Bay : public gazebo::WorldPlugin {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     socket_ = ::socket(AF_UNIX, SOCK_SEQPACKET, 0);
-    if (path == nullptr || std::strlen(path) >= sizeof(address.sun_path)) std::exit(3);
+    if (path == nullptr || std::strlen(path) >= sizeof(address.sun_path)) _exit(3);
     std::strcpy(address.sun_path, path);
-    if (::connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) std::exit(3);
+    if (::connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) _exit(3);
     parked_ = options->Get<std::string>("park");
     std::ifstream file(std::getenv("ROBOT_CHARGER_GAZEBO_ARM"));
     std::stringstream arm;
@@ -115,13 +115,13 @@ class Bay : public gazebo::WorldPlugin {
     vehicle_ = vehicle->GetLink("body");
     gripper_ = arm_->GetLink("gripper_link");
     sensor_ = arm_->GetJoint("wrench_sensor");
-    if (!gripper_ || !sensor_) std::exit(4);
+    if (!gripper_ || !sensor_) _exit(4);
     std::istringstream angles(parked_);
     for (int i = 0; i < kAxes; ++i) {
       double angle = 0.0;
       angles >> angle;
       joints_[i] = arm_->GetJoint(kJoints[i]);
-      if (!joints_[i]) std::exit(4);
+      if (!joints_[i]) _exit(4);
       joints_[i]->SetPosition(0, angle);
       joints_[i]->SetParam("fmax", 0, joints_[i]->GetEffortLimit(0));
     }
@@ -136,7 +136,7 @@ class Bay : public gazebo::WorldPlugin {
     measure();
     if (left_ == 0) {
       if (asked_) answer();
-      if (::recv(socket_, &command_, sizeof(command_), 0) != sizeof(command_)) std::exit(0);  // our station is gone
+      if (::recv(socket_, &command_, sizeof(command_), 0) != sizeof(command_)) _exit(0);  // our station is gone
       left_ = command_.steps;
       asked_ = true;
       obey();
@@ -246,7 +246,7 @@ class Bay : public gazebo::WorldPlugin {
     put(plug_->WorldPose(), state_.plug);
     put(vehicle_->WorldPose(), state_.vehicle);
     state_.speed_of_plug = plug_->WorldLinearVel().Length();
-    if (::send(socket_, &state_, sizeof(state_), MSG_NOSIGNAL) != sizeof(state_)) std::exit(0);
+    if (::send(socket_, &state_, sizeof(state_), MSG_NOSIGNAL) != sizeof(state_)) _exit(0);
     state_ = State{};
     measured_ = 0;
   }

@@ -79,13 +79,13 @@ def world_sdf(desk: ArmWorld, library: Path) -> str:
             parent.remove(harmonic)
     physics = world.find("physics")
     assert physics is not None
-    for tag, value in (("real_time_update_rate", "0"), ("max_contacts", "40")):
+    for tag, value in (("real_time_update_rate", "0"), ("max_contacts", "20")):
         SubElement(physics, tag).text = value
     ode = SubElement(physics, "ode")
     solver = SubElement(ode, "solver")
     SubElement(solver, "type").text = "world"
     constraints = SubElement(ode, "constraints")
-    values = {"cfm": "1e-9", "erp": "0.2", "contact_max_correcting_vel": "0.1", "contact_surface_layer": "0.00001"}
+    values = {"cfm": "1e-5", "erp": "0.2", "contact_max_correcting_vel": "0.1", "contact_surface_layer": "0.00001"}
     for tag, value in values.items():
         SubElement(constraints, tag).text = value
     for surface in world.iterfind("model/link/collision/surface"):
