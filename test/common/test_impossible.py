@@ -54,6 +54,8 @@ def test_every_ocpp_version_with_everything(ocpp: str, evses: str) -> None:
         (["--protocol", "acdp-bpt", "--target-soc", "80"], ["--target-soc", "acdp-bpt"]),
         (["--modules", "2", "--evses", "3"], ["--modules 2", "--evses 3"]),
         (["--module-protocol", "modbus", "--modules", "248"], ["--modules 248", "modbus", "247"]),
+        (["--engine", "gazebo", "--evses", "3"], ["--engine gazebo", "one bay", "--evses 3"]),
+        (["--engine", "gazebo", "--fault", "robot-jam"], ["--fault robot-jam", "--engine gazebo"]),
         (["--fault", "module-dead", "--modules", "1"], ["--fault module-dead", "--modules 1"]),
     ],
 )

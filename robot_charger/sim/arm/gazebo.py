@@ -5,7 +5,7 @@
 writes ``world.sdf`` (vehicle, plug and holster of EVSE 1, every shape taken from the compiled MuJoCo model) and
 ``arm.urdf`` (config/arm/arm.urdf with the compliant mount of arm.yaml, the force/torque sensor, ros2_control and the
 gripper's detachable joint). There is no gravity: the arm is balanced, a balancer carries the plug. The plug's own
-friction and detent and the vehicle's springs are MuJoCo's alone: in Gazebo a plug only touches.
+friction and detent and the vehicle's springs are not in it: in Harmonic a plug only touches (gazebo_classic has all).
 """
 
 from __future__ import annotations
