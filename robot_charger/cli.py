@@ -31,6 +31,7 @@ FAULTS = (
     "vehicle-gone",
     "isolation",
     "isolation-charging",
+    "self-test",
     "csms-gone",
     "csms-absent",
     "emergency-stop",
@@ -41,7 +42,7 @@ FAULTS = (
     "residual-current",
 )
 AC_FAULTS = ("overdraw", "ventilation", "residual-current")
-DC_FAULTS = ("isolation", "isolation-charging", "module-dead")
+DC_FAULTS = ("isolation", "isolation-charging", "self-test", "module-dead")
 
 
 # Commands that live elsewhere: loaded when called, so that --help and the others start at once.

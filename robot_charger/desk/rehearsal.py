@@ -28,22 +28,23 @@ ROUNDING_WH = 2.0  # registers and messages are rounded to whole watt-hours
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """A fault on request: who misbehaves, when, and whether the session rightly goes on."""
+    """A fault on request: who misbehaves, and when."""
 
     simulator: str  # {n} stands for the EVSE
     name: str
     when: str
-    goes_on: bool = False
+    until: str = ""  # phase that mends it
 
 
 FAULTS = {
     "vehicle-gone": FaultPlan("vehicle{n}", "vehicle-gone", CHARGING),
     "isolation": FaultPlan("vehicle{n}", "isolation", ARRIVAL),
     "isolation-charging": FaultPlan("vehicle{n}", "isolation-charging", CHARGING),
-    "csms-gone": FaultPlan("csms", "csms-gone", CHARGING, goes_on=True),
-    "csms-absent": FaultPlan("csms", "csms-gone", ALWAYS, goes_on=True),  # from the start of the station
+    "self-test": FaultPlan("safety", "self-test", ARRIVAL, until="stopping"),  # plugged in twice
+    "csms-gone": FaultPlan("csms", "csms-gone", CHARGING),
+    "csms-absent": FaultPlan("csms", "csms-gone", ALWAYS),  # from the start of the station
     "emergency-stop": FaultPlan("safety", "emergency-stop", CHARGING),
-    "module-dead": FaultPlan("rack", "module-dead", CHARGING, goes_on=True),
+    "module-dead": FaultPlan("rack", "module-dead", CHARGING),
     "robot-jam": FaultPlan("arm", "robot-jam", ARRIVAL),
     "overdraw": FaultPlan("vehicle{n}", "overdraw", CHARGING),
     "ventilation": FaultPlan("vehicle{n}", "ventilation", ARRIVAL),
@@ -185,6 +186,10 @@ class Rehearsal:
         self.simulation.tell(self._plan.simulator.format(n=self.evse), fault=self._plan.name, on=True, module=1)
         self._fault_sent = True
 
+    def _mend(self) -> None:
+        assert self._plan
+        self.simulation.tell(self._plan.simulator.format(n=self.evse), fault=self._plan.name, on=False)
+
     def _await_end(self) -> None:
         seen = self._seen()
         state = seen.last.get("session/state")
@@ -197,6 +202,8 @@ class Rehearsal:
             began = seen.phases[-1][1]
             if time.monotonic() - began > FAULT_AFTER_S:
                 self._misbehave()
+        if self._plan and self._fault_sent and self._phase() == self._plan.until:
+            self._mend()
         if self._phase() in ("departing", "faulted") and self.observer.output_is_safe():
             self._next(self._await_books)
 
@@ -204,7 +211,7 @@ class Rehearsal:
         """The back end's record is complete, or will not come."""
         waited = time.monotonic() - self._since
         if self._plan and self._fault_sent and self._plan.simulator == "csms":
-            self.simulation.tell("csms", fault=self._plan.name, on=False)
+            self._mend()
         session_id = self._seen().session_id
         entry = next((e for e in self._books() if e.session_id == session_id), None)
         patience = BOOKS_S if entry or self._absent else NO_BOOKS_S

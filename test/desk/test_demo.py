@@ -100,6 +100,15 @@ def test_a_fault_ends_safely_or_the_session_rightly_goes_on(tmp_path, fault, sta
     assert session["books"]["agree"], output
 
 
+def test_a_failed_self_test_is_plugged_in_again_charged_and_billed_once(tmp_path):
+    code, document, output = demo(tmp_path, "--fault", "self-test")
+    assert code == 0, output
+    (session,) = document["sessions"]
+    assert [p["name"] for p in session["phases"]].count("connecting") == 2
+    assert "insulation_self_test" in [f["name"] for f in session["faults"]] and session["result"] == "completed"
+    assert session["books"]["agree"] and session["books"]["billed_wh"] > 50, output
+
+
 @pytest.mark.slow  # a minute each; their parts are in test/pilot and test/supervisor
 @pytest.mark.parametrize("fault, name", [("", ""), ("overdraw", "overcurrent"), ("ventilation", "interlock")])
 def test_plain_ac(tmp_path, fault, name):
