@@ -144,7 +144,7 @@ class ChaosStation(Simulation):
     """Nodes that die are started again, as `robot-charger up` and launch do; simulated hardware stays dead."""
 
     def __init__(self, options: DeskOptions, jumps: bool) -> None:
-        """``jumps``: the wall clock of its nodes can be moved. Raises NoCompilerError."""
+        """``jumps``: the station's wall clock can be moved. Raises NoCompilerError."""
         super().__init__(options)
         self.processes.respawn = True
         self.directory.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,9 @@ class Child:
         return "no output"
 
 
+ELSEWHERE = ("sim_vehicle", "sim_csms")  # on a desk they stand for other computers
+
+
 @dataclass
 class Processes:
     """All children of one run."""
@@ -46,7 +49,7 @@ class Processes:
     directory: Path
     environment: Mapping[str, str]
     respawn: bool = False
-    station_environment: dict[str, str] = field(default_factory=dict)  # of the station's nodes, not of simulators
+    station_environment: dict[str, str] = field(default_factory=dict)  # of what runs on the station computer
     children: dict[str, Child] = field(default_factory=dict)
 
     def start(self, name: str, command: Sequence[str]) -> Child:
@@ -57,7 +60,7 @@ class Processes:
 
     def _spawn(self, name: str, command: Sequence[str], log: Path) -> subprocess.Popen:
         environment = {**os.environ, **self.environment, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
-        if not name.startswith("sim_"):
+        if not name.startswith(ELSEWHERE):
             environment.update(self.station_environment)
         with log.open("ab") as output:
             return subprocess.Popen(

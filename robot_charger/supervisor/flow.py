@@ -793,7 +793,7 @@ def command(s: Session, i: Inputs, limits: Limits) -> Commands:
     pilot, duty = _pilot(s, i, limits)
     return Commands(
         purpose=purpose,
-        emergency=s.shutdown == Shutdown.EMERGENCY or s.emergency_latched,
+        at_once=s.shutdown >= Shutdown.ERROR or s.emergency_latched,
         zone=zone,
         follow=follow,
         pilot=pilot,

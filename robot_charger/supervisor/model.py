@@ -220,7 +220,7 @@ class Commands:
     """All that the supervisor tells the others now; derived from Session and Inputs, never remembered."""
 
     purpose: Purpose = Purpose.NONE
-    emergency: bool = False
+    at_once: bool = False  # no ramp: an error or an emergency
     zone: Zone = Zone.NONE
     follow: bool = False
     pilot: PilotMode = PilotMode.STEADY

@@ -53,7 +53,7 @@ def offer(c: Ceilings) -> float:
 def permit(commands: Commands, c: Ceilings) -> Permit:
     """Compose the permit. A purpose of NONE permits nothing."""
     if commands.purpose == Purpose.NONE:
-        return Permit(emergency=commands.emergency)
+        return Permit(emergency=commands.at_once)
     power = min(c.supply_power_w, c.backend_power_w)
     if commands.purpose == Purpose.INSULATION_TEST:  # the test voltage lies above the vehicle's maximum
         return Permit(

@@ -254,7 +254,7 @@ def test_the_session_goes_on_without_the_arm_and_with_a_derating(station):
 def test_emergency_latches_until_reset_and_reset_starts_nothing(station):
     charging(station)
     assert station(emergency_stop=True) == Phase.FAULTED
-    assert station.command.emergency and station.command.purpose == Purpose.NONE
+    assert station.command.at_once and station.command.purpose == Purpose.NONE
     assert station.command.zone == Zone.NONE
     assert station.command.pilot == PilotMode.F
     assert flow.reset(station.s, station.i, station.now)[1], "still pressed"

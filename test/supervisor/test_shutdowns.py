@@ -1,9 +1,10 @@
-"""Normal, error and emergency shutdown: each row of the table against what the vehicle gets to see."""
+"""Normal, error and emergency shutdown: each line of the three tables against what the vehicle gets to see."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
+import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from robot_charger.chademo.logic import Phase as ChademoPhase
 from robot_charger.common.clock import now_ns
 from robot_charger.supervisor import flow
 from robot_charger.supervisor.model import Inputs, Limits, Phase, Purpose, Session, Shutdown
-from robot_charger.supervisor.shutdowns import SHUTDOWNS, table
+from robot_charger.supervisor.shutdowns import FROM_A, RAMP_A_S, SHUTDOWNS, page
+from robot_charger.v2g.acdp import Message, Secc
 from robot_charger.v2g.bridge import Bridge, LinkPhase, SessionPhase
 from robot_charger.v2g.controller import Controller
 from robot_charger.v2g.parameters import V2gParameters
@@ -32,7 +34,44 @@ def test_the_pilot_and_the_permit(kind: Shutdown) -> None:
     )  # fmt: skip
     command = flow.command(s, Inputs(), Limits())
     assert (command.pilot, command.duty) == (SHUTDOWNS[kind].pilot, SHUTDOWNS[kind].duty)
-    assert command.purpose == Purpose.NONE and command.emergency == emergency
+    assert command.purpose == Purpose.NONE and command.at_once == (kind is not Shutdown.NORMAL)
+
+
+@CLASSES
+def test_the_current_and_the_contactors(kind: Shutdown) -> None:
+    """Power, rack and safety controller in injected time; the vehicle goes on asking for what it asked for."""
+    desks = helper("power_desk", "power/power_desk.py")
+    desk = desks.charged(FROM_A)
+    desk.run(lambda: desk.network.current_a > 0.99 * FROM_A)
+    assert desk.parameters.ramp__down_a_s == RAMP_A_S
+    row = SHUTDOWNS[kind]
+    if kind is Shutdown.EMERGENCY:
+        desk.safety.fault("emergency-stop", True)
+    desk.number += 1
+    desk.permits[1] = {"purpose": Purpose.NONE, "number": desk.number, "emergency": kind is not Shutdown.NORMAL}
+    desk_a, amperes, closed = desk.network.current_a, [], []
+    for _ in range(300):
+        desk.cycle()
+        amperes.append(desk.network.current_a)
+        closed.append(desk.network.contactors)
+    zero = max((i for i, a in enumerate(amperes) if a >= 5.0), default=-1) + 1
+    opened = closed.index(False)
+    assert zero * 0.01 <= row.zero_s and opened * 0.01 <= row.open_s and not any(closed[opened:])
+    assert amperes == sorted(amperes, reverse=True) or max(amperes) <= 1.01 * FROM_A, "it never rises"
+    falls = max(a - b for a, b in itertools.pairwise([desk_a, *amperes]))
+    assert (falls < 1.5 * RAMP_A_S * 0.01 + 1.0) == (kind is Shutdown.NORMAL), "by ramp, or at once"
+
+
+@CLASSES
+def test_the_notification_of_iso_15118_20_and_the_flags_of_acdp(kind: Shutdown) -> None:
+    bridge = Bridge()
+    bridge.inform(session_id="s", phase=SessionPhase.STOPPING, shutdown=int(kind), session_stamp_ns=now_ns())
+    bridge.vehicle = replace(bridge.vehicle, phase=LinkPhase.CHARGING)
+    status = asyncio.run(Controller(bridge, V2gParameters()).get_evse_status())
+    assert status is not None and status.evse_notification.name == "TERMINATE"
+    asked = Message("ACDP_SystemStatusReq", "00" * 8, {"EVTechnicalStatus": {"EVReadyToCharge": True}})
+    flags = Secc(lambda device, done: None).answer(asked, "00" * 8, "DCChargeLoop", bridge.station)[0].fields
+    assert {f for f in ("EVSEEmergencyShutdown", "EVSEMalfunction") if flags[f]} == set(SHUTDOWNS[kind].acdp_flags)
 
 
 @CLASSES
@@ -47,7 +86,7 @@ def test_the_status_that_din_and_iso_15118_2_tell(kind: Shutdown) -> None:
 
 @CLASSES
 def test_the_bits_and_the_current_that_a_chademo_vehicle_sees(kind: Shutdown) -> None:
-    desk = chademo_desk()
+    desk = helper("chademo_desk", "chademo/desk.py").Desk(charge_seconds=60.0)
     desk.start()
     desk.until(ChademoPhase.CHARGE)
     desk.run(2.0)
@@ -63,15 +102,14 @@ def test_the_bits_and_the_current_that_a_chademo_vehicle_sees(kind: Shutdown) ->
     assert not desk.locked, "dead and let go"
 
 
-def chademo_desk() -> Any:
-    """The protocol's own desk (test/chademo/desk.py)."""
-    path = Path(__file__).parents[1] / "chademo/desk.py"
-    spec = importlib.util.spec_from_file_location("chademo_desk", path)
+def helper(name: str, file: str) -> Any:
+    """The desk of another part's tests."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / file)
     assert spec and spec.loader
-    module = sys.modules.setdefault("chademo_desk", importlib.util.module_from_spec(spec))
+    module = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))
     spec.loader.exec_module(module)
-    return module.Desk(charge_seconds=60.0)
+    return module
 
 
-def test_the_safety_page_shows_the_table() -> None:
-    assert table() in Path(__file__).parents[2].joinpath("docs/safety.md").read_text()
+def test_the_safety_page_shows_the_tables() -> None:
+    assert page() in Path(__file__).parents[2].joinpath("docs/safety.md").read_text()
