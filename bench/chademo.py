@@ -228,11 +228,12 @@ def main() -> int:
     parser.add_argument("--modules", type=int, default=46)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+    from robot_charger.common import host_only
     from robot_charger.common.can_udp import SLOTS, free_block
     from robot_charger.common.domain import free_domain
     from robot_charger.common.process import REALTIME
+
+    host_only.stay()
 
     os.environ.setdefault(REALTIME, "1")  # hardware does not wait for this computer's other work
     directory = Path(tempfile.mkdtemp(prefix="rc-", dir="/tmp"))

@@ -75,9 +75,10 @@ def main() -> int:
     if args.role:
         publish(args.seconds, args.seed) if args.role == "publish" else listen(args.role, args.seconds)
         return 0
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+    from robot_charger.common import host_only
     from robot_charger.common.domain import free_domain
+
+    host_only.stay()
 
     result: dict[str, dict[str, float]] = {"cpu_us_per_message": {}, "messages": {}}
     with free_domain() as domain:

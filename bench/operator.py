@@ -248,9 +248,10 @@ def main() -> int:
     parser.add_argument("--modules", type=int, default=46)
     parser.add_argument("--large-mb", type=int, default=1000, help="size of the large file")
     arguments = parser.parse_args()
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+    from robot_charger.common import host_only
     from robot_charger.common.domain import free_domain
+
+    host_only.stay()
 
     result: dict[str, Any] = {"seed": arguments.seed}
     with contextlib.ExitStack() as stack:

@@ -38,10 +38,11 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of the moments at which the vehicle leaves")
     args = parser.parse_args()
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+    from robot_charger.common import host_only
     from robot_charger.common.domain import free_domain
     from robot_charger.common.wires import WireEnd
+
+    host_only.stay()
 
     directory = Path(tempfile.mkdtemp(prefix="rc-", dir="/tmp"))
     os.environ["ROBOT_CHARGER_SIM"] = str(directory)

@@ -2,6 +2,7 @@
 ros2 launch robot_charger gazebo.launch.py seed:=1 kind:=high
 """
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from launch_ros.actions import LifecycleNode, Node
 
 from launch import LaunchDescription
 from robot_charger import station
+from robot_charger.common import host_only
 from robot_charger.sim.arm import gazebo
 
 
@@ -34,5 +36,5 @@ def start(context):
 
 def generate_launch_description():
     declared = [DeclareLaunchArgument(name, default_value=default) for name, default in gazebo.ARGUMENTS.items()]
-    host_only = SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    return LaunchDescription([host_only, *declared, OpaqueFunction(function=start)])
+    here = [SetEnvironmentVariable(name, value) for name, value in host_only.variables(os.environ).items()]
+    return LaunchDescription([*here, *declared, OpaqueFunction(function=start)])

@@ -13,6 +13,7 @@ from launch_ros.actions import LifecycleNode
 
 from launch import LaunchDescription
 from robot_charger import station
+from robot_charger.common import host_only
 
 ARGUMENTS = {"evses": "1", "protocol": "iso15118-2", "ocpp": "2.0.1", "modules": "46", "seed": "0", "target_soc": "",
              "interface": "", "can_port": "52000", "csms_port": "9201"}  # fmt: skip
@@ -35,6 +36,5 @@ def start(context):
 
 def generate_launch_description():
     declared = [DeclareLaunchArgument(name, default_value=default) for name, default in ARGUMENTS.items()]
-    scope = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    host_only = SetEnvironmentVariable("ROS_AUTOMATIC_DISCOVERY_RANGE", scope)
-    return LaunchDescription([host_only, *declared, OpaqueFunction(function=start)])
+    here = [SetEnvironmentVariable(name, value) for name, value in host_only.variables(os.environ).items()]
+    return LaunchDescription([*here, *declared, OpaqueFunction(function=start)])

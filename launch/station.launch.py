@@ -11,6 +11,7 @@ from launch_ros.actions import LifecycleNode
 
 from launch import LaunchDescription
 from robot_charger import station
+from robot_charger.common import host_only
 
 
 def start(context):
@@ -31,9 +32,8 @@ def start(context):
 
 
 def generate_launch_description():
-    scope = "ROS_AUTOMATIC_DISCOVERY_RANGE"  # who can publish can move the arm
     return LaunchDescription([
-        SetEnvironmentVariable(scope, os.environ.get(scope, "LOCALHOST")),
+        *(SetEnvironmentVariable(name, value) for name, value in host_only.variables(os.environ).items()),
         DeclareLaunchArgument("evses", default_value="1", description="numbers of the EVSEs, comma-separated"),
         DeclareLaunchArgument("config", default_value="", description="directory of parameter files, or the package's"),
         OpaqueFunction(function=start),

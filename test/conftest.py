@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from robot_charger.common import host_only
+
 settings.register_profile(  # the machine may be busy, and every test has the domain's fixture
     "robot_charger", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("robot_charger")
 
-os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+host_only.stay()
 CALLERS_DOMAIN = os.environ.get("ROS_DOMAIN_ID")
 os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is first imported, by whichever test
 

@@ -72,7 +72,7 @@ def _sessions(options: DemoOptions, simulation: Simulation, interrupts: Interrup
     evses = options.simulation.evses
     console.print(
         "to look inside:  export ROS_DOMAIN_ID="
-        f"{simulation.domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST FASTDDS_BUILTIN_TRANSPORTS=UDPv4",
+        f"{simulation.domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST",
         highlight=False,
         soft_wrap=True,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from types import TracebackType
 import yaml
 from typing_extensions import Self
 
+from robot_charger.common import host_only
 from robot_charger.desk.observer import Observer
 from robot_charger.desk.processes import Child, Processes
 from robot_charger.station import NodeSpec
@@ -55,8 +55,7 @@ class RunningStation:
     def __enter__(self) -> Self:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-            os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+            host_only.stay()
             self.prepare()
             for spec in self.specs():
                 self.processes.start(spec.name, spec.command(self._override_file(spec)))

@@ -1,7 +1,8 @@
 """A wall clock that can jump, for processes of a desk: a shim before the C library's own clock functions.
 
 Nobody may set the clock of a machine that others use, and not everybody could. So a few lines of C, compiled for the
-run, add an offset from a shared file to CLOCK_REALTIME; CLOCK_MONOTONIC passes through.
+run, add an offset from a shared file to CLOCK_REALTIME; CLOCK_MONOTONIC passes through. What waits until a moment of
+that clock is let wait until the kernel's moment of it (DDS does so). A wait that had begun before is not moved.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ from pathlib import Path
 
 OFFSET_FILE = "ROBOT_CHARGER_CLOCK_OFFSET"
 SHIM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -57,6 +62,50 @@ time_t time(time_t *t) {
     if (t) *t = now.tv_sec;
     return now.tv_sec;
 }
+
+/* Absolute times: those of CLOCK_MONOTONIC are far below. The condition variables of today have this version. */
+static struct timespec of_kernel(const struct timespec *t) {
+    struct timespec real = *t;
+    if (real.tv_sec > 1000000000) real.tv_sec -= offset();
+    return real;
+}
+
+static void *next(const char *name) {
+    static const char *const versions[] = {"GLIBC_2.3.2", "GLIBC_2.17"};
+    for (int i = 0; i < 2; ++i) {
+        void *found = dlvsym(RTLD_NEXT, name, versions[i]);
+        if (found) return found;
+    }
+    return dlsym(RTLD_NEXT, name);
+}
+
+int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *t) {
+    static int (*call)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+    if (!call) call = next("pthread_cond_timedwait");
+    struct timespec real = of_kernel(t);
+    return call(c, m, &real);
+}
+
+int pthread_cond_clockwait(pthread_cond_t *c, pthread_mutex_t *m, clockid_t clock, const struct timespec *t) {
+    static int (*call)(pthread_cond_t *, pthread_mutex_t *, clockid_t, const struct timespec *);
+    if (!call) call = next("pthread_cond_clockwait");
+    struct timespec real = of_kernel(t);
+    return call(c, m, clock, &real);
+}
+
+int pthread_mutex_timedlock(pthread_mutex_t *m, const struct timespec *t) {
+    static int (*call)(pthread_mutex_t *, const struct timespec *);
+    if (!call) call = next("pthread_mutex_timedlock");
+    struct timespec real = of_kernel(t);
+    return call(m, &real);
+}
+
+int sem_timedwait(sem_t *s, const struct timespec *t) {
+    static int (*call)(sem_t *, const struct timespec *);
+    if (!call) call = next("sem_timedwait");
+    struct timespec real = of_kernel(t);
+    return call(s, &real);
+}
 """
 
 
@@ -73,7 +122,7 @@ class WallClock:
         source, self._library, self._file = (directory / n for n in ("clock.c", "clock.so", "clock.offset"))
         source.write_text(SHIM)
         self._file.write_bytes(struct.pack("=q", 0))
-        words = [compiler or "cc", "-shared", "-fPIC", "-O1", "-o", str(self._library), str(source)]
+        words = [compiler or "cc", "-shared", "-fPIC", "-O1", "-o", str(self._library), str(source), "-ldl"]
         if not compiler or subprocess.run(words, capture_output=True).returncode:
             raise NoCompilerError("the clock cannot jump here: no C compiler (set CC)")
 

@@ -196,11 +196,11 @@ def replay(
 
 def _environment(remote: bool = False) -> None:
     """The same DDS settings as the station's own processes, unless something else is set."""
+    from robot_charger.common import host_only
     from robot_charger.common.process import require_logs
 
     if not remote:
-        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+        host_only.stay()
     require_logs()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from robot_charger.common import host_only
 from robot_charger.common.process import LOG_REMEDY
 from robot_charger.operator.machine import CAP_NET_RAW, Machine
 
@@ -402,50 +403,34 @@ def _logs(machine: Machine, needs: Needs) -> Iterator[Finding]:
 
 def _dds(machine: Machine, needs: Needs) -> Iterator[Finding]:
     environment = machine.environment()
-    transports = environment.get("FASTDDS_BUILTIN_TRANSPORTS", "")
-    others = machine.shared_memory_owners() - {machine.user()}
-    rmw = environment.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp")
-    if rmw == "rmw_fastrtps_cpp" and transports != "UDPv4" and others:
-        yield Finding(
-            "dds",
-            Level.BAD if needs.station else Level.NOTE,
-            f"shared memory in /dev/shm belongs to another user (uid {', '.join(map(str, sorted(others)))}): tools "
-            "started here and that user's processes would silently exchange nothing (robot-charger sets UDPv4 for "
-            "its own processes)",
-            "export FASTDDS_BUILTIN_TRANSPORTS=UDPv4  (in every shell that runs ros2 or rqt)",
-        )
-    elif rmw == "rmw_fastrtps_cpp" and transports not in ("UDPv4", "") and needs.station:
-        yield Finding(
-            "dds",
-            Level.NOTE,
-            f"FASTDDS_BUILTIN_TRANSPORTS={transports}: processes of two users may not hear each other",
-            "export FASTDDS_BUILTIN_TRANSPORTS=UDPv4",
-        )
-    elif rmw == "rmw_fastrtps_cpp" and not transports:
-        yield Finding(
-            "dds",
-            Level.NOTE,
-            "FASTDDS_BUILTIN_TRANSPORTS is not set: over shared memory root and other users do not hear each "
-            "other (robot-charger sets it for its own processes)",
-            "export FASTDDS_BUILTIN_TRANSPORTS=UDPv4",
-        )
-    else:
-        yield Finding("dds", Level.OK, f"{rmw} over {transports or 'its own transports'}")
-    scope = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    rmw = environment.get(host_only.RMW, "rmw_fastrtps_cpp")
+    scope = environment.get(host_only.RANGE, host_only.LOCALHOST)
+    profiles = environment.get(host_only.PROFILES, "")
+    used = {**environment, **host_only.variables(environment)}  # by robot-charger and the launch files
     if scope == "OFF":
         yield Finding(
             "dds",
             Level.BAD,
-            "ROS_AUTOMATIC_DISCOVERY_RANGE=OFF: the nodes do not find each other",
-            "export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST",
+            f"{host_only.RANGE}=OFF: the nodes do not find each other",
+            f"export {host_only.RANGE}=LOCALHOST",
         )
-    elif scope != "LOCALHOST" and needs.station:
+    elif profiles and not machine.is_file(profiles):
+        yield Finding(
+            "dds",
+            Level.BAD,
+            f"{host_only.PROFILES}={profiles} is no file: Fast DDS goes on without it, on every network",
+            f"unset {host_only.PROFILES}",
+        )
+    elif not host_only.is_host_only(used) and needs.station:
         yield Finding(
             "dds",
             Level.NOTE,
-            f"ROS_AUTOMATIC_DISCOVERY_RANGE={scope}: whoever is on the network can command the station",
-            "export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST",
+            f"{host_only.RANGE}={scope}{', ' + profiles if profiles else ''}: whoever is on the network can command "
+            "the station",
+            f"export {host_only.RANGE}=LOCALHOST",
         )
+    else:
+        yield Finding("dds", Level.OK, f"{rmw}, this computer only" if host_only.is_host_only(used) else rmw)
     domain = environment.get("ROS_DOMAIN_ID", "0")
     if not domain.isdigit() or int(domain) > 101:
         yield Finding("dds", Level.BAD, f"ROS_DOMAIN_ID={domain} is not 0 to 101", "export ROS_DOMAIN_ID=0")

@@ -7,7 +7,6 @@ table only, /diagnostics and faults left out, for every node has them.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import rclpy
 
+from robot_charger.common import host_only
 from robot_charger.common.topics import EVSE_TOPICS, STATION_TOPICS
 
 EVERYWHERE = ("fault", "/fault", "/diagnostics")
@@ -97,8 +97,7 @@ def main() -> int:
     parser.add_argument("--evse", type=int, default=1)
     parser.add_argument("--output", type=Path, help="write a page; otherwise the diagram is printed")
     options = parser.parse_args()
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+    host_only.stay()
     found = look(options.evse)
     if not found:
         print("no station is heard: set ROS_DOMAIN_ID to its own")

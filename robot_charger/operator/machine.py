@@ -202,18 +202,8 @@ class Machine:
             path = path.parent
         return shutil.disk_usage(path).free
 
-    def shared_memory_owners(self) -> set[int]:
-        """Users who own Fast DDS segments in /dev/shm: participants over shared memory, running or left behind."""
-        owners = set()
-        with contextlib.suppress(OSError):
-            for entry in os.scandir("/dev/shm"):
-                if entry.name.startswith(("fastrtps_", "fastdds_")):
-                    with contextlib.suppress(OSError):
-                        owners.add(entry.stat(follow_symlinks=False).st_uid)
-        return owners
-
-    def user(self) -> int:
-        return os.getuid()
+    def is_file(self, path: str) -> bool:
+        return Path(path).is_file()
 
     def log_trouble(self) -> str:
         """Why ROS could not write its logs, empty when it can."""

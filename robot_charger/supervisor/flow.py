@@ -320,6 +320,19 @@ def _unlocked(c: Context) -> bool:
     return not c.i.pilot_alive or c.i.pilot in ("A", "B", "?", "E", "F") or c.lasted(c.limits.stopping_s)
 
 
+def _unplugging_waits_for(c: Context) -> str:
+    """What must be there before the robot takes the plug; empty when all is."""
+    if not interlocks.output_is_safe(c.i):
+        return "open contactors, less than 60 V and 5 A at the inlet"
+    if not _conversation_over(c):
+        return "the end of the conversation with the vehicle"
+    if not _unlocked(c):
+        return "the vehicle to leave state C"
+    if not c.i.robot_alive:
+        return "the robot node"
+    return interlocks.forbids_contact_motion(c.s, c.i)
+
+
 P = Phase
 RULES: tuple[Rule, ...] = (
     # Emergencies, from anywhere.
@@ -699,11 +712,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.STOPPING,),
         "output safe, unlocked",
-        lambda c: interlocks.output_is_safe(c.i)
-        and _conversation_over(c)
-        and _unlocked(c)
-        and c.i.robot_alive
-        and not interlocks.forbids_contact_motion(c.s, c.i),
+        lambda c: not _unplugging_waits_for(c),
         P.GRASPED,
         lambda c: _ask(c, Goal.DISCONNECT),
     ),
@@ -784,6 +793,11 @@ def reset(s: Session, i: Inputs, now: float) -> tuple[Session, str]:
         return s, ""
     plugged = s.mated or i.plug_in_inlet
     return replace(s, phase=Phase.STOPPING if plugged else Phase.DEPARTING, since=now, goal=Goal.NONE), ""
+
+
+def waits_for(s: Session, i: Inputs, now: float, limits: Limits) -> str:
+    """What a session that stops is held up by, for people; empty when nothing is."""
+    return _unplugging_waits_for(Context(s, i, now, limits)) if s.phase == P.STOPPING else ""
 
 
 def command(s: Session, i: Inputs, limits: Limits) -> Commands:
