@@ -112,9 +112,10 @@ def main() -> int:
         last = time.monotonic() + 60.0 * AGAIN_ALL
         for row in doubtful:
             cells = [c for c in chaos.matrix() if c.key == tuple(row[k] for k in KEYS)]
+            count = len(rows)
             if time.monotonic() < last:
                 measure(cells, AGAIN_MINUTES)
-            else:
+            if len(rows) == count:
                 rows.append(row)
     save()
     if options.publish:
