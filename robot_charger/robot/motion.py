@@ -1027,6 +1027,8 @@ class ConnectionRobot:
                 break
             except (Stuck, ToolError, ForceLimit) as error:
                 failure = error
+                if isinstance(error, ForceLimit) and self.touch.x > 0.5 * plug.depth:
+                    yield from self._grip_to(False)  # gripped askew while the inlet holds it: taken anew
         if failure is not None:
             yield from self._leave_plug(bay)
             raise failure
@@ -1048,17 +1050,17 @@ class ConnectionRobot:
         """Take hold of the plug in the inlet, shifted as the vehicle has shifted since."""
         p = self.parameters
         self._moving, self._need = Mode.GRASP, Zone.FREE
-        engaged = self.engaged.get(bay.number)
-        if engaged is not None and engaged.earlier is not None and self.attempt > 1:
-            engaged = engaged.earlier
+        known = engaged = self.engaged.get(bay.number)
+        if known is not None and self.attempt > 1:
+            engaged = known.earlier  # None at last: then where the inlet says that a seated plug is
         try:
             yield from self._look(bay)
             seen = self._fused(bay, newest_only=True)
         except NoPose:
-            if engaged is None:
+            if known is None:
                 raise
-            seen = engaged.inlet
-        if engaged is None:  # after a restart: the plug must be where the inlet is
+            engaged, seen = known, known.inlet
+        if engaged is None:  # as after a restart
             engaged = Engagement(seen, back(seen, plug.nose - plug.depth), plug)
         shift = inverse(engaged.inlet) @ seen
         if _size(shift[:3, 3]) > 0.003:

@@ -263,6 +263,17 @@ def test_a_station_that_ends_the_pwm_gets_its_plug_back() -> None:
     assert not desk.car.locked and desk.car.state is State.CONNECTED
 
 
+@pytest.mark.parametrize("protocol", ["chademo", "acdp"])
+def test_who_does_not_talk_by_the_pilot_does_not_miss_its_pwm(protocol: str) -> None:
+    desk = Desk(protocol=protocol)
+    desk.plug_in()
+    desk.say(pilot_mode="steady", pilot_duty=0.0)
+    desk.run(0.1)
+    desk.car.state = State.SESSION
+    desk.run(5.0)
+    assert desk.evccs and not desk.evccs[-1].stopped
+
+
 def test_a_failed_session_begins_again_after_state_e_and_at_most_three_times() -> None:
     desk = Desk()
     desk.plug_in()

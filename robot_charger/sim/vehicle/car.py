@@ -410,14 +410,15 @@ class Car:
                 self._session = self._new_session(self)
                 self._session.start()
             return
-        talking = self.pilot_duty > 0.0 or self.options.is_chademo or self.options.talks_before_contact
+        by_pilot = not (self.options.is_chademo or self.options.talks_before_contact)
+        talking = self.pilot_duty > 0.0 or not by_pilot
         if self.state is State.CONNECTED and talking:
             self.state = State.SESSION
-            if inputs.station_lock is None and not (self.options.is_chademo or self.options.talks_before_contact):
+            if inputs.station_lock is None and by_pilot:
                 self.lock()
         if self.state is State.SESSION and self.contactor:
             self.state = State.CHARGING
-        if self.state is State.SESSION and inputs.pilot_mode == "steady" and not self.options.talks_before_contact:
+        if self.state is State.SESSION and inputs.pilot_mode == "steady" and by_pilot:
             self._steady_since = min(self._steady_since, self._now_s)
             if self._now_s - self._steady_since > STEADY_S:  # the station may be waiting for its plug
                 self._drop_session()
