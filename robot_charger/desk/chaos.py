@@ -45,7 +45,7 @@ WATCH_S = 4.0  # after the fault, or until zero, open and still were promised, w
 SETTLE_S = 12.0  # for what was killed to be active again before the next fault
 CHARGE_S = 25.0
 SMALL_A, SOME_A = 5.0, 20.0
-STILL_RAD_S = 0.02
+STILL_RAD_S, REST_S = 0.02, 0.3  # an arm rests that was not faster for so long
 STALL_S = 0.1  # a watcher that slept longer than this measured that much too late
 BARREN = 3  # stations in a row on which nothing could be measured
 TRIES = 2  # sessions in which a cell's phase may be missed
@@ -153,7 +153,8 @@ class ChaosStation(Simulation):
             self.processes.station_environment.update(self.wall_clock.environment)
         self.damaged = False
         self.lacks_a_witness = False  # a simulator that counts energy, or plays the vehicle, is dead
-        self._joints: tuple[float, float] = (0.0, 0.0)  # fastest joint [rad/s], when it moved last [s]
+        self._heard = False  # the arm
+        self._moved_at = self._rested_at = 0.0  # when a joint moved last, and last before the first rest [s]
         self._listener: Any = None
 
     def tick(self) -> None:
@@ -195,7 +196,7 @@ class ChaosStation(Simulation):
 
     def watch_arm(self) -> None:
         full, kind, qos = topic("/robot/joint_states")
-        self._joints = (0.0, time.monotonic())
+        self._heard, self._moved_at, self._rested_at = False, 0.0, 0.0
         self._listener = self.observer.node.create_subscription(kind, full, self._on_joints, qos)
 
     def leave_arm(self) -> None:
@@ -204,14 +205,19 @@ class ChaosStation(Simulation):
             self._listener = None
 
     def _on_joints(self, state: JointState) -> None:
-        fastest = max((abs(v) for v in state.velocity), default=0.0)
-        if fastest > STILL_RAD_S:
-            self._joints = (fastest, time.monotonic())
+        self._heard = True
+        if max((abs(v) for v in state.velocity), default=0.0) > STILL_RAD_S:
+            now = time.monotonic()
+            if self._moved_at and not self._rested_at and now - self._moved_at > REST_S:
+                self._rested_at = self._moved_at
+            self._moved_at = now
 
-    @property
-    def moved_at(self) -> float:
-        """When a joint moved last [s]."""
-        return self._joints[1]
+    def rested_s(self, began: float) -> float:
+        """How long after ``began`` the arm came to rest, -1 when it is not heard [s].
+
+        A node that was started again may move it after that, by a new permit.
+        """
+        return max(0.0, (self._rested_at or self._moved_at) - began) if self._heard else -1.0
 
 
 @dataclass
@@ -370,7 +376,7 @@ def _watch(
         time.sleep(0.005)
     tool.end()
     if p.still_s:
-        outcome.still_s = round(max(0.0, station.moved_at - began), 3)
+        outcome.still_s = round(station.rested_s(began), 3)
 
 
 def _since(holds: bool, since: float, now: float) -> float:

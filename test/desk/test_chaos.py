@@ -218,7 +218,7 @@ class FakeStation:
         self.phase, self.looks = "idle", 0
         self.visiting = False
         self.damaged = self.lacks_a_witness = False
-        self.fault, self.current_a, self.closed, self.moved_at = 0, 100.0, False, 0.0
+        self.fault, self.current_a, self.closed = 0, 100.0, False
         self.csms_store = None
         robot = SimpleNamespace(evse=1, in_contact_zone=True)
         seen = {1: SimpleNamespace(phases=[(p, 0.0) for p in VISIT])}
@@ -311,3 +311,19 @@ def test_a_phase_that_is_never_seen_is_given_up(campaign, monkeypatch):
     monkeypatch.setattr(chaos, "_arm_at_work", lambda station: False)
     rows, missed = campaign([cell("/robot", "connecting")])
     assert not rows and missed[0][1] == "its phase was not reached"
+
+
+def joints(*speeds: float) -> SimpleNamespace:
+    return SimpleNamespace(velocity=list(speeds))
+
+
+def test_an_arm_rests_from_its_first_pause_whoever_moves_it_later(monkeypatch):
+    station = object.__new__(chaos.ChaosStation)
+    station._heard, station._moved_at, station._rested_at = False, 0.0, 0.0
+    now = [100.0]
+    monkeypatch.setattr(chaos.time, "monotonic", lambda: now[0])
+    assert station.rested_s(100.0) == -1.0, "not heard is not still"
+    for at, speed in ((100.1, 0.5), (100.2, 0.3), (100.3, 0.0), (100.8, 0.0), (102.0, 0.5), (104.0, 0.5)):
+        now[0] = at
+        station._on_joints(joints(0.0, speed))
+    assert station.rested_s(100.0) == pytest.approx(0.2)
