@@ -318,7 +318,7 @@ class Campaign:
         if cell.stops:
             return True
         _until(station, rehearsal, lambda: tool.recovered() or station.phase != cell.phase, SETTLE_S)
-        flows = station.phase != "charging" or station.current_a >= SOME_A
+        flows = {cell.phase, station.phase} != {"charging"} or station.current_a >= SOME_A
         undisturbed = flows and station.fault in (0, fault) and station.phase != "faulted"
         outcome.safe = undisturbed or cell.fault == SELF_TEST  # which stops first, and then plugs in again
         return False
