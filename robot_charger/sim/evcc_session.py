@@ -488,10 +488,9 @@ class VehicleController(EVControllerInterface):
         near = difference < CONTACTOR_CLOSE_V and abs(self.vehicle.inlet_voltage_v - self.vehicle.battery_voltage_v) < (
             CONTACTOR_CLOSE_V
         )
-        if near and not self._charging:
-            self.vehicle.close_contactor()
-            self._charging = True
-        return near
+        if near and not self._charging:  # it asks for more than the battery's voltage only once it is connected to it
+            self._charging = bool(self.vehicle.close_contactor())
+        return near and self._charging
 
     def _error_code(self) -> DCEVErrorCode:
         if "lock" in self.vehicle.faults:

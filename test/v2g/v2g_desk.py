@@ -68,9 +68,10 @@ class Car:
         self.ready = ready
         self._tell()
 
-    def close_contactor(self) -> None:
+    def close_contactor(self) -> bool:
         self.contactor = True
         self._tell()
+        return True
 
     def open_contactor(self) -> None:
         self.contactor = False
