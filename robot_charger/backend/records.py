@@ -128,12 +128,12 @@ class SessionView:
     authorization: Authorization = Authorization.NONE
     output_on: bool = False
     mated: bool = False
-    retrying: bool = False  # unplugged only to be plugged in again
     stop_reason: str = ""
     stop_requested: bool = False
     fault: int = 0
     emergency_latched: bool = False
     text: str = ""
+    retrying: bool = False  # unplugged only to be plugged in again
 
 
 @dataclass(frozen=True)
