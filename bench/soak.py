@@ -3,10 +3,11 @@
     python bench/soak.py [--sessions N] [--bays B] [--batch K] [--seed S] [--json FILE] [--resume FILE]
 
 Each batch starts one station; its vehicles speak one protocol, the next batch's the next one. In every third batch the
-CSMS is away for the middle of the sessions. Flat is judged within each run of a station: what every process uses when
-each bay has had one session, against its end. JSON: sessions, completed, books_ok, unbilled_wh, faults, batches
-[{protocol, sessions, minutes, completed, books_ok, growth{process: {rss_mb, files, threads}}}]. ``--resume FILE`` goes
-on after what the file holds. Exit status 0 when it measured.
+CSMS is away for the middle of the sessions; in every ninth each session's insulation monitor fails its self-test first,
+so that every vehicle is plugged in twice. Flat is judged within each run of a station: what every process uses when
+each bay has had one session, against its end. JSON: sessions, completed, books_ok, unbilled_wh, replugs, faults,
+batches[{protocol, fault, sessions, minutes, completed, books_ok, replugs, growth{process: {rss_mb, files, threads}}}].
+``--resume FILE`` goes on after what the file holds. Exit status 0 when it measured.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def batch(number: int, sessions: int, bays: int, seed: int) -> dict[str, Any]:
     began = time.monotonic()
     first: dict[str, dict[str, float]] = {}
     growth: dict[str, dict[str, float]] = {}
-    fault = "csms-gone" if number % 3 == 2 else ""
+    fault = "csms-gone" if number % 3 == 2 else "self-test" if number % 9 == 1 else ""
     complaint = ""
     with Simulation(options) as simulation:
         shares = [sessions // bays + (k < sessions % bays) for k in range(bays)]
@@ -74,11 +75,13 @@ def batch(number: int, sessions: int, bays: int, seed: int) -> dict[str, Any]:
     results = [r for x in rehearsals for r in x.results]
     return {
         "protocol": protocol,
+        "fault": fault,
         "sessions": len(results),
         "minutes": round((time.monotonic() - began) / 60, 1),
         "completed": sum(r.result == "completed" for r in results),
         "books_ok": sum(bool(r.books.get("agree")) for r in results),
         "unbilled_wh": round(sum(unbilled_wh(r.books) for r in results), 1),
+        "replugs": sum(max(0, [p["name"] for p in r.phases].count("connecting") - 1) for r in results),
         "faults": dict(Counter(f["name"] for r in results for f in r.faults)),
         "growth": growth,
         "complaint": complaint,
@@ -89,7 +92,7 @@ def summary(batches: list[dict[str, Any]]) -> dict[str, Any]:
     faults: Counter[str] = Counter()
     for b in batches:
         faults.update(b["faults"])
-    keys = ("sessions", "completed", "books_ok", "unbilled_wh")
+    keys = ("sessions", "completed", "books_ok", "unbilled_wh", "replugs")
     totals = {key: round(sum(b[key] for b in batches), 1) for key in keys}
     return {**totals, "faults": dict(faults), "batches": batches}
 
@@ -123,7 +126,7 @@ def main() -> None:
     total = summary(batches)
     print(
         f"soak: {total['sessions']} sessions, {total['completed']} completed, {total['books_ok']} with right books,"
-        f" {total['unbilled_wh']} Wh unbilled, faults {total['faults'] or 'none'}"
+        f" {total['unbilled_wh']} Wh unbilled, {total['replugs']} plugged in twice, faults {total['faults'] or 'none'}"
     )
 
 

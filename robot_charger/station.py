@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robot_charger.common.can_udp import SLOTS
+from robot_charger.common.configuration import config_directory
 from robot_charger.power.busload import buses_needed, canopen_buses_needed
 
 EVSE_NODES = ("pilot", "v2g", "chademo", "supervisor")  # one of each per EVSE, in /evseN
@@ -38,17 +39,6 @@ class NodeSpec:
         for file in (*self.files, *([override_file] if override_file else [])):
             arguments += ["--params-file", str(file)]
         return arguments
-
-
-def config_directory() -> Path:
-    """Where the parameter files lie: in the source tree, or in share/ of the installed package."""
-    here = Path(__file__).resolve().parent
-    candidates = [here.parent / "config", *(p / "share/robot_charger/config" for p in here.parents), Path(sys.prefix) /
-                  "share/robot_charger/config"]  # fmt: skip
-    for candidate in candidates:
-        if (candidate / "supervisor.yaml").exists():
-            return candidate
-    raise FileNotFoundError("config/supervisor.yaml is in none of: " + ", ".join(str(c) for c in candidates[:2]))
 
 
 def nodes(

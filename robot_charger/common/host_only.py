@@ -2,8 +2,8 @@
 
 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST promises that, and keeps it by what it looks for: with Jazzy's rmw_fastrtps its
 processes still listen on every address, and they take shared memory, whatever FASTDDS_BUILTIN_TRANSPORTS says. Then
-root and other users exchange nothing, a kill leaves segments behind, and after the wall clock was set back a process
-that is started again hears nobody until the clock is where it was. So where nobody asks for more than LOCALHOST, a
+root and other users exchange nothing, a kill leaves segments behind, and on a desk whose clock had jumped back
+(desk.wall_clock) a process that was started again heard nobody. So where nobody asks for more than LOCALHOST, a
 station's processes read config/fastdds.xml instead: UDP, bound to 127.0.0.1. They and processes with LOCALHOST hear
 each other.
 """
@@ -13,30 +13,35 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, MutableMapping
 
-from robot_charger.station import config_directory
+from robot_charger.common.configuration import config_directory
 
 RANGE, PROFILES, RMW = "ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTRTPS_DEFAULT_PROFILES_FILE", "RMW_IMPLEMENTATION"
-LOCALHOST = "LOCALHOST"
+LOCALHOST, FAST_DDS = "LOCALHOST", "rmw_fastrtps_cpp"
 
 
 def variables(given: Mapping[str, str]) -> dict[str, str]:
     """What the environment ``given`` needs in addition. Another range, profile or middleware is respected."""
     if given.get(RANGE, LOCALHOST) != LOCALHOST or PROFILES in given:
         return {}
+    profile = _profile()
+    if given.get(RMW, FAST_DDS) != FAST_DDS or not profile:
+        return {RANGE: LOCALHOST}
+    return {RANGE: "SUBNET", PROFILES: profile}  # the profile limits it; LOCALHOST would overrule the profile
+
+
+def _profile() -> str:
+    """Path of our profile, empty where it is missing."""
     try:
         profile = config_directory() / "fastdds.xml"
     except FileNotFoundError:
-        return {RANGE: LOCALHOST}
-    if given.get(RMW, "rmw_fastrtps_cpp") != "rmw_fastrtps_cpp" or not profile.is_file():
-        return {RANGE: LOCALHOST}
-    return {RANGE: "SUBNET", PROFILES: str(profile)}  # the profile limits it; LOCALHOST would overrule the profile
+        return ""
+    return str(profile) if profile.is_file() else ""
 
 
 def is_host_only(environment: Mapping[str, str]) -> bool:
     """Processes with this environment keep to this computer."""
     return environment.get(RANGE, "SUBNET") in (LOCALHOST, "OFF") or (
-        environment.get(RMW, "rmw_fastrtps_cpp") == "rmw_fastrtps_cpp"
-        and environment.get(PROFILES, "").endswith("/fastdds.xml")
+        environment.get(RMW, FAST_DDS) == FAST_DDS and environment.get(PROFILES, "none") == _profile()
     )
 
 

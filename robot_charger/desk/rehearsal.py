@@ -34,13 +34,14 @@ class FaultPlan:
     name: str
     when: str
     until: str = ""  # phase that mends it
+    own: bool = False  # only this EVSE's
 
 
 FAULTS = {
     "vehicle-gone": FaultPlan("vehicle{n}", "vehicle-gone", CHARGING),
     "isolation": FaultPlan("vehicle{n}", "isolation", ARRIVAL),
     "isolation-charging": FaultPlan("vehicle{n}", "isolation-charging", CHARGING),
-    "self-test": FaultPlan("safety", "self-test", ARRIVAL, until="stopping"),  # plugged in twice
+    "self-test": FaultPlan("safety", "self-test", ARRIVAL, until="stopping", own=True),  # plugged in twice
     "csms-gone": FaultPlan("csms", "csms-gone", CHARGING),
     "csms-absent": FaultPlan("csms", "csms-gone", ALWAYS),  # from the start of the station
     "emergency-stop": FaultPlan("safety", "emergency-stop", CHARGING),
@@ -182,13 +183,16 @@ class Rehearsal:
         self.observer.show_card(self.evse, DEMO_TOKEN)
 
     def _misbehave(self) -> None:
-        assert self._plan  # signals are repeated: without a number the rack would lose one more module each time
-        self.simulation.tell(self._plan.simulator.format(n=self.evse), fault=self._plan.name, on=True, module=1)
+        self._tell_fault(True, module=1)  # repeated: without a number the rack would lose one more module each time
         self._fault_sent = True
 
     def _mend(self) -> None:
+        self._tell_fault(False)
+
+    def _tell_fault(self, on: bool, **more: int) -> None:
         assert self._plan
-        self.simulation.tell(self._plan.simulator.format(n=self.evse), fault=self._plan.name, on=False)
+        own = {"evse": self.evse} if self._plan.own else {}
+        self.simulation.tell(self._plan.simulator.format(n=self.evse), fault=self._plan.name, on=on, **own, **more)
 
     def _await_end(self) -> None:
         seen = self._seen()
@@ -202,8 +206,8 @@ class Rehearsal:
             began = seen.phases[-1][1]
             if time.monotonic() - began > FAULT_AFTER_S:
                 self._misbehave()
-        if self._plan and self._fault_sent and self._phase() == self._plan.until:
-            self._mend()
+        if self._plan and self._fault_sent and self._plan.until in dict(seen.phases):
+            self._mend()  # however short that phase was
         if self._phase() in ("departing", "faulted") and self.observer.output_is_safe():
             self._next(self._await_books)
 

@@ -40,7 +40,7 @@ def doctor(
 
     needs = checks.Needs()
     if station or config:
-        from robot_charger.station import config_directory
+        from robot_charger.common.configuration import config_directory
 
         try:
             needs = checks.needs_of(config or config_directory())

@@ -403,7 +403,7 @@ def _logs(machine: Machine, needs: Needs) -> Iterator[Finding]:
 
 def _dds(machine: Machine, needs: Needs) -> Iterator[Finding]:
     environment = machine.environment()
-    rmw = environment.get(host_only.RMW, "rmw_fastrtps_cpp")
+    rmw = environment.get(host_only.RMW, host_only.FAST_DDS)
     scope = environment.get(host_only.RANGE, host_only.LOCALHOST)
     profiles = environment.get(host_only.PROFILES, "")
     used = {**environment, **host_only.variables(environment)}  # by robot-charger and the launch files

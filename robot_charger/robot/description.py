@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,26 +9,18 @@ from typing import Any
 import numpy as np
 import yaml
 
+from robot_charger.common.configuration import config_directory
 from robot_charger.common.parameters import ParameterError
 from robot_charger.robot.spatial import Array, from_xyz_rpy
-
-
-def config_directory() -> Path:
-    """config/ of the source tree, else share/robot_charger/config of the installation."""
-    source = Path(__file__).resolve().parents[2] / "config"
-    if source.is_dir():
-        return source
-    for prefix in (Path(__file__).resolve().parents[5], Path(sys.prefix)):  # lib/pythonX/site-packages/...
-        installed = prefix / "share/robot_charger/config"
-        if installed.is_dir():
-            return installed
-    raise ParameterError("config/ of robot_charger is found neither beside the package nor in share/")
 
 
 def config_file(name: str) -> Path:
     """A file of config/, or ``name`` itself when it is an absolute path. Raises ParameterError when missing."""
     path = Path(name)
-    path = path if path.is_absolute() else config_directory() / path
+    try:
+        path = path if path.is_absolute() else config_directory() / path
+    except FileNotFoundError as error:
+        raise ParameterError(f"{error}") from None
     if not path.is_file():
         raise ParameterError(f"{path} is not there")
     return path

@@ -405,6 +405,9 @@ class Supervisor(StationNode):
             }
             if s.phase == Phase.UNAVAILABLE and hasattr(self, "_nodes"):
                 values["waiting for"] = ", ".join(self._nodes.missing()) or "nothing"
+            at = now_ns()
+            if held := flow.waits_for(s, self._heard.inputs(s, at), at / 1e9, self._limits):
+                values["waiting for"] = held
             if self._history is not None and self._history.entries:
                 last = self._history.entries[-1]
                 values["faults kept"] = len(self._history.entries)

@@ -51,5 +51,6 @@ def test_what_is_asked_for_is_respected() -> None:
 
 def test_an_open_range_is_told() -> None:
     assert not host_only.is_host_only({})
-    assert not host_only.is_host_only({host_only.RANGE: "SUBNET", host_only.PROFILES: "/mine.xml"})
+    for other in ("/mine.xml", "/tmp/fastdds.xml"):
+        assert not host_only.is_host_only({host_only.RANGE: "SUBNET", host_only.PROFILES: other})
     assert host_only.is_host_only({host_only.RANGE: "LOCALHOST"})

@@ -49,7 +49,7 @@ def test_the_current_and_the_contactors(kind: Shutdown) -> None:
         desk.safety.fault("emergency-stop", True)
     desk.number += 1
     desk.permits[1] = {"purpose": Purpose.NONE, "number": desk.number, "emergency": kind is not Shutdown.NORMAL}
-    desk_a, amperes, closed = desk.network.current_a, [], []
+    before_a, amperes, closed = desk.network.current_a, [], []
     for _ in range(300):
         desk.cycle()
         amperes.append(desk.network.current_a)
@@ -57,16 +57,14 @@ def test_the_current_and_the_contactors(kind: Shutdown) -> None:
     zero = max((i for i, a in enumerate(amperes) if a >= 5.0), default=-1) + 1
     opened = closed.index(False)
     assert zero * 0.01 <= row.zero_s and opened * 0.01 <= row.open_s and not any(closed[opened:])
-    assert amperes == sorted(amperes, reverse=True) or max(amperes) <= 1.01 * FROM_A, "it never rises"
-    falls = max(a - b for a, b in itertools.pairwise([desk_a, *amperes]))
+    assert max(amperes) <= 1.01 * FROM_A, "it never rises"
+    falls = max(a - b for a, b in itertools.pairwise([before_a, *amperes]))
     assert (falls < 1.5 * RAMP_A_S * 0.01 + 1.0) == (kind is Shutdown.NORMAL), "by ramp, or at once"
 
 
 @CLASSES
 def test_the_notification_of_iso_15118_20_and_the_flags_of_acdp(kind: Shutdown) -> None:
-    bridge = Bridge()
-    bridge.inform(session_id="s", phase=SessionPhase.STOPPING, shutdown=int(kind), session_stamp_ns=now_ns())
-    bridge.vehicle = replace(bridge.vehicle, phase=LinkPhase.CHARGING)
+    bridge = stopping(kind)
     status = asyncio.run(Controller(bridge, V2gParameters()).get_evse_status())
     assert status is not None and status.evse_notification.name == "TERMINATE"
     asked = Message("ACDP_SystemStatusReq", "00" * 8, {"EVTechnicalStatus": {"EVReadyToCharge": True}})
@@ -76,10 +74,7 @@ def test_the_notification_of_iso_15118_20_and_the_flags_of_acdp(kind: Shutdown) 
 
 @CLASSES
 def test_the_status_that_din_and_iso_15118_2_tell(kind: Shutdown) -> None:
-    bridge = Bridge()
-    bridge.inform(session_id="s", phase=SessionPhase.STOPPING, shutdown=int(kind), session_stamp_ns=now_ns())
-    bridge.vehicle = replace(bridge.vehicle, phase=LinkPhase.CHARGING)
-    status = asyncio.run(Controller(bridge, V2gParameters()).get_dc_evse_status())
+    status = asyncio.run(Controller(stopping(kind), V2gParameters()).get_dc_evse_status())
     assert status.evse_status_code.name == SHUTDOWNS[kind].ccs_status
     assert status.evse_notification.name == "STOP_CHARGING"
 
@@ -100,6 +95,14 @@ def test_the_bits_and_the_current_that_a_chademo_vehicle_sees(kind: Shutdown) ->
     assert abs(desk.supply.current_a) <= 5.0
     desk.until(ChademoPhase.ENDED)
     assert not desk.locked, "dead and let go"
+
+
+def stopping(kind: Shutdown) -> Bridge:
+    """What v2g knows when a transfer is ended by this class."""
+    bridge = Bridge()
+    bridge.inform(session_id="s", phase=SessionPhase.STOPPING, shutdown=int(kind), session_stamp_ns=now_ns())
+    bridge.vehicle = replace(bridge.vehicle, phase=LinkPhase.CHARGING)
+    return bridge
 
 
 def helper(name: str, file: str) -> Any:

@@ -214,6 +214,8 @@ class World(RuleBasedStateMachine):
                 self.note(name, copy)
                 self.node._hear(name, copy)
             self.node._cycle()
+            if self.state.phase == PHASE.PHASE_STOPPING and self.heard["power"].contactors_closed:
+                assert "open contactors" in str(self.node.diagnose()[2]["waiting for"])
 
     def note(self, name: str, message: Any) -> None:
         """What the judge remembers of a message."""

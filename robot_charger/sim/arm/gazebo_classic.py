@@ -7,12 +7,14 @@ The simulator runs in a network namespace of its own, for it would listen on eve
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import struct
 import subprocess
 import tempfile
+import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +33,7 @@ SOURCE = Path(__file__).with_suffix(".cc")
 PREFIX = Path(__file__).parents[3] / ".tools" / "gazebo"
 MACHINE = "x86_64-linux-gnu"
 COMMAND, STATE = struct.Struct("=6I40d"), struct.Struct("=41d")
-ANSWER_S, START_S = 20.0, 60.0
+ANSWER_S, START_S, LOOK_S = 20.0, 60.0, 0.2
 NOT_HERE = ("robot-jam",)  # the thing in the socket is MuJoCo's alone
 
 
@@ -134,7 +136,12 @@ class GazeboWorld(ArmWorld):
         self._placed = False
         self._directory = tempfile.TemporaryDirectory(prefix="gazebo-")
         self._process: subprocess.Popen[bytes] | None = None
-        self._wire = self._start(Path(self._directory.name))
+        self._wire: socket.socket | None = None
+        try:
+            self._wire = self._start(Path(self._directory.name))
+        except BaseException:
+            self.close()
+            raise
 
     def _start(self, directory: Path) -> socket.socket:
         world, path = directory / "bay.world", directory / "bay.socket"
@@ -143,7 +150,7 @@ class GazeboWorld(ArmWorld):
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         listener.bind(str(path))
         listener.listen(1)
-        listener.settimeout(START_S)
+        listener.settimeout(LOOK_S)
         lib, usr = self._prefix / "lib" / MACHINE, self._prefix / "usr"
         share, libraries = next(usr.glob("share/gazebo-*")), usr / "lib" / MACHINE
         environment = {
@@ -163,21 +170,21 @@ class GazeboWorld(ArmWorld):
         folders = ":".join(map(str, (lib, libraries, usr / "lib", *libraries.glob("*/"))))
         command = ["unshare", "-Urn", "sh", "-c", 'ip link set lo up; exec "$@"', "gazebo"]
         command += [loader, "--library-path", folders, str(self._server), str(world)]
-        log = (directory / "log").open("wb")
-        self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        try:
-            wire = listener.accept()[0]
-        except TimeoutError:
-            said = (directory / "log").read_text(errors="replace").strip()[-400:]
-            self.close()
-            raise NoGazeboError(f"Gazebo does not start: {said}") from None
-        finally:
-            listener.close()
-        wire.settimeout(ANSWER_S)
-        return wire
+        with (directory / "log").open("wb") as log:
+            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + START_S
+        with listener:
+            while self._process.poll() is None and time.monotonic() < deadline:
+                with contextlib.suppress(TimeoutError):
+                    wire = listener.accept()[0]
+                    wire.settimeout(ANSWER_S)
+                    return wire
+        said = (directory / "log").read_text(errors="replace").strip()[-400:]
+        raise NoGazeboError(f"Gazebo does not start: {said}")
 
     def close(self) -> None:
-        self._wire.close()
+        if self._wire is not None:
+            self._wire.close()
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -217,6 +224,7 @@ class GazeboWorld(ArmWorld):
     def _integrate(self, count: int) -> None:
         """``count`` milliseconds in Gazebo; then MuJoCo's data say where Gazebo has everything."""
         n, d = gazebo.EVSE, self.data
+        assert self._wire
         try:
             self._wire.send(self._command_now(count))
             told = np.array(STATE.unpack(self._wire.recv(STATE.size)))
