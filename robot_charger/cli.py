@@ -49,7 +49,10 @@ DC_FAULTS = ("isolation", "isolation-charging", "self-test", "module-dead")
 ELSEWHERE = {
     "exi": "robot_charger.v2g.exi.cli:exi",
     "pki": "robot_charger.v2g.pki:command",
-    **{name: f"robot_charger.operator.commands:{name}" for name in ("doctor", "record", "replay", "report", "watch")},
+    **{
+        name: f"robot_charger.operator.commands:{name}"
+        for name in ("doctor", "permit", "record", "replay", "report", "watch")
+    },
 }
 
 

@@ -96,6 +96,25 @@ def record(
 
 
 @click.command()
+@click.option("--evse", type=click.IntRange(1), default=1, show_default=True, help="Where the arm may move.")
+@click.option("--zone", type=click.Choice(("free", "contact")), default="free", show_default=True, help="How near.")
+def permit(evse: int, zone: str) -> None:
+    """Permit the arm to move while this runs, where no supervisor does: to commission an arm.
+
+    Not with an emergency stop, a breached field, a vehicle that may roll, or energy at the plug. Ctrl-C ends it.
+    Exit status: 0, or 1 with one line when a supervisor is there, or comes.
+    """
+    _environment()
+    from robot_charger.operator import hand_permit
+
+    try:
+        hand_permit.run(evse, zone, click.echo)
+    except hand_permit.PermitError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+
+
+@click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--output", type=FILE, help="The page [default: FILE with the ending .html].")
 @click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A second session.")
@@ -204,4 +223,4 @@ def _environment(remote: bool = False) -> None:
     require_logs()
 
 
-commands = [doctor, record, report, replay, watch]
+commands = [doctor, permit, record, report, replay, watch]
