@@ -86,8 +86,10 @@ class HandPermit:
         self._publish(NONE if reason else ZONES[self._zone], reason or "by hand")
 
     def withdraw(self) -> None:
-        """The arm stands still now; without it, in 300 ms."""
-        self._publish(NONE, "ended by hand")
+        """The arm stands still now; without it, in 300 ms. Told again, for one message may be lost."""
+        for _ in range(4):
+            self._publish(NONE, "ended by hand")
+            time.sleep(PERIOD_S)
 
     def _newest(self, key: str) -> Any:
         message = self._heard.get(key)
