@@ -265,6 +265,21 @@ class ConnectionRobot:
         bay, plug = self._goal(evse)
         self._begin(bay, plug, self._disconnect(bay, plug), now)
 
+    def prepare(self, evse: int, now: float) -> None:
+        """Let a parked arm begin to go before the plug that it will be asked for next, or home for 0. No goal."""
+        if self.busy or self.mode != Mode.PARKED or evse == self.waits_before():
+            return
+        bay, plug = self._goal(evse or self.waits_before())
+        self._begin(bay, plug, self._go_before(bay, plug) if evse else self._go_home(bay, plug), now)
+
+    def waits_before(self) -> int:
+        """EVSE before whose plug, in its holster, the empty hand stands; 0 = none's."""
+        return next((n for n, bay in self.site.bays.items() if self._is_before(bay)), 0)
+
+    def _is_before(self, bay: Bay) -> bool:
+        away = difference(self.gripper, back(bay.holster, HOLSTER_PULL_M))
+        return not self._senses.gripper_closed and _size(away[:3]) < 0.01 and _size(away[3:]) < 0.05
+
     def cancel(self) -> None:
         """End the running action at once; the arm holds where it is."""
         if self.busy:
@@ -663,9 +678,12 @@ class ConnectionRobot:
             yield from self._line(back(self.gripper, GRASP_STANDOFF), self.parameters.speed__near_m_s)
         for other in self.site.bays.values():
             at = inverse(other.holster) @ self.gripper
-            if -HOLSTER_PULL_M < at[0, 3] < 0.02 and math.hypot(at[1, 3], at[2, 3]) < 0.06:
+            if -HOLSTER_PULL_M - 0.01 < at[0, 3] < 0.02 and math.hypot(at[1, 3], at[2, 3]) < 0.06:
                 self._need = Zone.FREE
                 yield from self._line(back(other.holster, HOLSTER_PULL_M), self.parameters.speed__near_m_s)
+                if other is not bay:  # round what hangs between the two
+                    yield from self._to_clear(other)
+                    yield from self._joints(self.site.park)
         self._need = Zone.FREE
         yield from self._to_clear(bay)
 
@@ -949,6 +967,18 @@ class ConnectionRobot:
                 raise ToolError("the gripper lost the plug")
         self.engaged.pop(bay.number, None)
 
+    # Without a goal.
+    def _go_before(self, bay: Bay, plug: Connector) -> Sequence:
+        """To where a plug is taken from, hand open."""
+        yield from self._away(bay, plug)
+        yield from self._grip_to(False)
+        yield from self._line(back(bay.holster, HOLSTER_PULL_M))
+        self._moving = Mode.PARKED
+
+    def _go_home(self, bay: Bay, plug: Connector) -> Sequence:
+        yield from self._away(bay, plug)
+        yield from self._park(bay)
+
     # The three actions.
     def _connect(self, bay: Bay, plug: Connector) -> Sequence:
         p = self.parameters
@@ -957,7 +987,8 @@ class ConnectionRobot:
             yield from self._away(bay, plug)
         inlet = yield from self._look(bay)
         self.planner.check_inlet(bay, plug, inlet)
-        yield from self._away(bay, plug)
+        if not self._is_before(bay):
+            yield from self._away(bay, plug)
         yield from self._fetch(bay, plug)
         failure: RobotError | None = None
         for attempt in range(1, p.attempts + 1):
@@ -1005,8 +1036,7 @@ class ConnectionRobot:
     def _disconnect(self, bay: Bay, plug: Connector) -> Sequence:
         holding = self._senses.gripper_closed and self._senses.plug_present
         if not holding and bay.number not in self.engaged and self._senses.holster_occupied:
-            yield from self._away(bay, plug)
-            yield from self._park(bay)
+            yield from self._go_home(bay, plug)
             return
         if holding and self._inlet is None:
             yield from self._find_out(bay)

@@ -51,6 +51,7 @@ class Bays:
     permit: msg.MotionPermit = field(default_factory=msg.MotionPermit)
     state: msg.BayState = field(default_factory=msg.BayState)
     state_at: float = -math.inf
+    arrived: bool = False  # its vehicle came, and no goal has been sent since
 
 
 class RobotNode(StationNode):
@@ -197,6 +198,8 @@ class RobotNode(StationNode):
     def _on_bay(self, evse: int, message: msg.BayState) -> None:
         bay = self._bays[evse]
         left = bay.state.occupied and not message.occupied
+        if message.occupied != bay.state.occupied:
+            bay.arrived = message.occupied and bay.state_at > 0.0
         bay.state, bay.state_at = message, message.stamp_ns / 1e9
         if left and self._robot is not None:
             with self._lock:
@@ -260,11 +263,23 @@ class RobotNode(StationNode):
                 self._publish_state(robot)
             if count % FEEDBACK_TICKS == 0:
                 self._publish_feedback(robot)
+                self._prepare(robot)
             if ended and not concluding and self.executor is not None:
                 self.executor.create_task(self._conclude)
             concluding = ended
             if count % FEEDBACK_TICKS == 0 and self._jobs.waiting and not robot.busy and self.executor is not None:
                 self.executor.create_task(self._begin_next)
+
+    def _prepare(self, robot: ConnectionRobot) -> None:
+        """An arm with nothing to do goes to the plug of a vehicle that has come, and home when that has left."""
+        with self._lock:
+            if not self.parameters.prepares or self._handle is not None or self._jobs.waiting:
+                return
+            now, at = now_ns() / 1e9, robot.waits_before()
+            may = [n for n in self._bays if self._gather(n).zone and self._may_move(n, now)]
+            here = [n for n in may if self._bays[n].arrived]
+            if here or at in may:
+                robot.prepare(at if at in here else next(iter(here), 0), now)
 
     def _gather(self, evse: int) -> Senses:
         senses, now = self._senses, now_ns() / 1e9
@@ -327,6 +342,7 @@ class RobotNode(StationNode):
             """Raises RobotError."""
             assert self._robot is not None
             start(handle.request, now_ns() / 1e9)
+            self._bays[handle.request.evse].arrived = False
             self._handle, self._kind = handle, kind
             if self._eyes is not None:
                 self._eyes.open()

@@ -21,6 +21,7 @@ class RobotParameters:
     )
 
     realtime: bool = parameter(True, "run the motion thread under SCHED_FIFO where the system allows")
+    prepares: bool = parameter(True, "without a goal, and under a permit, wait before the plug of a vehicle that came")
     attempts: int = parameter(3, "attempts at mating before the plug is brought home", low=1, high=10)
     horizon_s: float = parameter(0.03, "how far ahead a trajectory reaches", unit="s", low=0.02, high=0.2)
     permit_grace_s: float = parameter(

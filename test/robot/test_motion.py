@@ -60,6 +60,54 @@ def test_a_whole_visit(parked: Any) -> None:
     assert parked.world.tool() == (False, False, False, True)
 
 
+def prepare(rehearsal: Any, evse: int) -> None:
+    rehearsal.robot.prepare(evse, rehearsal.now)
+    rehearsal.finish()
+    rehearsal.run(0.3)
+
+
+def test_an_arm_that_waits_before_the_plug_mates_sooner(bench: Any, parked: Any) -> None:
+    far = mated(parked).seconds
+    near = bench.Rehearsal(seed=5)
+    near.world.arrive(1)
+    near.run(0.1)
+    prepare(near, 1)
+    assert near.robot.mode == Mode.PARKED and near.robot.waits_before() == 1
+    assert near.world.tool() == (False, False, False, True), "it touches nothing"
+    assert mated(near).seconds < far - 1.0
+
+
+def test_a_vehicle_that_left_again_sends_the_waiting_arm_home(parked: Any) -> None:
+    home = set_points(parked)
+    prepare(parked, 1)
+    before = set_points(parked)
+    assert np.abs(before - home).max() > 0.2
+    prepare(parked, 1)
+    assert np.array_equal(set_points(parked), before), "it is there already"
+    prepare(parked, 0)
+    assert parked.robot.mode == Mode.PARKED and np.abs(set_points(parked) - home).max() < 0.01
+    assert parked.robot.waits_before() == 0
+
+
+def test_without_a_permit_it_does_not_go_to_the_plug(parked: Any) -> None:
+    parked.zone = Zone.NONE
+    home = set_points(parked)
+    parked.robot.prepare(1, parked.now)
+    parked.finish()
+    assert np.array_equal(set_points(parked), home)
+
+
+def test_an_arm_that_waits_elsewhere_goes_round_what_hangs_between(bench: Any) -> None:
+    rehearsal = bench.Rehearsal(evses=3, seed=2)
+    rehearsal.world.arrive(2)
+    rehearsal.run(0.1)
+    prepare(rehearsal, 1)
+    rehearsal.robot.start_connect(2, "ccs2", rehearsal.now)
+    park = rehearsal.robot.site.park
+    assert rehearsal.run(30.0, lambda: np.abs(set_points(rehearsal) - park).max() < 0.02), "by way of its parking pose"
+    assert rehearsal.finish().error == ErrorCode.NONE and rehearsal.world.stalls[2].mated
+
+
 def test_the_plug_s_own_profile(parked: Any) -> None:
     mated(parked)
     parked.release()

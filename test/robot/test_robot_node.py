@@ -11,6 +11,7 @@ import pytest
 from robot_yard import CONTACT, NONE, Yard
 
 from robot_charger import action
+from robot_charger.robot.description import load_site
 from robot_charger.robot.errors import ErrorCode
 
 pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.timeout(180)]
@@ -65,6 +66,22 @@ def test_connect_release_disconnect(yard: Yard) -> None:
     state = yard.until(lambda s: s.mode == s.MODE_PARKED)
     assert not state.plug_in_inlet and not state.holding_plug
     assert max(connected.seconds, gone.seconds) < 25.0
+
+
+def test_a_vehicle_that_came_is_waited_for_before_its_plug(yard: Yard) -> None:
+    def goes() -> None:
+        yard.until(lambda s: s.mode == s.MODE_MOVING)
+        yard.until(lambda s: s.mode == s.MODE_PARKED)
+
+    home = load_site().park
+    yard.arrive()
+    goes()
+    before = yard.trajectories[-1].points[0].positions
+    assert max(abs(a - b) for a, b in zip(home, before, strict=True)) > 0.2
+    yard.leave()
+    goes()
+    again = yard.trajectories[-1].points[0].positions
+    assert max(abs(a - b) for a, b in zip(home, again, strict=True)) < 0.01
 
 
 def test_a_jam_ends_by_number_with_the_plug_home(yard: Yard) -> None:
@@ -123,8 +140,9 @@ def test_an_emergency_stop_ends_the_action_and_nothing_moves(yard: Yard) -> None
 
 def test_one_goal_at_a_time_and_bad_goals(yard: Yard) -> None:
     yard.arrive()
+    yard.feedback.clear()
     handle = yard.send(action.Connect, evse=1, connector="ccs2")
-    yard.until(lambda s: s.mode == s.MODE_MOVING)
+    yard.until(lambda s: bool(yard.feedback))  # after the way to the plug that the arm makes by itself
     assert yard.act(action.Disconnect).error == ErrorCode.BUSY
     yard.cancel(handle)
     assert yard.result(handle).error == ErrorCode.CANCELLED
