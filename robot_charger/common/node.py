@@ -31,9 +31,10 @@ from robot_charger.common import parameters as parameters_module
 from robot_charger.common.clock import now_ns
 from robot_charger.common.executor import LeanExecutor
 from robot_charger.common.faults import FaultReport, Severity
+from robot_charger.common.listening import Listening
 from robot_charger.common.parameters import ParameterError
 from robot_charger.common.process import PARENT, StopSignal, end_with_parent, refuse, require_logs
-from robot_charger.common.topics import EVENTS, fill, topic
+from robot_charger.common.topics import EVENTS, WATCHED, fill, topic
 
 Diagnosis = tuple[int, str, dict[str, Any]]
 OK, WARN, ERROR = 0, 1, 2
@@ -58,6 +59,7 @@ class StationNode(LifecycleNode):
         self.refusal = ""  # why this node cannot be configured: a child of the command line tool ends with it
         self._faults: dict[tuple[int, int], FaultReport] = {}
         self._fault_lock = threading.Lock()
+        self._listening = Listening(lambda text: self.get_logger().warning(text))
         self.parameters = self._declare()
         self.add_on_set_parameters_callback(self._on_set)
         self._fault_publisher = self.create_publisher(msg.Fault, "fault", EVENTS)
@@ -91,7 +93,8 @@ class StationNode(LifecycleNode):
     def subscribe(self, name: str, callback: Callable[[Any], None], evse: int | None = None) -> Any:
         """Subscribe to a topic of the station table (common.topics)."""
         full_name, kind, qos = topic(name, evse)
-        return self.create_subscription(kind, full_name, callback, qos)
+        events = self._listening.callbacks(full_name) if qos in WATCHED else None
+        return self.create_subscription(kind, full_name, callback, qos, event_callbacks=events)
 
     def publisher(self, name: str, evse: int | None = None) -> Any:
         """Publisher of a topic of the station table. ``publish`` may be called from any thread."""
@@ -242,6 +245,7 @@ class StationNode(LifecycleNode):
     # Diagnostics.
     def _publish_diagnostics(self) -> None:
         level, text, values = self.diagnose()
+        values = {**values, **self._listening.values()}
         lowered = parameters_module.lowered_safety(self.parameters)
         if lowered:
             level = max(level, WARN)

@@ -11,13 +11,16 @@ from typing import Any, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from robot_charger import msg
 
 M = TypeVar("M")
+DEADLINE_S = 0.3  # of a watched topic: what is older counts no more (docs/safety.md)
+LEASE_S = 1.0  # of the process behind it; shorter costs packets between all of them
 
 
 def _qos(reliable: bool, latched: bool, depth: int) -> QoSProfile:
@@ -34,17 +37,29 @@ REPORT = _qos(reliable=True, latched=False, depth=1)
 LATCHED = _qos(reliable=True, latched=True, depth=1)
 EVENTS = _qos(reliable=True, latched=False, depth=100)
 
+
+def _watched(reliable: bool) -> QoSProfile:
+    """Periodic while the node lives, and from our own nodes only: deadline and liveliness are asked for and watched."""
+    qos = _qos(reliable, latched=False, depth=1)
+    qos.deadline = Duration(seconds=DEADLINE_S)
+    qos.liveliness = LivelinessPolicy.AUTOMATIC
+    qos.liveliness_lease_duration = Duration(seconds=LEASE_S)
+    return qos
+
+
+WATCHED_STREAM, WATCHED_REPORT = WATCHED = _watched(reliable=False), _watched(reliable=True)
+
 EVSE_TOPICS: dict[str, tuple[type, QoSProfile]] = {
-    "vehicle/target": (msg.VehicleTarget, STREAM),
-    "vehicle/link": (msg.VehicleLink, REPORT),
-    "power/permit": (msg.ChargePermit, STREAM),
-    "power/state": (msg.SupplyState, STREAM),
+    "vehicle/target": (msg.VehicleTarget, WATCHED_STREAM),
+    "vehicle/link": (msg.VehicleLink, WATCHED_REPORT),
+    "power/permit": (msg.ChargePermit, WATCHED_STREAM),
+    "power/state": (msg.SupplyState, WATCHED_STREAM),
     "power/limits": (msg.SupplyLimits, LATCHED),
     "power/meter": (msg.MeterReading, REPORT),
     "bay/state": (msg.BayState, REPORT),
     "pilot/command": (msg.PilotCommand, LATCHED),
-    "pilot/state": (msg.PilotState, STREAM),
-    "robot/permit": (msg.MotionPermit, STREAM),
+    "pilot/state": (msg.PilotState, WATCHED_STREAM),
+    "robot/permit": (msg.MotionPermit, WATCHED_STREAM),
     "session/state": (msg.SessionState, LATCHED),
     "session/event": (msg.SessionEvent, EVENTS),
     "backend/limit": (msg.ChargingLimit, LATCHED),
@@ -56,8 +71,8 @@ EVSE_TOPICS: dict[str, tuple[type, QoSProfile]] = {
 
 STATION_TOPICS: dict[str, tuple[type, QoSProfile]] = {
     "/power/modules": (msg.ModuleArray, STREAM),
-    "/safety/state": (msg.SafetyState, REPORT),
-    "/robot/state": (msg.RobotState, STREAM),
+    "/safety/state": (msg.SafetyState, WATCHED_REPORT),
+    "/robot/state": (msg.RobotState, WATCHED_STREAM),
     "/robot/tool": (msg.ToolState, STREAM),
     "/robot/tool_command": (msg.ToolCommand, REPORT),
     "/robot/joint_states": (JointState, STREAM),
