@@ -6,8 +6,9 @@ Each batch starts one station; its vehicles speak one protocol, the next batch's
 CSMS is away for the middle of the sessions; in every ninth each session's insulation monitor fails its self-test first,
 so that every vehicle is plugged in twice. Flat is judged within each run of a station: what every process uses when
 each bay has had one session, against its end. JSON: sessions, completed, books_ok, unbilled_wh, replugs, faults,
-batches[{protocol, fault, sessions, minutes, completed, books_ok, replugs, growth{process: {rss_mb, files, threads}}}].
-``--resume FILE`` goes on after what the file holds. Exit status 0 when it measured.
+batches[{protocol, fault, sessions, minutes, completed, books_ok, replugs, growth{process: {rss_mb, files, threads}},
+troubles[a session that did not complete, or whose books disagree]}]. ``--resume FILE`` goes on after what the file
+holds. Exit status 0 when it measured.
 """
 
 from __future__ import annotations
@@ -84,6 +85,11 @@ def batch(number: int, sessions: int, bays: int, seed: int) -> dict[str, Any]:
         "replugs": sum(max(0, [p["name"] for p in r.phases].count("connecting") - 1) for r in results),
         "faults": dict(Counter(f["name"] for r in results for f in r.faults)),
         "growth": growth,
+        "troubles": [
+            {key: getattr(r, key) for key in ("evse", "result", "stop_reason", "faults", "books", "phases")}
+            for r in results
+            if not r.well
+        ],
         "complaint": complaint,
     }
 
@@ -119,6 +125,9 @@ def main() -> None:
             f" {most['files']} files, {most['threads']} threads {row['complaint']}",
             flush=True,
         )
+        for t in row["troubles"]:
+            told = "; ".join(f["text"] or f["name"] for f in t["faults"])
+            print(f"  EVSE {t['evse']} {t['result']}: {told}; {t['books']}", flush=True)
         if file:
             file.write_text(json.dumps(summary(batches), indent=1) + "\n")
         if not row["sessions"]:

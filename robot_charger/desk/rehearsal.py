@@ -18,7 +18,7 @@ from robot_charger.station import DEMO_TOKEN
 
 ALWAYS, ARRIVAL, CHARGING = "always", "arrival", "charging"
 FAULT_AFTER_S = 4.0  # of charging
-BOOKS_S = 30.0  # for the back end's last message to arrive
+BOOKS_S = 90.0  # for the back end's last message to arrive: after an outage it waits up to 37 s before it connects
 NO_BOOKS_S = 5.0  # for its first
 SHOW_AGAIN_S = 3.0  # a card that nobody noticed
 TOLERANCE = 0.01  # between meter, modules and battery
