@@ -33,7 +33,11 @@ def _row(*cells: Any) -> str:
 def _qos(profile: Any) -> str:
     words = [profile.reliability.name.lower().replace("_", " ")]
     words.append("latched" if profile.durability.name == "TRANSIENT_LOCAL" else "volatile")
-    return ", ".join([*words, f"last {profile.depth}"])
+    words.append(f"last {profile.depth}")
+    deadline, lease = (round(d.nanoseconds / 1e6) for d in (profile.deadline, profile.liveliness_lease_duration))
+    if 0 < deadline < 1e6:  # rclpy's default is a very long one
+        words.append(f"deadline {deadline} ms, lease {lease} ms")
+    return ", ".join(words)
 
 
 def _interface(path: Path) -> tuple[str, list[str]]:
