@@ -24,9 +24,10 @@ from typing import Any
 sys.path = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]  # we are no package
 
 from robot_charger.backend.parameters import BackendParameters, plan  # noqa: E402
-from robot_charger.backend.records import Authorization, OpenTransaction, Phase, Reading, Record, SessionView, Token  # noqa: E402
+from robot_charger.backend.records import OpenTransaction, Reading, Record, SessionView, Token  # noqa: E402
 from robot_charger.backend.service import Callbacks, Service, clock  # noqa: E402
 from robot_charger.backend.store import Store  # noqa: E402
+from robot_charger.common.terms import Authorization, Phase  # noqa: E402
 from robot_charger.sim.csms import books  # noqa: E402
 from robot_charger.sim.csms.server import CsmsThread  # noqa: E402
 

@@ -30,10 +30,11 @@ import numpy as np
 from robot_charger.common.can_bus import expand, frame_port, open_bus
 from robot_charger.common.can_udp import free_block
 from robot_charger.common.clock import now_ns
+from robot_charger.common.terms import Purpose
 from robot_charger.common.wires import RUN_DIRECTORY, WireEnd
 from robot_charger.power import busload, codec
 from robot_charger.power.control import Control
-from robot_charger.power.gate import Permit, Pilot, Purpose, Target
+from robot_charger.power.gate import Permit, Pilot, Target
 from robot_charger.power.loop import PERIOD_S, ControlLoop
 from robot_charger.power.output import Mode
 from robot_charger.power.parameters import PowerParameters

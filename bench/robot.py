@@ -29,10 +29,11 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 
+from robot_charger.common.terms import Zone  # noqa: E402
 from robot_charger.robot.description import config_file  # noqa: E402
 from robot_charger.robot.errors import ErrorCode, NoPose, RobotError  # noqa: E402
 from robot_charger.robot.kinematics import Kinematics  # noqa: E402
-from robot_charger.robot.motion import Command, ConnectionRobot, Result, Senses, Zone  # noqa: E402
+from robot_charger.robot.motion import Command, ConnectionRobot, Result, Senses  # noqa: E402
 from robot_charger.robot.parameters import RobotParameters  # noqa: E402
 from robot_charger.robot.perception import Camera, InletEstimator, load_camera  # noqa: E402
 from robot_charger.sim.arm.camera import BayCamera  # noqa: E402

@@ -27,17 +27,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from robot_charger import msg, srv
 from robot_charger.backend.card_reader import CardReaderError, CardWatch, PcscReader
 from robot_charger.backend.parameters import BackendParameters, plan
-from robot_charger.backend.records import (
-    START_BUTTON,
-    Authorization,
-    Limit,
-    Phase,
-    Reading,
-    SessionView,
-    Token,
-    TokenInfo,
-    ToVehicleSide,
-)
+from robot_charger.backend.records import START_BUTTON, Limit, Reading, SessionView, Token, TokenInfo, ToVehicleSide
 from robot_charger.backend.records import iso as to_iso
 from robot_charger.backend.robot_figures import RobotFigures
 from robot_charger.backend.service import Callbacks, Service, clock
@@ -45,6 +35,7 @@ from robot_charger.backend.store import StoreError
 from robot_charger.common.clock import MILLISECOND, SECOND, now_ns
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNode, run
+from robot_charger.common.terms import Authorization, Phase
 from robot_charger.common.topics import fill
 
 _NEEDS_KNOWN = range(msg.VehicleLink.PHASE_PARAMETERS, msg.VehicleLink.PHASE_STOPPING)

@@ -10,34 +10,7 @@ from datetime import datetime, timezone
 from enum import IntEnum
 from typing import Any
 
-
-class Phase(IntEnum):
-    """SessionState.PHASE_*; a test holds this table against the message."""
-
-    IDLE = 0
-    POSITIONING = 1
-    CONNECTING = 2
-    MATED = 3
-    RELEASED = 4
-    LINKING = 5
-    CABLE_CHECK = 6
-    PRECHARGE = 7
-    CHARGING = 8
-    STOPPING = 9
-    GRASPED = 10
-    DISCONNECTING = 11
-    DEPARTING = 12
-    FAULTED = 13
-    UNAVAILABLE = 14
-
-
-class Authorization(IntEnum):
-    """SessionState.AUTHORIZATION_*."""
-
-    NONE = 0
-    PENDING = 1
-    ACCEPTED = 2
-    REFUSED = 3
+from robot_charger.common.terms import Authorization, Phase
 
 
 class Request(IntEnum):

@@ -12,7 +12,6 @@ from typing import Any
 
 from robot_charger.backend.records import (
     START_BUTTON,
-    Authorization,
     Call,
     Identity,
     Limit,
@@ -20,7 +19,6 @@ from robot_charger.backend.records import (
     OpenTransaction,
     Outcome,
     Payload,
-    Phase,
     Reading,
     Record,
     Request,
@@ -36,6 +34,7 @@ from robot_charger.backend.store import Store, StoreError
 from robot_charger.backend.tokens import Tokens
 from robot_charger.backend.transactions import Transactions, TransactionSettings
 from robot_charger.common.faults import Code, FaultReport, Severity
+from robot_charger.common.terms import Authorization, Phase
 
 BACKLOG = 1000  # records kept in memory while the store takes none, before periodic readings are thinned
 

@@ -12,17 +12,8 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from robot_charger.backend.records import (
-    Authorization,
-    Now,
-    OpenTransaction,
-    Phase,
-    Reading,
-    Record,
-    SessionView,
-    Token,
-    TransactionLimit,
-)
+from robot_charger.backend.records import Now, OpenTransaction, Reading, Record, SessionView, Token, TransactionLimit
+from robot_charger.common.terms import Authorization, Phase
 
 POINTS = ("ParkingBayOccupancy", "EVConnected", "Authorized", "PowerPathClosed", "EnergyTransfer")
 ZERO_CURRENT_A = 1.0

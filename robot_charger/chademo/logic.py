@@ -15,6 +15,7 @@ from robot_charger.chademo import frames
 from robot_charger.chademo.timing import Settings, limit
 from robot_charger.chademo.vehicle import Vehicle
 from robot_charger.common.faults import Code, FaultReport, Severity
+from robot_charger.common.terms import Link, Lock, Purpose
 
 
 class Phase(IntEnum):
@@ -32,41 +33,6 @@ class Phase(IntEnum):
     WELDING = 9  # the vehicle opens and checks its contactor
     RELEASE = 10  # d2 off, d1 off, unlock
     ENDED = 11
-
-
-class Purpose(IntEnum):
-    """As in msg/VehicleTarget.msg."""
-
-    NONE = 0
-    INSULATION_TEST = 1
-    PRECHARGE = 2
-    TRANSFER = 3
-
-
-class Link(IntEnum):
-    """As in msg/VehicleLink.msg."""
-
-    IDLE = 0
-    MATCHING = 1
-    LINKED = 2
-    SESSION = 3
-    PARAMETERS = 4
-    CABLE_CHECK = 5
-    PRECHARGE = 6
-    CHARGING = 7
-    STOPPING = 8
-    WELDING_CHECK = 9
-    ENDED = 10
-    FAILED = 11
-
-
-class Lock(IntEnum):
-    """As in msg/VehicleLink.msg."""
-
-    UNKNOWN = 0
-    UNLOCKED = 1
-    LOCKED = 2
-    FAULT = 3
 
 
 LINKS = {

@@ -25,18 +25,7 @@ from robot_charger import msg
 from robot_charger.chademo.drivers import DriverError, WiresDriver
 from robot_charger.chademo.drivers.lines import GpioWires, Wiring
 from robot_charger.chademo.drivers.simulated import SimulatedWires
-from robot_charger.chademo.logic import (
-    Allowed,
-    Inputs,
-    Phase,
-    Purpose,
-    Session,
-    Station,
-    Status,
-    Supply,
-    Target,
-    WiresIn,
-)
+from robot_charger.chademo.logic import Allowed, Inputs, Phase, Session, Station, Status, Supply, Target, WiresIn
 from robot_charger.chademo.timing import Settings, limit
 from robot_charger.common.can_bus import BusError, open_bus
 from robot_charger.common.clock import MILLISECOND, now_ns
@@ -44,6 +33,7 @@ from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.parameters import parameter
 from robot_charger.common.process import realtime
+from robot_charger.common.terms import Purpose
 from robot_charger.common.topics import fill
 
 CYCLE_S = 0.01

@@ -7,13 +7,13 @@ the station the rest. Plain Python: pilot, permit and measurements in; contactor
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 from robot_charger.common import duty_cycle
 from robot_charger.common.clock import MILLISECOND, SECOND
 from robot_charger.common.faults import Code, FaultReport, Severity
+from robot_charger.common.terms import Link, PilotMode, Purpose
 from robot_charger.pilot import iec61851
-from robot_charger.pilot.iec61851 import Mode, State
+from robot_charger.pilot.iec61851 import State
 from robot_charger.pilot.logic import Output
 
 CONNECTORS = ("type2", "type1")
@@ -23,17 +23,6 @@ FEEDBACK_S = 0.5  # the contactor's feedback must follow the request
 OVERDRAW_S = 6.0  # table A.6 seq. 6 gives a vehicle 5 s to follow a lower duty, and the meter 1 s to say so
 OVERDRAW_A, OVERDRAW = 2.0, 0.1  # the larger, above the told current; ours
 METER_S = 2.0  # of silence; the contactor opens at the first silent second
-TRANSFER = 3  # ChargePermit.PURPOSE_TRANSFER
-
-
-class Link(IntEnum):
-    """VehicleLink.PHASE_*, as far as there is any without a conversation."""
-
-    IDLE = 0
-    LINKED = 2  # plugged in
-    CHARGING = 7  # has been switched on in this session
-    ENDED = 10
-    FAILED = 11
 
 
 class PermitHold:
@@ -47,7 +36,7 @@ class PermitHold:
     def take(self, number: int, stamp_ns: int, session_id: str, purpose: int) -> None:
         if stamp_ns < self._stamp_ns:
             return
-        if purpose != TRANSFER:
+        if purpose != Purpose.TRANSFER:
             self._floor, session_id = min(self._floor, number), ""
         self._number, self._stamp_ns, self._session = number, stamp_ns, session_id
 
@@ -116,7 +105,7 @@ class AcOutlet:
             self._session, self._charged, self.link, self.error = i.session_id, False, Link.IDLE, Code.NONE
             self._since.pop("enough", None)
         self.ready = i.state is State.C or (i.state is State.D and self.ventilated)
-        told_a = duty_cycle.to_current(i.output.duty) if i.output.mode is Mode.PWM else 0.0
+        told_a = duty_cycle.to_current(i.output.duty) if i.output.mode is PilotMode.PWM else 0.0
         self._judge(i, told_a)
         self._switch(self._may_close(i, told_a), i.now_ns)
         self._charged = self._charged or (self.contactor and i.closed)

@@ -22,17 +22,6 @@ class State(IntEnum):
     FAULT = 7
 
 
-class Mode(IntEnum):
-    """What the generator puts on the wire, numbered as in msg/PilotCommand.msg."""
-
-    OFF = 0
-    STEADY = 1
-    PWM = 2
-    F = 3
-    PULSE_E = 4
-    PULSE_F = 5
-
-
 @dataclass(frozen=True)
 class Band:
     """Levels that the station takes for one state [V]."""

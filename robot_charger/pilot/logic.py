@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from robot_charger.common import duty_cycle
 from robot_charger.common.faults import Code, FaultReport, Severity
+from robot_charger.common.terms import PilotMode
 from robot_charger.pilot import iec61851, proximity
-from robot_charger.pilot.iec61851 import BAND_F, BANDS, Mode, State
+from robot_charger.pilot.iec61851 import BAND_F, BANDS, State
 from robot_charger.pilot.proximity import ProximityReading
 
 
@@ -20,7 +21,7 @@ from robot_charger.pilot.proximity import ProximityReading
 class Output:
     """What the generator puts on the wire: OFF, STEADY, PWM with duty (0 to 1), or F."""
 
-    mode: Mode
+    mode: PilotMode
     duty: float = 0.0
 
 
@@ -40,7 +41,7 @@ class Command:
     """PilotCommand.msg as plain values."""
 
     number: int
-    mode: Mode
+    mode: PilotMode
     duty: float = 0.0
     pulse_s: float = 0.0
     stamp_ns: int = 0
@@ -61,7 +62,7 @@ class Reading:
 
     @property
     def max_current_a(self) -> float:
-        return duty_cycle.to_current(self.output.duty) if self.output.mode is Mode.PWM else 0.0
+        return duty_cycle.to_current(self.output.duty) if self.output.mode is PilotMode.PWM else 0.0
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ class Generator:
         self.refused = ""
         self._command: Command | None = None
         self._pulse_end_ns = 0
-        self._pulse_mode = Mode.STEADY
-        self._pulsed: tuple[int, Mode] | None = None
+        self._pulse_mode = PilotMode.STEADY
+        self._pulsed: tuple[int, PilotMode] | None = None
         self._duty = 0.0
         self._duty_since_ns = 0
         self.lapsed = False
@@ -100,34 +101,34 @@ class Generator:
     def command(self, command: Command, now_ns: int) -> None:
         """A command arrived. One that asks for an impossible duty is refused and leaves the wire steady."""
         self.refused = ""
-        if command.mode is Mode.PWM and not duty_cycle.may_be_emitted(command.duty):
+        if command.mode is PilotMode.PWM and not duty_cycle.may_be_emitted(command.duty):
             self.refused = f"duty {command.duty * 100:.1f} % cannot be emitted: 5 %, or 10 to 96 %"
-            command = Command(command.number, Mode.STEADY, stamp_ns=command.stamp_ns)
+            command = Command(command.number, PilotMode.STEADY, stamp_ns=command.stamp_ns)
         self._command = command
         pulse = (command.number, command.mode)
-        if command.mode in (Mode.PULSE_E, Mode.PULSE_F) and pulse != self._pulsed:
+        if command.mode in (PilotMode.PULSE_E, PilotMode.PULSE_F) and pulse != self._pulsed:
             self._pulsed = pulse
             length_s = command.pulse_s if math.isfinite(command.pulse_s) else 0.0
             length_s = min(60.0, max(length_s, iec61851.time_s("step_ef")))
             self._pulse_end_ns = now_ns + int(length_s * 1e9)
-            self._pulse_mode = Mode.OFF if command.mode is Mode.PULSE_E else Mode.F
+            self._pulse_mode = PilotMode.OFF if command.mode is PilotMode.PULSE_E else PilotMode.F
 
     def output(self, now_ns: int) -> Output:
         """What belongs on the wire now."""
         command = self._command
         if command is None:
-            return Output(Mode.STEADY)
-        self.lapsed = (now_ns - command.stamp_ns) / 1e9 > self.timeout_s and command.mode is Mode.PWM
+            return Output(PilotMode.STEADY)
+        self.lapsed = (now_ns - command.stamp_ns) / 1e9 > self.timeout_s and command.mode is PilotMode.PWM
         if self.lapsed:
-            return self._steady_duty(Output(Mode.F))
-        if command.mode in (Mode.OFF, Mode.F):  # these cut a pulse short
+            return self._steady_duty(Output(PilotMode.F))
+        if command.mode in (PilotMode.OFF, PilotMode.F):  # these cut a pulse short
             self._pulse_end_ns = 0
             return self._steady_duty(Output(command.mode))
         if now_ns < self._pulse_end_ns:
             return self._steady_duty(Output(self._pulse_mode))
-        if command.mode is not Mode.PWM:
-            return self._steady_duty(Output(Mode.STEADY))
-        return Output(Mode.PWM, self._paced(command.duty, now_ns))
+        if command.mode is not PilotMode.PWM:
+            return self._steady_duty(Output(PilotMode.STEADY))
+        return Output(PilotMode.PWM, self._paced(command.duty, now_ns))
 
     def _steady_duty(self, output: Output) -> Output:
         self._duty = 0.0
@@ -159,7 +160,7 @@ class PilotLogic:
         self._code = Code.NONE
         self._generator_since_ns: int | None = None
         self._standing: dict[Code, FaultReport] = {}
-        self.reading = self._unmeasured(Output(Mode.OFF), "not measured yet")
+        self.reading = self._unmeasured(Output(PilotMode.OFF), "not measured yet")
 
     def measure(self, levels: Levels, output: Output, now_ns: int) -> tuple[Reading, list[FaultReport]]:
         """One measurement while ``output`` is on the wire: the reading, and the faults that changed."""
@@ -181,7 +182,7 @@ class PilotLogic:
             output=output,
             high_v=levels.high_v,
             low_v=levels.low_v,
-            diode_ok=output.mode is not Mode.PWM or self._negative_ok(levels),
+            diode_ok=output.mode is not PilotMode.PWM or self._negative_ok(levels),
             proximity=pp,
             text=self._text,
         )
@@ -214,9 +215,9 @@ class PilotLogic:
     def _judge(self, levels: Levels, output: Output) -> _Verdict:
         if self.connector == proximity.PILOTLESS:
             return _Verdict(State.UNKNOWN)
-        if output.mode is Mode.OFF:
+        if output.mode is PilotMode.OFF:
             return _Verdict(State.E, text="generator off")
-        if output.mode is Mode.F:
+        if output.mode is PilotMode.F:
             if BAND_F.holds(levels.low_v, iec61851.HYSTERESIS_V):
                 return _Verdict(State.F, text="not available")
             text = f"{levels.low_v:.1f} V on the pilot instead of -12 V"
@@ -227,7 +228,7 @@ class PilotLogic:
             return _Verdict(State.FAULT, Code.PILOT_LEVEL, text)
         if state is State.E:
             return _Verdict(State.E, Code.PILOT_SHORT, "0 V on the pilot: shorted to earth")
-        if output.mode is Mode.PWM and not self._negative_ok(levels):
+        if output.mode is PilotMode.PWM and not self._negative_ok(levels):
             if state is State.A:
                 text = f"negative peak {levels.low_v:.1f} V with nothing plugged instead of -12 V"
                 return _Verdict(State.FAULT, Code.PILOT_GENERATOR, text)
@@ -264,10 +265,10 @@ class PilotLogic:
 
     def _tolerance(self, levels: Levels, output: Output) -> str:
         """What table A.2 forbids although a state can still be read: told, not acted on."""
-        unloaded = self.state is State.A and output.mode in (Mode.STEADY, Mode.PWM)
+        unloaded = self.state is State.A and output.mode in (PilotMode.STEADY, PilotMode.PWM)
         if unloaded and abs(levels.high_v - iec61851.GENERATOR_V) > iec61851.GENERATOR_TOLERANCE_V:
             return f"generator at {levels.high_v:.2f} V without load: 11.4 to 12.6 V"
-        if output.mode is not Mode.PWM:
+        if output.mode is not PilotMode.PWM:
             return ""
         frequency_hz = iec61851.FREQUENCY_HZ if levels.frequency_hz is None else levels.frequency_hz
         if abs(frequency_hz - iec61851.FREQUENCY_HZ) > iec61851.FREQUENCY_TOLERANCE_HZ:

@@ -19,13 +19,14 @@ from robot_charger.common.clock import SECOND, Ticker, now_ns
 from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.parameters import ParameterError, parameter
 from robot_charger.common.process import realtime
+from robot_charger.common.terms import PilotMode
 from robot_charger.common.topics import fill
 from robot_charger.pilot import proximity
 from robot_charger.pilot.ac import CONNECTORS, LEAST_A, AcOutlet
 from robot_charger.pilot.drivers import DriverError, PilotDriver
 from robot_charger.pilot.drivers.linux import Board, Channel, LinuxOutlet, LinuxPilot, OutletLines
 from robot_charger.pilot.drivers.simulated import SimulatedOutlet, SimulatedPilot
-from robot_charger.pilot.iec61851 import Mode, State
+from robot_charger.pilot.iec61851 import State
 from robot_charger.pilot.logic import Command, Generator, Output, PilotLogic, Reading
 from robot_charger.pilot.outlet import OutletTopics, Rating
 
@@ -148,7 +149,7 @@ class PilotNode(StationNode):
         self._generator = Generator(p.command_timeout_s)
         linux = p.driver == "linux"
         self._driver = LinuxPilot(p.board()) if linux else SimulatedPilot(self.evse)
-        self._driver.set_output(Output(Mode.F))
+        self._driver.set_output(Output(PilotMode.F))
         if self._outlet:
             lines = OutletLines(p.linux__contactor_line, p.linux__closed_line, p.linux__well_line)
             try:
@@ -194,7 +195,7 @@ class PilotNode(StationNode):
 
     def _on_command(self, command: msg.PilotCommand) -> None:
         try:
-            mode = Mode(command.mode)
+            mode = PilotMode(command.mode)
         except ValueError:
             self.get_logger().error(f"pilot/command.mode {command.mode} is unknown: 0 to 5", throttle_duration_sec=1.0)
             return
@@ -210,7 +211,7 @@ class PilotNode(StationNode):
         while self._running.is_set():
             now = now_ns()
             with self._lock:
-                output = self._generator.output(now) if self.active else Output(Mode.F)
+                output = self._generator.output(now) if self.active else Output(PilotMode.F)
             try:
                 driver.set_output(output)
                 reading, faults = self._logic.measure(driver.measure(), output, now)
@@ -232,7 +233,7 @@ class PilotNode(StationNode):
             msg.PilotState(),
             stamp_ns=now_ns(),
             state=reading.state,
-            pwm=reading.output.mode is Mode.PWM,
+            pwm=reading.output.mode is PilotMode.PWM,
             duty=reading.output.duty,
             high_v=reading.high_v,
             low_v=reading.low_v,

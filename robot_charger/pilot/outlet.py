@@ -16,10 +16,10 @@ from robot_charger.common import duty_cycle
 from robot_charger.common.clock import MILLISECOND, SECOND, now_ns
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.node import StationNode
+from robot_charger.common.terms import Link, PilotMode
 from robot_charger.common.topics import fill
-from robot_charger.pilot.ac import LEAST_A, AcInputs, AcOutlet, Link, PermitHold
+from robot_charger.pilot.ac import LEAST_A, AcInputs, AcOutlet, PermitHold
 from robot_charger.pilot.drivers import DriverError, OutletDriver
-from robot_charger.pilot.iec61851 import Mode
 from robot_charger.pilot.logic import Reading
 
 PAUSE_NS = 100 * MILLISECOND  # of the loop: whoever slept longer waits for a new permit
@@ -149,7 +149,7 @@ class OutletTopics:
     def _supply(self, reading: Reading, session_id: str, closed: bool, measured: bool) -> msg.SupplyState:
         o, meter = self._outlet, self._meter
         volts = meter.voltage_v if measured else self._rating.voltage_v  # a meter that is silent hides nothing
-        told_a = duty_cycle.to_current(reading.output.duty) if reading.output.mode is Mode.PWM else 0.0
+        told_a = duty_cycle.to_current(reading.output.duty) if reading.output.mode is PilotMode.PWM else 0.0
         return fill(
             msg.SupplyState(),
             stamp_ns=now_ns(),

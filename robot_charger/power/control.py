@@ -14,11 +14,12 @@ import numpy as np
 from robot_charger.common.can_udp import Batch
 from robot_charger.common.clock import MILLISECOND, SECOND
 from robot_charger.common.faults import Code, FaultReport, Severity
+from robot_charger.common.terms import Insulation
 from robot_charger.power import busload, codec
 from robot_charger.power.bank import Bank
 from robot_charger.power.drivers import Frames, open_driver
 from robot_charger.power.gate import PAUSE_NS, PERMIT_NS, Demand, Gate, Permit, Target
-from robot_charger.power.output import SAFE_V, SMALL_A, Inputs, Insulation, Mode, Output, cable_check_voltage
+from robot_charger.power.output import SAFE_V, SMALL_A, Inputs, Mode, Output, cable_check_voltage
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.power.series import Pair, SeriesSwitch
 from robot_charger.power.sharing import Sharer, Sharing

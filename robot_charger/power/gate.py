@@ -11,21 +11,13 @@ from enum import IntEnum
 
 from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.faults import Code, FaultReport, Severity
+from robot_charger.common.terms import Purpose
 
 PERMIT_NS = 300 * MILLISECOND  # a permit ends by itself
 ALIVE_NS = 300 * MILLISECOND  # a node that is silent for so long is dead
 PAUSE_NS = 100 * MILLISECOND  # who slept for so long trusts nothing that it holds
 FUTURE_NS = 50 * MILLISECOND  # a stamp further ahead is of another clock
 LONGEST_VEHICLE_TIMEOUT_MS = 60_000
-
-
-class Purpose(IntEnum):
-    """As in VehicleTarget and ChargePermit."""
-
-    NONE = 0
-    INSULATION_TEST = 1
-    PRECHARGE = 2
-    TRANSFER = 3
 
 
 class Pilot(IntEnum):

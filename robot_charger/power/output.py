@@ -13,8 +13,9 @@ from enum import Enum, IntEnum
 
 from robot_charger.common.clock import SECOND
 from robot_charger.common.faults import Code, FaultReport, Severity
+from robot_charger.common.terms import Insulation, Purpose
 from robot_charger.power.codec import EvseStatus, Monitor, OutputMeasurement
-from robot_charger.power.gate import Demand, Gate, Permit, Pilot, Purpose, clamp_current
+from robot_charger.power.gate import Demand, Gate, Permit, Pilot, clamp_current
 from robot_charger.power.parameters import PowerParameters
 
 SAFE_V = 60.0  # IEC 61851-23: safe to touch below
@@ -43,17 +44,6 @@ class Mode(IntEnum):
     RAMP_DOWN = 4
     DISCHARGE = 5
     FAULT = 6
-
-
-class Insulation(IntEnum):
-    """As in SupplyState."""
-
-    UNKNOWN = 0
-    TESTING = 1
-    VALID = 2
-    WARNING = 3
-    FAULT = 4
-    SELF_TEST_FAILED = 5
 
 
 class Phase(Enum):

@@ -16,6 +16,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from robot_charger.common.terms import Zone
 from robot_charger.robot.description import Bay, Connector, Site
 from robot_charger.robot.errors import (
     BadGoal,
@@ -80,14 +81,6 @@ LATERAL_SPEED, TURN_SPEED = 0.012, 0.15  # largest answers [m/s, rad/s]
 SEARCH_GAIN = 0.8e-3  # answer of the search where the lead-in catches [m/s per N]
 CAUGHT_FORCE = 8.0  # across the axis: more than friction on the face [N]
 CAUGHT_DEPTH = 0.0045  # beyond the face: the nose is in the opening [m]
-
-
-class Zone(IntEnum):
-    """MotionPermit.ZONE_*."""
-
-    NONE = 0
-    FREE = 1
-    CONTACT = 2
 
 
 class Mode(IntEnum):

@@ -28,12 +28,13 @@ from robot_charger.common.clock import Ticker, now_ns
 from robot_charger.common.faults import FaultReport, Severity
 from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.process import realtime
+from robot_charger.common.terms import Zone
 from robot_charger.common.topics import fill
 from robot_charger.robot.description import config_file, load_site
 from robot_charger.robot.errors import Busy, Cancelled, ErrorCode, NoPose, RobotError
 from robot_charger.robot.jobs import Job, Jobs
 from robot_charger.robot.kinematics import Kinematics
-from robot_charger.robot.motion import PERIOD, Command, ConnectionRobot, Mode, Result, Senses, Zone
+from robot_charger.robot.motion import PERIOD, Command, ConnectionRobot, Mode, Result, Senses
 from robot_charger.robot.parameters import RobotParameters
 from robot_charger.robot.spatial import Array, from_quaternion
 

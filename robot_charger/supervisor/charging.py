@@ -10,9 +10,10 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.task import Future
 
 from robot_charger import action
+from robot_charger.common.terms import Phase, Shutdown
 from robot_charger.common.topics import fill
 from robot_charger.supervisor.inputs import Heard
-from robot_charger.supervisor.model import Phase, Session, Shutdown
+from robot_charger.supervisor.model import Session
 
 RESULTS = {Shutdown.NONE: 1, Shutdown.NORMAL: 1, Shutdown.ERROR: 3, Shutdown.EMERGENCY: 3}
 

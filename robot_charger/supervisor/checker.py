@@ -15,23 +15,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from robot_charger.common.faults import Code, Severity
+from robot_charger.common.terms import Authorization, Insulation, Link, Lock, Phase, PilotMode, Purpose, Shutdown, Zone
 from robot_charger.supervisor import flow
-from robot_charger.supervisor.model import (
-    Authorization,
-    Commands,
-    Goal,
-    Inputs,
-    Insulation,
-    Limits,
-    Link,
-    Lock,
-    Phase,
-    PilotMode,
-    Purpose,
-    Session,
-    Shutdown,
-    Zone,
-)
+from robot_charger.supervisor.model import Commands, Goal, Inputs, Limits, Session
 
 SESSION = "this"
 LIMITS = Limits()

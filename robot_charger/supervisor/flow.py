@@ -13,22 +13,9 @@ from dataclasses import dataclass, replace
 
 from robot_charger.common import duty_cycle
 from robot_charger.common.faults import Code, Severity
+from robot_charger.common.terms import Authorization, Insulation, Link, Phase, PilotMode, Purpose, Shutdown, Zone
 from robot_charger.supervisor import interlocks
-from robot_charger.supervisor.model import (
-    Authorization,
-    Commands,
-    Goal,
-    Inputs,
-    Insulation,
-    Limits,
-    Link,
-    Phase,
-    PilotMode,
-    Purpose,
-    Session,
-    Shutdown,
-    Zone,
-)
+from robot_charger.supervisor.model import Commands, Goal, Inputs, Limits, Session
 from robot_charger.supervisor.shutdowns import SHUTDOWNS
 
 # Connect.ERROR_* -> what the station reports.

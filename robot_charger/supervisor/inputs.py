@@ -11,16 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from robot_charger.common.faults import Code, Severity
+from robot_charger.common.terms import Authorization, Insulation, Link, Lock, Purpose
 from robot_charger.supervisor.interlocks import SAFE_CURRENT_A, SAFE_VOLTAGE_V
-from robot_charger.supervisor.model import (
-    Authorization,
-    Inputs,
-    Insulation,
-    Link,
-    Lock,
-    Purpose,
-    Session,
-)
+from robot_charger.supervisor.model import Inputs, Session
 from robot_charger.supervisor.permits import Ceilings, offer
 
 NODE_AGE_NS = 300_000_000  # liveliness of pilot, power, protocol node

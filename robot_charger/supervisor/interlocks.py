@@ -6,7 +6,8 @@ reason why not, in words for an operator.
 
 from __future__ import annotations
 
-from robot_charger.supervisor.model import Inputs, Link, Lock, Purpose, Session
+from robot_charger.common.terms import Link, Lock, Purpose
+from robot_charger.supervisor.model import Inputs, Session
 
 SAFE_VOLTAGE_V = 60.0  # IEC 61851-23: touch-safe DC
 SAFE_CURRENT_A = 5.0

@@ -24,20 +24,14 @@ from robot_charger import msg, srv
 from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Severity
 from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run
+from robot_charger.common.terms import Authorization, Phase, PilotMode, Purpose
 from robot_charger.common.topics import fill
 from robot_charger.supervisor import flow, memory
 from robot_charger.supervisor.charging import ChargeAction
 from robot_charger.supervisor.goals import RobotGoals
 from robot_charger.supervisor.inputs import Heard
 from robot_charger.supervisor.managed import ManagedNodes
-from robot_charger.supervisor.model import (
-    Authorization,
-    Commands,
-    Phase,
-    PilotMode,
-    Purpose,
-    Session,
-)
+from robot_charger.supervisor.model import Commands, Session
 from robot_charger.supervisor.parameters import SupervisorParameters
 from robot_charger.supervisor.permits import Numbered, Permit, permit
 

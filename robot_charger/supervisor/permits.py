@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from robot_charger.supervisor.model import Commands, Purpose
+from robot_charger.common.terms import Purpose
+from robot_charger.supervisor.model import Commands
 
 TEST_CURRENT_A = 2.0  # IEC 61851-23:2023 CC.5.2 and cable check: no more than this
 PRECHARGE_CURRENT_A = 2.0

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from robot_charger.v2g.bridge import Insulation, SessionPhase, Shutdown, Station
+from robot_charger.common.terms import Insulation, Phase, Shutdown
+from robot_charger.v2g.bridge import Station
 from robot_charger.v2g.exi import NAMESPACES, decode, encode
 
 NAMESPACE = NAMESPACES["iso15118_20_acdp"]
@@ -178,10 +179,10 @@ class Secc:
             "EVSEMechanicalChargingDeviceStatus": station.arm or Device.MOVING.value,
             "EVSEReadyToCharge": station.supply_available and not station.stopping,
             "EVSEIsolationStatus": insulation,
-            "EVSEDisabled": station.phase == SessionPhase.UNAVAILABLE,
+            "EVSEDisabled": station.phase == Phase.UNAVAILABLE,
             "EVSEUtilityInterruptEvent": False,
             "EVSEEmergencyShutdown": station.shutdown == Shutdown.EMERGENCY,
-            "EVSEMalfunction": station.shutdown == Shutdown.ERROR or station.phase == SessionPhase.FAULTED,
+            "EVSEMalfunction": station.shutdown == Shutdown.ERROR or station.phase == Phase.FAULTED,
             "EVInChargePosition": station.inlet_known and near,
             "EVAssociationStatus": bool(station.session_id),
         }
@@ -194,21 +195,21 @@ def _short(value_mm: float) -> int:
 # Phases of the supervisor in which an ACDP vehicle is talked to: from parking to the arm at home again.
 TALKING = frozenset(
     {
-        SessionPhase.POSITIONING,
-        SessionPhase.CONNECTING,
-        SessionPhase.MATED,
-        SessionPhase.RELEASED,
-        SessionPhase.LINKING,
-        SessionPhase.CABLE_CHECK,
-        SessionPhase.PRECHARGE,
-        SessionPhase.CHARGING,
-        SessionPhase.STOPPING,
-        SessionPhase.GRASPED,
-        SessionPhase.DISCONNECTING,
-        SessionPhase.DEPARTING,  # for the vehicle's SessionStopReq
+        Phase.POSITIONING,
+        Phase.CONNECTING,
+        Phase.MATED,
+        Phase.RELEASED,
+        Phase.LINKING,
+        Phase.CABLE_CHECK,
+        Phase.PRECHARGE,
+        Phase.CHARGING,
+        Phase.STOPPING,
+        Phase.GRASPED,
+        Phase.DISCONNECTING,
+        Phase.DEPARTING,  # for the vehicle's SessionStopReq
     }
 )
 # Phases in which the plug is in the inlet and the arm out of its way.
 CONNECTED = frozenset(
-    {SessionPhase.LINKING, SessionPhase.CABLE_CHECK, SessionPhase.PRECHARGE, SessionPhase.CHARGING}
+    {Phase.LINKING, Phase.CABLE_CHECK, Phase.PRECHARGE, Phase.CHARGING}
 )

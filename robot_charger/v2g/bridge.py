@@ -1,8 +1,7 @@
 """What the V2G thread and the rest of the station know of each other, as plain values.
 
 ``Station`` flows in (session, supply, limits, permit, meter), ``Vehicle`` flows out (target and link). Both are
-immutable snapshots that are replaced whole, so no reader ever sees half of a change. The numbers are those of
-the messages (msg/VehicleLink.msg, VehicleTarget.msg, SessionState.msg, SupplyState.msg).
+immutable snapshots that are replaced whole, so no reader ever sees half of a change.
 """
 
 from __future__ import annotations
@@ -11,98 +10,15 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from typing import Any
 
 from robot_charger.common.clock import SECOND, now_ns
 from robot_charger.common.faults import Code
+from robot_charger.common.terms import Authorization, Insulation, Link, Lock, Phase, Purpose, Shutdown
 
 SUPERVISOR_SILENT_S = 1.5  # session/state comes at 5 Hz
 INLET_AGE_S = 1.0  # robot/inlet_pose comes at 10 Hz
-
-
-class LinkPhase(IntEnum):
-    IDLE = 0
-    MATCHING = 1
-    LINKED = 2
-    SESSION = 3
-    PARAMETERS = 4
-    CABLE_CHECK = 5
-    PRECHARGE = 6
-    CHARGING = 7
-    STOPPING = 8
-    WELDING_CHECK = 9
-    ENDED = 10
-    FAILED = 11
-    PAUSED = 12
-    CONNECTING = 13  # ACDP: the vehicle asks the charging device to connect
-    DISCONNECTING = 14  # ACDP: it asks the device to disconnect; nothing flows any more
-
-
-class Purpose(IntEnum):
-    NONE = 0
-    INSULATION_TEST = 1
-    PRECHARGE = 2
-    TRANSFER = 3
-
-
-class SessionPhase(IntEnum):
-    IDLE = 0
-    POSITIONING = 1
-    CONNECTING = 2
-    MATED = 3
-    RELEASED = 4
-    LINKING = 5
-    CABLE_CHECK = 6
-    PRECHARGE = 7
-    CHARGING = 8
-    STOPPING = 9
-    GRASPED = 10
-    DISCONNECTING = 11
-    DEPARTING = 12
-    FAULTED = 13
-    UNAVAILABLE = 14
-
-
-TALKING = frozenset(
-    {
-        SessionPhase.LINKING,
-        SessionPhase.CABLE_CHECK,
-        SessionPhase.PRECHARGE,
-        SessionPhase.CHARGING,
-        SessionPhase.STOPPING,
-    }
-)
-
-
-class Authorization(IntEnum):
-    NONE = 0
-    PENDING = 1
-    ACCEPTED = 2
-    REFUSED = 3
-
-
-class Shutdown(IntEnum):
-    NONE = 0
-    NORMAL = 1
-    ERROR = 2
-    EMERGENCY = 3
-
-
-class Insulation(IntEnum):
-    UNKNOWN = 0
-    TESTING = 1
-    VALID = 2
-    WARNING = 3
-    FAULT = 4
-    SELF_TEST_FAILED = 5
-
-
-class Lock(IntEnum):
-    UNKNOWN = 0
-    UNLOCKED = 1
-    LOCKED = 2
-    FAULT = 3
+TALKING = frozenset({Phase.LINKING, Phase.CABLE_CHECK, Phase.PRECHARGE, Phase.CHARGING, Phase.STOPPING})
 
 
 @dataclass(frozen=True)
@@ -112,7 +28,7 @@ class Station:
     # session/state
     session_stamp_ns: int = 0
     session_id: str = ""
-    phase: int = SessionPhase.IDLE
+    phase: int = Phase.IDLE
     authorization: int = Authorization.NONE
     stop_requested: bool = False
     shutdown: int = Shutdown.NONE
@@ -182,7 +98,7 @@ class Station:
         return (
             self.stop_requested
             or self.shutdown != Shutdown.NONE
-            or self.phase in (SessionPhase.STOPPING, SessionPhase.FAULTED)
+            or self.phase in (Phase.STOPPING, Phase.FAULTED)
             or self.supervisor_silent()
         )
 
@@ -230,7 +146,7 @@ class Vehicle:
     max_current_a: float = 0.0
     max_power_w: float = 0.0
     # vehicle/link
-    phase: int = LinkPhase.IDLE
+    phase: int = Link.IDLE
     matched: bool = False
     match_seconds: float = 0.0
     ready: bool = False

@@ -95,17 +95,9 @@ from iso15118.shared.messages.iso15118_20.dc import (
 
 from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Code
+from robot_charger.common.terms import Authorization, Insulation, Link, Lock, Purpose, Shutdown
 from robot_charger.v2g import pki
-from robot_charger.v2g.bridge import (
-    Authorization,
-    Bridge,
-    Insulation,
-    LinkPhase,
-    Lock,
-    Purpose,
-    Shutdown,
-    Station,
-)
+from robot_charger.v2g.bridge import Bridge, Station
 from robot_charger.v2g.parameters import V2gParameters
 
 PRECHARGE_CURRENT_A = 2.0  # IEC 61851-23 CC.5.2
@@ -196,7 +188,7 @@ class Controller(EVSEControllerInterface):
         if is_ongoing:
             self._charging = True
             # The last precharge voltage holds until the first request of the loop.
-            self.bridge.say(purpose=Purpose.TRANSFER, current_a=0.0, phase=LinkPhase.CHARGING)
+            self.bridge.say(purpose=Purpose.TRANSFER, current_a=0.0, phase=Link.CHARGING)
 
     async def stop_charger(self) -> None:
         self._charging = False
@@ -311,7 +303,7 @@ class Controller(EVSEControllerInterface):
         self._cable_check_permit = self.station.permit_number
         self._cable_check_over = False
         self.bridge.say(
-            phase=LinkPhase.CABLE_CHECK,
+            phase=Link.CABLE_CHECK,
             ready=True,
             lock=Lock.LOCKED,
             purpose=Purpose.INSULATION_TEST,
@@ -393,7 +385,7 @@ class Controller(EVSEControllerInterface):
                 self.refuse(Code.NONE, "the station stopped the session during precharge")
                 raise asyncio.TimeoutError  # the package answers FAILED to that
             self.bridge.say(
-                phase=LinkPhase.PRECHARGE,
+                phase=Link.PRECHARGE,
                 purpose=Purpose.PRECHARGE,
                 voltage_v=float(ev_target_voltage or 0.0),
                 current_a=min(float(ev_target_current or PRECHARGE_CURRENT_A), PRECHARGE_CURRENT_A),
@@ -407,7 +399,7 @@ class Controller(EVSEControllerInterface):
             if ev_target_voltage is None:  # dynamic control: the station decides within the vehicle's limits
                 ev_target_voltage, ev_target_current = self._dynamic_target()
             self.bridge.say(
-                phase=LinkPhase.CHARGING,
+                phase=Link.CHARGING,
                 purpose=Purpose.TRANSFER,
                 voltage_v=float(ev_target_voltage),
                 current_a=float(ev_target_current or 0.0),
@@ -469,11 +461,11 @@ class Controller(EVSEControllerInterface):
                 status = DCEVSEStatusCode.EVSE_EMERGENCY_SHUTDOWN
             elif station.shutdown == Shutdown.ERROR or station.supervisor_silent():
                 status = DCEVSEStatusCode.EVSE_MALFUNCTION
-            elif vehicle.phase < LinkPhase.STOPPING:
+            elif vehicle.phase < Link.STOPPING:
                 status = DCEVSEStatusCode.EVSE_SHUTDOWN
-        elif vehicle.phase == LinkPhase.CABLE_CHECK and not self._cable_check_over:
+        elif vehicle.phase == Link.CABLE_CHECK and not self._cable_check_over:
             status = DCEVSEStatusCode.EVSE_ISOLATION_MONITORING_ACTIVE
-        elif vehicle.phase <= LinkPhase.PARAMETERS and not station.supply_available:
+        elif vehicle.phase <= Link.PARAMETERS and not station.supply_available:
             status = DCEVSEStatusCode.EVSE_NOT_READY
         level = (self._cable_check_result() if self._cable_check_over else None) or IsolationLevel.INVALID
         return DCEVSEStatus(

@@ -15,7 +15,8 @@ from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Code
 from robot_charger.common.plc_link import LinkError
 from robot_charger.common.streams import abort
-from robot_charger.v2g.bridge import Bridge, LinkPhase
+from robot_charger.common.terms import Link
+from robot_charger.v2g.bridge import Bridge
 from robot_charger.v2g.controller import Controller
 from robot_charger.v2g.discovery import Counters, Discovery
 from robot_charger.v2g.parameters import V2gParameters
@@ -156,7 +157,7 @@ class Conversation:
         abort(session.writer.transport)
         self._session = None
         self._open_since = now_ns()
-        if self.bridge.vehicle.phase == LinkPhase.LINKED:
+        if self.bridge.vehicle.phase == Link.LINKED:
             self.bridge.say(text=f"a connection came to nothing: {outcome.text}"[:200])
 
     def _on_tls_error(self, text: str) -> None:

@@ -19,6 +19,7 @@ from array import array
 from collections.abc import Callable
 from pathlib import Path
 
+from robot_charger.common.terms import Link
 from robot_charger.v2g import desk_link
 
 desk_link.join()  # before an import starts a thread (numpy does)
@@ -34,7 +35,7 @@ from robot_charger.common.plc_link import LinkError, PlcLink  # noqa: E402
 from robot_charger.common.topics import EVENTS, fill  # noqa: E402
 from robot_charger.common.wires import RUN_DIRECTORY, run_directory  # noqa: E402
 from robot_charger.v2g import codec, pki  # noqa: E402
-from robot_charger.v2g.bridge import Bridge, LinkPhase, Vehicle  # noqa: E402
+from robot_charger.v2g.bridge import Bridge, Vehicle  # noqa: E402
 from robot_charger.v2g.parameters import V2gParameters  # noqa: E402
 from robot_charger.v2g.record import Recorder  # noqa: E402
 from robot_charger.v2g.worker import Worker  # noqa: E402
@@ -121,7 +122,7 @@ class V2gNode(StationNode):
         vehicle = self.bridge.vehicle
         values: dict[str, object] = {
             "slac.transport": self._transport(),
-            "phase": LinkPhase(vehicle.phase).name.lower(),
+            "phase": Link(vehicle.phase).name.lower(),
             "protocol": vehicle.protocol,
             "messages": f"{vehicle.messages_in} in, {vehicle.messages_out} out",
         }

@@ -34,8 +34,8 @@ from iso15118.shared.states import Pause, Terminate
 
 from robot_charger.common.faults import Code
 from robot_charger.common.streams import abort
+from robot_charger.common.terms import Link, Lock, Purpose, Shutdown
 from robot_charger.v2g import acdp, certificates, refusals, v2gtp  # noqa: F401  (certificates replaces states)
-from robot_charger.v2g.bridge import LinkPhase, Lock, Purpose, Shutdown
 from robot_charger.v2g.controller import Controller
 from robot_charger.v2g.states import body_of, renegotiates
 
@@ -54,11 +54,11 @@ NAMES = {
 }
 # Request (without namespace prefixes) -> where the conversation stands. Others change nothing.
 PHASES = {
-    "SessionSetupReq": LinkPhase.SESSION,
-    "ChargeParameterDiscoveryReq": LinkPhase.PARAMETERS,
-    "DC_ChargeParameterDiscoveryReq": LinkPhase.PARAMETERS,
-    "WeldingDetectionReq": LinkPhase.WELDING_CHECK,
-    "DC_WeldingDetectionReq": LinkPhase.WELDING_CHECK,
+    "SessionSetupReq": Link.SESSION,
+    "ChargeParameterDiscoveryReq": Link.PARAMETERS,
+    "DC_ChargeParameterDiscoveryReq": Link.PARAMETERS,
+    "WeldingDetectionReq": Link.WELDING_CHECK,
+    "DC_WeldingDetectionReq": Link.WELDING_CHECK,
 }
 FAILED = {
     Protocol.UNKNOWN: ResponseCodeSAP.NEGOTIATION_FAILED,
@@ -135,7 +135,7 @@ class Session(SECCCommunicationSession):
         self._heard.clear()
         self._transferred = False
         self.matched_services_v20.clear()
-        self.bridge.say(phase=LinkPhase.PARAMETERS, bidirectional=False)
+        self.bridge.say(phase=Link.PARAMETERS, bidirectional=False)
 
     def receipt_due(self) -> bool:
         """Plug and Charge: the vehicle shall sign the meter's reading (ISO 15118-2 8.4.3.13) every ``receipt_s``."""
@@ -151,8 +151,8 @@ class Session(SECCCommunicationSession):
     def _asked(self, device: acdp.Request, done: bool) -> None:
         """The vehicle asks for the charging device, or learns that it has done as asked."""
         phase, after = {
-            acdp.Request.CONNECT: (LinkPhase.CONNECTING, LinkPhase.PARAMETERS),
-            acdp.Request.DISCONNECT: (LinkPhase.DISCONNECTING, LinkPhase.STOPPING),
+            acdp.Request.CONNECT: (Link.CONNECTING, Link.PARAMETERS),
+            acdp.Request.DISCONNECT: (Link.DISCONNECTING, Link.STOPPING),
         }[device]
         if done:
             self.bridge.say(phase=after, text=f"the charging device has {device.value}ed")
@@ -213,7 +213,7 @@ class Session(SECCCommunicationSession):
             if state.next_state in (Terminate, Pause):
                 return
             timeout_s = state.next_msg_timeout or 60.0
-            if self.bridge.vehicle.phase == LinkPhase.CHARGING:
+            if self.bridge.vehicle.phase == Link.CHARGING:
                 timeout_s = min(timeout_s, self._vehicle_timeout_ms() / 1000)
             self.go_to_next_state()
 
@@ -234,7 +234,7 @@ class Session(SECCCommunicationSession):
                     break
                 self._check_station()
                 if time.monotonic() >= deadline:
-                    charging = self.bridge.vehicle.phase == LinkPhase.CHARGING
+                    charging = self.bridge.vehicle.phase == Link.CHARGING
                     code = Code.V2G_SILENT if charging else Code.V2G_TIMEOUT
                     after = f" after {self._request}" if self._request else ""
                     raise SessionEnd(code, f"no message of the vehicle within {timeout_s:g} s{after}")
@@ -263,7 +263,7 @@ class Session(SECCCommunicationSession):
         if self._stop_since is None:
             self._stop_since = now
         emergency = station.shutdown == Shutdown.EMERGENCY
-        if self.bridge.vehicle.phase == LinkPhase.DISCONNECTING and not emergency:
+        if self.bridge.vehicle.phase == Link.DISCONNECTING and not emergency:
             self._stop_since = now  # it has ended the transfer and waits for the arm
         grace_s = EMERGENCY_GRACE_S if emergency else self.controller.parameters.stop_grace_s
         if now - self._stop_since > grace_s:
@@ -375,13 +375,13 @@ class Session(SECCCommunicationSession):
             if NAMES.get(self.protocol) == "iso15118-20":
                 self.bridge.say(current_a=0.0)
             else:
-                self.bridge.say(phase=LinkPhase.PARAMETERS, purpose=Purpose.NONE, voltage_v=0.0, current_a=0.0)
+                self.bridge.say(phase=Link.PARAMETERS, purpose=Purpose.NONE, voltage_v=0.0, current_a=0.0)
             return
         stops = name == "PowerDeliveryReq" and not _starts(body)
         self._transferred = self._transferred or (stops and bool(self._heard & CHARGE_LOOP))
-        early = name == "SessionStopReq" and self.bridge.vehicle.phase < LinkPhase.STOPPING
+        early = name == "SessionStopReq" and self.bridge.vehicle.phase < Link.STOPPING
         if early or stops:
-            self.bridge.say(phase=LinkPhase.STOPPING, purpose=Purpose.NONE, voltage_v=0.0, current_a=0.0)
+            self.bridge.say(phase=Link.STOPPING, purpose=Purpose.NONE, voltage_v=0.0, current_a=0.0)
         status = getattr(body, "dc_ev_status", None)
         if status is not None:
             error = status.ev_error_code.value

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.plc_link import LinkError, NoFrames, PlcLink
+from robot_charger.common.terms import Link, Phase
 from robot_charger.v2g import acdp, codec
-from robot_charger.v2g.bridge import TALKING, Bridge, LinkPhase, SessionPhase
+from robot_charger.v2g.bridge import TALKING, Bridge
 from robot_charger.v2g.parameters import V2gParameters
 from robot_charger.v2g.pki import Contexts
 
@@ -32,8 +33,8 @@ IDLE_S = 1.0  # without a word of the station
 ANSWERS = "charge loop answered in"  # of the last session, for diagnostics
 WAKING = (5, 6)  # PilotState E and F: at least T_step_EF, 4 s
 CARRIER_LOST_S = 0.3  # a link must be gone this long before it counts
-PLUGGING_IN = frozenset({SessionPhase.CONNECTING, SessionPhase.MATED})
-ONLY_TALKED_TO = SessionPhase.FAULTED  # the vehicle is told, then the connection closed
+PLUGGING_IN = frozenset({Phase.CONNECTING, Phase.MATED})
+ONLY_TALKED_TO = Phase.FAULTED  # the vehicle is told, then the connection closed
 
 
 @dataclass
@@ -113,7 +114,7 @@ class Worker:
             else:
                 log.exception("the V2G thread ended")
                 text = f"the V2G thread ended: {type(error).__name__}: {error}"
-                self.bridge.say(phase=LinkPhase.FAILED, purpose=0, error=Code.V2G_INTERNAL, text=text)
+                self.bridge.say(phase=Link.FAILED, purpose=0, error=Code.V2G_INTERNAL, text=text)
                 self._report(FaultReport(Code.V2G_INTERNAL, Severity.STOP, text))
         finally:
             self._ready.set()
@@ -161,17 +162,17 @@ class Worker:
 
     async def _idle(self) -> None:
         """Until the supervisor wants to talk to a vehicle that was not talked to since it was plugged in."""
-        done = self.bridge.vehicle.session_id if self.bridge.vehicle.phase >= LinkPhase.ENDED else ""
+        done = self.bridge.vehicle.session_id if self.bridge.vehicle.phase >= Link.ENDED else ""
         while True:
             station = self.bridge.station
             if station.pilot in WAKING and self.bridge.vehicle.error == Code.SLAC_FAILED:
                 done = ""  # the pilot wakes the vehicle: it may match now
             if station.phase in PLUGGING_IN and not self._acdp:
                 done = ""  # plugged in again in the same session
-            begins = station.phase == (SessionPhase.POSITIONING if self._acdp else SessionPhase.LINKING)
+            begins = station.phase == (Phase.POSITIONING if self._acdp else Phase.LINKING)
             if begins and station.session_id and station.session_id != done:
                 return
-            if station.session_id != done and self.bridge.vehicle.phase != LinkPhase.IDLE:
+            if station.session_id != done and self.bridge.vehicle.phase != Link.IDLE:
                 self.bridge.begin("")
             with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), IDLE_S)
@@ -182,7 +183,7 @@ class Worker:
         self.bridge.begin(session_id)
         conversation.forget()
         if self._acdp:
-            self.bridge.say(phase=LinkPhase.LINKED, text="waiting for the vehicle on the IP link")
+            self.bridge.say(phase=Link.LINKED, text="waiting for the vehicle on the IP link")
             await self._talk_on(session_id, matcher, conversation)
             return
         while await self._match(session_id, matcher):
@@ -194,7 +195,7 @@ class Worker:
         from robot_charger.v2g.slac import SlacError
 
         text = "waiting for the vehicle's SLAC request"
-        self.bridge.say(phase=LinkPhase.MATCHING, matched=False, text=text)
+        self.bridge.say(phase=Link.MATCHING, matched=False, text=text)
         matching = asyncio.ensure_future(
             matcher.match(
                 self.parameters.slac__timeout_s,
@@ -216,7 +217,7 @@ class Worker:
         text = f"matched in {match.seconds:.2f} s, {match.attenuation_db:.0f} dB"
         if not match.confirmed:
             text += ", the link not confirmed by the modem"
-        self.bridge.say(phase=LinkPhase.LINKED, matched=True, match_seconds=match.seconds, text=text)
+        self.bridge.say(phase=Link.LINKED, matched=True, match_seconds=match.seconds, text=text)
         return True
 
     async def _talk_on(self, session_id: str, matcher: Any, conversation: Any) -> bool:
@@ -225,7 +226,7 @@ class Worker:
         True when it wants to be matched again.
         """
         anew = await self._talk(session_id, matcher, conversation)
-        while not anew and self.bridge.vehicle.phase == LinkPhase.PAUSED:
+        while not anew and self.bridge.vehicle.phase == Link.PAUSED:
             anew = await self._talk(session_id, matcher, conversation)
         return anew
 
@@ -237,7 +238,7 @@ class Worker:
         try:
             while not talking.done():
                 await asyncio.wait({talking}, timeout=TICK_S)
-                if self.bridge.vehicle.phase == LinkPhase.PAUSED and not talking.done():
+                if self.bridge.vehicle.phase == Link.PAUSED and not talking.done():
                     if awaited and self.bridge.station.stopping:
                         self._ended("the station ended the pause")
                         return False
@@ -267,7 +268,7 @@ class Worker:
     def conclude(self, outcome: Outcome) -> None:
         """Say how a conversation ended."""
         if outcome.ended:
-            phase = LinkPhase.PAUSED if outcome.paused else LinkPhase.ENDED
+            phase = Link.PAUSED if outcome.paused else Link.ENDED
             self.bridge.say(phase=phase, purpose=0, error=Code.NONE, text=outcome.text)
         elif outcome.code == Code.NONE:
             self._ended(outcome.text)
@@ -280,11 +281,11 @@ class Worker:
         return station.session_id == session_id and (station.phase in phases or station.phase == ONLY_TALKED_TO)
 
     def _ended(self, text: str) -> None:
-        self.bridge.say(phase=LinkPhase.ENDED, purpose=0, voltage_v=0.0, current_a=0.0, text=text)
+        self.bridge.say(phase=Link.ENDED, purpose=0, voltage_v=0.0, current_a=0.0, text=text)
 
     def _failed(self, code: Code, text: str) -> None:
         self.bridge.say(
-            phase=LinkPhase.FAILED, purpose=0, voltage_v=0.0, current_a=0.0, matched=False, error=code, text=text
+            phase=Link.FAILED, purpose=0, voltage_v=0.0, current_a=0.0, matched=False, error=code, text=text
         )
         self._report(FaultReport(code, Severity.STOP, text))
         self._report(FaultReport(code, Severity.STOP, text, active=False))

@@ -12,23 +12,13 @@ from typing import Any
 import pytest
 
 from robot_charger.backend.parameters import BackendParameters, plan
-from robot_charger.backend.records import (
-    Authorization,
-    Identity,
-    Limit,
-    Now,
-    Phase,
-    Reading,
-    SessionView,
-    Token,
-    TokenInfo,
-    ToVehicleSide,
-)
+from robot_charger.backend.records import Identity, Limit, Now, Reading, SessionView, Token, TokenInfo, ToVehicleSide
 from robot_charger.backend.service import Callbacks, Service, clock
 from robot_charger.backend.settings import Settings
 from robot_charger.backend.station import Outside, Station
 from robot_charger.backend.store import Store
 from robot_charger.common.faults import Code, FaultReport
+from robot_charger.common.terms import Authorization, Phase
 from robot_charger.sim.csms import books
 from robot_charger.sim.csms.journal import read
 from robot_charger.sim.csms.server import CsmsThread

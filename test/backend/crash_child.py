@@ -8,8 +8,9 @@ import threading
 import time
 
 from robot_charger.backend.parameters import BackendParameters, plan
-from robot_charger.backend.records import Authorization, Phase, Reading, SessionView, Token
+from robot_charger.backend.records import Reading, SessionView, Token
 from robot_charger.backend.service import Callbacks, Service, clock
+from robot_charger.common.terms import Authorization, Phase
 
 
 def main() -> None:

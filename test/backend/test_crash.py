@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from robot_charger.backend.records import Phase
+from robot_charger.common.terms import Phase
 from robot_charger.sim.csms import books
 from robot_charger.sim.csms.server import CsmsThread
 

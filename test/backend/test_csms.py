@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from robot_charger.backend.records import Phase, Request
+from robot_charger.backend.records import Request
+from robot_charger.common.terms import Phase
 from robot_charger.common.wires import WireEnd
 from robot_charger.sim.csms.console import Console
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from robot_charger.backend.records import Limit, Now, Phase
+from robot_charger.backend.records import Limit, Now
 from robot_charger.backend.robot_figures import RobotFigures
 from robot_charger.backend.service import clock
+from robot_charger.common.terms import Phase
 
 from .conftest import SESSION, TAG, Live, wait_for
 

@@ -17,8 +17,8 @@ import ocpp.messages
 import pytest
 
 from robot_charger.backend.client import Client
-from robot_charger.backend.records import Phase
 from robot_charger.backend.service import DIALECTS
+from robot_charger.common.terms import Phase
 
 from .conftest import Desk, at
 

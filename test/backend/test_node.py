@@ -20,9 +20,10 @@ from rclpy.node import Node
 
 from robot_charger import msg, srv
 from robot_charger.backend.node import BackendNode, _RosLog
-from robot_charger.backend.records import START_BUTTON, Phase
+from robot_charger.backend.records import START_BUTTON
 from robot_charger.common.clock import now_ns
 from robot_charger.common.parameters import ParameterError
+from robot_charger.common.terms import Phase
 from robot_charger.common.topics import fill, topic
 from robot_charger.sim.csms import books
 from robot_charger.sim.csms.journal import read

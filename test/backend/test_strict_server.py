@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from robot_charger.backend.parameters import BackendParameters, plan
-from robot_charger.backend.records import Authorization, Phase, Reading, SessionView, Token, TokenInfo
+from robot_charger.backend.records import Reading, SessionView, Token, TokenInfo
 from robot_charger.backend.service import Callbacks, Service, clock
+from robot_charger.common.terms import Authorization, Phase
 
 from .conftest import SESSION, wait_for
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from robot_charger.backend.card_reader import CardReaderError, CardWatch, PcscReader, token_of
-from robot_charger.backend.records import START_BUTTON, Outcome, Phase, Request, Token, TokenInfo
+from robot_charger.backend.records import START_BUTTON, Outcome, Request, Token, TokenInfo
 from robot_charger.backend.v21 import Version21
 from robot_charger.backend.v201 import Version201
+from robot_charger.common.terms import Phase
 
 from .conftest import SESSION, TAG, Desk, at, reading, view
 

@@ -9,17 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_charger import msg
-from robot_charger.backend.records import Authorization, Now, Outcome, Phase, Request, Token, TransactionLimit
+from robot_charger.backend.records import Now, Outcome, Request, Token, TransactionLimit
 from robot_charger.backend.transactions import Transactions, TransactionSettings
+from robot_charger.common.terms import Phase
 
 from .conftest import SESSION, TAG, Desk, at, reading, view
 
 
-def test_tables_mirror_the_messages() -> None:
-    for phase in Phase:
-        assert getattr(msg.SessionState, f"PHASE_{phase.name}") == phase
-    for state in Authorization:
-        assert getattr(msg.SessionState, f"AUTHORIZATION_{state.name}") == state
+def test_requests_have_the_numbers_of_the_message() -> None:
     for kind in Request:
         assert getattr(msg.BackendRequest, f"KIND_{kind.name}") == kind
 

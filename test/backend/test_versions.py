@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from robot_charger.backend.records import Phase, Request, Token
+from robot_charger.backend.records import Request, Token
 from robot_charger.backend.service import clock
 from robot_charger.common.faults import Code
+from robot_charger.common.terms import Phase
 
 from .conftest import SESSION, Live, wait_for
 

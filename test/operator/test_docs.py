@@ -49,7 +49,8 @@ def test_every_node_has_its_parameters_on_the_page(executable):
 
 def test_topics_page_tells_type_and_quality_of_service():
     page = docs.topics_page(SOURCE)
-    assert "| `/evseN/power/permit` | [ChargePermit](#chargepermit) | best effort, volatile, last 1, deadline 300 ms, lease 1000 ms |" in page
+    watched = "best effort, volatile, last 1, deadline 300 ms, lease 1000 ms"
+    assert f"| `/evseN/power/permit` | [ChargePermit](#chargepermit) | {watched} |" in page
     assert "| `/robot/wrench` | geometry_msgs/msg/WrenchStamped |" in page
     assert "| `max_voltage_v` | `float32` | [V] |" in page
     assert "| `PHASE_IDLE` = 0 | `uint8` |" in page

@@ -8,16 +8,17 @@ from hypothesis import strategies as st
 
 from robot_charger.common import duty_cycle
 from robot_charger.common.faults import Code
-from robot_charger.pilot.ac import AcInputs, AcOutlet, Link, PermitHold
-from robot_charger.pilot.iec61851 import Mode, State
+from robot_charger.common.terms import Link, PilotMode
+from robot_charger.pilot.ac import AcInputs, AcOutlet, PermitHold
+from robot_charger.pilot.iec61851 import State
 from robot_charger.pilot.logic import Output
 
 MS = 1_000_000
-STEADY = Output(Mode.STEADY)
+STEADY = Output(PilotMode.STEADY)
 
 
 def told(current_a: float) -> Output:
-    return Output(Mode.PWM, duty_cycle.from_current(current_a))
+    return Output(PilotMode.PWM, duty_cycle.from_current(current_a))
 
 
 class Outlet(AcOutlet):
@@ -58,7 +59,7 @@ def test_no_other_state_than_c_closes(state: State) -> None:
     assert not Outlet().run(100, state).contactor
 
 
-@pytest.mark.parametrize("output", [STEADY, Output(Mode.F), Output(Mode.PWM, 0.05)])
+@pytest.mark.parametrize("output", [STEADY, Output(PilotMode.F), Output(PilotMode.PWM, 0.05)])
 def test_nothing_is_switched_on_that_was_told_no_current(output: Output) -> None:
     assert not Outlet().run(100, State.C, output).contactor
 

@@ -11,9 +11,9 @@ import pytest
 from robot_charger.chademo.drivers.lines import GpioWires, Wiring
 from robot_charger.chademo.logic import WiresIn, WiresOut
 from robot_charger.common.gpio import GpioError, Lines
+from robot_charger.common.terms import PilotMode
 from robot_charger.pilot.drivers import DriverError
 from robot_charger.pilot.drivers.linux import Board, Channel, LinuxOutlet, LinuxPilot, OutletLines
-from robot_charger.pilot.iec61851 import Mode
 from robot_charger.pilot.logic import Output
 
 
@@ -103,21 +103,21 @@ def test_outputs_become_duty_cycles_of_1_khz(sysfs: Path) -> None:
     pilot = LinuxPilot(board(sysfs))
     assert (pwm(sysfs, "period"), pwm(sysfs, "duty_cycle"), pwm(sysfs, "enable")) == (1_000_000, 0, 1)
     for output, duty_ns in (
-        (Output(Mode.STEADY), 1_000_000),
-        (Output(Mode.PWM, 0.05), 50_000),
-        (Output(Mode.PWM, 0.5333), 533_300),
-        (Output(Mode.F), 0),
+        (Output(PilotMode.STEADY), 1_000_000),
+        (Output(PilotMode.PWM, 0.05), 50_000),
+        (Output(PilotMode.PWM, 0.5333), 533_300),
+        (Output(PilotMode.F), 0),
     ):
         pilot.set_output(output)
         assert pwm(sysfs, "duty_cycle") == duty_ns
-    pilot.set_output(Output(Mode.STEADY))
+    pilot.set_output(Output(PilotMode.STEADY))
     pilot.close()
     assert pwm(sysfs, "duty_cycle") == 0, "state F is what it leaves"
 
 
 def test_levels_come_from_the_adc_by_gain_and_scale(sysfs: Path) -> None:
     pilot = LinuxPilot(board(sysfs))
-    pilot.set_output(Output(Mode.PWM, 0.05))
+    pilot.set_output(Output(PilotMode.PWM, 0.05))
     say(sysfs, 0, 1.2)
     say(sysfs, 1, 2.4)
     say(sysfs, 2, 1.98)  # 1500 ohm below 1 kohm at 3.3 V
@@ -127,7 +127,7 @@ def test_levels_come_from_the_adc_by_gain_and_scale(sysfs: Path) -> None:
     assert levels.pp_ohm == pytest.approx(1500.0, rel=0.01)
     say(sysfs, 2, 3.29)
     assert pilot.measure().pp_ohm is None
-    pilot.set_output(Output(Mode.STEADY))
+    pilot.set_output(Output(PilotMode.STEADY))
     assert pilot.measure().low_v == pilot.measure().high_v
 
 
@@ -137,9 +137,9 @@ def test_state_e_needs_the_enable_line(sysfs: Path, gpiod: FakeGpiod) -> None:
 
     pilot = LinuxPilot(board(sysfs, enable_line="gpiochip0:17"), lines)
     assert gpiod.values["/dev/gpiochip0", 17] == "active"
-    pilot.set_output(Output(Mode.OFF))
+    pilot.set_output(Output(PilotMode.OFF))
     assert gpiod.values["/dev/gpiochip0", 17] == "inactive"
-    pilot.set_output(Output(Mode.STEADY))
+    pilot.set_output(Output(PilotMode.STEADY))
     assert gpiod.values["/dev/gpiochip0", 17] == "active"
     pilot.close()
     assert gpiod.released == 1

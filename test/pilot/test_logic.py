@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_charger.common.faults import Code
+from robot_charger.common.terms import PilotMode
 from robot_charger.pilot.drivers.simulated import levels, peak
-from robot_charger.pilot.iec61851 import Mode, State
+from robot_charger.pilot.iec61851 import State
 from robot_charger.pilot.logic import Command, Generator, Levels, Output, PilotLogic
 
 MS = 1_000_000
-STEADY, PWM5 = Output(Mode.STEADY), Output(Mode.PWM, 0.05)
+STEADY, PWM5 = Output(PilotMode.STEADY), Output(PilotMode.PWM, 0.05)
 B, C, D = 2740.0, 882.0, 246.0
 
 
@@ -132,14 +133,14 @@ def test_a_short_is_state_e_with_a_fault_and_an_idle_generator_is_e_without() ->
     bench.load(50, B)
     assert bench.load(60, 0.0, PWM5, diode=False) is State.E
     assert bench.faults == {Code.PILOT_SHORT}
-    assert bench.load(60, B, Output(Mode.OFF)) is State.E
+    assert bench.load(60, B, Output(PilotMode.OFF)) is State.E
     assert not bench.faults
 
 
 def test_state_f() -> None:
     bench = Bench()
-    assert bench.load(60, B, Output(Mode.F)) is State.F
-    assert bench.run(60, Levels(9.0, -9.0), Output(Mode.F)) is State.FAULT
+    assert bench.load(60, B, Output(PilotMode.F)) is State.F
+    assert bench.run(60, Levels(9.0, -9.0), Output(PilotMode.F)) is State.FAULT
     assert bench.faults == {Code.PILOT_GENERATOR}
 
 
@@ -159,7 +160,7 @@ def test_a_connector_without_a_pilot_is_never_in_state_a() -> None:
     bench = Bench()
     bench.logic = PilotLogic("chademo")
     assert bench.load(100, None, STEADY) is State.UNKNOWN
-    assert bench.load(100, None, Output(Mode.F)) is State.UNKNOWN
+    assert bench.load(100, None, Output(PilotMode.F)) is State.UNKNOWN
     assert not bench.faults
     assert "no control pilot" in bench.logic.reading.text
 
@@ -175,7 +176,7 @@ def test_a_dead_board_is_a_fault_and_heals() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.floats(-15, 15), st.floats(-15, 15), st.sampled_from([STEADY, PWM5, Output(Mode.F)])),
+        st.tuples(st.floats(-15, 15), st.floats(-15, 15), st.sampled_from([STEADY, PWM5, Output(PilotMode.F)])),
         min_size=1,
         max_size=40,
     )
@@ -186,74 +187,74 @@ def test_c_and_d_are_only_said_when_the_level_is_theirs(samples: list[tuple[floa
         state = bench.run(50, Levels(high_v, low_v), output)
         if state in (State.C, State.D):
             assert abs(high_v - (6.0 if state is State.C else 3.0)) <= 1.31
-            assert output.mode is not Mode.F
-            assert output.mode is Mode.STEADY or low_v < -10.9
+            assert output.mode is not PilotMode.F
+            assert output.mode is PilotMode.STEADY or low_v < -10.9
 
 
 # The generator.
 
 
-def command(number: int, mode: Mode, now: int, duty: float = 0.0, pulse_s: float = 0.0) -> Command:
+def command(number: int, mode: PilotMode, now: int, duty: float = 0.0, pulse_s: float = 0.0) -> Command:
     return Command(number, mode, duty, pulse_s, now)
 
 
 def test_steady_until_the_first_command_then_5_percent() -> None:
     generator = Generator()
     assert generator.output(0) == STEADY
-    generator.command(command(1, Mode.PWM, 0, 0.05), 0)
+    generator.command(command(1, PilotMode.PWM, 0, 0.05), 0)
     assert generator.output(1) == PWM5
 
 
 def test_a_pulse_runs_once_at_least_4_s_and_then_the_wire_is_steady() -> None:
     generator, second = Generator(), 10**9
     for at in (0, 1, 2, 3):  # the same command again and again is one pulse
-        generator.command(command(7, Mode.PULSE_E, at * second, pulse_s=1.0), at * second)
-        assert generator.output(at * second).mode is Mode.OFF
-    generator.command(command(7, Mode.PULSE_E, 4 * second), 4 * second)
+        generator.command(command(7, PilotMode.PULSE_E, at * second, pulse_s=1.0), at * second)
+        assert generator.output(at * second).mode is PilotMode.OFF
+    generator.command(command(7, PilotMode.PULSE_E, 4 * second), 4 * second)
     assert generator.output(4 * second) == STEADY
-    generator.command(command(8, Mode.PULSE_F, 5 * second, pulse_s=6.0), 5 * second)
-    assert generator.output(10 * second).mode is Mode.F
-    generator.command(command(9, Mode.PWM, 10 * second, 0.05), 10 * second)
-    assert generator.output(10 * second).mode is Mode.F, "a pulse is not cut short by an ordinary command"
+    generator.command(command(8, PilotMode.PULSE_F, 5 * second, pulse_s=6.0), 5 * second)
+    assert generator.output(10 * second).mode is PilotMode.F
+    generator.command(command(9, PilotMode.PWM, 10 * second, 0.05), 10 * second)
+    assert generator.output(10 * second).mode is PilotMode.F, "a pulse is not cut short by an ordinary command"
     assert generator.output(11 * second) == PWM5
 
 
 def test_not_available_cuts_a_pulse_short() -> None:
     generator = Generator()
-    generator.command(command(1, Mode.PULSE_E, 0, pulse_s=5.0), 0)
-    generator.command(command(2, Mode.F, 1), 1)
-    assert generator.output(2).mode is Mode.F
+    generator.command(command(1, PilotMode.PULSE_E, 0, pulse_s=5.0), 0)
+    generator.command(command(2, PilotMode.F, 1), 1)
+    assert generator.output(2).mode is PilotMode.F
 
 
 def test_an_oscillator_without_commands_goes_to_f_until_the_next_command() -> None:
     generator, second = Generator(timeout_s=2.0), 10**9
-    generator.command(command(1, Mode.PWM, 0, 0.05), 0)
+    generator.command(command(1, PilotMode.PWM, 0, 0.05), 0)
     assert generator.output(2 * second) == PWM5
-    assert generator.output(2 * second + 1) == Output(Mode.F)
-    generator.command(command(2, Mode.PWM, 3 * second, 0.05), 3 * second)
+    assert generator.output(2 * second + 1) == Output(PilotMode.F)
+    generator.command(command(2, PilotMode.PWM, 3 * second, 0.05), 3 * second)
     assert generator.output(3 * second) == PWM5
 
 
 def test_steady_needs_no_commands() -> None:
     generator = Generator()
-    generator.command(command(1, Mode.STEADY, 0), 0)
+    generator.command(command(1, PilotMode.STEADY, 0), 0)
     assert generator.output(10**12) == STEADY
 
 
 @pytest.mark.parametrize("duty", [0.0, 0.08, 0.97, 1.0, float("nan")])
 def test_an_impossible_duty_is_refused_and_the_wire_steady(duty: float) -> None:
     generator = Generator()
-    generator.command(command(1, Mode.PWM, 0, duty), 0)
+    generator.command(command(1, PilotMode.PWM, 0, duty), 0)
     assert generator.output(0) == STEADY
     assert "10 to 96 %" in generator.refused
 
 
 def test_a_duty_changes_at_most_every_5_s_but_the_digital_one_at_once() -> None:
     generator, second = Generator(timeout_s=100.0), 10**9
-    generator.command(command(1, Mode.PWM, 0, 0.5), 0)
+    generator.command(command(1, PilotMode.PWM, 0, 0.5), 0)
     assert generator.output(0).duty == 0.5
-    generator.command(command(2, Mode.PWM, second, 0.3), second)
+    generator.command(command(2, PilotMode.PWM, second, 0.3), second)
     assert generator.output(4 * second).duty == 0.5
     assert generator.output(5 * second).duty == 0.3
-    generator.command(command(3, Mode.PWM, 6 * second, 0.05), 6 * second)
+    generator.command(command(3, PilotMode.PWM, 6 * second, 0.05), 6 * second)
     assert generator.output(6 * second).duty == 0.05

@@ -12,9 +12,10 @@ from robot_charger.common.can_bus import as_batch
 from robot_charger.common.can_udp import FD, Batch
 from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.faults import FaultReport
+from robot_charger.common.terms import Purpose
 from robot_charger.power import codec, service
 from robot_charger.power.control import Control, Snapshot
-from robot_charger.power.gate import Permit, Pilot, Purpose, Target
+from robot_charger.power.gate import Permit, Pilot, Target
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.sim.rack.model import Rack
 from robot_charger.sim.rack.service import Service

@@ -13,7 +13,8 @@ import pytest
 from power_station import Station
 
 from robot_charger.common.faults import Code
-from robot_charger.power.output import Insulation, Mode
+from robot_charger.common.terms import Insulation
+from robot_charger.power.output import Mode
 
 pytestmark = [pytest.mark.integration, pytest.mark.alone]
 

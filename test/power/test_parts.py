@@ -18,10 +18,11 @@ from pymodbus.client import ModbusTcpClient
 from robot_charger.common.can_udp import Batch
 from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.parameters import ParameterError, build
+from robot_charger.common.terms import Purpose
 from robot_charger.power import busload, codec
 from robot_charger.power.bank import Bank, divide, place
 from robot_charger.power.control import Control
-from robot_charger.power.gate import Demand, Gate, Permit, Pilot, Purpose, Target, clamp_current
+from robot_charger.power.gate import Demand, Gate, Permit, Pilot, Target, clamp_current
 from robot_charger.power.meter import (
     BEGIN,
     END,

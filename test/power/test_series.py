@@ -10,8 +10,8 @@ from power_desk import Desk
 
 from robot_charger.common.faults import Code
 from robot_charger.common.parameters import ParameterError
+from robot_charger.common.terms import Purpose
 from robot_charger.power import codec
-from robot_charger.power.gate import Purpose
 from robot_charger.power.matrix import PARALLEL, SERIES
 from robot_charger.power.messages import Reporter
 from robot_charger.power.output import Mode

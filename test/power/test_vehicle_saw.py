@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from power_desk import Desk, charged
 
 from robot_charger.common.faults import Code
-from robot_charger.power.gate import Purpose
-from robot_charger.power.output import SAFE_V, SMALL_A, Insulation, Mode
+from robot_charger.common.terms import Insulation, Purpose
+from robot_charger.power.output import SAFE_V, SMALL_A, Mode
 from robot_charger.sim import safety
 from robot_charger.sim.rack import model
 

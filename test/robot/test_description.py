@@ -15,7 +15,7 @@ from robot_charger.robot import errors
 from robot_charger.robot.description import config_file, load_site
 from robot_charger.robot.errors import ErrorCode
 from robot_charger.robot.kinematics import Kinematics
-from robot_charger.robot.motion import Mode, Zone
+from robot_charger.robot.motion import Mode
 from robot_charger.robot.planner import Planner, back
 from robot_charger.robot.spatial import (
     difference,
@@ -100,12 +100,9 @@ def test_error_codes_are_those_of_the_action() -> None:
     assert {k.code for k in kinds} == set(ErrorCode)
 
 
-def test_modes_and_zones_are_those_of_the_messages() -> None:
+def test_modes_are_those_of_the_message() -> None:
     assert {f"MODE_{m.name}": int(m) for m in Mode} == {
         n: getattr(msg.RobotState, n) for n in dir(msg.RobotState) if n.startswith("MODE_")
-    }
-    assert {f"ZONE_{z.name}": int(z) for z in Zone} == {
-        n: getattr(msg.MotionPermit, n) for n in dir(msg.MotionPermit) if n.startswith("ZONE_")
     }
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from robot_charger.common.terms import Zone
 from robot_charger.robot.errors import BadGoal, Busy, ErrorCode
-from robot_charger.robot.motion import ConnectionRobot, Mode, Senses, Zone
+from robot_charger.robot.motion import ConnectionRobot, Mode, Senses
 from robot_charger.robot.parameters import RobotParameters
 from robot_charger.robot.spatial import transform
 

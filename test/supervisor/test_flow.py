@@ -8,24 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robot_charger import msg
 from robot_charger.common.faults import Code, Severity
+from robot_charger.common.terms import Authorization, Insulation, Link, Lock, Phase, PilotMode, Purpose, Shutdown, Zone
 from robot_charger.supervisor import flow, interlocks
-from robot_charger.supervisor.model import (
-    Authorization,
-    Goal,
-    Inputs,
-    Insulation,
-    Limits,
-    Link,
-    Lock,
-    Phase,
-    PilotMode,
-    Purpose,
-    Session,
-    Shutdown,
-    Zone,
-)
+from robot_charger.supervisor.model import Goal, Inputs, Limits, Session
 
 LIMITS = Limits()
 ID = "11111111-2222-3333-4444-555555555555"
@@ -120,25 +106,6 @@ def charging(s: Station) -> Station:
     assert s(link=Link.CHARGING, target=Purpose.TRANSFER, contactors_closed=True, voltage_v=400.0) == Phase.CHARGING
     s(current_a=100.0)
     return s
-
-
-def test_enumerations_have_the_numbers_of_the_messages():
-    for enum, message, prefix in (
-        (Phase, msg.SessionState, "PHASE_"),
-        (Authorization, msg.SessionState, "AUTHORIZATION_"),
-        (Shutdown, msg.SessionState, "SHUTDOWN_"),
-        (Purpose, msg.VehicleTarget, "PURPOSE_"),
-        (Purpose, msg.ChargePermit, "PURPOSE_"),
-        (Zone, msg.MotionPermit, "ZONE_"),
-        (Link, msg.VehicleLink, "PHASE_"),
-        (Lock, msg.VehicleLink, "LOCK_"),
-        (Insulation, msg.SupplyState, "INSULATION_"),
-        (PilotMode, msg.PilotCommand, "MODE_"),
-        (Severity, msg.Fault, "SEVERITY_"),
-    ):
-        for member in enum:
-            assert getattr(message, prefix + member.name) == member
-    assert all(getattr(msg.Fault, code.name) == code for code in Code if code)
 
 
 def test_a_session_from_parking_to_an_empty_bay(station):

@@ -11,7 +11,8 @@ from test_flow import ID, READY, Station, parked
 from robot_charger.common import duty_cycle
 from robot_charger.common.faults import Code, Severity
 from robot_charger.common.parameters import ParameterError
-from robot_charger.supervisor.model import Authorization, Limits, Link, Phase, PilotMode, Purpose
+from robot_charger.common.terms import Authorization, Link, Phase, PilotMode, Purpose
+from robot_charger.supervisor.model import Limits
 from robot_charger.supervisor.parameters import SupervisorParameters
 from robot_charger.supervisor.permits import Ceilings, offer
 

@@ -14,11 +14,12 @@ import pytest
 
 from robot_charger.chademo.logic import Phase as ChademoPhase
 from robot_charger.common.clock import now_ns
+from robot_charger.common.terms import Link, Phase, Purpose, Shutdown
 from robot_charger.supervisor import flow
-from robot_charger.supervisor.model import Inputs, Limits, Phase, Purpose, Session, Shutdown
+from robot_charger.supervisor.model import Inputs, Limits, Session
 from robot_charger.supervisor.shutdowns import FROM_A, RAMP_A_S, SHUTDOWNS, page
 from robot_charger.v2g.acdp import Message, Secc
-from robot_charger.v2g.bridge import Bridge, LinkPhase, SessionPhase
+from robot_charger.v2g.bridge import Bridge
 from robot_charger.v2g.controller import Controller
 from robot_charger.v2g.parameters import V2gParameters
 
@@ -100,8 +101,8 @@ def test_the_bits_and_the_current_that_a_chademo_vehicle_sees(kind: Shutdown) ->
 def stopping(kind: Shutdown) -> Bridge:
     """What v2g knows when a transfer is ended by this class."""
     bridge = Bridge()
-    bridge.inform(session_id="s", phase=SessionPhase.STOPPING, shutdown=int(kind), session_stamp_ns=now_ns())
-    bridge.vehicle = replace(bridge.vehicle, phase=LinkPhase.CHARGING)
+    bridge.inform(session_id="s", phase=Phase.STOPPING, shutdown=int(kind), session_stamp_ns=now_ns())
+    bridge.vehicle = replace(bridge.vehicle, phase=Link.CHARGING)
     return bridge
 
 

@@ -203,7 +203,8 @@ def sessions(count: int, seed: int) -> dict[str, int]:
     from iso15118.shared.messages.enums import AuthEnum, Protocol
 
     from robot_charger.common.parameters import build
-    from robot_charger.v2g.bridge import Bridge, SessionPhase
+    from robot_charger.common.terms import Phase
+    from robot_charger.v2g.bridge import Bridge
     from robot_charger.v2g.controller import Controller
     from robot_charger.v2g.parameters import V2gParameters
     from robot_charger.v2g.session import Session
@@ -220,7 +221,7 @@ def sessions(count: int, seed: int) -> dict[str, int]:
 
     async def one(parameters: V2gParameters) -> None:
         bridge = Bridge()
-        bridge.inform(session_stamp_ns=now_ns() + 10**12, session_id="s", phase=SessionPhase.LINKING)
+        bridge.inform(session_stamp_ns=now_ns() + 10**12, session_id="s", phase=Phase.LINKING)
         reader = asyncio.StreamReader(limit=2 * v2gtp.MAX_PAYLOAD)
         writer = _Writer()
         session = Session((reader, writer), config, Controller(bridge, parameters))  # type: ignore[arg-type]

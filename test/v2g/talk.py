@@ -16,8 +16,9 @@ from typing import Any
 from v2g_desk import Car, Plain
 
 from robot_charger.common.parameters import build
+from robot_charger.common.terms import Link
 from robot_charger.v2g import codec, pki
-from robot_charger.v2g.bridge import Bridge, LinkPhase, Vehicle
+from robot_charger.v2g.bridge import Bridge, Vehicle
 from robot_charger.v2g.parameters import V2gParameters
 from robot_charger.v2g.worker import Worker
 
@@ -108,7 +109,7 @@ async def _talk(desk: Desk) -> Told:
         stepping.cancel()
         running.cancel()
     Worker("1", None, parameters, bridge).conclude(outcome)  # type: ignore[arg-type]
-    phases = [LinkPhase[name].name for name in plain.phases]
+    phases = [Link[name].name for name in plain.phases]
     return Told(bridge.vehicle, phases, names, messages, ok, text, car, vehicle, live)
 
 

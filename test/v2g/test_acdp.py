@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 from test_sessions import run
 
 from robot_charger.common.clock import now_ns
+from robot_charger.common.terms import Insulation, Phase, Shutdown
 from robot_charger.v2g import pki
 from robot_charger.v2g.acdp import FAILED, OK, SEQUENCE_ERROR, UNKNOWN_SESSION, AcdpError, Message, Secc
-from robot_charger.v2g.bridge import Insulation, SessionPhase, Shutdown, Station
+from robot_charger.v2g.bridge import Station
 
 SESSION = "0102030405060708"
 HERE = Station(
     session_stamp_ns=now_ns() + 10**12,
     session_id="s",
-    phase=SessionPhase.POSITIONING,
+    phase=Phase.POSITIONING,
     arm="Home",
     inlet_stamp_ns=now_ns() + 10**12,
     inlet_x_mm=12.4,
@@ -67,8 +68,8 @@ def test_connect_follows_the_arm() -> None:
             HERE,
             replace(HERE, arm="Moving"),
             replace(HERE, arm="EndPosition"),  # in place, but the pilot does not say so yet
-            replace(HERE, arm="EndPosition", mated=True, pilot=2, phase=SessionPhase.MATED),  # still holds the plug
-            replace(HERE, arm="EndPosition", mated=True, pilot=2, phase=SessionPhase.LINKING),
+            replace(HERE, arm="EndPosition", mated=True, pilot=2, phase=Phase.MATED),  # still holds the plug
+            replace(HERE, arm="EndPosition", mated=True, pilot=2, phase=Phase.LINKING),
         )
     ]
     assert [f["EVSEProcessing"] for f in fields] == ["Ongoing"] * 4 + ["Finished"]

@@ -13,10 +13,10 @@ from talk import Told, talk
 
 from robot_charger.backend.plug_and_charge import PlugAndCharge
 from robot_charger.common.faults import Code
+from robot_charger.common.terms import Link
 from robot_charger.sim.csms.__main__ import issue_contracts
 from robot_charger.sim.csms.server import Csms
 from robot_charger.v2g import codec, pki
-from robot_charger.v2g.bridge import LinkPhase
 from robot_charger.v2g.record import describe
 
 codec.prepare()
@@ -81,7 +81,7 @@ def session(certificates: Path, wants: str, back_end: Any, offered: bool = True)
 
 def assert_refused(told: Told, code: str, text: str) -> None:
     assert not told.ok and told.codes[-1] == code, (told.text, told.codes, told.link.text)
-    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.AUTHORIZATION)
+    assert (told.link.phase, told.link.error) == (Link.FAILED, Code.AUTHORIZATION)
     assert text in told.link.text
     assert "AuthorizationReq" not in told.names and told.link.purpose == 0
 
@@ -266,4 +266,4 @@ def test_what_is_not_offered_is_out_of_order(certificates: Path, wants: str) -> 
     back_end = BackEnd(certificates)
     told = session(certificates, wants, back_end, offered=False)
     assert told.codes[-1] == "FAILED_SequenceError" and back_end.asked == []
-    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE)
+    assert (told.link.phase, told.link.error) == (Link.FAILED, Code.V2G_SEQUENCE)

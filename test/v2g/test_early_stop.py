@@ -8,7 +8,7 @@ import pytest
 from talk import Told, talk
 
 from robot_charger.common.faults import Code
-from robot_charger.v2g.bridge import LinkPhase, Purpose
+from robot_charger.common.terms import Link, Purpose
 
 LOOP = {"din": "CurrentDemandReq", "iso15118-2": "CurrentDemandReq", "iso15118-20": "DC_ChargeLoopReq"}
 # Requests in their order. NAME*2 is the second of its kind: within an insulation test, a precharge, a transfer.
@@ -84,7 +84,7 @@ def assert_safe(told: Told, at: str) -> None:
 def test_the_vehicle_ends_its_session_early(tmp_path: Path, protocol: str, at: str) -> None:
     told = session(tmp_path, protocol, at, "stop")
     assert (told.ok, told.codes[-1], told.names[-1]) == (True, "OK", "SessionStopRes"), (told.text, told.link)
-    assert (told.link.phase, told.link.error) == (LinkPhase.ENDED, Code.NONE), told.link.text
+    assert (told.link.phase, told.link.error) == (Link.ENDED, Code.NONE), told.link.text
     assert told.phases[-2:-1] == ["STOPPING"] or "WELDING_CHECK" in told.phases, told.phases
     assert_safe(told, at)
 
@@ -92,7 +92,7 @@ def test_the_vehicle_ends_its_session_early(tmp_path: Path, protocol: str, at: s
 @pytest.mark.parametrize(("protocol", "at"), CASES)
 def test_the_vehicle_closes_the_connection(tmp_path: Path, protocol: str, at: str) -> None:
     told = session(tmp_path, protocol, at, "close")
-    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.LINK_LOST), told.link.text
+    assert (told.link.phase, told.link.error) == (Link.FAILED, Code.LINK_LOST), told.link.text
     assert told.link.text == "the vehicle closed the connection without SessionStopReq"
     assert_safe(told, at)
 
@@ -101,7 +101,7 @@ def test_the_vehicle_closes_the_connection(tmp_path: Path, protocol: str, at: st
 def test_a_message_out_of_order(tmp_path: Path, protocol: str, at: str) -> None:
     told = session(tmp_path, protocol, at, "misplaced")
     assert not told.ok and told.codes[-1] == "FAILED_SequenceError", (told.codes, told.link.text)
-    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE), told.link.text
+    assert (told.link.phase, told.link.error) == (Link.FAILED, Code.V2G_SEQUENCE), told.link.text
     assert told.link.messages_bad == 1
     assert_safe(told, at)
 
@@ -111,4 +111,4 @@ def test_a_message_out_of_order(tmp_path: Path, protocol: str, at: str) -> None:
 def test_nothing_comes_before_the_session(tmp_path: Path, protocol: str, by: str) -> None:
     told = session(tmp_path, protocol, "SessionSetupReq", by)
     assert not told.ok and told.codes[-1] == "FAILED_SequenceError"
-    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE), told.link.text
+    assert (told.link.phase, told.link.error) == (Link.FAILED, Code.V2G_SEQUENCE), told.link.text

@@ -9,8 +9,9 @@ import pytest
 
 from robot_charger.common.clock import now_ns
 from robot_charger.common.parameters import build
+from robot_charger.common.terms import Phase
 from robot_charger.v2g import codec, v2gtp
-from robot_charger.v2g.bridge import Bridge, SessionPhase
+from robot_charger.v2g.bridge import Bridge
 from robot_charger.v2g.exi import NAMESPACES, encode
 from robot_charger.v2g.parameters import V2gParameters
 
@@ -40,7 +41,7 @@ async def answers(pieces: list[bytes]) -> tuple[list[str], list[str]]:
     config.supported_protocols, config.supported_auth_options = [Protocol.ISO_15118_2], [AuthEnum.EIM]
     config.allow_cert_install_service = config.free_charging_service = config.enforce_tls = False
     bridge = Bridge()
-    bridge.inform(session_stamp_ns=now_ns() + 10**12, session_id="s", phase=SessionPhase.LINKING)
+    bridge.inform(session_stamp_ns=now_ns() + 10**12, session_id="s", phase=Phase.LINKING)
     heard: dict[str, list[str]] = {"in": [], "out": []}
     reader = asyncio.StreamReader(limit=2 * v2gtp.MAX_PAYLOAD)
     controller = Controller(bridge, build(V2gParameters, {"tls.required": False}))

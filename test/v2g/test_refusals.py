@@ -11,8 +11,8 @@ import pytest
 from talk import talk
 
 from robot_charger.common.faults import Code
+from robot_charger.common.terms import Link
 from robot_charger.v2g import codec
-from robot_charger.v2g.bridge import LinkPhase
 from robot_charger.v2g.exi import decode, encode
 
 codec.prepare()
@@ -94,13 +94,13 @@ def test_requests_of_20_that_the_package_left_without_an_answer(
     options = {"leave_at": "AuthorizationSetupReq", "leave_by": request_name}
     told = talk(tmp_path, protocol="iso15118-20", options=options)
     assert (told.names[-1], told.codes[-1]) == (request_name.replace("Req", "Res"), "FAILED_SequenceError")
-    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE), told.link.text
+    assert (told.link.phase, told.link.error) == (Link.FAILED, Code.V2G_SEQUENCE), told.link.text
 
 
 def test_no_protocol_in_common(tmp_path: Path) -> None:
     told = talk(tmp_path, parameters={"protocols": ["din70121"]})
     assert told.codes == ["Failed_NoNegotiation"]
-    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE)
+    assert (told.link.phase, told.link.error) == (Link.FAILED, Code.V2G_SEQUENCE)
     assert told.link.text == "supportedAppProtocolReq was refused: Failed_NoNegotiation"
 
 
@@ -110,7 +110,7 @@ def test_an_authorisation_that_does_not_come(tmp_path: Path, protocol: str) -> N
     parameters = {"authorization_timeout_s": 1.0}
     told = talk(tmp_path, protocol=protocol, parameters=parameters, station={"authorization": "never"})
     assert not told.ok and told.codes[-1] == "FAILED"
-    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.AUTHORIZATION)
+    assert (told.link.phase, told.link.error) == (Link.FAILED, Code.AUTHORIZATION)
     assert told.link.text == "no authorisation within the time allowed"
     name = "ContractAuthenticationRes" if protocol == "din" else "AuthorizationRes"
     assert told.names.count(name) > 3 and "CABLE_CHECK" not in told.phases
@@ -140,7 +140,7 @@ def test_no_services_after_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyP
         station={"authorization": "refused"},
     )
     assert told.names[-1] == "AuthorizationRes" and told.codes[-1] == "FAILED"
-    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.AUTHORIZATION)
+    assert (told.link.phase, told.link.error) == (Link.FAILED, Code.AUTHORIZATION)
 
 
 @pytest.mark.parametrize("protocol", ["din", "iso15118-2", "iso15118-20"])
@@ -169,7 +169,7 @@ def test_a_vehicle_that_leaves_the_power_delivery_parameter_out(
 ) -> None:
     monkeypatch.setattr(evcc_early, "put", leave_parameter_out)
     told = talk(tmp_path, protocol=protocol, options={"leave_at": at})
-    assert (told.ok, told.link.phase, told.link.error) == (True, LinkPhase.ENDED, Code.NONE), told.link.text
+    assert (told.ok, told.link.phase, told.link.error) == (True, Link.ENDED, Code.NONE), told.link.text
     assert told.link.soc == 40.0
 
 
@@ -185,5 +185,5 @@ def test_what_raises_while_answering_is_answered_with_failed(
     monkeypatch.setattr(Controller, "get_evse_id", broken)
     told = talk(tmp_path, protocol=protocol)
     assert (told.names[-1], told.codes[-1]) == ("SessionSetupRes", "FAILED")
-    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_INTERNAL)
+    assert (told.link.phase, told.link.error) == (Link.FAILED, Code.V2G_INTERNAL)
     assert told.link.text == "RuntimeError while answering SessionSetupReq"

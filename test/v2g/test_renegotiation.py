@@ -11,8 +11,8 @@ import pytest
 from talk import talk
 
 from robot_charger.common.faults import Code
+from robot_charger.common.terms import Link
 from robot_charger.v2g import codec, pki, v2gtp
-from robot_charger.v2g.bridge import LinkPhase
 
 codec.prepare()
 with codec.quiet_import():
@@ -27,7 +27,7 @@ def bodies(told: Any, name: str) -> list[Any]:
 def test_a_vehicle_negotiates_anew_by_the_cable_check(tmp_path: Path) -> None:
     """ISO 15118-2 with direct current: contactors open, and everything from ChargeParameterDiscovery again."""
     told = talk(tmp_path, options={"renegotiate": True}, car={"charge_s": 2.5})
-    assert (told.ok, told.link.phase, told.link.error) == (True, LinkPhase.ENDED, Code.NONE), told.link.text
+    assert (told.ok, told.link.phase, told.link.error) == (True, Link.ENDED, Code.NONE), told.link.text
     once = ["PARAMETERS", "CABLE_CHECK", "PRECHARGE", "CHARGING"]
     assert told.phases == ["SESSION", *once, *once, "STOPPING", "WELDING_CHECK", "ENDED"]
     wanted = ("PowerDeliveryReq", "ChargeParameterDiscoveryReq", "CableCheckReq")
@@ -45,7 +45,7 @@ def test_a_vehicle_of_20_without_power_is_asked_to_pause(tmp_path: Path) -> None
     """EVSENotification Pause: contactors open, the session is kept."""
     parameters = {"pause_after_s": 0.3}
     told = talk(tmp_path, protocol="iso15118-20", parameters=parameters, station={"limit_a": 0.0}, car={"charge_s": 9})
-    assert (told.ok, told.link.phase, told.link.error) == (True, LinkPhase.PAUSED, Code.NONE), told.link.text
+    assert (told.ok, told.link.phase, told.link.error) == (True, Link.PAUSED, Code.NONE), told.link.text
     notes = [r.evse_status.evse_notification.value for r in bodies(told, "DC_ChargeLoopRes") if r.evse_status]
     assert set(notes) == {"Pause"}
     assert not told.live[-1] and told.codes[-1] == "OK"
@@ -57,7 +57,7 @@ def test_without_power_the_charge_loop_goes_on_until_there_is_some(tmp_path: Pat
     parameters = {"pause_after_s": 5.0}
     station = {"limit_a": 0.0, "limit_s": 0.4}
     told = talk(tmp_path, protocol=protocol, parameters=parameters, station=station, car={"charge_s": 1.5})
-    assert (told.ok, told.link.phase) == (True, LinkPhase.ENDED), told.link.text
+    assert (told.ok, told.link.phase) == (True, Link.ENDED), told.link.text
     if protocol == "iso15118-20":
         limits = [r.scheduled_dc_charge_loop_res for r in bodies(told, "DC_ChargeLoopRes")]
         told_a = [r.evse_maximum_charge_current.value * 10**r.evse_maximum_charge_current.exponent for r in limits]
@@ -111,7 +111,7 @@ def test_a_vehicle_of_20_negotiates_its_schedule_anew(tmp_path: Path, monkeypatc
     """Contactors stay closed, no cable check, and the charge loop goes on."""
     monkeypatch.setattr(evcc_early, "put", renegotiate_schedule)
     told = talk(tmp_path, protocol="iso15118-20", options={"leave_at": "DC_ChargeLoopReq*3"}, car={"charge_s": 1.0})
-    assert (told.ok, told.link.phase) == (True, LinkPhase.ENDED), (told.text, told.link.text)
+    assert (told.ok, told.link.phase) == (True, Link.ENDED), (told.text, told.link.text)
     assert told.names.count("ScheduleExchangeRes") == 2 and told.phases.count("CABLE_CHECK") == 1
     again = len(told.names) - told.names[::-1].index("ScheduleExchangeReq") - 1
     assert told.live[again] and "DC_ChargeLoopRes" in told.names[again:]
@@ -154,7 +154,7 @@ def test_a_vehicle_of_20_chooses_its_service_anew(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(evcc_early, "put", choose_anew)
     options = {"leave_at": "SessionStopReq"}
     told = talk(tmp_path, protocol="iso15118-20", options=options, station={"export_a": 60.0}, car={"charge_s": 0.3})
-    assert (told.ok, told.link.phase) == (True, LinkPhase.ENDED), (told.text, told.link.text)
+    assert (told.ok, told.link.phase) == (True, Link.ENDED), (told.text, told.link.text)
     way = ["PARAMETERS", "CABLE_CHECK", "PRECHARGE", "CHARGING", "STOPPING", "WELDING_CHECK"]
     assert told.phases == ["SESSION", *way, *way, "ENDED"]
     assert told.link.bidirectional
@@ -177,7 +177,7 @@ def test_a_service_chosen_anew_goes_not_by_authorisation_or_the_stop(
     monkeypatch.setattr(evcc_early, "put", choose_anew_too_early)
     told = talk(tmp_path, protocol="iso15118-20", options={"leave_at": at}, car={"charge_s": 5.0})
     assert told.vehicle.certificate == "FAILED_NoServiceRenegotiationSupported"
-    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE), told.link.text
+    assert (told.link.phase, told.link.error) == (Link.FAILED, Code.V2G_SEQUENCE), told.link.text
 
 
 async def renegotiate_too_early(session: Any, way: str, name: str) -> None:
@@ -198,7 +198,7 @@ def test_a_schedule_negotiated_anew_before_any_transfer_starts_none(
     told = talk(tmp_path, protocol="iso15118-20", options={"leave_at": "PowerDeliveryReq"})
     assert told.vehicle.certificate == "FAILED_SequenceError"
     assert "CHARGING" not in told.phases
-    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE), told.link.text
+    assert (told.link.phase, told.link.error) == (Link.FAILED, Code.V2G_SEQUENCE), told.link.text
 
 
 async def ask_for_contract(session: Any, way: str, name: str) -> None:
@@ -232,7 +232,7 @@ def test_a_vehicle_of_20_that_wants_a_contract_is_refused(tmp_path: Path, monkey
     monkeypatch.setattr(evcc_early, "put", ask_for_contract)
     told = talk(tmp_path, protocol="iso15118-20", options={"leave_at": "AuthorizationReq"})
     assert told.vehicle.certificate == "FAILED_SequenceError"
-    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.V2G_SEQUENCE), told.link.text
+    assert (told.link.phase, told.link.error) == (Link.FAILED, Code.V2G_SEQUENCE), told.link.text
 
 
 def test_contactors_that_do_not_open_end_a_renegotiation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +241,7 @@ def test_contactors_that_do_not_open_end_a_renegotiation(tmp_path: Path, monkeyp
     monkeypatch.setattr(controller, "CONTACTOR_WAIT_S", 0.3)
     told = talk(tmp_path, options={"renegotiate": True}, car={"charge_s": 9.0}, station={"welded": True})
     assert told.codes[-1] == "FAILED_ContactorError"
-    assert (told.link.phase, told.link.error) == (LinkPhase.FAILED, Code.CONTACTOR_WELDED), told.link.text
+    assert (told.link.phase, told.link.error) == (Link.FAILED, Code.CONTACTOR_WELDED), told.link.text
 
 
 @pytest.mark.parametrize("protocol", ["iso15118-2", "iso15118-20", "din"])

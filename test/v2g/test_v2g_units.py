@@ -11,28 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robot_charger import msg
 from robot_charger.common.clock import now_ns
-from robot_charger.v2g import bridge, v2gtp
-from robot_charger.v2g.bridge import Bridge, Purpose, Station
+from robot_charger.common.terms import Link, Purpose
+from robot_charger.v2g import v2gtp
+from robot_charger.v2g.bridge import Bridge, Station
 from robot_charger.v2g.v2gtp import SdpRequest, SdpResponse, V2gtpError
-
-
-@pytest.mark.parametrize(
-    ("enum", "message", "prefix"),
-    [
-        (bridge.LinkPhase, msg.VehicleLink, "PHASE_"),
-        (bridge.Lock, msg.VehicleLink, "LOCK_"),
-        (bridge.Purpose, msg.VehicleTarget, "PURPOSE_"),
-        (bridge.SessionPhase, msg.SessionState, "PHASE_"),
-        (bridge.Authorization, msg.SessionState, "AUTHORIZATION_"),
-        (bridge.Shutdown, msg.SessionState, "SHUTDOWN_"),
-        (bridge.Insulation, msg.SupplyState, "INSULATION_"),
-    ],
-)
-def test_numbers_are_those_of_the_messages(enum, message, prefix) -> None:
-    for member in enum:
-        assert getattr(message, prefix + member.name) == member.value
 
 
 @given(st.booleans(), st.booleans(), st.binary(max_size=20))
@@ -108,7 +91,7 @@ def test_changes_that_matter_are_told_at_once() -> None:
     assert not targets and not links
     both.say(current_a=5.0)
     assert [t.current_a for t in targets] == [5.0] and not links
-    both.say(phase=bridge.LinkPhase.CHARGING)
+    both.say(phase=Link.CHARGING)
     assert len(targets) == 1 and [link.phase for link in links] == [7]
 
 

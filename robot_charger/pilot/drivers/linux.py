@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robot_charger.common.gpio import GpioError, Lines
+from robot_charger.common.terms import PilotMode
 from robot_charger.pilot.drivers import DriverError
-from robot_charger.pilot.iec61851 import FREQUENCY_HZ, Mode
+from robot_charger.pilot.iec61851 import FREQUENCY_HZ
 from robot_charger.pilot.logic import Levels, Output
 
 PERIOD_NS = round(1e9 / FREQUENCY_HZ)
@@ -111,7 +112,7 @@ class LinuxPilot:
             self._scale_mv = float(self._read(self._scale_file("scale")))
             if board.enable_line:
                 self._lines = open_lines({"enable": board.enable_line}, {})
-            self.set_output(Output(Mode.F))
+            self.set_output(Output(PilotMode.F))
             self._write(self._pwm / "enable", 1)
         except GpioError as error:
             self._forget()
@@ -125,11 +126,11 @@ class LinuxPilot:
     def set_output(self, output: Output) -> None:
         if output == self._output:
             return
-        share = {Mode.STEADY: 1.0, Mode.PWM: output.duty}.get(output.mode, 0.0)
+        share = {PilotMode.STEADY: 1.0, PilotMode.PWM: output.duty}.get(output.mode, 0.0)
         try:
             self._write(self._pwm / "duty_cycle", round(share * PERIOD_NS))
             if self._lines:
-                self._lines.write("enable", output.mode is not Mode.OFF)
+                self._lines.write("enable", output.mode is not PilotMode.OFF)
         except OSError as error:
             raise DriverError(f"PWM {self._board.pwm} does not answer: {error}") from error
         self._output = output
@@ -141,13 +142,13 @@ class LinuxPilot:
             pp_ohm = self._proximity() if board.proximity.number >= 0 else None
         except (OSError, ValueError) as error:
             raise DriverError(f"ADC {board.adc} does not answer: {error}") from error
-        if self._output is not None and self._output.mode is Mode.STEADY:
+        if self._output is not None and self._output.mode is PilotMode.STEADY:
             low_v = high_v  # a peak detector of the other polarity has nothing to hold
         return Levels(high_v, low_v, pp_ohm)
 
     def close(self) -> None:
         try:
-            self.set_output(Output(Mode.F))
+            self.set_output(Output(PilotMode.F))
         finally:
             self._forget()
             if self._lines:

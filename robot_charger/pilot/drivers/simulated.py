@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from robot_charger.common.clock import SECOND, now_ns
+from robot_charger.common.terms import PilotMode
 from robot_charger.common.wires import WireEnd
 from robot_charger.pilot.drivers import DriverError
-from robot_charger.pilot.iec61851 import GENERATOR_V, SOURCE_OHM, Mode
+from robot_charger.pilot.iec61851 import GENERATOR_V, SOURCE_OHM
 from robot_charger.pilot.logic import Levels, Output
 
 DIODE_V = 0.7  # forward voltage of the vehicle's diode
 SILENT_S = 0.5  # a vehicle that spoke no longer ago than this is on the wire
 REPEAT_S = 0.1  # the generator's signals are sent again so often
 
-_WIRE_MODE = {Mode.OFF: "off", Mode.STEADY: "steady", Mode.PWM: "pwm", Mode.F: "f"}
+_WIRE_MODE = {PilotMode.OFF: "off", PilotMode.STEADY: "steady", PilotMode.PWM: "pwm", PilotMode.F: "f"}
 
 
 def peak(source_v: float, ohm: float | None, diode: bool) -> float:
@@ -34,11 +35,11 @@ def peak(source_v: float, ohm: float | None, diode: bool) -> float:
 def levels(output: Output, ohm: float | None, diode: bool, pp_ohm: float | None) -> Levels:
     """Both peaks with ``output`` on the wire."""
     high_v, low_v = {
-        Mode.STEADY: (GENERATOR_V, GENERATOR_V),
-        Mode.PWM: (GENERATOR_V, -GENERATOR_V),
-        Mode.F: (-GENERATOR_V, -GENERATOR_V),
+        PilotMode.STEADY: (GENERATOR_V, GENERATOR_V),
+        PilotMode.PWM: (GENERATOR_V, -GENERATOR_V),
+        PilotMode.F: (-GENERATOR_V, -GENERATOR_V),
     }.get(output.mode, (0.0, 0.0))
-    measured = {"frequency_hz": 1000.0, "duty": output.duty} if output.mode is Mode.PWM else {}
+    measured = {"frequency_hz": 1000.0, "duty": output.duty} if output.mode is PilotMode.PWM else {}
     return Levels(peak(high_v, ohm, diode), peak(low_v, ohm, diode), pp_ohm, **measured)
 
 
@@ -48,7 +49,7 @@ class SimulatedPilot:
     def __init__(self, evse: int, directory: Path | None = None) -> None:
         self._vehicle = f"vehicle{evse}"
         self._wire = WireEnd(f"pilot{evse}", directory)
-        self._output = Output(Mode.OFF)
+        self._output = Output(PilotMode.OFF)
         self._sent_ns = 0
 
     def set_output(self, output: Output) -> None:
@@ -71,7 +72,7 @@ class SimulatedPilot:
         )
 
     def close(self) -> None:
-        self._output = Output(Mode.F)
+        self._output = Output(PilotMode.F)
         self._send()
         self._wire.close()
 
