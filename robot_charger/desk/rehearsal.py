@@ -21,6 +21,7 @@ FAULT_AFTER_S = 4.0  # of charging
 BOOKS_S = 90.0  # for the back end's last message to arrive: after an outage it waits up to 37 s before it connects
 NO_BOOKS_S = 5.0  # for its first
 SHOW_AGAIN_S = 3.0  # a card that nobody noticed
+REMOTE_S = 10.0  # for a start that was asked of the CSMS: it may be away just then, by another EVSE's fault
 TOLERANCE = 0.01  # between meter, modules and battery
 WHOLE_WH = 1.0  # between two rounded registers
 ROUNDING_WH = 2.0  # registers and messages are rounded to whole watt-hours
@@ -175,6 +176,7 @@ class Rehearsal:
         elif self._absent:
             self._show_card()
         else:
+            self._shown_at = time.monotonic() + REMOTE_S - SHOW_AGAIN_S
             self.simulation.ask_csms("remote_start", evse=self.evse, id_token=DEMO_TOKEN)
         self._next(self._await_end)
 
@@ -198,7 +200,8 @@ class Rehearsal:
         seen = self._seen()
         state = seen.last.get("session/state")
         unheard = state is not None and state.authorization == state.AUTHORIZATION_NONE
-        if self._absent and unheard and time.monotonic() - self._shown_at > SHOW_AGAIN_S:
+        asks = unheard and not self.simulation.options.pnc
+        if asks and time.monotonic() - self._shown_at > SHOW_AGAIN_S:
             self._show_card()  # as a person does when nothing happens
         if self._phase() in ("mated", "released", "linking"):
             self._depth_m = max(self._depth_m, float(self._arm_truth().get("depth_m") or 0.0))
