@@ -12,20 +12,10 @@ import mujoco
 import numpy as np
 
 from robot_charger.common.parameters import ParameterError
-from robot_charger.robot.spatial import Array, transform, vector_from_rotation
+from robot_charger.robot.spatial import Array, largest, transform, vector_from_rotation
 
 GRIPPER = "gripper_link"
 AXES = 6
-
-
-def _damped(jacobian: Array, error: Array, damping: float) -> Array:
-    """Least squares step (6,) for ``error`` with ``damping`` above zero."""
-    square = jacobian @ jacobian.T
-    square.flat[:: AXES + 1] += damping
-    mujoco.mju_cholFactor(square, 0.0)
-    solution = np.empty(6)
-    mujoco.mju_cholSolve(solution, square, error)
-    return jacobian.T @ solution
 
 
 class Kinematics:
@@ -50,23 +40,26 @@ class Kinematics:
         self.velocity = np.array([float(limits[n].get("velocity", 1.0)) for n in self.names])  # type: ignore[union-attr]
         self._jacobian = np.zeros((6, AXES))
         self._halves = self._jacobian[:3], self._jacobian[3:]
+        self._square = np.zeros((6, 6))
+        self._diagonal = self._square.reshape(-1)[:: 6 + 1]  # view
+        self._qpos = self._data.qpos
         self._at, self._turn = self._data.xpos[self._body], self._data.xmat[self._body].reshape(3, 3)  # views
 
     def forward(self, q: Array) -> Array:
         """Pose of gripper_link for joint angles (6,) [rad]."""
-        self._data.qpos[:] = q
+        self._qpos[:] = q
         mujoco.mj_kinematics(self._model, self._data)
         return transform(self._at, self._turn)
 
     def links(self, q: Array) -> Array:
         """Origins (6, 3) of the moving links for joint angles (6,), root first, without the tool [m]."""
-        self._data.qpos[:] = q
+        self._qpos[:] = q
         mujoco.mj_kinematics(self._model, self._data)
         return self._data.xpos[self._model.jnt_bodyid].copy()
 
     def jacobian(self, q: Array) -> Array:
         """Jacobian (6, 6) of gripper_link in base_link's axes, linear rows first; overwritten by the next call."""
-        self._data.qpos[:] = q
+        self._qpos[:] = q
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)
         mujoco.mj_jacBody(self._model, self._data, *self._halves, self._body)
@@ -77,7 +70,16 @@ class Kinematics:
         error = np.empty(6)
         error[:3] = target[:3, 3] - self._at
         error[3:] = self._turn @ vector_from_rotation(self._turn.T @ target[:3, :3])
-        return error, float(np.abs(error).max())
+        return error, largest(error)
+
+    def _damped(self, error: Array, damping: float) -> Array:
+        """Least squares step (6,) of the joints for ``error``, by the present Jacobian, with ``damping`` above zero."""
+        np.matmul(self._jacobian, self._jacobian.T, out=self._square)
+        self._diagonal += damping
+        mujoco.mju_cholFactor(self._square, 0.0)
+        solution = np.empty(6)
+        mujoco.mju_cholSolve(solution, self._square, error)
+        return solution @ self._jacobian
 
     def inverse(
         self, target: Array, seed: Array, iterations: int = 60, tolerance: float = 2e-5, max_step: float = 0.3
@@ -89,23 +91,23 @@ class Kinematics:
         """
         q = np.array(seed, dtype=float)
         for _ in range(iterations):
-            jacobian = self.jacobian(q)
+            self.jacobian(q)
             error, size = self._error(target)
             if size < tolerance:
                 return q
             damping = min(1e-4, 1e-2 * size * size) + 1e-9
-            step = _damped(jacobian, error, damping)
-            largest = float(np.abs(step).max())
-            if largest > max_step:
-                step *= max_step / largest
+            step = self._damped(error, damping)
+            size = largest(step)
+            if size > max_step:
+                step *= max_step / size
             q = self._clipped(q + step)
         return None
 
     def follow(self, target: Array, q: Array) -> tuple[Array, float]:
         """One Newton step from ``q`` towards a near ``target``: new joint angles and the error left over [m, rad]."""
-        jacobian = self.jacobian(q)
+        self.jacobian(q)
         error, size = self._error(target)
-        return self._clipped(q + _damped(jacobian, error, 1e-8)), size
+        return self._clipped(q + self._damped(error, 1e-8)), size
 
     def _clipped(self, q: Array) -> Array:
         return np.minimum(np.maximum(q, self.lower), self.upper)

@@ -45,9 +45,11 @@ from robot_charger.robot.planner import HOLSTER_PULL_M, Planner, back
 from robot_charger.robot.spatial import (
     Array,
     difference,
+    from_vector,
     inverse,
+    largest,
+    local,
     moved,
-    rotation_from_vector,
     transform,
     vector_from_rotation,
 )
@@ -81,6 +83,7 @@ LATERAL_SPEED, TURN_SPEED = 0.012, 0.15  # largest answers [m/s, rad/s]
 SEARCH_GAIN = 0.8e-3  # answer of the search where the lead-in catches [m/s per N]
 CAUGHT_FORCE = 8.0  # across the axis: more than friction on the face [N]
 CAUGHT_DEPTH = 0.0045  # beyond the face: the nose is in the opening [m]
+NO_TORQUE = np.zeros(3)
 
 
 class Mode(IntEnum):
@@ -179,10 +182,15 @@ def _size(vector: Array) -> float:
     return math.sqrt(float(vector @ vector))
 
 
-def _torque_ahead(wrench: Array, distance: float) -> Array:
-    """Torque (3,) of a wrench (6,) about the point ``distance`` ahead on its x axis [Nm]."""
+def _limited(vector: Array, most: float) -> Array:
+    """Each part within +-``most``."""
+    return np.minimum(np.maximum(vector, -most), most)
+
+
+def _torque_ahead(wrench: Array, distance: float) -> tuple[float, float, float]:
+    """Torque of a wrench (6,) about the point ``distance`` ahead on its x axis [Nm]."""
     _, y, z, rx, ry, rz = wrench.tolist()
-    return np.array((rx, ry + distance * z, rz - distance * y))
+    return rx, ry + distance * z, rz - distance * y
 
 
 class ConnectionRobot:
@@ -227,7 +235,7 @@ class ConnectionRobot:
         self._poses: dict[int, deque[tuple[float, Array]]] = {}
         self._obstacles: dict[int, tuple[float, float, RobotError]] = {}  # seen instead of an inlet: since, last
         self._changed_at = -math.inf
-        self._last_wrench = np.zeros(6)
+        self._last_wrench = [0.0] * 6
 
     # Goals.
     @property
@@ -391,7 +399,7 @@ class ConnectionRobot:
         assert senses.q is not None
         full, none = SENSE_SLOW
         age = senses.q_age
-        behind = float(np.abs(self._q - senses.q).max())
+        behind = largest(self._q - senses.q)
         self._rate, lagging = 1.0, behind > BEHIND_JOINT
         if self._need == Zone.CONTACT:
             age = max(age, senses.wrench_age)
@@ -449,10 +457,10 @@ class ConnectionRobot:
         size = _size(force)
         if size > FOLLOW_DEADBAND:
             speed = force * (1.0 - FOLLOW_DEADBAND / size) * FOLLOW_GAIN
-            self._nose[:3] += np.clip(speed, -FOLLOW_SPEED, FOLLOW_SPEED) * PERIOD
+            self._nose[:3] += _limited(speed, FOLLOW_SPEED) * PERIOD
         torque = self.touch.torque
         if _size(torque) > 1.0:
-            self._nose[3:] += np.clip(torque * TURN_GAIN, -TURN_SPEED, TURN_SPEED) * PERIOD
+            self._nose[3:] += _limited(torque * TURN_GAIN, TURN_SPEED) * PERIOD
         if _size(self._nose[:3] - self._follow_from[:3]) > self.parameters.follow__stroke_m:
             self._nose = before
             self.text = f"followed the plug by {self.parameters.follow__stroke_m * 1e3:.0f} mm: no further"
@@ -468,7 +476,7 @@ class ConnectionRobot:
                 self.mode = Mode.HOLD
 
     def _parked(self, senses: Senses) -> bool:
-        return senses.q is not None and float(np.abs(senses.q - self.site.park).max()) < 0.05
+        return senses.q is not None and largest(senses.q - self.site.park) < 0.05
 
     def _finish(self, error: RobotError | None) -> None:
         if self._task is not None:
@@ -498,37 +506,40 @@ class ConnectionRobot:
         wrench = senses.wrench
         if wrench is None:
             wrench = np.zeros(6)
-        elif not np.array_equal(wrench, self._last_wrench):
-            self._changed_at, self._last_wrench = senses.now - senses.wrench_age, wrench
+        elif (readings := wrench.tolist()) != self._last_wrench:
+            self._changed_at, self._last_wrench = senses.now - senses.wrench_age, readings
         if senses.q is None:
             return
         self.gripper = self.kinematics.forward(senses.q) @ self._deflection(wrench)
         force = wrench - self._tare
-        touch = Touch(push=-float(force[0]), side=force[1:3])
+        touch = Touch(push=-float(force[0]), side=force[1:3], torque=NO_TORQUE)
         self.in_contact_zone = False
         inlet, plug = self._inlet, self.connector
         if inlet is not None and plug is not None:
             arm = self.site.tool.wrench_distance + plug.nose
-            touch.torque = _torque_ahead(force, arm)
-            touch.x, y, z = (inlet[:3, :3].T @ (back(self.gripper, -plug.nose)[:3, 3] - inlet[:3, 3])).tolist()
+            touch.torque = np.array(_torque_ahead(force, arm))
+            touch.x, y, z = local(inlet, self.gripper[:3, 3] + plug.nose * self.gripper[:3, 0])
             touch.lateral = math.hypot(y, z)
             limit = self.parameters.contact__distance_m
             engaged = self.engaged.get(self.bay)
             if senses.plug_present and senses.gripper_closed:
                 self.in_contact_zone = touch.x > -limit and touch.lateral < 0.25
             elif engaged is not None:
-                at = inverse(engaged.grip) @ self.gripper
-                self.in_contact_zone = at[0, 3] > -limit and math.hypot(at[1, 3], at[2, 3]) < 0.25
+                x, y, z = local(engaged.grip, self.gripper[:3, 3])
+                self.in_contact_zone = x > -limit and math.hypot(y, z) < 0.25
         self.touch = touch
 
     def _deflection(self, wrench: Array) -> Array:
         """How far the compliant mount gives way: pose of the loaded gripper_link in the unloaded one."""
         tool = self.site.tool
         centre = tool.compliance_centre
-        turn = rotation_from_vector(_torque_ahead(wrench, tool.wrench_distance + centre) / tool.stiffness[3:])
-        shift = wrench[:3] / tool.stiffness[:3] - centre * turn[:, 0]
-        shift[0] += centre
-        return transform(shift, turn)
+        x, y, z, _, _, _ = wrench.tolist()
+        rx, ry, rz = _torque_ahead(wrench, tool.wrench_distance + centre)
+        kx, ky, kz, krx, kry, krz = tool.stiffness.tolist()
+        pose = from_vector((x / kx, y / ky, z / kz, rx / krx, ry / kry, rz / krz))
+        pose[:3, 3] -= centre * pose[:3, 0]  # turned about the centre
+        pose[0, 3] += centre
+        return pose
 
     def _fused(self, bay: Bay, newest_only: bool = False) -> Array:
         """Mean of the recent poses of the inlet, or of the newest half second where these are enough. Raises NoPose."""
@@ -552,7 +563,7 @@ class ConnectionRobot:
         now = self._senses.now
         recent = [pose for stamp, pose in self._poses.get(bay.number, ()) if now - stamp < 0.6]
         if self._inlet is not None and len(recent) >= 3:
-            away = np.mean([pose[:3, 3] for pose in recent], axis=0) - self._inlet[:3, 3]
+            away = sum(pose[:3, 3] for pose in recent) / len(recent) - self._inlet[:3, 3]
             if _size(away) > self.parameters.pose__moved_m:
                 self.forget_poses(bay.number)
                 raise VehicleMoved(f"the inlet moved by {np.linalg.norm(away) * 1e3:.0f} mm")
@@ -567,6 +578,7 @@ class ConnectionRobot:
         p = self.parameters
         v = p.speed__free_m_s if speed is None else speed
         share = rate = 0.0
+        most = self.kinematics.velocity * PERIOD
         start = self.kinematics.forward(self._q)
         twist, full = self._pace(start, goal, v)
         while share < 1.0 or self._fresh:  # held at the very end: the set-point fell back to the measured angles
@@ -579,7 +591,7 @@ class ConnectionRobot:
             rate = max(rate, 0.03 * full)
             ahead = min(1.0, share + rate * PERIOD)
             q, _ = self.kinematics.follow(moved(start, twist * ahead), self._q)
-            over = float((np.abs(q - self._q) / (self.kinematics.velocity * PERIOD)).max())
+            over = largest((q - self._q) / most)
             if over > 1.0:
                 rate /= over
                 ahead = share + (ahead - share) / over
@@ -587,7 +599,7 @@ class ConnectionRobot:
             share, self._q = ahead, q
             yield
         self._q, _ = self.kinematics.follow(goal, self._q)
-        left = float(np.abs(difference(self.kinematics.forward(self._q), goal)[:3]).max())
+        left = largest(difference(self.kinematics.forward(self._q), goal)[:3])
         if left > 0.002:
             raise OutOfReach(f"the arm stays {left * 1e3:.0f} mm away from its goal")
 
@@ -608,7 +620,7 @@ class ConnectionRobot:
         while share < 1.0 or self._fresh:  # held at the very end: the set-point fell back to the measured angles
             if self._fresh:
                 share, rate, start = 0.0, 0.0, self._q.copy()
-            full = 1.0 / max(float((np.abs(goal - start) / limit).max()), PERIOD)
+            full = 1.0 / max(largest((goal - start) / limit), PERIOD)
             acceleration = full / 0.4
             rate = max(min(rate + acceleration * PERIOD, full, math.sqrt(2 * acceleration * (1 - share))), 0.03 * full)
             share = min(1.0, share + rate * PERIOD)
@@ -619,7 +631,7 @@ class ConnectionRobot:
         """Wait until the arm really is where it was sent. Raises ToolError when it does not come."""
         for _ in range(round(6.0 / PERIOD)):
             q = self._senses.q
-            if q is not None and float(np.abs(difference(self.kinematics.forward(q), goal)).max()) < tolerance:
+            if q is not None and largest(difference(self.kinematics.forward(q), goal)) < tolerance:
                 return
             yield
         raise ToolError("the arm does not follow its set-points")
@@ -670,8 +682,8 @@ class ConnectionRobot:
             self._need = Zone.CONTACT
             yield from self._line(back(self.gripper, GRASP_STANDOFF), self.parameters.speed__near_m_s)
         for other in self.site.bays.values():
-            at = inverse(other.holster) @ self.gripper
-            if -HOLSTER_PULL_M - 0.01 < at[0, 3] < 0.02 and math.hypot(at[1, 3], at[2, 3]) < 0.06:
+            x, y, z = local(other.holster, self.gripper[:3, 3])
+            if -HOLSTER_PULL_M - 0.01 < x < 0.02 and math.hypot(y, z) < 0.06:
                 self._need = Zone.FREE
                 yield from self._line(back(other.holster, HOLSTER_PULL_M), self.parameters.speed__near_m_s)
                 if other is not bay:  # round what hangs between the two
@@ -685,7 +697,7 @@ class ConnectionRobot:
         if _size(here[:3, 3] - bay.clear[:3, 3]) < 0.01:
             return
         goal = self.planner.reach(bay.clear, self.planner.seed(bay), "clear pose")
-        if float(np.abs(goal - self._q).max()) < 1.0:
+        if largest(goal - self._q) < 1.0:
             yield from self._joints(goal)
             return
         try:
@@ -752,9 +764,9 @@ class ConnectionRobot:
         seconds = PERIOD * self._rate
         self._nose[0] += speed * seconds
         if give:
-            self._nose[1:3] += np.clip(touch.side * LATERAL_GAIN, -LATERAL_SPEED, LATERAL_SPEED) * seconds
+            self._nose[1:3] += _limited(touch.side * LATERAL_GAIN, LATERAL_SPEED) * seconds
         if give or turn:
-            self._nose[3:] += np.clip(touch.torque * TURN_GAIN, -TURN_SPEED, TURN_SPEED) * seconds
+            self._nose[3:] += _limited(touch.torque * TURN_GAIN, TURN_SPEED) * seconds
         if step is not None:
             self._nose[1:3] += step * self._rate
         assert self._inlet is not None
@@ -765,8 +777,7 @@ class ConnectionRobot:
     def _flange(self, nose: Array) -> Array:
         """Pose of the unloaded gripper_link that brings the nose to (x, y, z, rx, ry, rz) in the inlet's frame."""
         assert self._inlet is not None and self.connector is not None
-        at = transform(nose[:3], rotation_from_vector(nose[3:]))
-        return self._inlet @ at @ transform((-self.connector.nose, 0.0, 0.0)) @ inverse(self._sag)
+        return self._inlet @ from_vector(nose) @ transform((-self.connector.nose, 0.0, 0.0)) @ inverse(self._sag)
 
     def _take_up(self) -> None:
         """Let the nose's set-point begin where the arm's set-point is."""

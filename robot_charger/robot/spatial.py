@@ -42,22 +42,24 @@ def inverse(pose: Array) -> Array:
     return result
 
 
-def rotation_from_vector(vector: Sequence[float] | Array) -> Array:
-    """3x3 rotation from axis times angle [rad]."""
-    x, y, z = vector.tolist() if isinstance(vector, np.ndarray) else map(float, vector)
+def from_vector(vector: Sequence[float] | Array) -> Array:
+    """Transform from (x, y, z, rx, ry, rz): a translation [m], and axis times angle [rad]."""
+    dx, dy, dz, x, y, z = vector.tolist() if isinstance(vector, np.ndarray) else vector
     angle = math.sqrt(x * x + y * y + z * z)
     if angle < 1e-12:
-        return np.array([[1.0, -z, y], [z, 1.0, -x], [-y, x, 1.0]])
+        return np.array((1.0, -z, y, dx, z, 1.0, -x, dy, -y, x, 1.0, dz, 0.0, 0.0, 0.0, 1.0)).reshape(4, 4)
     x, y, z = x / angle, y / angle, z / angle
     c, s = math.cos(angle), math.sin(angle)
     t = 1.0 - c
+    tx, ty, tz, sx, sy, sz = t * x, t * y, t * z, s * x, s * y, s * z
     return np.array(
-        [
-            [t * x * x + c, t * x * y - s * z, t * x * z + s * y],
-            [t * x * y + s * z, t * y * y + c, t * y * z - s * x],
-            [t * x * z - s * y, t * y * z + s * x, t * z * z + c],
-        ]
-    )
+        (
+            *(tx * x + c, tx * y - sz, tx * z + sy, dx),
+            *(tx * y + sz, ty * y + c, ty * z - sx, dy),
+            *(tx * z - sy, ty * z + sx, tz * z + c, dz),
+            *(0.0, 0.0, 0.0, 1.0),
+        )
+    ).reshape(4, 4)
 
 
 def vector_from_rotation(rotation: Array) -> Array:
@@ -76,12 +78,18 @@ def vector_from_rotation(rotation: Array) -> Array:
 
 def moved(pose: Array, twist: Sequence[float] | Array) -> Array:
     """``pose`` moved by a small step (dx, dy, dz, rx, ry, rz) told in its own axes."""
-    result = pose.copy()
-    step = np.asarray(twist, dtype=float)
-    rotation = pose[:3, :3]
-    result[:3, 3] += rotation @ step[:3]
-    result[:3, :3] = rotation @ rotation_from_vector(step[3:])
-    return result
+    return pose @ from_vector(twist)
+
+
+def local(frame: Array, point: Array) -> list[float]:
+    """``point`` (3,) as told in ``frame``."""
+    told: list[float] = ((point - frame[:3, 3]) @ frame[:3, :3]).tolist()
+    return told
+
+
+def largest(vector: Array) -> float:
+    """Largest part (n,) by size. For a few numbers much faster than NumPy's own."""
+    return max(map(abs, vector.tolist()))
 
 
 def difference(start: Array, end: Array) -> Array:

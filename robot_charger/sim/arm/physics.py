@@ -17,7 +17,7 @@ import numpy as np
 
 from robot_charger.robot.kinematics import AXES
 from robot_charger.robot.perception import Camera
-from robot_charger.robot.spatial import Array, from_xyz_rpy, inverse, moved, quaternion, transform
+from robot_charger.robot.spatial import Array, from_xyz_rpy, inverse, largest, moved, quaternion, transform
 from robot_charger.sim.arm.model import PREFIX, TIMESTEP, Vehicle, build, load_vehicles
 
 FAULTS = (
@@ -53,7 +53,7 @@ GUARD_REST = 200  # steps at rest after which the guard takes its zero
 NEAR_M = 0.006  # a held plug nearer to an inlet's mouth than this is followed at 1 ms
 REST_AFTER = 400  # steps without anything new after which a world that stands still is let be
 REST_SPEED = 2e-3  # [m/s, rad/s]
-NOISE = (0.4, 0.4, 0.4, 0.03, 0.03, 0.03)  # of the wrench, standard deviation [N, Nm]
+NOISE = np.array([0.4, 0.4, 0.4, 0.03, 0.03, 0.03])  # of the wrench, standard deviation [N, Nm]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ class Stall:
     mated: bool = False
     deepest: float = 0.0  # of this visit [m]
     inserting: bool = True  # until the gripper lets go: pushes count as insertion
+    bolted: bool = False  # the plug to the inlet
 
     def truth(self) -> dict[str, Any]:
         """What only the physics knows, for the desk's books."""
@@ -149,7 +150,13 @@ class ArmWorld:
         self.last_used = next(iter(self.stalls))
         self.trips = 0  # of the force guard
         self._shape = built.shape
-        self._guard = built.controller
+        limit = built.controller
+        self._guard = (  # least and most along the axis, across it, torque
+            -limit["guard_push_n"],
+            limit["guard_pull_n"],
+            limit["guard_lateral_n"],
+            limit["guard_torque_nm"],
+        )
         self._noise = np.random.default_rng([seed, 0])
         m, d = self.model, self.data
         first = m.joint(PREFIX + self.names[0])  # of six, one after the other
@@ -185,11 +192,11 @@ class ArmWorld:
         self._paused_until = 0
         self._grip_wanted = False
         self._grip_done = 0
-        self._zero = [0.0] * 6  # of the guard
-        self._guarded = [0.0] * 6  # filtered wrench
+        self._zero = (0.0,) * 6  # of the guard
+        self._guarded = (0.0,) * 6  # filtered wrench
         self._still_since = 0
         self._moves = False
-        self._sum = [0.0] * 6
+        self._sum = (0.0,) * 6
         self._samples = 0
         self._rolling = False
         self._zeroed = False
@@ -201,7 +208,10 @@ class ArmWorld:
         self._near = True
         mujoco.mj_forward(m, d)
         # Views, made once: to make one takes longer than to read it.
-        self._sensors, self._ctrl, self._act = d.sensordata, d.ctrl, d.act
+        self._sensors, self._ctrl, self._act = d.sensordata, d.ctrl, d.act[:AXES]
+        self._drive = d.ctrl[:AXES]
+        self._at, self._plug_at = d.xpos[self._gripper], {n: d.xpos[body] for n, body in self._plug.items()}
+        self._pull = {n: d.xfrc_applied[body, :3] for n, body in self._plug.items()}  # of the cable
         self._down = d.xmat[self._gripper, 6:9]  # the world's z axis in the gripper's axes
         self._rub, self._active = m.tendon_frictionloss, d.eq_active
         self._timestep = round(m.opt.timestep / TIMESTEP)
@@ -235,6 +245,8 @@ class ArmWorld:
         stall.present, stall.locked, stall.rolled = True, False, np.zeros(3)
         stall.max_push = stall.max_pull = stall.seat_peak = stall.leave_peak = stall.push = 0.0
         stall.deepest, stall.inserting = 0.0, True
+        if self.held == number:
+            self._pull[number][:] = stall.cable
         self.last_used = number
         self._stir()
         self._place_vehicle(stall)
@@ -333,8 +345,8 @@ class ArmWorld:
             return None
         if self._samples:
             self._last_wrench = np.array(self._sum) / self._samples
-            self._sum, self._samples = [0.0] * 6, 0
-        value = self._last_wrench + self._noise.normal(0.0, 1.0, 6) * NOISE
+            self._sum, self._samples = (0.0,) * 6, 0
+        value = self._last_wrench + self._noise.standard_normal(6) * NOISE
         if "wrench-frozen" in self.faults:
             if self._frozen is None:
                 self._frozen = value
@@ -349,8 +361,8 @@ class ArmWorld:
         stall = self.stalls.get(self.held)
         end_stop = bool(stall and stall.present and stall.depth > self.connector.depth - 0.0006)
         present = self.held != 0 or self._plug_in_reach() != 0
-        occupied = any(self.data.eq_active[e] for e in self._hang.values())
-        return self.gripper_closed, present, end_stop, occupied
+        occupied = any(self._active[e] for e in self._hang.values())
+        return self.gripper_closed, present, end_stop, bool(occupied)
 
     def estimate(self, number: int) -> Array | None:
         """The inlet's pose as a camera would tell it, in base_link; None when it sees nothing."""
@@ -370,9 +382,11 @@ class ArmWorld:
                 return
             if self.steps >= self._moving_until:
                 self._command()
-            count = 1 if self._near else min(steps, HELD_STEP if self.held or self._grip_done else FREE_STEP)
-            if self.steps < self._moving_until:
-                count = max(1, min(count, self._moving_until - self.steps))
+            count = 1
+            if not self._near:
+                count = min(steps, HELD_STEP if self.held or self._grip_done else FREE_STEP)
+                if self.steps < self._moving_until:
+                    count = min(count, self._moving_until - self.steps)
             self._integrate(count)
             self.steps += count
             steps -= count
@@ -398,54 +412,67 @@ class ArmWorld:
     def _command(self) -> None:
         """Set the drives' velocities for the segment that runs now, none faster than its joint may turn."""
         if self.steps < self._paused_until or (not self._segments and self.steps >= self._moving_until):
-            self._ctrl[:AXES], self._moves = 0.0, False
+            self._drive[:], self._moves = 0.0, False
             return
         if self._segments:
             while len(self._segments) > 1 and self._segments[0][0] <= self.steps:
                 self._segments.pop(0)
             end, target = self._segments.pop(0)
-            way = target - self._act[:AXES]
-            least = math.ceil(float((np.abs(way) / self._speed).max()) / TIMESTEP)
-            end = self.steps + max(1, end - self.steps, least)
-            self._ctrl[:AXES] = way / ((end - self.steps) * TIMESTEP)
-            self._moves = bool(np.abs(way).max() > STILL_RAD)  # not when told again to stay where it is
-            self._moving_until = end
+            way = target - self._act
+            least = math.ceil(largest(way / self._speed) / TIMESTEP)
+            steps = max(1, end - self.steps, least)
+            self._drive[:] = way / (steps * TIMESTEP)
+            self._moves = largest(way) > STILL_RAD  # not when told again to stay where it is
+            self._moving_until = self.steps + steps
 
     def _observe(self, count: int) -> None:
         if self._grip_done and self.steps >= self._grip_done:
             self._grip_done = 0
             if self._grip_wanted:
                 self._close()
-        # The sensor tells what the child pushes against: turned round it is what the surroundings do to the tool.
         sensors = self._sensors.tolist()
+        self._measure(sensors, count)
+        self._near = self._rolling = False
+        for stall in self.stalls.values():
+            if stall.present:
+                near = self._plug_forces(stall, sensors, count)
+                if stall.number == self.held:
+                    self._near = near
+                if stall.leaves_at and self.steps >= stall.leaves_at:
+                    stall.leaves_at = 0
+                    self.data.xfrc_applied[self._sprung[stall.number]] = 0.0
+                if self.faults and not self.faults.isdisjoint(("vehicle-moved", "drives-off")):
+                    self._roll(stall, count)
+        self._watch()
+
+    def _measure(self, sensors: list[float], count: int) -> None:
+        """What the surroundings do to the tool: summed for the sensor's mean, filtered for the guard."""
+        # The sensor tells what the child pushes against: turned round it is what the surroundings do to the tool.
         fx, fy, fz, tx, ty, tz = sensors[self._force : self._force + 6]
         mass, moment = self._gripper_weight  # the driver knows and removes it; a balancer carries the plug
         x, y, z = self._down.tolist()
         x, y, z = -9.81 * x, -9.81 * y, -9.81 * z  # gravity in the gripper's axes
-        felt = (-fx - mass * x, -fy - mass * y, -fz - mass * z, -tx, -ty + moment * z, -tz - moment * y)
-        share = GUARD_FILTER[count]
-        self._sum = [total + value * count for total, value in zip(self._sum, felt, strict=True)]
-        self._guarded = [old + share * (value - old) for old, value in zip(self._guarded, felt, strict=True)]
+        fx, fy, fz = -fx - mass * x, -fy - mass * y, -fz - mass * z
+        tx, ty, tz = -tx, -ty + moment * z, -tz - moment * y
+        a, b, c, d, e, f = self._sum
+        self._sum = a + fx * count, b + fy * count, c + fz * count, d + tx * count, e + ty * count, f + tz * count
         self._samples += count
-        near = self._rolling = False
-        for stall in self.stalls.values():
-            if stall.present:
-                close = self._plug_forces(stall, sensors, count)
-                if stall.number == self.held:
-                    near |= close
-                    self.data.xfrc_applied[self._plug[stall.number], :3] = stall.cable
-                if stall.leaves_at and self.steps >= stall.leaves_at:
-                    stall.leaves_at = 0
-                    self.data.xfrc_applied[self._sprung[stall.number]] = 0.0
-                if self.faults & {"vehicle-moved", "drives-off"}:
-                    self._roll(stall, count)
-        self._near = near
-        self._watch()
+        a, b, c, d, e, f = self._guarded
+        share = GUARD_FILTER[count]
+        self._guarded = (
+            a + share * (fx - a),
+            b + share * (fy - b),
+            c + share * (fz - c),
+            d + share * (tx - d),
+            e + share * (ty - e),
+            f + share * (tz - f),
+        )
 
     def _plug_forces(self, stall: Stall, sensors: list[float], count: int) -> bool:
         """Friction and detent of the plug in its inlet. True when it touches it or soon may."""
         n = stall.number
-        x, y, z = sensors[self._nose[n] : self._nose[n] + 3]
+        at = self._nose[n]
+        x, y, z = sensors[at : at + 3]
         lateral = math.hypot(y, z)
         if not (-0.03 < x < 0.08 and lateral < 0.08):
             if stall.depth != -1.0:
@@ -474,9 +501,10 @@ class ArmWorld:
 
     def _bolt(self, number: int, on: bool) -> None:
         """Bolt the plug to the inlet where it is, or let it go."""
-        index = self._lock[number]
-        if self._active[index] == on:
+        stall, index = self.stalls[number], self._lock[number]
+        if stall.bolted == on:
             return
+        stall.bolted = on
         if on:
             at = self.plug_in_inlet(number) @ transform((-self.connector.nose, 0.0, 0.0))
             x, y, z, w = quaternion(at[:3, :3])
@@ -514,16 +542,13 @@ class ArmWorld:
         elif not self._zeroed and self.steps - self._still_since >= GUARD_REST:
             self._zeroed = True
             if abs(self._guarded[0]) < 40.0 and not self._near:
-                self._zero = list(self._guarded)
+                self._zero = self._guarded
         a, b, c, d, e, f = self._guarded
-        push, y, z = a - self._zero[0], b - self._zero[1], c - self._zero[2]
-        rx, ry, rz = d - self._zero[3], e - self._zero[4], f - self._zero[5]
-        limits = self._guard
+        a0, b0, c0, d0, e0, f0 = self._zero
+        push, y, z, rx, ry, rz = a - a0, b - b0, c - c0, d - d0, e - e0, f - f0
+        least, most, across, turning = self._guard
         if self.steps >= self._paused_until and (
-            -push > limits["guard_push_n"]
-            or push > limits["guard_pull_n"]
-            or math.hypot(y, z) > limits["guard_lateral_n"]
-            or math.hypot(rx, ry, rz) > limits["guard_torque_nm"]
+            not least <= push <= most or math.hypot(y, z) > across or math.hypot(rx, ry, rz) > turning
         ):
             self.trips += 1
             self._segments = []
@@ -534,11 +559,12 @@ class ArmWorld:
     def _plug_in_reach(self) -> int:
         """EVSE of the plug that closing the gripper would hold, 0 = none."""
         d = self.data
-        for n, body in self._plug.items():
-            apart = d.xpos[body] - d.xpos[self._gripper]
-            aligned = float(d.xmat[body][::3] @ d.xmat[self._gripper][::3])
-            if float(apart @ apart) < GRIP_REACH**2 and aligned > 0.98:
-                return n
+        here = self._at.tolist()
+        for n, place in self._plug_at.items():
+            if math.dist(place.tolist(), here) < GRIP_REACH:
+                aligned = float(d.xmat[self._plug[n]][::3] @ d.xmat[self._gripper][::3])
+                if aligned > 0.98:
+                    return n
         return 0
 
     def _close(self) -> None:
@@ -546,6 +572,8 @@ class ArmWorld:
         n = self._plug_in_reach()
         if n:
             self.held = n
+            if self.stalls[n].present:
+                self._pull[n][:] = self.stalls[n].cable
             self.model.eq_solref[self._grip[n], 0] = 0.004
             self.data.eq_active[self._grip[n]] = 1
             self.data.eq_active[self._hang[n]] = 0
