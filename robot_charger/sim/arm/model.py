@@ -294,7 +294,9 @@ def _build(evses: Sequence[int], connector_name: str, camera: Camera | None) -> 
     world = mujoco.MjSpec.from_string(f"""
 <mujoco model="robot_charger">
   <compiler angle="radian" autolimits="true"/>
-  <option timestep="{TIMESTEP}" integrator="implicitfast" cone="pyramidal" iterations="30"/>
+  <option timestep="{TIMESTEP}" integrator="implicitfast" cone="pyramidal" iterations="30">
+    <flag island="disable"/>
+  </option>
   <visual>
     <global offwidth="1280" offheight="960"/>
     <quality shadowsize="2048"/>
