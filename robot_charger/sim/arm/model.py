@@ -25,7 +25,10 @@ DAMPED_INERTIA = (9.0, 9.0, 3.0, 0.6, 0.4, 0.15)
 HELD_MASS = 3.5  # gripper and plug on the compliant mount [kg]
 PLUG_CENTRE = 0.08  # of a plug's mass, ahead of its grip [m]
 FACE_HALF = 0.11  # inlet's face around the opening [m]
-PLUG, VEHICLE, ARM = 1, 2, 4  # contact bits: plugs and the arm's links meet vehicles, and nothing else meets
+# Contact bits: a plug's nose meets all of a vehicle, its shoulder and the arm's links what lies outside of the inlet's
+# opening, and nothing else meets.
+NOSE, VEHICLE, ARM, SHOULDER = 1, 2, 4, 8
+OUTSIDE = NOSE | ARM | SHOULDER
 HEAVY = 1500.0  # a vehicle until its own mass is set when it parks [kg]
 # Friction of seal and pins along the inlet's axis: set anew at every step, stiff enough to stick at rest.
 STICTION = 'frictionloss="0.01" solreffriction="0.002 1" solimpfriction="0.99 0.999 0.001"'
@@ -94,10 +97,10 @@ def _inlet(number: int, connector: Connector, shape: Shape) -> str:
     a, b, ch = shape.half_width + shape.clearance, shape.half_height + shape.clearance, shape.chamfer
     end = connector.depth + 0.012
     yo, zo = a + ch, b + ch  # opening at the face
-    hit = f'contype="{VEHICLE}" conaffinity="{PLUG | ARM}" friction="0.15 0.002 0.0001" solref="0.004 1"'
-    face = f'{hit} rgba="0.12 0.13 0.15 1"'
-    wall = f'{hit} rgba="0.25 0.26 0.28 1"'
-    lead = f'{hit} rgba="0.45 0.47 0.5 1"'
+    hit = f'contype="{VEHICLE}" friction="0.15 0.002 0.0001" solref="0.004 1"'
+    face = f'{hit} conaffinity="{OUTSIDE}" rgba="0.12 0.13 0.15 1"'
+    wall = f'{hit} conaffinity="{NOSE}" rgba="0.25 0.26 0.28 1"'
+    lead = f'{hit} conaffinity="{NOSE}" rgba="0.45 0.47 0.5 1"'
     parts = []
     for s in (1, -1):
         y, z = 0.5 * (FACE_HALF + yo), 0.5 * (FACE_HALF + zo)
@@ -180,7 +183,7 @@ def _vehicle(number: int, connector: Connector, shape: Shape, marks: str) -> str
 
     It stands on springs, one along each axis: ArmWorld.arrive sets them and the mass for the kind of vehicle.
     """
-    panel = f'contype="{VEHICLE}" conaffinity="{PLUG | ARM}" rgba="0.18 0.46 0.40 1"'
+    panel = f'contype="{VEHICLE}" conaffinity="{OUTSIDE}" rgba="0.18 0.46 0.40 1"'
     look = 'contype="0" conaffinity="0"'
     f = FACE_HALF
     springs = "".join(
@@ -208,7 +211,7 @@ def _vehicle(number: int, connector: Connector, shape: Shape, marks: str) -> str
       <inertial pos="0.02 0 0" mass="0.1" diaginertia="0.001 0.001 0.001"/>
       <site name="obstruction{number}" size="0.002" rgba="0 0 0 0"/>
       <geom type="box" pos="{0.4 * connector.depth + 0.004} 0 0" size="0.004 0.018 0.02" rgba="0.5 0.3 0.1 1"
-            contype="{VEHICLE}" conaffinity="{PLUG}" solref="0.004 1"/>
+            contype="{VEHICLE}" conaffinity="{NOSE}" solref="0.004 1"/>
     </body>"""
 
 
@@ -216,16 +219,16 @@ def _plug(number: int, holster: Array, connector: Connector, shape: Shape) -> st
     """A free plug, hanging in its holster: origin where the gripper holds it, x ahead."""
     n, d = connector.nose, connector.depth
     shoulder = n - d - 0.012
-    hit = f'contype="{PLUG}" conaffinity="{VEHICLE}" friction="0.15 0.002 0.0001" solref="0.004 1"'
+    hit = 'conaffinity="0" friction="0.15 0.002 0.0001" solref="0.004 1"'
     look = 'contype="0" conaffinity="0"'
     return f"""
     <body name="plug{number}" gravcomp="1" {_placed(holster)}>
       <freejoint name="plug{number}"/>
       <inertial pos="{PLUG_CENTRE} 0 0" mass="{connector.mass}" diaginertia="0.004 0.012 0.012"/>
       <geom type="box" pos="{n - d / 2} 0 0" size="{d / 2} {shape.half_width} {shape.half_height}" {hit}
-            rgba="0.08 0.08 0.09 1"/>
+            contype="{NOSE}" rgba="0.08 0.08 0.09 1"/>
       <geom type="box" pos="{shoulder} 0 0" size="0.012 {shape.half_width + 0.016} {shape.half_height + 0.016}" {hit}
-            rgba="0.15 0.16 0.18 1"/>
+            contype="{SHOULDER}" rgba="0.15 0.16 0.18 1"/>
       <geom type="capsule" fromto="0 0 0 {shoulder} 0 0" size="0.032" {look} rgba="0.10 0.45 0.75 1"/>
       <geom type="capsule" fromto="0 0 0 -0.01 0 -0.12" size="0.02" {look} rgba="0.05 0.05 0.05 1"/>
       <site name="nose{number}" pos="{n} 0 0" size="0.002" rgba="0 0 0 0"/>
