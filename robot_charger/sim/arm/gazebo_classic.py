@@ -221,8 +221,9 @@ class GazeboWorld(ArmWorld):
         placed, self._placed = self._placed, False
         return COMMAND.pack(count, *welds, placed, 0, *np.concatenate(values))
 
-    def _integrate(self, count: int) -> None:
-        """``count`` milliseconds in Gazebo; then MuJoCo's data say where Gazebo has everything."""
+    def _integrate(self, step: int, times: int) -> None:
+        """So many milliseconds in Gazebo, one by one; then MuJoCo's data say where Gazebo has everything."""
+        count = step * times
         n, d = gazebo.EVSE, self.data
         assert self._wire
         try:

@@ -39,9 +39,11 @@ FAULTS = (
 # Steps of the physics while nothing is near an inlet [ms]: with a plug in the hand, and with an empty one. In longer
 # steps the grip that holds a plug swings up by itself after a jerk, until the guard stands in the way of every motion.
 HELD_STEP, FREE_STEP = 2, 5
-# By the step's milliseconds: of the truth, and of the controller's guard.
-FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.010) for count in range(FREE_STEP + 1)]  # first order, 10 ms
-GUARD_FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.003) for count in range(FREE_STEP + 1)]  # 3 ms
+# A hand whose plug's nose is, or would be, this far before every inlet touches nothing: it is looked at so seldom [ms].
+FAR_M, FAR_LOOK = 0.08, 10
+# By the milliseconds since the last look: of the truth, and of the controller's guard.
+FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.010) for count in range(FAR_LOOK + 1)]  # first order, 10 ms
+GUARD_FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.003) for count in range(FAR_LOOK + 1)]  # 3 ms
 GRIP_SECONDS = 0.25
 GRIP_REACH = 0.012  # the gripper centres a plug that is no further away than this [m]
 BIAS_N = 60.0
@@ -81,6 +83,8 @@ class Stall:
     present: bool = False
     locked: bool = False
     inlet: Array = field(default_factory=lambda: transform(AWAY))  # true pose
+    mouth: list[float] = field(default_factory=list)  # the inlet's middle (3,) when it parked
+    into: list[float] = field(default_factory=list)  # its x axis (3,)
     error: Array = field(default_factory=lambda: np.zeros(6))  # of the estimate, systematic
     cable: Array = field(default_factory=lambda: np.zeros(3))  # [N]
     rolled: Array = field(default_factory=lambda: np.zeros(3))  # since it parked [m]
@@ -207,7 +211,7 @@ class ArmWorld:
         self._speed = built.speed
         self._frozen: Array | None = None
         self._last_wrench = np.zeros(6)
-        self._near = True
+        self._near, self._far = True, False
         mujoco.mj_forward(m, d)
         # Views, made once: to make one takes longer than to read it.
         self._sensors, self._ctrl, self._act = d.sensordata, d.ctrl, d.act[:AXES]
@@ -236,6 +240,7 @@ class ArmWorld:
         stall.kind = self.kind if self.kind != MIXED else str(own.choice(list(self.vehicles)))
         vehicle = self.vehicles[stall.kind]
         stall.inlet = bay.inlet @ from_xyz_rpy(list(offset), list(turn)) @ vehicle.inlet
+        stall.mouth, stall.into = stall.inlet[:3, 3].tolist(), stall.inlet[:3, 0].tolist()
         self._spring(number, vehicle)
         stall.leaves_at = self.steps + round(own.uniform(2.0, 20.0) / TIMESTEP) if vehicle.occupant else 0
         share = math.sqrt(spread.systematic)
@@ -384,23 +389,29 @@ class ArmWorld:
                 return
             if self.steps >= self._moving_until:
                 self._command()
-            count = 1
-            if not self._near:
-                count = min(steps, HELD_STEP if self.held or self._grip_done else FREE_STEP)
-                if self.steps < self._moving_until:
-                    count = min(count, self._moving_until - self.steps)
-            self._integrate(count)
+            step, times = self._stride(steps)
+            self._integrate(step, times)
+            count = step * times
             self.steps += count
             steps -= count
             self._observe(count)
             if self.steps - self._stirred > REST_AFTER:
                 self._rest()
 
-    def _integrate(self, count: int) -> None:
-        """The engine: ``count`` milliseconds of the physics, set-points ``_ctrl`` and ``_act``, sensors after it."""
-        if count != self._timestep:
-            self.model.opt.timestep, self._timestep = count * TIMESTEP, count
-        mujoco.mj_step(self.model, self.data)
+    def _stride(self, steps: int) -> tuple[int, int]:
+        """Milliseconds of the next steps, and how many of them until somebody looks; ``steps`` ms at most."""
+        if self._near:
+            return 1, 1
+        if self.steps < self._moving_until:
+            steps = min(steps, self._moving_until - self.steps)
+        step = min(steps, HELD_STEP if self.held or self._grip_done else FREE_STEP)
+        return step, min(steps, FAR_LOOK) // step if self._far else 1
+
+    def _integrate(self, step: int, times: int) -> None:
+        """The engine: ``times`` steps of ``step`` ms, set-points ``_ctrl`` and ``_act``, sensors after them."""
+        if step != self._timestep:
+            self.model.opt.timestep, self._timestep = step * TIMESTEP, step
+        mujoco.mj_step(self.model, self.data, times)
 
     def _rest(self) -> None:
         """Fall asleep when nothing moves. Looked for now and then only."""
@@ -445,7 +456,18 @@ class ArmWorld:
                     self.data.xfrc_applied[self._sprung[stall.number]] = 0.0
                 if self.faults and not self.faults.isdisjoint(("vehicle-moved", "drives-off")):
                     self._roll(stall, count)
+        self._far = not (self._near or self._grip_done or self.faults) and self._is_far()
         self._watch()
+
+    def _is_far(self) -> bool:
+        x, y, z = self._at.tolist()
+        least = -FAR_M - self.connector.nose
+        for stall in self.stalls.values():
+            if stall.present:
+                (mx, my, mz), (ax, ay, az) = stall.mouth, stall.into
+                if (x - mx) * ax + (y - my) * ay + (z - mz) * az > least:
+                    return False
+        return True
 
     def _measure(self, sensors: list[float], count: int) -> None:
         """What the surroundings do to the tool: summed for the sensor's mean, filtered for the guard."""
