@@ -487,7 +487,7 @@ class ConnectionRobot:
         self.mode = self._moving
         if error is not None and (error.stay or self._moving not in (Mode.PARKED, Mode.RELEASED)):
             self.mode = Mode.HOLD
-            if not self.in_contact_zone and self._parked(self._senses):
+            if not self.in_contact_zone and (self._parked(self._senses) or self.waits_before()):
                 self.mode = Mode.PARKED
         self.result = Result(
             self.error,

@@ -90,6 +90,16 @@ def test_a_vehicle_that_left_again_sends_the_waiting_arm_home(parked: Any) -> No
     assert parked.robot.waits_before() == 0
 
 
+def test_a_refusal_leaves_the_waiting_arm_ready(parked: Any) -> None:
+    prepare(parked, 1)
+    parked.world.set_fault("no-pose", True)
+    parked.robot.forget_poses(1)
+    assert parked.connect().error == ErrorCode.NO_POSE
+    assert parked.robot.mode == Mode.PARKED and parked.robot.waits_before() == 1
+    prepare(parked, 0)
+    assert parked.robot.waits_before() == 0
+
+
 def test_without_a_permit_it_does_not_go_to_the_plug(parked: Any) -> None:
     parked.zone = Zone.NONE
     home = set_points(parked)
