@@ -470,13 +470,15 @@ class ConnectionRobot:
     def _rest(self, senses: Senses) -> None:
         """Mode of an arm without a goal, told from what it senses when nothing is known yet."""
         if self.mode == Mode.UNKNOWN and senses.q is not None:
-            if self._parked(senses):
+            if self._waits(senses):
                 self.mode = Mode.PARKED
             elif senses.q_age < SENSE_AGE:
                 self.mode = Mode.HOLD
 
-    def _parked(self, senses: Senses) -> bool:
-        return senses.q is not None and largest(senses.q - self.site.park) < 0.05
+    def _waits(self, senses: Senses) -> bool:
+        """It stands where it waits for a goal: parked, or before a plug."""
+        parked = senses.q is not None and largest(senses.q - self.site.park) < 0.05
+        return parked or self.waits_before() > 0
 
     def _finish(self, error: RobotError | None) -> None:
         if self._task is not None:
@@ -487,7 +489,7 @@ class ConnectionRobot:
         self.mode = self._moving
         if error is not None and (error.stay or self._moving not in (Mode.PARKED, Mode.RELEASED)):
             self.mode = Mode.HOLD
-            if not self.in_contact_zone and (self._parked(self._senses) or self.waits_before()):
+            if not self.in_contact_zone and self._waits(self._senses):
                 self.mode = Mode.PARKED
         self.result = Result(
             self.error,
