@@ -1,6 +1,6 @@
 """Soak: many sessions over three bays with one robot, protocol by protocol; do memory, files and threads stay flat?
 
-    python bench/soak.py [--sessions N] [--bays B] [--batch K] [--seed S] [--json FILE] [--resume FILE]
+    python bench/soak.py [--sessions N] [--bays B] [--batch K] [--seed S] [--json FILE] [--resume FILE] [--publish]
 
 Each batch starts one station; its vehicles speak one protocol, the next batch's the next one. In every third batch the
 CSMS is away for the middle of the sessions; in every ninth each session's insulation monitor fails its self-test first,
@@ -8,7 +8,7 @@ so that every vehicle is plugged in twice. Flat is judged within each run of a s
 each bay has had one session, against its end. JSON: sessions, completed, books_ok, unbilled_wh, replugs, faults,
 batches[{protocol, fault, sessions, minutes, completed, books_ok, replugs, growth{process: {rss_mb, files, threads}},
 troubles[a session that did not complete, or whose books disagree]}]. ``--resume FILE`` goes on after what the file
-holds. Exit status 0 when it measured.
+holds; ``--publish`` writes the table into docs/soak.md. Exit status 0 when it measured.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from robot_charger.desk.simulation import Simulation
 from robot_charger.sim.csms.books import books
 from robot_charger.station import DeskOptions
 
+PAGE = Path(__file__).parents[1] / "docs" / "soak.md"
+BEGINS, ENDS = "<!-- table begins -->", "<!-- table ends -->"
 PROTOCOLS = ("iso15118-2", "din", "iso15118-20", "chademo")
 SESSION_S = 300.0
 
@@ -103,6 +105,31 @@ def summary(batches: list[dict[str, Any]]) -> dict[str, Any]:
     return {**totals, "faults": dict(faults), "batches": batches}
 
 
+def most_growth(row: dict[str, Any]) -> dict[str, float]:
+    """Of any process of a batch: MB, files, threads."""
+    return {k: max((g[k] for g in row["growth"].values()), default=0) for k in ("rss_mb", "files", "threads")}
+
+
+def told(total: dict[str, Any]) -> str:
+    return (
+        f"{total['sessions']} sessions, {total['completed']} completed, {total['books_ok']} with right books,"
+        f" {total['unbilled_wh']} Wh unbilled, {total['replugs']} plugged in twice, faults {total['faults'] or 'none'}"
+    )
+
+
+def page(text: str, batches: list[dict[str, Any]]) -> str:
+    """docs/soak.md with the generated part renewed between its markers."""
+    head = ("vehicles", "fault", "sessions", "minutes", "completed", "books right", "plugged in twice",
+            "most growth: memory [MB]", "files", "threads")  # fmt: skip
+    rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for b in batches:
+        cells = (b["protocol"], b["fault"], b["sessions"], b["minutes"], b["completed"], b["books_ok"], b["replugs"])
+        rows.append(f"| {' | '.join(map(str, (*cells, *most_growth(b).values())))} |")
+    before, rest = text.split(BEGINS)
+    table = "\n".join(rows)
+    return f"{before}{BEGINS}\n{told(summary(batches))}.\n\n{table}\n{ENDS}{rest.split(ENDS)[1]}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sessions", type=int, default=6, help="in all (default 6, about ten minutes)")
@@ -111,6 +138,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--resume", type=Path, help="go on after what this file holds, and write to it")
+    parser.add_argument("--publish", action="store_true", help="put all batches so far into docs/soak.md")
     options = parser.parse_args()
     file = options.json or options.resume
     resumed = options.resume and options.resume.exists()
@@ -118,7 +146,7 @@ def main() -> None:
     while (done := sum(b["sessions"] for b in batches)) < options.sessions:
         row = batch(len(batches), min(options.batch, options.sessions - done), options.bays, options.seed)
         batches.append(row)
-        most = {k: max((g[k] for g in row["growth"].values()), default=0) for k in ("rss_mb", "files", "threads")}
+        most = most_growth(row)
         print(
             f"{row['protocol']:<12} {row['sessions']} sessions in {row['minutes']} min, {row['completed']} completed,"
             f" {row['books_ok']} with right books; most growth of a process: {most['rss_mb']} MB,"
@@ -126,17 +154,15 @@ def main() -> None:
             flush=True,
         )
         for t in row["troubles"]:
-            told = "; ".join(f["text"] or f["name"] for f in t["faults"])
-            print(f"  EVSE {t['evse']} {t['result']}: {told}; {t['books']}", flush=True)
+            faults = "; ".join(f["text"] or f["name"] for f in t["faults"])
+            print(f"  EVSE {t['evse']} {t['result']}: {faults}; {t['books']}", flush=True)
         if file:
             file.write_text(json.dumps(summary(batches), indent=1) + "\n")
         if not row["sessions"]:
             break
-    total = summary(batches)
-    print(
-        f"soak: {total['sessions']} sessions, {total['completed']} completed, {total['books_ok']} with right books,"
-        f" {total['unbilled_wh']} Wh unbilled, {total['replugs']} plugged in twice, faults {total['faults'] or 'none'}"
-    )
+    if options.publish:
+        PAGE.write_text(page(PAGE.read_text(), batches))
+    print(f"soak: {told(summary(batches))}")
 
 
 if __name__ == "__main__":
