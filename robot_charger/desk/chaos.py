@@ -20,6 +20,7 @@ from robot_charger.common.topics import topic
 from robot_charger.desk.breaking import Breaker, breaker
 from robot_charger.desk.promises import (
     DESK_GRACE_S,
+    FREEZE,
     JUMP,
     KILL,
     MOVING,
@@ -274,8 +275,9 @@ class Campaign:
         result = rehearsal.results[-1] if len(rehearsal.results) > finished else None
         station.damaged |= result is None or station.phase == "faulted"
         ended = any(cell.stops for cell, _ in self._rows)
+        counted = not (station.lacks_a_witness or any(_miscounts(cell) for cell, _ in self._rows))
         for cell, outcome in self._rows:
-            _judge(cell, outcome, station, result, ended)
+            _judge(cell, outcome, station, result, ended, counted)
             self.report(outcome)
         if not station.damaged and not _until(station, rehearsal, lambda: station.phase == "idle", 30.0):
             station.damaged = True
@@ -322,6 +324,11 @@ class Campaign:
         undisturbed = flows and station.fault in (0, fault) and station.phase != "faulted"
         outcome.safe = undisturbed or cell.fault == SELF_TEST  # which stops first, and then plugs in again
         return False
+
+
+def _miscounts(cell: Cell) -> bool:
+    """A simulator that counts energy stood still: its current of before counts for all that time."""
+    return cell.fault == FREEZE and cell.target in (f"sim_vehicle{EVSE}", "sim_rack")
 
 
 def _stays_dead(cell: Cell) -> bool:
@@ -387,11 +394,11 @@ def _since(holds: bool, since: float, now: float) -> float:
 
 
 def _judge(
-    cell: Cell, outcome: Outcome, station: ChaosStation, result: SessionResult | None, ended: bool
+    cell: Cell, outcome: Outcome, station: ChaosStation, result: SessionResult | None, ended: bool, counted: bool
 ) -> None:
     """Safe: what was promised within its times, or a session that went on. The books are the session's.
 
-    ``ended``: another cell ended the session on purpose.
+    ``ended``: another cell ended the session on purpose. ``counted``: modules and battery counted all the time.
     """
     p = cell.promise
     late = DESK_GRACE_S + outcome.stall_s
@@ -413,7 +420,7 @@ def _judge(
         return
     outcome.unbilled_wh = unbilled_wh(result.books)
     outcome.books_ok = bool(result.books.get("agree"))
-    if station.lacks_a_witness:  # modules or battery count no more: what the meter said must be billed
+    if not counted:  # what the meter said must be billed
         outcome.books_ok = outcome.unbilled_wh < ROUNDING_WH
     outcome.seen = f"{result.result}: {result.stop_reason} {', '.join(f['name'] for f in result.faults)}".strip()
 

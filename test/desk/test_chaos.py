@@ -60,15 +60,19 @@ STOPPED = next(p for p in PROMISES if p.targets == ("/power",))
 GOES_ON = next(p for p in PROMISES if p.targets == ("/backend",))
 
 
-def judged(promise: Any, ended: bool = False, result: str = "completed", agree: bool = True, **seen: Any) -> Outcome:
+def judged(
+    promise: Any, ended: bool = False, result: str = "completed", agree: bool = True, counted: bool = True,
+    billed_wh: float = 500.0, **seen: Any,
+) -> Outcome:  # fmt: skip
     cell = Cell("x", "charging", "din", "kill", promise)
     outcome = Outcome(*cell.key, promise.expected, promise.open_s, **seen)
     station: Any = SimpleNamespace(
         observer=SimpleNamespace(lock=_Free(), seen={1: SimpleNamespace(phases=[("charging", 0.0)])}),
         lacks_a_witness=False,
     )
-    books = {"agree": agree, "meter_wh": 500.0, "billed_wh": 500.0 if agree else 400.0}
-    chaos._judge(cell, outcome, station, SimpleNamespace(result=result, stop_reason="", faults=[], books=books), ended)
+    books = {"agree": agree, "meter_wh": 500.0, "billed_wh": billed_wh}
+    told: Any = SimpleNamespace(result=result, stop_reason="", faults=[], books=books)
+    chaos._judge(cell, outcome, station, told, ended, counted)
     return outcome
 
 
@@ -98,8 +102,16 @@ def test_going_on_means_to_the_end_unless_another_cell_ended_it():
 
 
 def test_wrong_books_are_told_with_what_was_not_billed():
-    outcome = judged(STOPPED, agree=False, zero_current_s=0.1, open_s=0.1)
+    outcome = judged(STOPPED, agree=False, billed_wh=400.0, zero_current_s=0.1, open_s=0.1)
     assert not outcome.books_ok and outcome.unbilled_wh == 100.0
+    assert not judged(STOPPED, agree=False, counted=False, billed_wh=400.0).books_ok
+
+
+def test_a_battery_that_stood_still_is_no_witness():
+    assert not judged(STOPPED, agree=False).books_ok, "meter and bill agree, battery and modules do not"
+    assert judged(STOPPED, agree=False, counted=False).books_ok
+    frozen = [c for c in chaos.matrix() if chaos._miscounts(c)]
+    assert frozen and {(c.target, c.fault) for c in frozen} <= {("sim_vehicle1", "freeze"), ("sim_rack", "freeze")}
 
 
 def test_the_row_has_the_keys_that_are_promised():
