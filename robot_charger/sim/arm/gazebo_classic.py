@@ -231,6 +231,8 @@ class GazeboWorld(ArmWorld):
             told = np.array(STATE.unpack(self._wire.recv(STATE.size)))
         except (OSError, struct.error) as error:
             raise NoGazeboError(f"Gazebo ended: {error}") from None
+        if not np.isfinite(told).all():
+            raise NoGazeboError("Gazebo's solver lost the numbers")
         self._act[:AXES] += self._ctrl[:AXES] * count * TIMESTEP
         self._q[:], self._q_speed[:] = told[0:6], told[6:12]
         self._sensors[self._force : self._force + 6] = -told[12:18]
