@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from robot_charger.desk import chaos
+from robot_charger.operator.docs import renewed
 
 PAGE = Path(__file__).parents[1] / "docs" / "chaos.md"
 AGAIN_MINUTES, AGAIN_ALL = 2.0, 6.0  # for a cell that is measured a second time, and for all of them
 KEYS = ("target", "phase", "protocol", "fault")
-BEGINS, ENDS = "<!-- table begins -->", "<!-- table ends -->"
 HEAD = f"{'target':<20} {'phase':<13} {'protocol':<12} {'fault':<9} {'expected':<9} zero [s] open [s]  safe books seen"
 
 
@@ -63,8 +63,7 @@ def page(text: str, rows: list[dict[str, Any]]) -> str:
         f" {sum(r['unbilled_wh'] for r in rows):.1f} Wh unbilled. Pairs not covered yet:"
         f" {len(chaos.uncovered(done))} of {len(chaos.uncovered([]))}."
     )
-    head, rest = text.split(BEGINS)
-    return f"{head}{BEGINS}\n{total}\n\n{table(rows)}\n{ENDS}{rest.split(ENDS)[1]}"
+    return renewed(text, f"{total}\n\n{table(rows)}")
 
 
 def main() -> int:

@@ -26,11 +26,11 @@ import psutil
 from robot_charger.desk.rehearsal import Rehearsal, unbilled_wh
 from robot_charger.desk.running import StationFailed
 from robot_charger.desk.simulation import Simulation
+from robot_charger.operator.docs import renewed
 from robot_charger.sim.csms.books import books
 from robot_charger.station import DeskOptions
 
 PAGE = Path(__file__).parents[1] / "docs" / "soak.md"
-BEGINS, ENDS = "<!-- table begins -->", "<!-- table ends -->"
 PROTOCOLS = ("iso15118-2", "din", "iso15118-20", "chademo")
 SESSION_S = 300.0
 
@@ -125,9 +125,7 @@ def page(text: str, batches: list[dict[str, Any]]) -> str:
     for b in batches:
         cells = (b["protocol"], b["fault"], b["sessions"], b["minutes"], b["completed"], b["books_ok"], b["replugs"])
         rows.append(f"| {' | '.join(map(str, (*cells, *most_growth(b).values())))} |")
-    before, rest = text.split(BEGINS)
-    table = "\n".join(rows)
-    return f"{before}{BEGINS}\n{told(summary(batches))}.\n\n{table}\n{ENDS}{rest.split(ENDS)[1]}"
+    return renewed(text, "\n".join((f"{told(summary(batches))}.", "", *rows)))
 
 
 def main() -> None:

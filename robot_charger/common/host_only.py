@@ -2,9 +2,8 @@
 
 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST promises that, and keeps it by what it looks for: with Jazzy's rmw_fastrtps its
 processes still listen on every address, and they take shared memory, whatever FASTDDS_BUILTIN_TRANSPORTS says. Then
-root and other users exchange nothing, a kill leaves segments behind, and on a desk whose clock had jumped back
-(desk.wall_clock) a process that was started again heard nobody. So where nobody asks for more than LOCALHOST, a
-station's processes read config/fastdds.xml instead: UDP, bound to 127.0.0.1. They and processes with LOCALHOST hear
+root and other users exchange nothing, and a kill leaves segments behind. So where nobody asks for more than LOCALHOST,
+a station's processes read config/fastdds.xml instead: UDP, bound to 127.0.0.1. They and processes with LOCALHOST hear
 each other.
 """
 

@@ -40,6 +40,13 @@ def _qos(profile: Any) -> str:
     return ", ".join(words)
 
 
+def renewed(page: str, generated: str) -> str:
+    """``page`` with what stands between its two markers replaced, as the benches publish their tables."""
+    begins, ends = "<!-- table begins -->", "<!-- table ends -->"
+    before, rest = page.split(begins)
+    return f"{before}{begins}\n{generated}\n{ends}{rest.split(ends)[1]}"
+
+
 def _interface(path: Path) -> tuple[str, list[str]]:
     """Leading comment of an interface file, and a table of its fields and constants."""
     head: list[str] = []

@@ -58,7 +58,7 @@ def test_what_the_supervisor_and_power_judge_by_age_is_watched() -> None:
 
 
 @pytest.fixture
-def hear() -> Iterator[tuple[Listening, list[str], Callable[[Callable[[], bool]], None]]]:
+def hear() -> Iterator[tuple[Listening, subprocess.Popen[bytes], Callable[[Callable[[], bool]], None]]]:
     rclpy.init()
     node, executor, said = rclpy.create_node("listener"), LeanExecutor(), []
     listening = Listening(said.append)
