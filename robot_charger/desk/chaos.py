@@ -24,6 +24,7 @@ from robot_charger.desk.promises import (
     JUMP,
     KILL,
     MOVING,
+    NO_PHASES,
     PHASES,
     PROMISES,
     PROTOCOLS,
@@ -66,8 +67,12 @@ class Cell:
 
     @property
     def pairs(self) -> set[tuple[str, ...]]:
-        """What the published table must have of it."""
-        return {("t", self.target, self.fault), ("p", self.target, self.phase), ("f", self.protocol, self.fault)}
+        """What the published table must have of it; a fault of a target once for each promise."""
+        return {
+            ("t", self.target, self.fault, self.promise.why),
+            ("p", self.target, self.phase),
+            ("f", self.protocol, self.fault),
+        }
 
     @property
     def stops(self) -> bool:
@@ -107,6 +112,7 @@ def matrix(protocols: Iterable[str] = PROTOCOLS) -> list[Cell]:
         for target in promise.targets
         for fault in promise.faults
         for phase in promise.phases
+        if phase not in NO_PHASES.get(protocol, ())
     ]
 
 
@@ -191,8 +197,8 @@ class ChaosStation(Simulation):
 
     @property
     def closed(self) -> bool:
-        """Contactors, by the safety controller's truth, or by the modules' when it is silent."""
-        teller = "rack" if self.wires.age_s("safety") > 0.5 else "safety"
+        """Contactors: by the safety controller, or by the modules when it is silent; an AC outlet has its own."""
+        teller = "rack" if self.options.ac or self.wires.age_s("safety") > 0.5 else "safety"
         return bool(self.truth(teller).get("contactors", {}).get(str(EVSE)))
 
     def watch_arm(self) -> None:

@@ -19,7 +19,7 @@ from robot_charger.station import DEMO_TOKEN
 ALWAYS, ARRIVAL, CHARGING = "always", "arrival", "charging"
 FAULT_AFTER_S = 4.0  # of charging
 BOOKS_S = 90.0  # for the back end's last message to arrive: after an outage it waits up to 37 s before it connects
-NO_BOOKS_S = 5.0  # for its first
+NO_BOOKS_S = 5.0  # for its first, from a CSMS that is there
 SHOW_AGAIN_S = 3.0  # a card that nobody noticed
 REMOTE_S = 10.0  # for a start that was asked of the CSMS: it may be away just then, by another EVSE's fault
 TOLERANCE = 0.01  # between meter, modules and battery
@@ -221,7 +221,8 @@ class Rehearsal:
             self._mend()
         session_id = self._seen().session_id
         entry = next((e for e in self._books() if e.session_id == session_id), None)
-        patience = BOOKS_S if entry or self._absent else NO_BOOKS_S
+        away = self._plan is not None and self._plan.simulator == "csms"  # perhaps from this session's beginning
+        patience = BOOKS_S if entry or away else NO_BOOKS_S
         if not (entry and entry.ended and waited > 1.0) and waited < patience:
             return
         self._energy = self._integrals()

@@ -440,13 +440,19 @@ class ConnectionRobot:
                 raise SensorError(f"the wrench did not change for {same:.2f} s")
 
     def _accompany(self, senses: Senses, paused: bool) -> Command:
-        """Follow the mated plug with zero commanded force while the permit asks for it; otherwise hold."""
+        """Follow the mated plug with zero commanded force while the permit asks for it; otherwise hold.
+
+        A head that cannot let go counts as following while the arm is heard, and as MATED when it is not.
+        """
         may = senses.passive_follow and senses.field_clear and not senses.emergency
         holding = senses.gripper_closed and senses.plug_present
-        if not (may and holding and senses.now <= senses.permit_until):
-            self.mode, self._goes_along = Mode.FOLLOWING if self._bound else Mode.MATED, False
+        silent = senses.q is None or max(senses.q_age, senses.wrench_age) > SENSE_AGE
+        self._lost = self._lost + PERIOD if silent else 0.0
+        lost = self._lost > SENSE_LOST
+        if lost or not (may and holding and senses.now <= senses.permit_until):
+            self.mode, self._goes_along = Mode.FOLLOWING if self._bound and not lost else Mode.MATED, False
             return Command()
-        if senses.q is None or max(senses.q_age, senses.wrench_age) > SENSE_AGE or self._inlet is None:
+        if silent or self._inlet is None:
             return Command()
         if not self._goes_along or paused:
             self.mode, self._goes_along, self._q = Mode.FOLLOWING, True, senses.q.copy()

@@ -184,7 +184,7 @@ AC_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
     "AC: nobody is plugged in again": lambda b, s, i, c: not s.replug,
 }
 # And where the conversation begins before contact.
-ACDP_LIMITS = replace(LIMITS, talks_first=True)
+ACDP_LIMITS = replace(LIMITS, talks_first=True, follows=True)
 ACDP_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
     "ACDP: the plug goes only to a vehicle that asks for it and is authorised": lambda b, s, i, c: (
         b.phase != Phase.POSITIONING
@@ -192,6 +192,9 @@ ACDP_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = 
         or (i.link == Link.CONNECTING and i.link_session == SESSION and i.authorization == Authorization.ACCEPTED)
     ),
     "ACDP: who stopped talking is not plugged in again": lambda b, s, i, c: not s.replug,
+    "ACDP: the session ends when the arm that holds the plug no longer follows it": lambda b, s, i, c: (
+        i.robot_clear or i.robot_following or s.phase not in (*flow.LINKED,) or b.phase not in flow.LINKED
+    ),
 }
 
 

@@ -431,6 +431,13 @@ RULES: tuple[Rule, ...] = (
         _error("Other", Code.NODE_LOST, "a node that the session needs fell silent"),
     ),
     Rule(
+        LINKED,
+        "arm no longer follows",
+        lambda c: c.limits.follows and not (c.i.robot_clear or c.i.robot_following),
+        P.STOPPING,
+        _error("Other", Code.ROBOT_ARM, "the arm holds the mated plug and no longer follows it"),
+    ),
+    Rule(
         (*PLUGGED,),
         "vehicle gone",
         lambda c: c.i.pilot_alive and c.i.pilot == "A",

@@ -183,7 +183,7 @@ class Heard:
             robot_alive=robot is not None,
             # A dead robot node moves nothing: what it last said of the contact zone still holds.
             robot_clear=bool(robot_last and not (robot_here_now and robot_here_now.in_contact_zone)),
-            robot_following=bool(robot_here_now and robot_here_now.mode == FOLLOWING),
+            robot_following=bool(robot and robot_here_now and robot_here_now.mode == FOLLOWING),
             robot_since=self.robot_since,
             plug_in_inlet=bool(robot_here and robot_here.plug_in_inlet),
             goal_done=self.goal_done,

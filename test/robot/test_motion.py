@@ -512,6 +512,14 @@ def test_a_head_that_stays_in_the_hand_follows_the_vehicle(bench: Any) -> None:
     rehearsal.run(3.0)
     assert np.linalg.norm(stall.rolled) > 0.019 and stall.mated
     assert max(stall.max_push, stall.max_pull) < 100.0
+    rehearsal.world.set_fault("joint-states-missing", True)
+    rehearsal.run(1.0)
+    assert rehearsal.robot.mode == Mode.FOLLOWING, "a pause"
+    rehearsal.run(1.0)
+    assert rehearsal.robot.mode == Mode.MATED, "an arm that is not heard follows nothing"
+    rehearsal.world.set_fault("joint-states-missing", False)
+    rehearsal.run(0.1)
+    assert rehearsal.robot.mode == Mode.FOLLOWING
     rehearsal.zone, rehearsal.passive_follow = Zone.CONTACT, False
     assert rehearsal.disconnect().error == ErrorCode.NONE
     assert rehearsal.robot.mode == Mode.PARKED and not stall.mated

@@ -40,6 +40,15 @@ def test_an_arm_in_another_bays_contact_zone_is_out_of_this_one():
     assert not heard(1, replace(working, mode=FOLLOWING)).robot_following
 
 
+def test_an_arm_that_is_no_longer_heard_follows_nothing():
+    following = Robot(1 * MS, 1, in_contact_zone=True, mode=FOLLOWING)
+    assert heard(1, following).robot_following
+    h = Heard(1)
+    h.message("robot", following)
+    i = h.inputs(Session(), following.stamp_ns + 2000 * MS)
+    assert not i.robot_following and not i.robot_clear
+
+
 def test_a_plug_stays_in_this_inlet_while_the_arm_serves_others():
     mated, elsewhere = Robot(1 * MS, 1, plug_in_inlet=True), Robot(2 * MS, 2)
     i = heard(1, mated, elsewhere)

@@ -482,6 +482,17 @@ def test_acdp_plugs_in_and_out_when_the_vehicle_asks(device):
     assert (device.s.shutdown, device.s.fault) == (Shutdown.NORMAL, Code.NONE)
 
 
+def test_acdp_ends_when_the_arm_that_holds_the_plug_no_longer_follows_it():
+    device = Station(Limits(talks_first=True, follows=True))
+    device()
+    asking(device).goal(pilot="B", robot_clear=False)
+    assert device.goal(robot_following=True) == Phase.LINKING
+    assert device(after=1.0) == Phase.LINKING
+    assert device.command.follow
+    assert device(robot_following=False) == Phase.STOPPING
+    assert (device.s.shutdown, device.s.fault) == (Shutdown.ERROR, Code.ROBOT_ARM)
+
+
 def test_acdp_moves_no_arm_to_a_vehicle_that_is_refused_or_gives_up(device):
     device(occupied=True, immobilised=True, link=Link.SESSION, link_session=ID)
     assert device(authorization=Authorization.REFUSED) == Phase.DEPARTING
