@@ -169,8 +169,6 @@ def table() -> str:
         targets = ", ".join(t.replace("{n}", "N") for t in p.targets)
         phases = ", ".join(p.phases).replace("_", " ")
         still = f"{p.still_s:g} s" if p.still_s else "-"
-        rows.append(
-            f"| {targets} | {', '.join(p.faults)} | {phases} | {_named(p.protocols)} | {p.expected} | {zero} | {opened} | {still}"
-            f" | {p.why} |"
-        )
+        words = (targets, ", ".join(p.faults), phases, _named(p.protocols), p.expected, zero, opened, still, p.why)
+        rows.append(f"| {' | '.join(words)} |")
     return "\n".join(rows)
