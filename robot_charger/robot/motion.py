@@ -452,7 +452,7 @@ class ConnectionRobot:
         if lost or not (may and holding and senses.now <= senses.permit_until):
             self.mode, self._goes_along = Mode.FOLLOWING if self._bound and not lost else Mode.MATED, False
             return Command()
-        if silent or self._inlet is None:
+        if senses.q is None or silent or self._inlet is None:
             return Command()
         if not self._goes_along or paused:
             self.mode, self._goes_along, self._q = Mode.FOLLOWING, True, senses.q.copy()

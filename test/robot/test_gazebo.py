@@ -79,6 +79,21 @@ def test_the_world_has_every_shape_that_touches_in_mujoco(desk: ArmWorld) -> Non
             assert np.allclose(from_xyz_rpy(at[:3], at[3:]), expected, atol=1e-6)
 
 
+def test_the_same_shapes_of_plug_and_vehicle_meet_as_in_mujoco(desk: ArmWorld) -> None:
+    world, model = ElementTree.fromstring(gazebo.world_sdf(desk)), desk.model
+    masks = {
+        name: {
+            int((c.get("name") or "").removeprefix("collision")): int(numbers(c, "surface/contact/collide_bitmask")[0])
+            for c in world.findall(f"world/model[@name='{name}']/link/collision")
+        }
+        for name in ("plug1", "vehicle1")
+    }
+    kinds, minds = model.geom_contype, model.geom_conaffinity
+    pairs = [(a, b) for a in masks["plug1"] for b in masks["vehicle1"]]
+    for a, b in pairs:
+        assert bool(masks["plug1"][a] & masks["vehicle1"][b]) == bool(kinds[a] & minds[b] or kinds[b] & minds[a])
+
+
 def test_the_vehicle_stands_where_it_parked_and_the_plug_hangs_in_its_holster(desk: ArmWorld) -> None:
     world = ElementTree.fromstring(gazebo.world_sdf(desk))
     for name, pose in (("vehicle1", desk.true_inlet(1)), ("plug1", desk.site.bays[1].holster)):

@@ -91,7 +91,10 @@ def _body(world: Element, model: mujoco.MjModel, name: str, bodies: list[int], p
             _add(part, "pose", at)
             _shape(part, model.geom_type[index], model.geom_size[index])
             if tag == "collision":
-                ode = _add(_add(_add(part, "surface"), "friction"), "ode")
+                surface = _add(part, "surface")
+                mask = model.geom_conaffinity[index] or model.geom_contype[index]  # the same pairs as in MuJoCo
+                _add(_add(surface, "contact"), "collide_bitmask", str(mask))
+                ode = _add(_add(surface, "friction"), "ode")
                 for mu in ("mu", "mu2"):
                     _add(ode, mu, model.geom_friction[index, 0])
             else:

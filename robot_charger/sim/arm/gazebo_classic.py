@@ -71,6 +71,11 @@ def plugin(prefix: Path = PREFIX) -> Path:
     return made
 
 
+def _put(parent: ElementTree.Element, **values: str) -> None:
+    for tag, value in values.items():
+        SubElement(parent, tag).text = value
+
+
 def world_sdf(desk: ArmWorld, library: Path) -> str:
     """gazebo.world_sdf for Classic: no plugins of Harmonic, a vehicle that its springs move, the exact solver."""
     root = ElementTree.fromstring(gazebo.world_sdf(desk))
@@ -81,19 +86,18 @@ def world_sdf(desk: ArmWorld, library: Path) -> str:
             parent.remove(harmonic)
     physics = world.find("physics")
     assert physics is not None
-    for tag, value in (("real_time_update_rate", "0"), ("max_contacts", "20")):
-        SubElement(physics, tag).text = value
+    _put(physics, real_time_update_rate="0", max_contacts="20")
     ode = SubElement(physics, "ode")
-    solver = SubElement(ode, "solver")
-    SubElement(solver, "type").text = "world"
-    constraints = SubElement(ode, "constraints")
-    values = {"cfm": "1e-5", "erp": "0.2", "contact_max_correcting_vel": "0.1", "contact_surface_layer": "0.00001"}
-    for tag, value in values.items():
-        SubElement(constraints, tag).text = value
+    _put(SubElement(ode, "solver"), type="world")
+    # Friction has no CFM but this slip. Rigid, the many points of one face contradict each other, and the solver fails.
+    soft = "1e-5"  # [m/s per N]
+    layer = {"contact_max_correcting_vel": "0.1", "contact_surface_layer": "0.00001"}
+    _put(SubElement(ode, "constraints"), cfm=soft, erp="0.2", **layer)
     for surface in world.iterfind("model/link/collision/surface"):
-        contact = SubElement(SubElement(surface, "contact"), "ode")
-        for tag, value in {"kp": "2e6", "kd": "2e3", "max_vel": "0.1", "min_depth": "0.00001"}.items():
-            SubElement(contact, tag).text = value
+        friction, contact = surface.find("friction/ode"), surface.find("contact")
+        assert friction is not None and contact is not None
+        _put(friction, slip1=soft, slip2=soft)
+        _put(SubElement(contact, "ode"), kp="2e6", kd="2e3", max_vel="0.1", min_depth="0.00001")
     vehicle = world.find(f"model[@name='vehicle{gazebo.EVSE}']")
     assert vehicle is not None
     for static in vehicle.findall("static"):
