@@ -656,9 +656,10 @@ class ConnectionRobot:
             ages = [now - stamp for stamp, _ in self._poses.get(bay.number, ())]
             fresh = sum(age <= self.parameters.pose__window_s for age in ages)
             if fresh >= self.parameters.pose__samples and min(ages) <= self.parameters.pose__max_age_s:
-                self._inlet = self._fused(bay)
-                yield  # from now on it is known whether the tool is near it
-                return self._fused(bay)
+                with suppress(NoPose):  # after a pause of this computer they are old: look on
+                    self._inlet = self._fused(bay)
+                    yield  # from now on it is known whether the tool is near it
+                    return self._fused(bay)
             if waited > LOOK_TIME:
                 last = min(ages, default=math.inf)
                 raise NoPose(
