@@ -193,7 +193,7 @@ ACDP_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = 
     ),
     "ACDP: who stopped talking is not plugged in again": lambda b, s, i, c: not s.replug,
     "ACDP: the session ends when the arm that holds the plug no longer follows it": lambda b, s, i, c: (
-        i.robot_clear or i.robot_following or s.phase not in (*flow.LINKED,) or b.phase not in flow.LINKED
+        i.robot_clear or i.robot_following or s.phase not in flow.LINKED or b.phase not in flow.LINKED
     ),
 }
 
