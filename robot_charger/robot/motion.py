@@ -42,6 +42,7 @@ from robot_charger.robot.errors import (
 from robot_charger.robot.kinematics import Kinematics
 from robot_charger.robot.parameters import RobotParameters
 from robot_charger.robot.planner import HOLSTER_PULL_M, Planner, back
+from robot_charger.robot.search import Spiral
 from robot_charger.robot.spatial import (
     Array,
     difference,
@@ -80,8 +81,8 @@ AXIAL_GAIN = 0.4e-3  # [m/s per N]
 LATERAL_GAIN = 0.5e-3
 TURN_GAIN = 0.02  # [rad/s per Nm]
 LATERAL_SPEED, TURN_SPEED = 0.012, 0.15  # largest answers [m/s, rad/s]
-SEARCH_GAIN = 0.8e-3  # answer of the search where the lead-in catches [m/s per N]
-CAUGHT_FORCE = 8.0  # across the axis: more than friction on the face [N]
+SETTLE_TIME = 0.2  # pressed before the search begins: a tilted nose comes to lie on the face [s]
+REST_DEPTH = 0.0005  # a nose that sinks by less than this in that time rests [m]
 CAUGHT_DEPTH = 0.0045  # beyond the face: the nose is in the opening [m]
 NO_TORQUE = np.zeros(3)
 
@@ -165,6 +166,7 @@ class Touch:
     """Where the plug's nose is and what it feels, in the frame of the estimated inlet."""
 
     x: float = -1.0  # beyond the mouth's plane [m]
+    depth: float = -1.0  # beyond the face: as felt in this attempt, before that as the pose tells [m]
     lateral: float = 0.0
     push: float = 0.0  # [N]
     side: Array = field(default_factory=lambda: np.zeros(2))  # y, z on the tool [N]
@@ -228,6 +230,7 @@ class ConnectionRobot:
         self._grip: bool | None = None
         self._bound = self._goes_along = False  # cannot let go of the mated plug; follows it right now
         self._inlet: Array | None = None  # estimated, of the present attempt
+        self._face = 0.0  # x of the nose on its face, see _search() [m]
         self._tare = np.zeros(6)
         self._sag = np.eye(4)  # deflection of the mount by the cable
         self._follow_from = np.zeros(6)
@@ -500,7 +503,7 @@ class ConnectionRobot:
         self.result = Result(
             self.error,
             self.text,
-            self.touch.x,
+            self.touch.depth,
             self.touch.lateral,
             self.peak,
             self._senses.now - self._started,
@@ -527,7 +530,7 @@ class ConnectionRobot:
             arm = self.site.tool.wrench_distance + plug.nose
             touch.torque = np.array(_torque_ahead(force, arm))
             touch.x, y, z = local(inlet, self.gripper[:3, 3] + plug.nose * self.gripper[:3, 0])
-            touch.lateral = math.hypot(y, z)
+            touch.depth, touch.lateral = touch.x - self._face, math.hypot(y, z)
             limit = self.parameters.contact__distance_m
             engaged = self.engaged.get(self.bay)
             if senses.plug_present and senses.gripper_closed:
@@ -657,7 +660,7 @@ class ConnectionRobot:
             fresh = sum(age <= self.parameters.pose__window_s for age in ages)
             if fresh >= self.parameters.pose__samples and min(ages) <= self.parameters.pose__max_age_s:
                 with suppress(NoPose):  # after a pause of this computer they are old: look on
-                    self._inlet = self._fused(bay)
+                    self._inlet, self._face = self._fused(bay), 0.0
                     yield  # from now on it is known whether the tool is near it
                     return self._fused(bay)
             if waited > LOOK_TIME:
@@ -777,7 +780,7 @@ class ConnectionRobot:
         if give or turn:
             self._nose[3:] += _limited(touch.torque * TURN_GAIN, TURN_SPEED) * seconds
         if step is not None:
-            self._nose[1:3] += step * self._rate
+            self._nose[1:3] += step
         assert self._inlet is not None
         self._q, left = self.kinematics.follow(self._flange(self._nose), self._q)
         if left > 0.02:
@@ -842,51 +845,39 @@ class ConnectionRobot:
             self._push_on(p.speed__touch_m_s, give=False)
             yield from self._tick(bay)
             self._check_moved(bay)
-        yield from self._search(bay, plug)
+        yield from self._search(bay)
         yield from self._insert(bay, plug)
 
-    def _search(self, bay: Bay, plug: Connector) -> Sequence:
-        """Press lightly and wind outwards; where the lead-in catches, give way until the nose falls in."""
+    def _search(self, bay: Bay) -> Sequence:
+        """Press lightly and wind outwards until the nose falls in. Depths count from the face, if it rested on one."""
         p = self.parameters
         self._moving = Mode.SEARCH
-        face = self.touch.x  # least depth while pressing: the inlet's face
-        angle, ticks, caught = 0.0, 0, 0
-        middle = self._nose[1:3].copy()
+        least = rest = self.touch.x
+        spiral, began, since = Spiral(self._nose[1:3], p), self._clock, self._clock
         while True:
             touch = self.touch
             if touch.push > 0.5 * p.search__force_n:
-                face = min(face, touch.x)
-            if touch.x > face + CAUGHT_DEPTH:
+                least = min(least, touch.x)
+            if abs(touch.x - rest) > REST_DEPTH or touch.push < 0.5 * p.search__force_n:
+                rest, since = touch.x, self._clock
+            elif self._clock - since > SETTLE_TIME:
+                self._face = least
+            depth = touch.x - least
+            if depth > CAUGHT_DEPTH:
                 return
             speed = _within(-0.01, (p.search__force_n - touch.push) * AXIAL_GAIN, p.speed__touch_m_s)
-            side = _size(touch.side)
-            caught = caught + 1 if side > CAUGHT_FORCE else 0
             step = np.zeros(2)
-            if 0 < caught < 120:
-                step = touch.side * (1.0 - 0.6 * CAUGHT_FORCE / side) * SEARCH_GAIN * PERIOD
-                middle += step * self._rate
-            elif ticks > 20:
-                radius = p.search__pitch_m * angle / (2 * math.pi)
-                if radius > p.search__radius_m:
-                    raise NotSeated(f"opening not found within {p.search__radius_m * 1e3:.0f} mm")
-                angle += (
-                    p.search__speed_m_s * PERIOD * self._rate / math.hypot(max(radius, 0.001), p.search__pitch_m / 6.28)
-                )
-                step = middle + radius * np.array([math.cos(angle), math.sin(angle)]) - self._nose[1:3]
-                far = _size(step)
-                most = 1.5 * p.search__speed_m_s * PERIOD
-                if far > most:
-                    step *= most / far
+            if self._clock - began > SETTLE_TIME:
+                step = spiral.step(self._nose[1:3], touch.push, touch.side, depth, PERIOD * self._rate)
             self._push_on(speed, give=False, step=step, turn=True)
             yield from self._tick(bay)
             self._check_moved(bay)
-            ticks += 1
 
     def _insert(self, bay: Bay, plug: Connector) -> Sequence:
         """Push in, giving way sideways, until the plug is seated. Raises Jammed or NotSeated."""
         p = self.parameters
         self._moving = Mode.INSERT
-        best, best_at, wiggles = self.touch.x, self._clock, 0
+        best, best_at, wiggles = self.touch.depth, self._clock, 0
         pressed = 0.0
         while True:
             touch = self.touch
@@ -895,21 +886,21 @@ class ConnectionRobot:
             yield from self._tick(bay)
             self._check_moved(bay)
             touch, now = self.touch, self._clock
-            if touch.x > best + 0.0005 or self._fresh:
-                best, best_at = max(best, touch.x), now
+            if touch.depth > best + 0.0005 or self._fresh:
+                best, best_at = max(best, touch.depth), now
             pressed = pressed + PERIOD * self._rate if self._senses.end_stop and touch.push > 15.0 else 0.0
             if pressed > 0.08:
                 break
             if now - best_at > 0.8 and touch.push > 0.8 * p.insert__force_n:
                 if wiggles == 1:
-                    if touch.x > plug.depth - p.seat__depth_tolerance_m:
-                        raise NotSeated(f"end-stop silent at {touch.x * 1e3:.0f} mm")
-                    raise Jammed(f"stopped at {touch.x * 1e3:.0f} mm with {touch.push:.0f} N")
+                    if touch.depth > plug.depth - p.seat__depth_tolerance_m:
+                        raise NotSeated(f"end-stop silent at {touch.depth * 1e3:.0f} mm")
+                    raise Jammed(f"stopped at {touch.depth * 1e3:.0f} mm with {touch.push:.0f} N")
                 wiggles += 1
                 yield from self._wiggle(bay, 1.0)
                 best_at = self._clock
         yield from self._relax(bay)
-        depth, lateral = self.touch.x, self.touch.lateral
+        depth, lateral = self.touch.depth, self.touch.lateral
         if not self._senses.end_stop:
             raise NotSeated("the end-stop let go again")
         if abs(depth - plug.depth) > p.seat__depth_tolerance_m:
@@ -935,7 +926,9 @@ class ConnectionRobot:
             goal = middle[1:3] + 0.0015 * np.array([math.sin(phase), 1.0 - math.cos(phase)])
             self._nose[3:5] = middle[3:5] + 0.01 * np.array([math.sin(phase), math.sin(2 * phase)])
             speed = (sign * 40.0 - self.touch.push) * AXIAL_GAIN
-            self._push_on(_within(-0.02, speed, 0.02), give=False, step=goal - self._nose[1:3], limit=0.0)
+            self._push_on(
+                _within(-0.02, speed, 0.02), give=False, step=(goal - self._nose[1:3]) * self._rate, limit=0.0
+            )
             yield from self._tick(bay)
             tick += 1
             if self._fresh:

@@ -324,7 +324,7 @@ class RobotNode(StationNode):
                 holding_plug=senses.gripper_closed and senses.plug_present,
                 plug_in_inlet=robot.bay in robot.engaged,
                 end_stop=senses.end_stop,
-                depth_m=max(0.0, touch.x) if robot.in_contact_zone else 0.0,
+                depth_m=max(0.0, touch.depth) if robot.in_contact_zone else 0.0,
                 lateral_error_m=touch.lateral if robot.in_contact_zone else 0.0,
                 axial_force_n=touch.push,
                 lateral_force_n=float(np.linalg.norm(touch.side)),
@@ -462,7 +462,7 @@ class RobotNode(StationNode):
         values: dict[str, Any] = {"mode": robot.mode}
         if kind is not action.Release:
             depth = robot.connector.depth if robot.connector else 0.0
-            distance = max(0.0, depth - robot.touch.x)
+            distance = max(0.0, depth - robot.touch.depth)
             values |= {"distance_m": distance, "force_n": robot.touch.push, "attempt": robot.attempt}
         if kind is action.Disconnect:
             values |= {"grasped": robot.grasped}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -13,6 +14,7 @@ from robot_charger.robot.errors import BadGoal, Busy, ErrorCode
 from robot_charger.robot.motion import ConnectionRobot, Mode, Senses
 from robot_charger.robot.parameters import RobotParameters
 from robot_charger.robot.spatial import transform
+from robot_charger.sim.arm.physics import Parking
 
 pytestmark = pytest.mark.timeout(600)  # of a machine that is busy with other things
 
@@ -65,6 +67,30 @@ def prepare(rehearsal: Any, evse: int) -> None:
     rehearsal.robot.prepare(evse, rehearsal.now)
     rehearsal.finish()
     rehearsal.run(0.3)
+
+
+@pytest.mark.parametrize("across", [(0.014, 0.0), (0.0, -0.014), (-0.010, 0.010)], ids=str)
+def test_a_pose_far_off_across_the_axis_costs_no_second_attempt(parked: Any, across: tuple[float, float]) -> None:
+    parked.world.stalls[1].error[1:3] = across
+    result = mated(parked)
+    assert result.attempts == 1
+    assert abs(result.lateral - math.hypot(*across)) < 0.006
+
+
+@pytest.mark.parametrize("along", [-0.017, 0.0, 0.017])
+def test_the_depth_counts_from_the_face_that_was_felt(parked: Any, along: float) -> None:
+    """The pose may be further off along the axis than a seated plug may be: the face is felt."""
+    parked.world.stalls[1].error[:3] = (along, 0.007, 0.007)
+    result = mated(parked)
+    assert abs(result.depth - 0.040) < 0.004, result.depth
+
+
+def test_a_nose_that_meets_no_face_has_its_depth_from_the_pose(bench: Any) -> None:
+    """With an exact pose it falls straight into the opening; the seal, in which it stops first, is no face."""
+    exact = bench.Rehearsal(seed=5, parking=Parking(estimate_m=0.0, estimate_deg=0.0))
+    exact.world.arrive(1)
+    exact.run(0.1)
+    assert abs(mated(exact).depth - 0.040) < 0.002
 
 
 def test_an_arm_that_waits_before_the_plug_mates_sooner(bench: Any, parked: Any) -> None:
