@@ -33,6 +33,7 @@ IDLE_S = 1.0  # without a word of the station
 ANSWERS = "charge loop answered in"  # of the last session, for diagnostics
 WAKING = (5, 6)  # PilotState E and F: at least T_step_EF, 4 s
 CARRIER_LOST_S = 0.3  # a link must be gone this long before it counts
+LINK_GONE = "the PLC link to the vehicle is gone"
 PLUGGING_IN = frozenset({Phase.CONNECTING, Phase.MATED})
 ONLY_TALKED_TO = Phase.FAULTED  # the vehicle is told, then the connection closed
 
@@ -247,12 +248,14 @@ class Worker:
                     return True
                 lost_for = 0.0 if matcher.carrier() else lost_for + TICK_S
                 if lost_for > CARRIER_LOST_S:
-                    self._failed(Code.LINK_LOST, "the PLC link to the vehicle is gone")
+                    self._failed(Code.LINK_LOST, LINK_GONE)
                     return False
                 if not self._wanted(session_id) and not talking.done():
                     self._ended("the station closed the conversation")
                     return False
             outcome = talking.result()
+            if outcome.code in (Code.V2G_SILENT, Code.V2G_TIMEOUT) and not matcher.carrier():
+                outcome = replace(outcome, code=Code.LINK_LOST, text=LINK_GONE)  # it was no silence of the vehicle
         finally:
             if not talking.done():
                 talking.cancel()
