@@ -82,7 +82,7 @@ LATERAL_GAIN = 0.5e-3
 TURN_GAIN = 0.02  # [rad/s per Nm]
 LATERAL_SPEED, TURN_SPEED = 0.012, 0.15  # largest answers [m/s, rad/s]
 SETTLE_TIME = 0.2  # pressed before the search begins: a tilted nose comes to lie on the face [s]
-REST_DEPTH = 0.0005  # a nose that sinks by less than this in that time rests [m]
+FACE_SLOPE = 0.5  # where a pressed nose slides and sinks by less than this share of its way, there is the face
 CAUGHT_DEPTH = 0.0045  # beyond the face: the nose is in the opening [m]
 NO_TORQUE = np.zeros(3)
 
@@ -153,9 +153,10 @@ class Result:
 
 @dataclass
 class Engagement:
-    """A plug in an inlet: where, as estimated then, and where the gripper held it."""
+    """A plug in an inlet: where, as estimated then and felt, and where the gripper held it."""
 
     inlet: Array
+    face: float
     grip: Array
     connector: Connector
     earlier: Engagement | None = None  # as it was before the release, should the vehicle have moved just then
@@ -166,7 +167,8 @@ class Touch:
     """Where the plug's nose is and what it feels, in the frame of the estimated inlet."""
 
     x: float = -1.0  # beyond the mouth's plane [m]
-    depth: float = -1.0  # beyond the face: as felt in this attempt, before that as the pose tells [m]
+    depth: float = -1.0  # beyond the face: where it was felt, else where the pose tells [m]
+    across: tuple[float, float] = (0.0, 0.0)  # y, z [m]
     lateral: float = 0.0
     push: float = 0.0  # [N]
     side: Array = field(default_factory=lambda: np.zeros(2))  # y, z on the tool [N]
@@ -230,7 +232,7 @@ class ConnectionRobot:
         self._grip: bool | None = None
         self._bound = self._goes_along = False  # cannot let go of the mated plug; follows it right now
         self._inlet: Array | None = None  # estimated, of the present attempt
-        self._face = 0.0  # x of the nose on its face, see _search() [m]
+        self._face = 0.0  # x of a nose on its face, where one was felt, see _search() [m]
         self._tare = np.zeros(6)
         self._sag = np.eye(4)  # deflection of the mount by the cable
         self._follow_from = np.zeros(6)
@@ -300,7 +302,7 @@ class ConnectionRobot:
 
     def _begin(self, bay: Bay, plug: Connector, sequence: Sequence, now: float) -> None:
         if bay.number != self.bay:
-            self._inlet = None
+            self._inlet, self._face = None, 0.0
         self.bay, self.connector, self.result = bay.number, plug, None
         self.attempt, self.peak, self.grasped = 0, 0.0, False
         self._bound = self._goes_along = False
@@ -530,7 +532,7 @@ class ConnectionRobot:
             arm = self.site.tool.wrench_distance + plug.nose
             touch.torque = np.array(_torque_ahead(force, arm))
             touch.x, y, z = local(inlet, self.gripper[:3, 3] + plug.nose * self.gripper[:3, 0])
-            touch.depth, touch.lateral = touch.x - self._face, math.hypot(y, z)
+            touch.depth, touch.across, touch.lateral = touch.x - self._face, (y, z), math.hypot(y, z)
             limit = self.parameters.contact__distance_m
             engaged = self.engaged.get(self.bay)
             if senses.plug_present and senses.gripper_closed:
@@ -845,22 +847,28 @@ class ConnectionRobot:
             self._push_on(p.speed__touch_m_s, give=False)
             yield from self._tick(bay)
             self._check_moved(bay)
-        yield from self._search(bay)
+        yield from self._search(bay, plug)
         yield from self._insert(bay, plug)
 
-    def _search(self, bay: Bay) -> Sequence:
-        """Press lightly and wind outwards until the nose falls in. Depths count from the face, if it rested on one."""
+    def _search(self, bay: Bay, plug: Connector) -> Sequence:
+        """Press lightly and wind outwards until the nose falls in.
+
+        Depths count from the face from then on, if the nose has slid on one. Where it only stopped, that may have been
+        the lead-in or the seal of an opening that it fell straight into.
+        """
         p = self.parameters
         self._moving = Mode.SEARCH
-        least = rest = self.touch.x
-        spiral, began, since = Spiral(self._nose[1:3], p), self._clock, self._clock
+        least, rest, slide = self.touch.x, self.touch, 0.5 * plug.capture
+        spiral, began = Spiral(self._nose[1:3], p), self._clock
         while True:
             touch = self.touch
-            if touch.push > 0.5 * p.search__force_n:
+            pressed = touch.push > 0.5 * p.search__force_n
+            if pressed:
                 least = min(least, touch.x)
-            if abs(touch.x - rest) > REST_DEPTH or touch.push < 0.5 * p.search__force_n:
-                rest, since = touch.x, self._clock
-            elif self._clock - since > SETTLE_TIME:
+            slid = math.dist(touch.across, rest.across)
+            if not pressed or abs(touch.x - rest.x) > FACE_SLOPE * slide:
+                rest = touch
+            elif slid > slide:
                 self._face = least
             depth = touch.x - least
             if depth > CAUGHT_DEPTH:
@@ -909,7 +917,7 @@ class ConnectionRobot:
             raise NotSeated(f"seated {lateral * 1e3:.0f} mm beside the inlet")
         self._moving = Mode.MATED
         assert self._inlet is not None
-        self.engaged[bay.number] = Engagement(self._inlet, self.gripper.copy(), plug)
+        self.engaged[bay.number] = Engagement(self._inlet, self._face, self.gripper.copy(), plug)
 
     def _relax(self, bay: Bay) -> Sequence:
         """Take the force off the plug."""
@@ -954,8 +962,8 @@ class ConnectionRobot:
         """Pull until the nose is out. Raises Stuck."""
         p = self.parameters
         best, best_at, wiggles = self.touch.x, self._clock, 0
-        self.engaged.pop(bay.number, None) if self.touch.x < 0.5 * plug.depth else None
-        while self.touch.x > -0.012:
+        self.engaged.pop(bay.number, None) if self.touch.depth < 0.5 * plug.depth else None
+        while max(self.touch.x, self.touch.depth) > -0.012:
             speed = (-p.withdraw__force_n - self.touch.push) * AXIAL_GAIN
             self._push_on(_within(-0.035, speed, 0.02), give=True, limit=p.withdraw__limit_n)
             yield from self._tick(bay)
@@ -965,7 +973,7 @@ class ConnectionRobot:
             if now - best_at > 1.2 and -touch.push > 0.8 * p.withdraw__force_n:
                 if wiggles == 1:
                     yield from self._relax(bay)
-                    raise Stuck(f"the plug stays at {touch.x * 1e3:.0f} mm at a pull of {-touch.push:.0f} N")
+                    raise Stuck(f"the plug stays at {touch.depth * 1e3:.0f} mm at a pull of {-touch.push:.0f} N")
                 wiggles += 1
                 yield from self._wiggle(bay, -1.5)
                 best_at = self._clock
@@ -1022,13 +1030,13 @@ class ConnectionRobot:
         self._moving = Mode.MATED
         self._need = Zone.CONTACT
         if self._senses.gripper_closed:
-            self._inlet = engaged.inlet
+            self._inlet, self._face = engaged.inlet, engaged.face
             self._take_up()
             with suppress(ForceLimit):  # a vehicle that just moves pulls at the hand: to let go is the way out
                 yield from self._relax(bay)
             with suppress(NoPose):  # it may have sunk or risen since the look
                 self._inlet = self._fused(bay, newest_only=True)
-            engaged = self.engaged[bay.number] = Engagement(self._inlet, self.gripper.copy(), plug, engaged)
+            engaged = self.engaged[bay.number] = Engagement(self._inlet, self._face, self.gripper.copy(), plug, engaged)
             if plug.held:
                 self._bound, self._moving = True, Mode.FOLLOWING
                 return
@@ -1063,7 +1071,7 @@ class ConnectionRobot:
                 break
             except (Stuck, ToolError, ForceLimit) as error:
                 failure = error
-                if isinstance(error, ForceLimit) and self.touch.x > 0.5 * plug.depth:
+                if isinstance(error, ForceLimit) and self.touch.depth > 0.5 * plug.depth:
                     yield from self._grip_to(False)  # gripped askew while the inlet holds it: taken anew
         if failure is not None:
             yield from self._leave_plug(bay)
@@ -1097,12 +1105,13 @@ class ConnectionRobot:
                 raise
             engaged, seen = known, known.inlet
         if engaged is None:  # as after a restart
-            engaged = Engagement(seen, back(seen, plug.nose - plug.depth), plug)
+            engaged = Engagement(seen, 0.0, back(seen, plug.nose - plug.depth), plug)
         shift = inverse(engaged.inlet) @ seen
         if _size(shift[:3, 3]) > 0.003:
-            engaged = Engagement(seen, seen @ inverse(engaged.inlet) @ engaged.grip, plug, engaged.earlier)
+            grip = seen @ inverse(engaged.inlet) @ engaged.grip
+            engaged = Engagement(seen, engaged.face, grip, plug, engaged.earlier)
         self.engaged[bay.number] = engaged
-        self._inlet = engaged.inlet
+        self._inlet, self._face = engaged.inlet, engaged.face
         self._tare, self._sag = np.zeros(6), np.eye(4)
         yield from self._away(bay, plug)
         yield from self._grip_to(False)

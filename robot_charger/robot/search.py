@@ -10,7 +10,7 @@ from robot_charger.robot.errors import NotSeated
 from robot_charger.robot.parameters import RobotParameters
 from robot_charger.robot.spatial import Array
 
-FRICTION = 0.22  # of a nose that slides on a wet face
+FRICTION = 0.22  # of a nose that slides on the face; with more the spiral ends at a smaller radius
 YIELD = 2e-3  # answer to what is felt beyond friction [m/s per N]
 IN_LEAD = 0.002  # this far beyond the face the nose is no longer on it [m]
 IN_LEAD_RATE = 0.3  # and winds on so much more slowly
@@ -20,10 +20,10 @@ CATCH_UP = 1.5  # share of its speed at which the nose comes after the spiral
 class Spiral:
     """Winds outwards across the inlet's axis, and slides along whatever holds the nose.
 
-    A nose that is partly in the opening meets its walls. The spiral does not push on against them, and it does not
-    wait for them either: it takes away the part of its step that goes into the wall and gives way a little, so the
-    rest of the turn leads along the wall, to where the nose is free in both directions. It winds as fast as the nose
-    is pressed: a nose that just falls into the opening is not dragged out of it again.
+    A nose that is partly in the opening meets its walls. The spiral neither pushes on against them nor waits for them:
+    it takes away the part of its step that goes into the wall, and gives way, so the rest of the turn leads along the
+    wall, to where the nose is free in both directions. What is left of the force across is some 20 to 30 N. It winds as
+    fast as the nose is pressed: a nose that just falls into the opening is not dragged out of it again.
     """
 
     def __init__(self, nose: Array, parameters: RobotParameters) -> None:

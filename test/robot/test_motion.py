@@ -85,12 +85,29 @@ def test_the_depth_counts_from_the_face_that_was_felt(parked: Any, along: float)
     assert abs(result.depth - 0.040) < 0.004, result.depth
 
 
-def test_a_nose_that_meets_no_face_has_its_depth_from_the_pose(bench: Any) -> None:
+@pytest.mark.parametrize("connector", ["ccs2", "acdp"])
+@pytest.mark.parametrize("friction", [0.75, 1.0, 1.2])
+def test_a_nose_that_meets_no_face_has_its_depth_from_the_pose(bench: Any, connector: str, friction: float) -> None:
     """With an exact pose it falls straight into the opening; the seal, in which it stops first, is no face."""
-    exact = bench.Rehearsal(seed=5, parking=Parking(estimate_m=0.0, estimate_deg=0.0))
+    exact = bench.Rehearsal(seed=5, connector=connector, parking=Parking(estimate_m=0.0, estimate_deg=0.0))
+    exact.world._shape.friction[:] = [(x, friction * force) for x, force in exact.world._shape.friction]
     exact.world.arrive(1)
     exact.run(0.1)
-    assert abs(mated(exact).depth - 0.040) < 0.002
+    result = exact.connect(connector=connector)
+    assert result.error == ErrorCode.NONE, result.text
+    assert abs(result.depth - exact.robot.connector.depth) < 0.003, result.depth
+
+
+def test_the_felt_face_is_kept_for_the_way_out(parked: Any) -> None:
+    parked.world.stalls[1].error[:3] = (0.017, 0.007, 0.007)
+    mated(parked)
+    assert parked.release().error == ErrorCode.NONE
+    parked.robot.start_disconnect(1, parked.now)
+    assert parked.run(60.0, lambda: parked.robot.mode == Mode.WITHDRAW)
+    assert abs(parked.robot.touch.depth - 0.040) < 0.006
+    stall = parked.world.stalls[1]
+    assert parked.run(60.0, lambda: parked.robot.mode != Mode.WITHDRAW or not parked.robot.in_contact_zone)
+    assert stall.depth < 0.0 and parked.finish().error == ErrorCode.NONE
 
 
 def test_an_arm_that_waits_before_the_plug_mates_sooner(bench: Any, parked: Any) -> None:

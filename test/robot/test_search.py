@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,16 +17,24 @@ PRESSED = PARAMETERS.search__force_n
 SECONDS = 0.01
 
 
+DELAY = 3  # ticks between the nose's motion and what is felt of it
+STIFFNESS = 10e3  # of the mount, across [N/m]
+Felt = Callable[[np.ndarray], np.ndarray]
+
+
+def nothing(nose: np.ndarray) -> np.ndarray:
+    return np.zeros(2)
+
+
 def wind(
-    side=lambda nose: np.zeros(2), push: float = PRESSED, depth: float = 0.0, steps: int = 10_000
+    side: Felt = nothing, push: float = PRESSED, depth: float = 0.0, steps: int = 10_000, delay: int = DELAY
 ) -> list[np.ndarray]:
     """The nose's ways, from the origin until the spiral ends or ``steps`` are over."""
-    spiral, nose = Spiral(np.zeros(2), PARAMETERS), np.zeros(2)
-    way = [nose.copy()]
+    spiral, way = Spiral(np.zeros(2), PARAMETERS), [np.zeros(2)]
     try:
         for _ in range(steps):
-            nose = nose + spiral.step(nose, push, side(nose), depth, SECONDS)
-            way.append(nose)
+            felt = side(way[max(0, len(way) - 1 - delay)])
+            way.append(way[-1] + spiral.step(way[-1], push, felt, depth, SECONDS))
     except NotSeated:
         return way
     assert steps < 10_000, "the spiral does not end"
@@ -33,8 +42,13 @@ def wind(
 
 
 def slot(nose: np.ndarray) -> np.ndarray:
-    """Walls at y = -8 mm and 2 mm, as of an opening that holds the nose in one direction; 5 N a mm."""
-    return np.array([5e3 * (max(0.0, -0.008 - nose[0]) - max(0.0, nose[0] - 0.002)), 0.0])
+    """Walls at y = -8 mm and 2 mm, as of an opening that holds the nose in one direction."""
+    return np.array([STIFFNESS * (max(0.0, -0.008 - nose[0]) - max(0.0, nose[0] - 0.002)), 0.0])
+
+
+def hole(nose: np.ndarray) -> np.ndarray:
+    """Walls on all sides, 0.8 mm away, as around a nose that is jammed at a small depth."""
+    return STIFFNESS * (np.clip(nose, -0.0008, 0.0008) - nose)
 
 
 def test_every_place_within_the_radius_is_passed_within_the_lead_in() -> None:
@@ -55,24 +69,27 @@ def test_it_keeps_its_speed() -> None:
     assert np.median(lengths) == pytest.approx(PARAMETERS.search__speed_m_s, rel=0.1)
 
 
-def test_in_a_slot_it_goes_along_the_slot_and_does_not_press_on_its_walls() -> None:
+def test_in_a_slot_it_goes_along_the_slot() -> None:
     free, held = wind(), wind(slot)
     assert len(held) == len(free), "walls do not delay it"
-    felt = max(np.hypot(*slot(nose)) for nose in held)
-    assert felt < 15.0
-    sideways = np.array(held)[:, 1]
-    assert sideways.max() > 0.014 and sideways.min() < -0.014, "the whole slot is looked at"
+    assert max(np.hypot(*slot(nose)) for nose in held) < 0.5 * PARAMETERS.lateral_limit_n
+    along = np.array(held)[:, 1]
+    assert along.max() > 0.014 and along.min() < -0.014, "the whole slot is looked at"
+
+
+def test_held_on_all_sides_it_stays_below_the_force_limit() -> None:
+    assert max(np.hypot(*hole(nose)) for nose in wind(hole)) < PARAMETERS.lateral_limit_n
 
 
 def test_friction_on_the_face_does_not_turn_it_aside() -> None:
-    """Sliding friction points against the motion; less than FRICTION of it changes nothing."""
+    """Sliding friction points against the motion; as much as FRICTION of it changes nothing."""
     last = [np.zeros(2)]
 
     def friction(nose: np.ndarray) -> np.ndarray:
         moved, last[0] = nose - last[0], nose
         return -0.2 * PRESSED * moved / max(1e-9, float(np.hypot(*moved)))
 
-    assert np.allclose(wind(friction), wind())
+    assert np.allclose(wind(friction, delay=0), wind())
 
 
 def test_a_nose_that_is_not_pressed_waits() -> None:
