@@ -82,7 +82,9 @@ LATERAL_GAIN = 0.5e-3
 TURN_GAIN = 0.02  # [rad/s per Nm]
 LATERAL_SPEED, TURN_SPEED = 0.012, 0.15  # largest answers [m/s, rad/s]
 SETTLE_TIME = 0.2  # pressed before the search begins: a tilted nose comes to lie on the face [s]
-FACE_SLOPE = 0.5  # where a pressed nose slides and sinks by less than this share of its way, there is the face
+# Where a pressed nose slides so far, as a share of the lead-in, and sinks by less than this share of that, there is the
+# face: inside an opening it has less room.
+FACE_SLIDE, FACE_SLOPE = 0.75, 0.5
 CAUGHT_DEPTH = 0.0045  # beyond the face: the nose is in the opening [m]
 NO_TORQUE = np.zeros(3)
 
@@ -858,7 +860,7 @@ class ConnectionRobot:
         """
         p = self.parameters
         self._moving = Mode.SEARCH
-        least, rest, slide = self.touch.x, self.touch, 0.5 * plug.capture
+        least, rest, slide = self.touch.x, self.touch, FACE_SLIDE * plug.capture
         spiral, began = Spiral(self._nose[1:3], p), self._clock
         while True:
             touch = self.touch

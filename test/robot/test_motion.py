@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,8 @@ def test_the_depth_counts_from_the_face_that_was_felt(parked: Any, along: float)
 def test_a_nose_that_meets_no_face_has_its_depth_from_the_pose(bench: Any, connector: str, friction: float) -> None:
     """With an exact pose it falls straight into the opening; the seal, in which it stops first, is no face."""
     exact = bench.Rehearsal(seed=5, connector=connector, parking=Parking(estimate_m=0.0, estimate_deg=0.0))
-    exact.world._shape.friction[:] = [(x, friction * force) for x, force in exact.world._shape.friction]
+    shape = exact.world._shape
+    exact.world._shape = replace(shape, friction=[(x, friction * force) for x, force in shape.friction])
     exact.world.arrive(1)
     exact.run(0.1)
     result = exact.connect(connector=connector)
