@@ -181,7 +181,7 @@ def test_the_node_looks_through_the_camera(yard: Yard) -> None:
     yard.fault("flap-closed", True)
     yard.arrive()
     assert yard.act(action.Connect, connector="ccs2").error == ErrorCode.FLAP_CLOSED
-    assert yard.state.mode == yard.state.MODE_PARKED
+    yard.until(lambda s: s.mode == s.MODE_PARKED)  # from where it waited, when it was on its way there
     yard.fault("flap-closed", False)
     result = yard.act(action.Connect, connector="ccs2")
     assert result.error == ErrorCode.NONE, result.text
