@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import multiprocessing
 import os
 import statistics
@@ -22,6 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -44,6 +46,7 @@ from robot_charger.sim.arm.physics import MIXED, ArmWorld, Parking  # noqa: E402
 ENGINES = {"mujoco": ArmWorld, "gazebo": GazeboWorld}
 TICK = 10  # steps of 1 ms
 POSE_TICKS = 10  # an inlet pose every 100 ms
+BUDGET_S = 570.0  # of a run without --trials
 
 
 class Rehearsal:
@@ -206,6 +209,11 @@ def trial(seed: int, camera: bool = False, kind: str = MIXED, engine: str = "muj
             return Trial(seed, kind, f"simulator: {error}", False, False, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
+def trial_before(deadline: float, seed: int, **options: Any) -> Trial | None:
+    """``trial``, or None once time.monotonic() is past ``deadline``."""
+    return trial(seed, **options) if time.monotonic() < deadline else None
+
+
 def _visit(rehearsal: Rehearsal, seed: int) -> Trial:
     rehearsal.world.arrive(1)
     result = rehearsal.connect()
@@ -227,7 +235,11 @@ def _visit(rehearsal: Rehearsal, seed: int) -> Trial:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, help="random parkings (default 1000, in Gazebo 50)")
+    parser.add_argument(
+        "--trials",
+        type=int,
+        help=f"random parkings (default 1000, in Gazebo 50, as many as there are in {BUDGET_S:.0f} s)",
+    )
     parser.add_argument("--engine", choices=tuple(ENGINES), default="mujoco", help="of the physics (default mujoco)")
     parser.add_argument("--seed", type=int, default=1, help="of the first parking (default 1)")
     parser.add_argument("--camera", action="store_true", help="poses from rendered pictures, not truth with noise")
@@ -239,17 +251,22 @@ def main() -> int:
     began = time.perf_counter()
     count = arguments.trials or (50 if arguments.engine == "gazebo" else 1000)
     seeds = range(arguments.seed, arguments.seed + count)
-    one = partial(trial, camera=arguments.camera, kind=arguments.kind, engine=arguments.engine)
+    one = partial(
+        trial_before,
+        math.inf if arguments.trials else time.monotonic() + BUDGET_S,
+        camera=arguments.camera,
+        kind=arguments.kind,
+        engine=arguments.engine,
+    )
     try:
         if arguments.engine == "gazebo":
             server(), plugin()
     except NoGazeboError as error:
         parser.error(f"{error}")
-    if arguments.jobs > 1:
-        with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
-            trials = list(pool.imap_unordered(one, seeds, chunksize=1))
-    else:
-        trials = [one(seed) for seed in seeds]
+    with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
+        trials = [done for done in pool.imap_unordered(one, seeds) if done is not None]
+    if len(trials) < count:
+        print(f"{len(trials)} of {count} parkings in {BUDGET_S:.0f} s; --trials {count} does them all")
     for t in sorted(trials, key=lambda t: t.seed):
         if not t.mated or "NONE NONE" not in t.disconnect_error:
             print(f"seed {t.seed} ({t.kind}): {t.error} after {t.attempts} attempts; {t.disconnect_error}")
