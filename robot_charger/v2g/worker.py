@@ -254,8 +254,6 @@ class Worker:
                     self._ended("the station closed the conversation")
                     return False
             outcome = talking.result()
-            if outcome.code in (Code.V2G_SILENT, Code.V2G_TIMEOUT) and not matcher.carrier():
-                outcome = replace(outcome, code=Code.LINK_LOST, text=LINK_GONE)  # it was no silence of the vehicle
         finally:
             if not talking.done():
                 talking.cancel()
@@ -264,13 +262,15 @@ class Worker:
             self._note(matcher, conversation)
         self.status.turnaround_s = conversation.turnaround_s
         self.status.loop_turnaround_s = conversation.loop_turnaround_s
-        self.conclude(outcome)
+        self.conclude(outcome, matcher.carrier())
         await conversation.finish()
         return False
 
-    def conclude(self, outcome: Outcome) -> None:
-        """Say how a conversation ended."""
-        if outcome.ended:
+    def conclude(self, outcome: Outcome, carrier: bool = True) -> None:
+        """Say how a conversation ended. Without a carrier it was the link that fell silent, not the vehicle."""
+        if not carrier and outcome.code in (Code.V2G_SILENT, Code.V2G_TIMEOUT):
+            self._failed(Code.LINK_LOST, LINK_GONE)
+        elif outcome.ended:
             phase = Link.PAUSED if outcome.paused else Link.ENDED
             self.bridge.say(phase=phase, purpose=0, error=Code.NONE, text=outcome.text)
         elif outcome.code == Code.NONE:

@@ -16,7 +16,6 @@ PARAMETERS = RobotParameters()
 PRESSED = PARAMETERS.search__force_n
 SECONDS = 0.01
 
-
 DELAY = 3  # ticks between the nose's motion and what is felt of it
 STIFFNESS = 10e3  # of the mount, across [N/m]
 Felt = Callable[[np.ndarray], np.ndarray]

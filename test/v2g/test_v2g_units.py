@@ -12,10 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_charger.common.clock import now_ns
+from robot_charger.common.faults import Code
+from robot_charger.common.parameters import build
 from robot_charger.common.terms import Link, Purpose
 from robot_charger.v2g import v2gtp
 from robot_charger.v2g.bridge import Bridge, Station
+from robot_charger.v2g.parameters import V2gParameters
+from robot_charger.v2g.session import Outcome
 from robot_charger.v2g.v2gtp import SdpRequest, SdpResponse, V2gtpError
+from robot_charger.v2g.worker import Worker
 
 
 @given(st.booleans(), st.booleans(), st.binary(max_size=20))
@@ -118,3 +123,19 @@ def test_the_record_hides_who_it_is() -> None:
         voltage = second["fields"]["Body"]["CurrentDemandRes"]["EVSEPresentVoltage"]
         assert (voltage["Value"], voltage["Multiplier"]) == (4000, -1)
         assert not list(recorder.lines())
+
+
+@pytest.mark.parametrize(
+    "code, carrier, told",
+    [
+        (Code.V2G_SILENT, True, Code.V2G_SILENT),
+        (Code.V2G_SILENT, False, Code.LINK_LOST),
+        (Code.V2G_TIMEOUT, False, Code.LINK_LOST),
+        (Code.V2G_SEQUENCE, False, Code.V2G_SEQUENCE),
+    ],
+)
+def test_a_silence_without_a_carrier_is_a_lost_link(code: Code, carrier: bool, told: Code) -> None:
+    bridge = Bridge()
+    worker = Worker("1", None, build(V2gParameters, {}), bridge)  # type: ignore[arg-type]
+    worker.conclude(Outcome(True, False, False, code, "as it was"), carrier)
+    assert (bridge.vehicle.phase, bridge.vehicle.error) == (Link.FAILED, told)
