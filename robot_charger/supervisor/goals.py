@@ -1,10 +1,15 @@
 """The supervisor's goals at the robot node: one at a time, each sent once.
 
 A goal that comes while another runs waits until the robot dropped that one. Its end is told to ``Heard``.
+
+What a goal shall be is decided in the supervisor's own thread; rclpy's action client is called in the executor's
+alone. It notes a request after it has sent it: an answer that another thread takes in between is thrown away, and
+the goal would never end.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -42,13 +47,15 @@ class RobotGoals:
             Goal.RELEASE: ActionClient(node, action.Release, "/robot/release"),
             Goal.DISCONNECT: ActionClient(node, action.Disconnect, "/robot/disconnect"),
         }
+        self._calls: deque[Callable[[], Any]] = deque()  # of the action clients, in order
+        self._called = node.create_guard_condition(self._call)
         self._sent = 0
         self._runs = False  # sent and not ended
         self._waits = (0, 0.0)  # a goal that waits for that, and since when [s]
         self._handle: Any = None
 
     def drive(self, commands: Commands, session_id: str) -> None:
-        """Send, or give up, what the flow wants of the robot now."""
+        """Send, or give up, what the flow wants of the robot now. The caller holds ``lock``."""
         if commands.goal == Goal.NONE:
             self._cancel()
             return
@@ -63,12 +70,23 @@ class RobotGoals:
         goal = client._action_type.Goal(evse=self._evse, session_id=session_id)
         if commands.goal == Goal.CONNECT:
             goal.connector = self._connector
+        self._in_executor(lambda: self._send(number, client, goal))
+
+    def _in_executor(self, call: Callable[[], Any]) -> None:
+        self._calls.append(call)
+        self._called.trigger()
+
+    def _call(self) -> None:
+        while self._calls:
+            self._calls.popleft()()
+
+    def _send(self, number: int, client: ActionClient, goal: Any) -> None:
         future = client.send_goal_async(goal, feedback_callback=lambda m: self._on_feedback(number, m.feedback))
         future.add_done_callback(lambda f: self._on_answer(number, f))
 
     def _cancel(self) -> None:
         if self._handle is not None:
-            self._handle.cancel_goal_async()
+            self._in_executor(self._handle.cancel_goal_async)
             self._handle = None
 
     def _dropped(self, number: int) -> bool:
