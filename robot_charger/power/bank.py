@@ -22,6 +22,7 @@ BLOCKING = int(
     | codec.ModuleFault.HARDWARE
     | codec.ModuleFault.ADDRESS_CLASH
 )
+HOLD_MS = 50  # a module goes to zero by itself so long after its last valid set-point
 SUSPECT_NS = 200 * MILLISECOND  # a wrong value must last so long, and longer than module.timeout_ms
 PROBATION_NS = 300 * MILLISECOND  # of good frames before a module that joined serves
 FRESH_NS = 30 * MILLISECOND
@@ -117,6 +118,7 @@ class Bank:
         self.chosen = np.zeros(n, bool)  # called to run, by fewest modules and hours
         self._crew: dict[tuple[int, int], Crew] = {}
         self._wrong_since = np.zeros(n, np.int64)
+        self._judged_ns = 0
         self._changes = np.zeros(n, np.int64)
         self._changes_ns = 0
         self._echo_ns = np.zeros(n, np.int64)  # when the echoed set-point last changed
@@ -245,9 +247,13 @@ class Bank:
         """Which modules are healthy now. ``bank_voltage_v``: measured, per EVSE.
 
         A module's silence is measured against the newest frame of all modules, so that a pause of this process
-        does not look like the death of every module; all of them together have a longer time-out. Who comes back,
-        or is new, is watched for a while before it serves.
+        does not look like the death of every module; all of them together have a longer time-out. Nor does a module
+        measure wrongly that got its set-point too late from here. Who comes back, or is new, is watched for a while
+        before it serves.
         """
+        if now_ns - self._judged_ns > HOLD_MS * MILLISECOND:
+            self._wrong_since[:] = 0
+        self._judged_ns = now_ns
         bus_lost = now_ns - self.bus_heard > self._bus_patience_ns
         age = self.bus_heard.max() - self.heard
         was_silent = self.silent

@@ -471,6 +471,16 @@ def test_a_pause_of_the_rack_accuses_no_module() -> None:
     assert not desk.control.bank.aside_ns.any() and Code.MODULE_FAULT not in desk.codes
 
 
+def test_who_sends_set_points_too_late_accuses_no_module() -> None:
+    desk = charged(200.0, desk_grace_ms=300.0)
+    for cycle in range(200):  # each module falls to zero and says so, time and again
+        desk.power_runs = cycle % 20 == 0
+        desk.cycle()
+    desk.power_runs = True
+    desk.run(0.1)
+    assert not desk.control.bank.aside_ns.any() and Code.MODULE_FAULT not in desk.codes
+
+
 def test_the_test_voltage_is_no_overvoltage_while_it_falls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "BANK_BLEED_OHM", 10_000.0)  # ten times slower than usual
     desk = Desk()

@@ -18,7 +18,6 @@ from robot_charger.power.modbus_line import ModbusLine
 from robot_charger.power.parameters import PowerParameters
 
 Frames = tuple[int, np.ndarray, np.ndarray]  # port, ids (n), data u8 (n, length)
-HOLD_MS = 50  # a module goes to zero by itself so long after its last valid set-point
 
 
 class ModuleDriver(ABC):

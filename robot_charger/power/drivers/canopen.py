@@ -21,8 +21,8 @@ from canopen.sdo.exceptions import SdoError
 
 from robot_charger.common.can_bus import open_bus
 from robot_charger.power import codec
-from robot_charger.power.bank import Bank
-from robot_charger.power.drivers import HOLD_MS, Frames, ModuleDriver
+from robot_charger.power.bank import HOLD_MS, Bank
+from robot_charger.power.drivers import Frames, ModuleDriver
 
 TPDO1, RPDO1, TPDO2, EMERGENCY, HEARTBEAT = 0x180, 0x200, 0x280, 0x080, 0x700
 SDO_ANSWER = 0x580

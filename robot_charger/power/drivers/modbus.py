@@ -34,8 +34,8 @@ import numpy as np
 
 from robot_charger.common.clock import MILLISECOND, now_ns
 from robot_charger.power import codec
-from robot_charger.power.bank import Bank
-from robot_charger.power.drivers import HOLD_MS, Frames, ModuleDriver
+from robot_charger.power.bank import HOLD_MS, Bank
+from robot_charger.power.drivers import Frames, ModuleDriver
 from robot_charger.power.modbus_line import LineError, ModbusLine
 
 SETPOINT_REGISTER, STATE_REGISTER = 0, 16
