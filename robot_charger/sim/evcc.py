@@ -104,6 +104,25 @@ class Options:
         return cls(**values)
 
 
+_preparing = threading.Lock()
+
+
+def prepare(pki: str = "") -> None:
+    """Import the package's EVCC and load its EXI codec, once: a second of computing at least.
+
+    Whoever has wires to serve does it before a plug comes: in a thread beside them it starves them on a busy machine.
+    """
+    with _preparing:
+        codec.prepare(pki)
+        with codec.quiet_import():
+            from robot_charger.sim import evcc_session as _  # noqa: F401  (imports the package's EVCC)
+        from iso15118.shared.exi_codec import EXI
+
+        if EXI().exi_codec is None:
+            EXI().set_exi_codec(codec.exi_codec())
+            codec.warm()
+
+
 class Evcc:
     """One session of a vehicle. ``result`` holds what came of it once ``finished`` is set."""
 
@@ -145,14 +164,7 @@ class Evcc:
     def _run(self) -> None:
         try:
             self.link.join_network()
-            codec.prepare(self.options.pki)
-            with codec.quiet_import():
-                from robot_charger.sim import evcc_session as _  # noqa: F401  (imports the package's EVCC)
-            from iso15118.shared.exi_codec import EXI
-
-            if EXI().exi_codec is None:
-                EXI().set_exi_codec(codec.exi_codec())
-                codec.warm()
+            prepare(self.options.pki)
             if self.options.slac and not self.acdp:
                 self._match()
             asyncio.run(self._talk())

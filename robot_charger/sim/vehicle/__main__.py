@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -148,7 +149,7 @@ def car_options(args: argparse.Namespace) -> CarOptions:
 
 
 def evcc_factory(link: PlcLink, args: argparse.Namespace) -> Callable[[Car], Session]:
-    from robot_charger.sim.evcc import Evcc, Options
+    from robot_charger.sim.evcc import Evcc, Options, prepare
 
     options = Options()
     for word in args.option:
@@ -161,6 +162,7 @@ def evcc_factory(link: PlcLink, args: argparse.Namespace) -> Callable[[Car], Ses
         except ValueError:
             refuse(f"--option {word}: {value} is no {type(known).__name__}")
         setattr(options, name, new)
+    threading.Thread(target=prepare, args=(options.pki,), name="evcc-prepares", daemon=True).start()
     return lambda car: Evcc(car, link, args.protocol, options)
 
 
