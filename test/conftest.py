@@ -25,10 +25,10 @@ os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is first imported,
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that keep real time make two lanes: on two cores, one whole station runs beside the test of one node."""
+    """Tests that keep real time make two lanes: a whole station, or hundreds of modules, beside the test of one node."""
     for item in items:
         if item.get_closest_marker("alone"):
-            lane = "stations" if item.path.parent.name in ("desk", "operator") else "nodes"
+            lane = "stations" if item.path.parent.name in ("desk", "operator", "power") else "nodes"
             item.add_marker(pytest.mark.xdist_group(lane))
 
 

@@ -161,11 +161,11 @@ def _shares(simulation: Simulation, before: dict[str, float], since: float) -> d
 
 
 def _cycles(simulation: Simulation) -> dict[str, int]:
-    """Of power's control: how many, and how many of them came late."""
+    """Of power's control: how many were due, and how many of them came late or not at all."""
     with simulation.observer.lock:
         power = [s.last["power/state"] for s in simulation.observer.seen.values() if "power/state" in s.last]
     return {
-        "total": max((p.cycles for p in power), default=0),
+        "total": max((p.cycles + p.missed_cycles for p in power), default=0),
         "missed": max((p.missed_cycles for p in power), default=0),
     }
 
