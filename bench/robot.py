@@ -248,6 +248,10 @@ def main() -> int:
     parser.add_argument("--json", help="write the figures to this file")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     arguments = parser.parse_args()
+    for name, least in (("trials", 1), ("jobs", 1), ("seed", 0)):
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            parser.error(f"--{name} {value} must be at least {least}")
     began = time.perf_counter()
     count = arguments.trials or (50 if arguments.engine == "gazebo" else 1000)
     seeds = range(arguments.seed, arguments.seed + count)
