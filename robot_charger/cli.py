@@ -99,6 +99,8 @@ def impossible(simulation: DeskOptions, fault: str) -> str:
         return f"--fault {fault} is not for {o.protocol}"
     if o.engine == "gazebo" and len(o.evses) > 1:
         return f"--engine gazebo has one bay, not --evses {len(o.evses)}"
+    if o.engine == "gazebo" and o.camera:
+        return "--camera is not for --engine gazebo: nothing is rendered there"
     if o.engine == "gazebo" and fault == "robot-jam":
         return "--fault robot-jam is not for --engine gazebo: nothing lies in its sockets"
     if o.engine == "gazebo":
@@ -137,6 +139,7 @@ def main() -> None:
 @click.option("--modules", type=click.IntRange(1, 909), default=46, show_default=True, help="3.3 kW each.")
 @click.option("--module-protocol", type=click.Choice(MODULE_PROTOCOLS), default="ek3", show_default=True)
 @click.option("--engine", type=click.Choice(("mujoco", "gazebo")), default="mujoco", help="Of the arm's physics.")
+@click.option("--camera", is_flag=True, help="The robot finds the inlet in pictures, not by poses that are told.")
 @click.option("--target-soc", type=click.FloatRange(1, 100), help="Per cent; otherwise 15 s of charging.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--fault", type=click.Choice(FAULTS), default=None, help="Something goes wrong on purpose.")
@@ -155,6 +158,7 @@ def demo(
     modules: int,
     module_protocol: str,
     engine: str,
+    camera: bool,
     target_soc: float | None,
     seed: int,
     fault: str | None,
@@ -190,6 +194,7 @@ def demo(
             modules=modules,
             module_protocol=module_protocol,
             engine=engine,
+            camera=camera,
             target_soc=target_soc,
             seed=seed,
             record=record is not None,

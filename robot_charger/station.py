@@ -110,6 +110,7 @@ class DeskOptions:
     target_soc: float | None = None  # per cent; None: after charge_seconds
     charge_seconds: float = 15.0
     engine: str = "mujoco"  # of the arm's physics, or gazebo
+    camera: bool = False  # the robot finds the inlet in rendered pictures, not by poses that are told
     seed: int = 0
     csms_absent: bool = False  # no CSMS is there until it is told to come
     record: bool = False  # publish decoded V2G messages for a recorder
@@ -196,7 +197,9 @@ class Desk:
         absent = ("--fault", "csms-gone") if o.csms_absent else ()
         yield SimulatorSpec("csms", "csms", ("--port", str(self.csms_port), "--store", store, *tokens, *absent))
         motion = ("--record", str(o.motion)) if o.motion else ()
-        yield SimulatorSpec("arm", "arm", (*evses, *seed, "--connector", o.connector, "--engine", o.engine, *motion))
+        camera = ("--camera",) if o.camera else ()
+        arm = (*evses, *seed, "--connector", o.connector, "--engine", o.engine, *camera, *motion)
+        yield SimulatorSpec("arm", "arm", arm)
         for n in o.evses:
             yield SimulatorSpec(f"vehicle{n}", "vehicle", self._vehicle(n))
 
@@ -240,6 +243,8 @@ class Desk:
             "chademo": {},
             "pilot": {},
         }
+        if o.camera:
+            overrides["robot"] = {"camera_file": "arm/camera.yaml"}
         if o.module_protocol == "modbus":
             overrides["power"] |= {"module.timeout_ms": 500.0}  # modules are asked one after the other
         if o.csms_absent:  # nobody was ever asked about a token: whoever comes is trusted, and billed later

@@ -1,53 +1,92 @@
-"""The robot's eyes: from pictures of a bay to the inlet's pose, for the robot's node."""
+"""The robot's eyes: an inlet estimator like any other, from pictures of a bay to ``/robot/inlet_pose``."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from numpy.typing import NDArray
 
-from robot_charger.robot.errors import NoPose, RobotError
-from robot_charger.robot.motion import ConnectionRobot
+from robot_charger.robot.errors import NoPose, RobotError, WrongInlet
+from robot_charger.robot.spatial import quaternion
+
+if TYPE_CHECKING:
+    from robot_charger.robot.perception import Sighting
 
 
 class Eyes:
-    """The camera of the bays: its pictures are asked for, and looked at, only while a goal is executed."""
+    """The cameras of the bays. Pictures are asked for, and looked at, only while ``node.looked_for()`` says so.
 
-    def __init__(self, node: Any, robot: ConnectionRobot, file: str) -> None:
+    That gives, for every EVSE whose inlet is to be found, the connectors that it may be for.
+    """
+
+    def __init__(self, node: Any, file: str) -> None:
         import cv2  # a second to load: only where a camera is
 
         from robot_charger.robot.perception import InletEstimator, load_camera
 
         self._decode, self._grey = cv2.imdecode, cv2.IMREAD_GRAYSCALE
         self._estimator = InletEstimator(load_camera(file))
-        self._node, self._robot = node, robot
+        self._node = node
+        self._poses = node.publisher("/robot/inlet_pose")
         self._subscription: Any = None
         self.text = "closed"
 
-    def open(self) -> None:
-        if self._subscription is None:
-            self._subscription = self._node.subscribe("/robot/camera/image/compressed", self._on_picture)
+    @property
+    def listeners(self) -> int:
+        """How many listen to the poses."""
+        return int(self._poses.get_subscription_count())
 
-    def close(self) -> None:
-        if self._subscription is not None:
+    def tend(self) -> None:
+        """Open while there is something to look for."""
+        wanted = bool(self._node.looked_for())
+        if wanted and self._subscription is None:
+            self._subscription = self._node.subscribe("/robot/camera/image/compressed", self._on_picture)
+        elif not wanted and self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription, self.text = None, "closed"
 
+    def close(self) -> None:
+        """For good."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self._node.destroy_publisher(self._poses)
+
     def _on_picture(self, message: Any) -> None:
-        robot, evse = self._robot, self._robot.bay
-        if message.header.frame_id != f"bay{evse}_camera" or robot.connector is None:
+        wanted = self._node.looked_for()
+        evse = next((n for n in wanted if message.header.frame_id == f"bay{n}_camera"), None)
+        if evse is None:
             return
-        stamp = self._node.stamped(message.header)
         try:
             picture = self._decode(np.frombuffer(message.data, np.uint8), self._grey)
             if picture is None:
                 raise NoPose("a picture that cannot be decoded")
-            seen = self._estimator.look(np.asarray(picture, np.uint8), robot.connector.name)
+            seen = self._find(np.asarray(picture, np.uint8), wanted[evse])
         except NoPose as nothing:
             self.text = str(nothing)
         except RobotError as instead:
             self.text = str(instead)
-            self._node.see(evse, stamp, instead)
+            self._node.see_instead(evse, message.header, instead)
         else:
             self.text = f"sees the inlet of EVSE {evse} to {seen.sigma * 1e3:.1f} mm"
-            self._node.see(evse, stamp, robot.site.bays[evse].frame @ seen.pose, seen.sigma)
+            self._tell(evse, message.header, seen)
+
+    def _find(self, picture: NDArray[np.uint8], connectors: tuple[str, ...]) -> Sighting:
+        """The inlet for one of ``connectors``. Raises RobotError."""
+        for name in connectors[:-1]:
+            try:
+                return self._estimator.look(picture, name)
+            except WrongInlet:
+                continue
+        return self._estimator.look(picture, connectors[-1])
+
+    def _tell(self, evse: int, header: Any, seen: Sighting) -> None:
+        message = PoseWithCovarianceStamped()
+        message.header.stamp, message.header.frame_id = header.stamp, f"bay{evse}"
+        at, turn = message.pose.pose.position, message.pose.pose.orientation
+        at.x, at.y, at.z = seen.pose[:3, 3].tolist()
+        turn.x, turn.y, turn.z, turn.w = quaternion(seen.pose[:3, :3])
+        axes = np.kron(np.eye(2), seen.pose[:3, :3])  # from the inlet's own to the bay's
+        message.pose.covariance = (axes @ seen.covariance @ axes.T).ravel()
+        self._poses.publish(message)

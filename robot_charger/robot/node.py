@@ -5,8 +5,9 @@ EVSEs queue, see ``robot_charger.robot.jobs``; cancel at any moment: the arm the
 Publishes: ``/robot/state`` (20 Hz and on every change of mode), ``/robot/joint_trajectory`` (100 Hz while it moves,
 each reaching ``horizon_s`` ahead), ``/robot/tool_command``.
 Subscribes: ``/robot/joint_states``, ``/robot/wrench``, ``/robot/tool``, ``/robot/inlet_pose`` (frame ``bayN`` or
-``base_link``), ``/safety/state``, and per EVSE ``robot/permit`` and ``bay/state``; with ``camera_file``, while a goal
-is executed, ``/robot/camera/image/compressed`` (frame ``bayN_camera``).
+``base_link``), ``/safety/state``, and per EVSE ``robot/permit`` and ``bay/state``.
+With ``camera_file`` it subscribes to ``/robot/camera/image/compressed`` (frame ``bayN_camera``) and publishes
+``/robot/inlet_pose``, while a goal is executed or, for vehicles in the bays, while somebody else listens to it.
 Parameters: ``robot_charger.robot.parameters.RobotParameters``.
 """
 
@@ -42,6 +43,7 @@ from robot_charger.robot.spatial import Array, from_quaternion
 PERMIT_SECONDS = 0.3
 BAY_AGE = 1.0  # oldest bay state that lets the arm move [s]
 STATE_TICKS, FEEDBACK_TICKS = 5, 20
+EYES_S = 0.5  # how often the need to look is looked at
 IDLE_TICKS = 5  # without a goal and with nothing to follow only every so many ticks count
 REALTIME_PRIORITY = 20
 
@@ -85,7 +87,9 @@ class RobotNode(StationNode):
             raise StartError(f"parameter evses = {p.evses}: no bay {missing} in {p.bays_file}, only {list(site.bays)}")
         self._kinematics = Kinematics(config_file(p.arm_urdf))
         robot = self._robot = ConnectionRobot(site, self._kinematics, p)
-        self._eyes = Eyes(self, robot, p.camera_file) if p.camera_file else None
+        if p.camera_file:
+            self._eyes = Eyes(self, p.camera_file)
+            self._eyes_timer = self.create_timer(EYES_S, self._eyes.tend)
         self._bays = {n: Bays() for n in p.evses}
         self._state = self.publisher("/robot/state")
         self._trajectory = self.publisher("/robot/joint_trajectory")
@@ -125,6 +129,10 @@ class RobotNode(StationNode):
             self.destroy_subscription(topic)
         for publisher in (self._state, self._trajectory, self._tool_command):
             self.destroy_publisher(publisher)
+        if self._eyes is not None:
+            self.destroy_timer(self._eyes_timer)
+            self._eyes.close()
+            self._eyes = None
         self._servers, self._topics, self._robot = [], [], None
 
     def make_safe(self) -> None:
@@ -223,14 +231,26 @@ class RobotNode(StationNode):
         with self._lock:
             robot.see(evse, self.stamped(message.header), pose, sigma)
 
-    def see(self, evse: int, stamp: float, pose: Array | RobotError, sigma: float = 0.0) -> None:
-        """The camera's estimate in base_link, or what it sees instead."""
+    def looked_for(self) -> dict[int, tuple[str, ...]]:
+        """EVSEs whose inlet the camera shall find, each with the connectors that it may be for.
+
+        The running goal's; and that of every vehicle without a plug, when somebody else listens to the poses.
+        """
+        robot, wanted = self._robot, {}
+        if robot is None or self._eyes is None:
+            return {}
+        if self._eyes.listeners > 1:  # this node is one
+            here = [n for n, bay in self._bays.items() if bay.state.occupied and n not in robot.engaged]
+            wanted = {n: robot.site.bays[n].connectors for n in here}
+        if self._handle is not None and robot.connector is not None:
+            wanted[robot.bay] = (robot.connector.name,)
+        return wanted
+
+    def see_instead(self, evse: int, header: Any, instead: RobotError) -> None:
+        """What the camera sees in the inlet's place."""
         if self._robot is not None:
             with self._lock:
-                if isinstance(pose, RobotError):
-                    self._robot.see_instead(evse, stamp, pose)
-                else:
-                    self._robot.see(evse, stamp, pose, sigma)
+                self._robot.see_instead(evse, self.stamped(header), instead)
 
     def _placed(self, robot: ConnectionRobot, frame: str, pose: Array) -> tuple[int, Array]:
         """EVSE and pose in base_link. Raises KeyError for a frame that is no bay's."""
@@ -347,7 +367,7 @@ class RobotNode(StationNode):
             self._bays[handle.request.evse].arrived = False
             self._handle, self._kind = handle, kind
             if self._eyes is not None:
-                self._eyes.open()
+                self._eyes.tend()
 
         def accepted(handle: Any) -> None:
             job = Job(handle.request.evse, (handle, kind, begin), now_ns() / 1e9, kind is action.Disconnect)
@@ -426,7 +446,7 @@ class RobotNode(StationNode):
                 return
             result, self._handle = robot.result, None
         if self._eyes is not None:
-            self._eyes.close()
+            self._eyes.tend()
         if result.cause is not None and result.cause.fault:
             fault = FaultReport(result.cause.fault, Severity.STOP, result.text)
             self._fault = fault, robot.bay, handle.request.session_id

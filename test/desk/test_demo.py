@@ -122,6 +122,15 @@ def test_plain_ac(tmp_path, fault, name):
         assert "cable_check" not in [p["name"] for p in session["phases"]]
 
 
+@pytest.mark.slow  # a minute each; their parts are in test/robot
+@pytest.mark.parametrize("protocol", ["iso15118-2", "acdp"])
+def test_the_robot_sees_for_itself(tmp_path, protocol):
+    code, document, output = demo(tmp_path, "--camera", "--protocol", protocol)
+    assert code == 0, output
+    (session,) = document["sessions"]
+    assert session["result"] == "completed" and session["books"]["agree"], output
+
+
 @pytest.mark.slow  # its parts are in test/backend; csms-gone above loses the CSMS in the middle
 @pytest.mark.parametrize("version", ["1.6", "2.0.1", "2.1"])
 def test_the_csms_absent_for_the_whole_session_and_back_later(tmp_path, version):
@@ -153,6 +162,7 @@ def test_the_csms_absent_for_the_whole_session_and_back_later(tmp_path, version)
         (["--protocol", "ac", "--tls"], "--tls"),
         (["--protocol", "ac", "--fault", "isolation"], "--fault"),
         (["--fault", "overdraw"], "--fault"),
+        (["--camera", "--engine", "gazebo"], "--camera"),
     ],
 )
 def test_bad_usage_names_the_option(tmp_path, arguments, word):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,9 @@ class Yard:
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         self.node = rclpy.create_node("yard", context=self.context, use_global_arguments=False)
-        self._listen("/robot/state", None, self._on_state)
-        self._listen("/fault", None, self.faults.append)
-        self._listen("/robot/joint_trajectory", None, self.trajectories.append)
+        self.listen("/robot/state", None, self._on_state)
+        self.listen("/fault", None, self.faults.append)
+        self.listen("/robot/joint_trajectory", None, self.trajectories.append)
         self._permit, self._bay, self._safety = (
             self.node.create_publisher(kind, name, qos)
             for name, kind, qos in (topic("robot/permit", 1), topic("bay/state", 1), topic("/safety/state"))
@@ -72,7 +73,7 @@ class Yard:
         for thread in self._threads:
             thread.start()
 
-    def _listen(self, name: str, evse: int | None, callback: Callable[[Any], None]) -> None:
+    def listen(self, name: str, evse: int | None, callback: Callable[[Any], None]) -> None:
         full, kind, qos = topic(name, evse)
         self.node.create_subscription(kind, full, callback, qos)
 
@@ -145,7 +146,9 @@ class Yard:
         """Send a goal; the handle once it is accepted."""
         client = self._clients[kind]
         assert client.wait_for_server(timeout_sec=20.0)
-        handle = self._wait(client.send_goal_async(kind.Goal(**goal), feedback_callback=self._on_feedback))
+        # In the executor's thread: rclpy throws an answer away that comes before the request is noted.
+        send = partial(client.send_goal_async, kind.Goal(**goal), feedback_callback=self._on_feedback)
+        handle = self._wait(self._wait(self._executor.create_task(send)))
         assert handle.accepted
         return handle
 

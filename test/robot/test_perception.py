@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -187,3 +188,17 @@ def test_the_node_looks_through_the_camera(yard: Yard) -> None:
     assert result.error == ErrorCode.NONE, result.text
     assert yard.until_truth(lambda t: t["mated"])
     assert yard.act(action.Disconnect).error == ErrorCode.NONE
+
+
+@pytest.mark.integration
+@pytest.mark.alone
+def test_who_listens_to_the_poses_is_told_them_without_a_goal(yard: Yard) -> None:
+    """As ACDP's positioning does, before anything moves."""
+    yard.arrive()
+    told = threading.Event()
+    poses: list[Any] = []
+    yard.listen("/robot/inlet_pose", None, lambda pose: (poses.append(pose), told.set()))
+    assert told.wait(30.0)
+    pose = poses[-1]
+    assert pose.header.frame_id == "bay1" and 0.0 < pose.pose.covariance[0] < 0.005**2
+    assert not yard.state.in_contact_zone
