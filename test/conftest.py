@@ -25,7 +25,7 @@ os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is first imported,
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that keep real time make two lanes: a whole station, or hundreds of modules, beside the test of one node."""
+    """Tests that keep real time make two lanes: whole stations and banks of modules, and beside them single nodes."""
     for item in items:
         if item.get_closest_marker("alone"):
             lane = "stations" if item.path.parent.name in ("desk", "operator", "power") else "nodes"
