@@ -214,6 +214,7 @@ class World(RuleBasedStateMachine):
                 self.note(name, copy)
                 self.node._hear(name, copy)
             self.node._cycle()
+            self.node._goals._call()  # what the executor does at once
             if self.state.phase == PHASE.PHASE_STOPPING and self.heard["power"].contactors_closed:
                 assert "open contactors" in str(self.node.diagnose()[2]["waiting for"])
 
