@@ -24,6 +24,7 @@ CALLERS_DOMAIN = os.environ.get("ROS_DOMAIN_ID")
 os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is first imported, by whichever test
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that keep real time make two lanes: whole stations and banks of modules, and beside them single nodes."""
     for item in items:
