@@ -31,7 +31,7 @@ MCAP      := pymcap-cli==0.34.0
 define pytest
 failed=0; \
 $(PYTEST) -m "($(1)) and not alone" -n 2 --dist worksteal $(ARGS) || [ $$? = 5 ] || failed=1; \
-$(PYTEST) -m "($(1)) and alone" -n 2 --dist loadgroup $(ARGS) || [ $$? = 5 ] || failed=1; \
+$(PYTEST) -m "($(1)) and alone" -n 2 --dist loadscope $(ARGS) || [ $$? = 5 ] || failed=1; \
 exit $$failed
 endef
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from robot_charger.common import host_only
 
@@ -24,13 +25,18 @@ CALLERS_DOMAIN = os.environ.get("ROS_DOMAIN_ID")
 os.environ.setdefault("MUJOCO_GL", "egl")  # read when mujoco is first imported, by whichever test
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that keep real time make two lanes: whole stations and banks of modules, and beside them single nodes."""
-    for item in items:
-        if item.get_closest_marker("alone"):
-            lane = "stations" if item.path.parent.name in ("desk", "operator", "power") else "nodes"
-            item.add_marker(pytest.mark.xdist_group(lane))
+class Lanes(LoadScopeScheduling):
+    """Two workers for the tests that keep real time: one for whole stations and banks of modules, one for the rest.
+
+    By a test's folder: the marks of --dist loadgroup are lost with pytest 9.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "stations" if nodeid.split("/")[-2] in ("desk", "operator", "power") else "nodes"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Lanes | None:
+    return Lanes(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @contextlib.contextmanager
