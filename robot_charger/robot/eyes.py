@@ -40,17 +40,20 @@ class Eyes:
 
     def tend(self) -> None:
         """Open while there is something to look for."""
-        wanted = bool(self._node.looked_for())
-        if wanted and self._subscription is None:
+        if not self._node.looked_for():
+            self.close()
+        elif self._subscription is None:
             self._subscription = self._node.subscribe("/robot/camera/image/compressed", self._on_picture)
-        elif not wanted and self._subscription is not None:
+
+    def close(self) -> None:
+        """Look no longer, until the next ``tend``."""
+        if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription, self.text = None, "closed"
 
-    def close(self) -> None:
-        """For good."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
+    def end(self) -> None:
+        """Close for good."""
+        self.close()
         self._node.destroy_publisher(self._poses)
 
     def _on_picture(self, message: Any) -> None:

@@ -131,7 +131,7 @@ class RobotNode(StationNode):
             self.destroy_publisher(publisher)
         if self._eyes is not None:
             self.destroy_timer(self._eyes_timer)
-            self._eyes.close()
+            self._eyes.end()
             self._eyes = None
         self._servers, self._topics, self._robot = [], [], None
 
@@ -141,6 +141,8 @@ class RobotNode(StationNode):
         if self._thread is not None:
             self._thread.join(timeout=1.0)
             self._thread = None
+        if self._eyes is not None:
+            self._eyes.close()
         with self._lock:
             waiting = self._jobs.take_all()
         for job in waiting:
@@ -237,7 +239,7 @@ class RobotNode(StationNode):
         The running goal's; and that of every vehicle without a plug, when somebody else listens to the poses.
         """
         robot, wanted = self._robot, {}
-        if robot is None or self._eyes is None:
+        if robot is None or self._eyes is None or not self.active:
             return {}
         if self._eyes.listeners > 1:  # this node is one
             here = [n for n, bay in self._bays.items() if bay.state.occupied and n not in robot.engaged]
