@@ -46,13 +46,13 @@ def own_domain() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k not in ("ROS_DOMAIN_ID", "ROBOT_CHARGER_SIM")}
 
 
-def wait_for(condition: Callable[[], Any], seconds: float) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float, tell: Callable[[], object] = str) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := condition():
             return found
         time.sleep(0.05)
-    raise AssertionError("did not happen in time")
+    raise AssertionError(f"did not happen in time {tell()}")
 
 
 def test_a_whole_session_and_its_record(tmp_path):
@@ -195,7 +195,7 @@ def test_nothing_is_left_running_after_the_tool_ends(tmp_path, how):
         wait_for(lambda: energised(directory), 120)
         tool.send_signal(how)
         tool.wait(20)
-        wait_for(lambda: not descendants(directory), 15)
+        wait_for(lambda: not descendants(directory), 15, lambda: [p.cmdline() for p in descendants(directory)])
     finally:
         tool.kill()
     if how == signal.SIGINT:
