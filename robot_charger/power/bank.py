@@ -251,8 +251,9 @@ class Bank:
         measure wrongly that got its set-point too late from here. Who comes back, or is new, is watched for a while
         before it serves.
         """
-        if now_ns - self._judged_ns > HOLD_MS * MILLISECOND:
-            self._wrong_since[:] = 0
+        if (gap_ns := now_ns - self._judged_ns) > HOLD_MS * MILLISECOND:
+            self._wrong_since[self._wrong_since > 0] += gap_ns
+            self._disputed_ns = {evse: since + gap_ns for evse, since in self._disputed_ns.items()}
         self._judged_ns = now_ns
         bus_lost = now_ns - self.bus_heard > self._bus_patience_ns
         age = self.bus_heard.max() - self.heard

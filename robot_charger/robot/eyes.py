@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from numpy.typing import NDArray
 
-from robot_charger.robot.errors import NoPose, RobotError, WrongInlet
+from robot_charger.common.node import StartError
+from robot_charger.robot.errors import NoPose, RobotError
 from robot_charger.robot.spatial import quaternion
 
 if TYPE_CHECKING:
@@ -18,28 +18,30 @@ if TYPE_CHECKING:
 class Eyes:
     """The cameras of the bays. Pictures are asked for, and looked at, only while ``node.looked_for()`` says so.
 
-    That gives, for every EVSE whose inlet is to be found, the connectors that it may be for.
+    That gives, for every EVSE whose inlet is to be found, the connectors that it may be for: of ``connectors``, else
+    StartError.
     """
 
-    def __init__(self, node: Any, file: str) -> None:
+    def __init__(self, node: Any, file: str, connectors: set[str]) -> None:
         import cv2  # a second to load: only where a camera is
 
         from robot_charger.robot.perception import InletEstimator, load_camera
 
         self._decode, self._grey = cv2.imdecode, cv2.IMREAD_GRAYSCALE
-        self._estimator = InletEstimator(load_camera(file))
+        camera = load_camera(file)
+        if missing := sorted(connectors - set(camera.marks.first)):
+            raise StartError(f"parameter camera_file = {file}: marks.first names no mark for {', '.join(missing)}")
+        self._estimator = InletEstimator(camera)
         self._node = node
         self._poses = node.publisher("/robot/inlet_pose")
         self._subscription: Any = None
+        self.asked = False  # somebody else listens to the poses
         self.text = "closed"
 
-    @property
-    def listeners(self) -> int:
-        """How many listen to the poses."""
-        return int(self._poses.get_subscription_count())
-
     def tend(self) -> None:
-        """Open while there is something to look for."""
+        """Open while there is something to look for. A recording takes what there is and asks for nothing."""
+        listeners = self._node.get_subscriptions_info_by_topic("/robot/inlet_pose")
+        self.asked = any(end.node_name not in (self._node.get_name(), "recorder") for end in listeners)
         if not self._node.looked_for():
             self.close()
         elif self._subscription is None:
@@ -62,10 +64,10 @@ class Eyes:
         if evse is None:
             return
         try:
-            picture = self._decode(np.frombuffer(message.data, np.uint8), self._grey)
+            picture = self._decode(np.frombuffer(message.data, np.uint8), self._grey) if len(message.data) else None
             if picture is None:
                 raise NoPose("a picture that cannot be decoded")
-            seen = self._find(np.asarray(picture, np.uint8), wanted[evse])
+            seen = self._estimator.look(np.asarray(picture, np.uint8), *wanted[evse])
         except NoPose as nothing:
             self.text = str(nothing)
         except RobotError as instead:
@@ -74,15 +76,6 @@ class Eyes:
         else:
             self.text = f"sees the inlet of EVSE {evse} to {seen.sigma * 1e3:.1f} mm"
             self._tell(evse, message.header, seen)
-
-    def _find(self, picture: NDArray[np.uint8], connectors: tuple[str, ...]) -> Sighting:
-        """The inlet for one of ``connectors``. Raises RobotError."""
-        for name in connectors[:-1]:
-            try:
-                return self._estimator.look(picture, name)
-            except WrongInlet:
-                continue
-        return self._estimator.look(picture, connectors[-1])
 
     def _tell(self, evse: int, header: Any, seen: Sighting) -> None:
         message = PoseWithCovarianceStamped()

@@ -87,9 +87,6 @@ class RobotNode(StationNode):
             raise StartError(f"parameter evses = {p.evses}: no bay {missing} in {p.bays_file}, only {list(site.bays)}")
         self._kinematics = Kinematics(config_file(p.arm_urdf))
         robot = self._robot = ConnectionRobot(site, self._kinematics, p)
-        if p.camera_file:
-            self._eyes = Eyes(self, p.camera_file)
-            self._eyes_timer = self.create_timer(EYES_S, self._eyes.tend)
         self._bays = {n: Bays() for n in p.evses}
         self._state = self.publisher("/robot/state")
         self._trajectory = self.publisher("/robot/joint_trajectory")
@@ -112,6 +109,10 @@ class RobotNode(StationNode):
             self._serve(action.Release, "/robot/release", lambda g, t: robot.start_release(g.evse, t)),
             self._serve(action.Disconnect, "/robot/disconnect", lambda g, t: robot.start_disconnect(g.evse, t)),
         ]
+        if p.camera_file:
+            kinds = {name for n in p.evses for name in site.bays[n].connectors}
+            self._eyes = Eyes(self, p.camera_file, kinds)
+            self._eyes_timer = self.create_timer(EYES_S, self._eyes.tend)
 
     def activate(self) -> None:
         self._stop.clear()
@@ -236,17 +237,18 @@ class RobotNode(StationNode):
     def looked_for(self) -> dict[int, tuple[str, ...]]:
         """EVSEs whose inlet the camera shall find, each with the connectors that it may be for.
 
-        The running goal's; and that of every vehicle without a plug, when somebody else listens to the poses.
+        The running goal's alone, whose forces are to be felt in time; without one that of every vehicle without a
+        plug, when somebody else listens to the poses.
         """
-        robot, wanted = self._robot, {}
+        robot = self._robot
         if robot is None or self._eyes is None or not self.active:
             return {}
-        if self._eyes.listeners > 1:  # this node is one
-            here = [n for n, bay in self._bays.items() if bay.state.occupied and n not in robot.engaged]
-            wanted = {n: robot.site.bays[n].connectors for n in here}
         if self._handle is not None and robot.connector is not None:
-            wanted[robot.bay] = (robot.connector.name,)
-        return wanted
+            return {robot.bay: (robot.connector.name,)}
+        if not self._eyes.asked:
+            return {}
+        here = [n for n, bay in self._bays.items() if bay.state.occupied and n not in robot.engaged]
+        return {n: robot.site.bays[n].connectors for n in here}
 
     def see_instead(self, evse: int, header: Any, instead: RobotError) -> None:
         """What the camera sees in the inlet's place."""

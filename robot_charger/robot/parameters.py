@@ -17,7 +17,8 @@ class RobotParameters:
     arm_file: str = parameter("arm/arm.yaml", "tool on the arm, in config/ or an absolute path")
     connectors_file: str = parameter("arm/connectors.yaml", "plugs, in config/ or an absolute path")
     camera_file: str = parameter(
-        "", "camera that looks at the inlets, e.g. arm/camera.yaml; empty: poses come on /robot/inlet_pose alone"
+        "",
+        "camera that looks at the inlets, e.g. arm/camera.yaml; empty: an external estimator publishes /robot/inlet_pose",
     )
 
     realtime: bool = parameter(True, "run the motion thread under SCHED_FIFO where the system allows")

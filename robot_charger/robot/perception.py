@@ -7,6 +7,7 @@ flap, another kind of inlet) is raised as the error that the action will end wit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -108,34 +109,42 @@ class InletEstimator:
         parameters.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_SUBPIX
         self._detector = cv2.aruco.ArucoDetector(cv2.aruco.getPredefinedDictionary(DICTIONARY), parameters)
 
-    def look(self, picture: NDArray[np.uint8], connector: str) -> Sighting:
-        """The inlet for ``connector`` in a grey picture (height, width).
+    def look(self, picture: NDArray[np.uint8], *connectors: str) -> Sighting:
+        """The inlet for one of ``connectors``, each a kind of ``marks``, in a grey picture (height, width).
 
         Raises FlapClosed, WrongInlet, or NoPose when too little of it is seen.
         """
-        camera, marks = self.camera, self.camera.marks
+        camera = self.camera
         if picture.shape != (camera.height, camera.width):
             raise NoPose(f"a picture of {picture.shape[::-1]} px, not {(camera.width, camera.height)}")
-        corners, numbers, _ = self._detector.detectMarkers(picture)
+        try:
+            corners, numbers, _ = self._detector.detectMarkers(picture)
+            return self._inlet(corners, numbers, connectors)
+        except (cv2.error, np.linalg.LinAlgError) as error:
+            raise NoPose(f"the picture cannot be read: {error}") from error
+
+    def _inlet(self, corners: Any, numbers: Any, connectors: tuple[str, ...]) -> Sighting:
+        marks = self.camera.marks
         found = {} if numbers is None else dict(zip(np.ravel(numbers).tolist(), corners, strict=True))
-        first = marks.first[connector]
-        own = [n for n in found if first <= n < first + len(marks.at)]
+        firsts = [marks.first[connector] for connector in connectors]
+        kinds = [[n for n in found if first <= n < first + len(marks.at)] for first in firsts]
+        own, first = max(zip(kinds, firsts, strict=True), key=lambda kind: len(kind[0]))
         if not own:
-            self._explain(set(found), connector)
+            self._explain(set(found), " or ".join(connectors))
         if len(own) < FEWEST_MARKS:
             raise NoPose(f"{len(own)} of the inlet's {len(marks.at)} marks seen, {FEWEST_MARKS} needed")
         model = np.concatenate([marks.corners(n - first) for n in own])
         seen = np.concatenate([np.reshape(found[n], (4, 2)) for n in own]).astype(float)
         return self._solve(model, seen)
 
-    def _explain(self, numbers: set[int], connector: str) -> None:
+    def _explain(self, numbers: set[int], wanted: str) -> None:
         """What is seen instead of the inlet. Raises FlapClosed or WrongInlet."""
         marks = self.camera.marks
         if marks.flap in numbers:
             raise FlapClosed("the flap before the inlet is closed")
         for other, first in marks.first.items():
             if len([n for n in numbers if first <= n < first + len(marks.at)]) >= FEWEST_MARKS:
-                raise WrongInlet(f"the vehicle has an inlet for {other}, not for {connector}")
+                raise WrongInlet(f"the vehicle has an inlet for {other}, not for {wanted}")
 
     def _solve(self, model: Array, seen: Array) -> Sighting:
         camera = self.camera

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.action import ActionClient
 from rclpy.task import Future
 
@@ -81,7 +82,11 @@ class RobotGoals:
             self._calls.popleft()()
 
     def _send(self, number: int, client: ActionClient, goal: Any) -> None:
-        future = client.send_goal_async(goal, feedback_callback=lambda m: self._on_feedback(number, m.feedback))
+        try:
+            future = client.send_goal_async(goal, feedback_callback=lambda m: self._on_feedback(number, m.feedback))
+        except RCLError as error:
+            self._on_end(number, action.Connect.Result.ERROR_BUSY, f"the goal could not be sent: {error}")
+            return
         future.add_done_callback(lambda f: self._on_answer(number, f))
 
     def _cancel(self) -> None:
@@ -109,7 +114,10 @@ class RobotGoals:
             self._on_end(number, action.Connect.Result.ERROR_BUSY, "the robot refused the goal")
             return
         with self._lock:
-            self._handle = handle
+            if number == self._sent:
+                self._handle = handle
+            else:  # given up meanwhile
+                handle.cancel_goal_async()
         result = handle.get_result_async()
         result.add_done_callback(lambda f: self._on_end(number, f.result().result.error, f.result().result.text))
 

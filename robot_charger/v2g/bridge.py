@@ -17,7 +17,7 @@ from robot_charger.common.faults import Code
 from robot_charger.common.terms import Authorization, Insulation, Link, Lock, Phase, Purpose, Shutdown
 
 SUPERVISOR_SILENT_S = 1.5  # session/state comes at 5 Hz
-INLET_AGE_S = 1.0  # robot/inlet_pose comes at 10 Hz
+INLET_AGE_S = 1.5  # a camera that looks at several bays in turn tells of each about once a second
 TALKING = frozenset({Phase.LINKING, Phase.CABLE_CHECK, Phase.PRECHARGE, Phase.CHARGING, Phase.STOPPING})
 
 

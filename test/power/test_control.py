@@ -481,6 +481,15 @@ def test_who_sends_set_points_too_late_accuses_no_module() -> None:
     assert not desk.control.bank.aside_ns.any() and Code.MODULE_FAULT not in desk.codes
 
 
+def test_a_runaway_is_put_aside_though_cycles_come_late() -> None:
+    desk = charged(100.0, desk_grace_ms=300.0)
+    desk.rack.fault("runaway", True, 3)
+    for cycle in range(150):  # after each ten a gap of 70 ms
+        desk.power_runs = cycle % 16 < 10
+        desk.cycle()
+    assert desk.control.bank.aside_ns[2] > 0
+
+
 def test_the_test_voltage_is_no_overvoltage_while_it_falls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "BANK_BLEED_OHM", 10_000.0)  # ten times slower than usual
     desk = Desk()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -162,7 +161,7 @@ def evcc_factory(link: PlcLink, args: argparse.Namespace) -> Callable[[Car], Ses
         except ValueError:
             refuse(f"--option {word}: {value} is no {type(known).__name__}")
         setattr(options, name, new)
-    threading.Thread(target=prepare, args=(options.pki,), name="evcc-prepares", daemon=True).start()
+    prepare(options.pki)
     return lambda car: Evcc(car, link, args.protocol, options)
 
 
