@@ -18,7 +18,7 @@ class RobotParameters:
     connectors_file: str = parameter("arm/connectors.yaml", "plugs, in config/ or an absolute path")
     camera_file: str = parameter(
         "",
-        "camera that looks at the inlets, e.g. arm/camera.yaml; empty: an external estimator publishes /robot/inlet_pose",
+        "camera that looks at the inlets, e.g. arm/camera.yaml; empty: another estimator publishes /robot/inlet_pose",
     )
 
     realtime: bool = parameter(True, "run the motion thread under SCHED_FIFO where the system allows")
