@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 import rclpy
@@ -21,27 +20,33 @@ pytestmark = pytest.mark.integration
 
 
 class Slow(dict):
-    """rclpy writes here between sending a goal and noting that it awaits an answer."""
+    """rclpy writes here between sending a goal and noting that it awaits an answer: it is answered in between."""
+
+    def __init__(self, answered):
+        self._answered = answered
 
     def __setitem__(self, key, value):
-        time.sleep(0.3)
+        assert self._answered.wait(10.0)
         super().__setitem__(key, value)
 
 
 @pytest.fixture
 def goals():
-    """RobotGoals with its Heard and lock; the robot's side answers at once."""
+    """RobotGoals with its Heard and lock, and when it was answered and told; the robot's side answers at once."""
     rclpy.init()
     client, robot = Node("supervisor"), Node("robot")
     client.evse = 1
 
+    answered, told = threading.Event(), threading.Event()
+
     def succeed(handle):
         handle.succeed()
+        answered.set()
         return action.Disconnect.Result()
 
     server = ActionServer(robot, action.Disconnect, "/robot/disconnect", succeed)
     heard, lock = Heard(1), threading.RLock()
-    made = RobotGoals(client, "ccs2", heard, lock, lambda: None, lambda *_: None)
+    made = RobotGoals(client, "ccs2", heard, lock, told.set, lambda *_: None)
     executors = [LeanExecutor(), MultiThreadedExecutor()]
 
     def spin(executor):
@@ -56,7 +61,7 @@ def goals():
         executor.add_node(node)
         threads.append(threading.Thread(target=spin, args=(executor,)))
         threads[-1].start()
-    yield made, heard, lock
+    yield made, heard, lock, answered, told
     rclpy.try_shutdown()
     for thread in threads:
         thread.join()
@@ -66,13 +71,11 @@ def goals():
 
 
 def test_an_answer_that_comes_at_once_is_heard(goals):
-    made, heard, lock = goals
+    made, heard, lock, answered, told = goals
     client = made._clients[Goal.DISCONNECT]
-    client._feedback_callbacks = Slow()
+    client._feedback_callbacks = Slow(answered)
     assert client.wait_for_server(10.0)
-    deadline = time.monotonic() + 10.0
-    while heard.goal_done != 7 and time.monotonic() < deadline:
-        with lock:
-            made.drive(Commands(goal=Goal.DISCONNECT, goal_number=7), "session")
-        time.sleep(0.02)
+    with lock:
+        made.drive(Commands(goal=Goal.DISCONNECT, goal_number=7), "session")
+    assert told.wait(10.0)
     assert (heard.goal_done, heard.goal_error) == (7, 0)
