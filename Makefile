@@ -80,6 +80,7 @@ bench: setup
 
 lint: setup
 	@echo "lint: ruff"
+	@$(BIN)/ruff format --check --quiet --diff .
 	@$(BIN)/ruff check .
 	@echo "lint: mypy"
 	@$(BIN)/mypy

@@ -36,14 +36,16 @@ KINDS = ("msg", "srv", "action")
 IMPLIED = ("builtin_interfaces", "service_msgs", "action_msgs", "unique_identifier_msgs")
 
 
-CPP_KEYWORDS = frozenset("""
+CPP_KEYWORDS = frozenset(
+    """
     alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const const_cast
     constexpr continue decltype default delete do double dynamic_cast else enum explicit export extern false
     float for friend goto if inline int long mutable namespace new noexcept not not_eq nullptr operator or
     or_eq private protected public register reinterpret_cast return short signed sizeof static static_assert
     static_cast struct switch template this thread_local throw true try typedef typeid typename union
     unsigned using virtual void volatile wchar_t while xor xor_eq
-""".split())
+""".split()
+)
 
 
 class BuildError(Exception):
@@ -63,34 +65,62 @@ class Generator:
 
 C_GENERATORS = (
     Generator("rosidl_generator_c", "generate_c", links=("rosidl_runtime_c", "rcutils")),
-    Generator("rosidl_typesupport_fastrtps_c", "generate_typesupport_fastrtps_c",
-              links=("rosidl_typesupport_fastrtps_c", "rosidl_typesupport_fastrtps_cpp", "fastcdr",
-                     "rmw", "rosidl_runtime_c", "rcutils"),
-              uses=("rosidl_generator_c",)),
-    Generator("rosidl_typesupport_introspection_c", "generate_c",
-              links=("rosidl_typesupport_introspection_c", "rosidl_runtime_c", "rcutils"),
-              uses=("rosidl_generator_c",)),
-    Generator("rosidl_typesupport_c", "generate_c",
-              dispatches_to=("rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c"),
-              links=("rosidl_typesupport_c", "rosidl_runtime_c", "rcutils"),
-              uses=("rosidl_generator_c",)),
-    Generator("rosidl_generator_py", "generate_py", dispatches_to=("rosidl_typesupport_c",),
-              links=("rosidl_runtime_c", "rcutils"),
-              uses=("rosidl_generator_c", "rosidl_typesupport_c")),
+    Generator(
+        "rosidl_typesupport_fastrtps_c",
+        "generate_typesupport_fastrtps_c",
+        links=(
+            "rosidl_typesupport_fastrtps_c",
+            "rosidl_typesupport_fastrtps_cpp",
+            "fastcdr",
+            "rmw",
+            "rosidl_runtime_c",
+            "rcutils",
+        ),
+        uses=("rosidl_generator_c",),
+    ),
+    Generator(
+        "rosidl_typesupport_introspection_c",
+        "generate_c",
+        links=("rosidl_typesupport_introspection_c", "rosidl_runtime_c", "rcutils"),
+        uses=("rosidl_generator_c",),
+    ),
+    Generator(
+        "rosidl_typesupport_c",
+        "generate_c",
+        dispatches_to=("rosidl_typesupport_fastrtps_c", "rosidl_typesupport_introspection_c"),
+        links=("rosidl_typesupport_c", "rosidl_runtime_c", "rcutils"),
+        uses=("rosidl_generator_c",),
+    ),
+    Generator(
+        "rosidl_generator_py",
+        "generate_py",
+        dispatches_to=("rosidl_typesupport_c",),
+        links=("rosidl_runtime_c", "rcutils"),
+        uses=("rosidl_generator_c", "rosidl_typesupport_c"),
+    ),
 )
 # What C++ tools need that subscribe to any type (rosbag2, foxglove_bridge): built beside a ROS install.
 CPP_GENERATORS = (
     Generator("rosidl_generator_cpp", "generate_cpp"),
-    Generator("rosidl_typesupport_fastrtps_cpp", "generate_cpp",
-              links=("rosidl_typesupport_fastrtps_cpp", "fastcdr", "rmw", "rosidl_runtime_c", "rcutils"),
-              uses=("rosidl_generator_c",)),
-    Generator("rosidl_typesupport_introspection_cpp", "generate_cpp",
-              links=("rosidl_typesupport_introspection_cpp", "rosidl_runtime_c", "rcutils"),
-              uses=("rosidl_generator_c",)),
-    Generator("rosidl_typesupport_cpp", "generate_cpp",
-              dispatches_to=("rosidl_typesupport_fastrtps_cpp", "rosidl_typesupport_introspection_cpp"),
-              links=("rosidl_typesupport_cpp", "rosidl_runtime_c", "rcutils"),
-              uses=("rosidl_generator_c",)),
+    Generator(
+        "rosidl_typesupport_fastrtps_cpp",
+        "generate_cpp",
+        links=("rosidl_typesupport_fastrtps_cpp", "fastcdr", "rmw", "rosidl_runtime_c", "rcutils"),
+        uses=("rosidl_generator_c",),
+    ),
+    Generator(
+        "rosidl_typesupport_introspection_cpp",
+        "generate_cpp",
+        links=("rosidl_typesupport_introspection_cpp", "rosidl_runtime_c", "rcutils"),
+        uses=("rosidl_generator_c",),
+    ),
+    Generator(
+        "rosidl_typesupport_cpp",
+        "generate_cpp",
+        dispatches_to=("rosidl_typesupport_fastrtps_cpp", "rosidl_typesupport_introspection_cpp"),
+        links=("rosidl_typesupport_cpp", "rosidl_runtime_c", "rcutils"),
+        uses=("rosidl_generator_c",),
+    ),
 )
 
 
@@ -146,8 +176,10 @@ class _Build:
         self.files = [f for kind in KINDS for f in sorted((source / kind).glob(f"*.{kind}"))]
         if not self.files:
             raise BuildError(f"No interface files in {source}/msg, srv or action.")
-        self.compilers = {".c": _compiler("CC", ("cc", "gcc", "clang")),
-                          ".cpp": _compiler("CXX", ("c++", "g++", "clang++"))}
+        self.compilers = {
+            ".c": _compiler("CC", ("cc", "gcc", "clang")),
+            ".cpp": _compiler("CXX", ("c++", "g++", "clang++")),
+        }
         self.prefixes = ros_prefixes()
         cpp = system_ros() is not None or os.environ.get("ROBOT_CHARGER_CPP_TYPESUPPORT") == "1"
         self.generators = C_GENERATORS + (CPP_GENERATORS if cpp else ())
@@ -184,20 +216,30 @@ class _Build:
             for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
                 words = line.partition("#")[0].split()
                 if len(words) > 1 and (words[1] in CPP_KEYWORDS or keyword.iskeyword(words[1])):
-                    raise BuildError(f"{file}:{number}: the field name `{words[1]}` is a reserved word of "
-                                     "C++ or Python; choose another.")
+                    raise BuildError(
+                        f"{file}:{number}: the field name `{words[1]}` is a reserved word of "
+                        "C++ or Python; choose another."
+                    )
 
     def _toolchain(self) -> str:
         """What, besides the interface files, decides the result."""
         import numpy
 
-        generators = [Path(importlib.import_module(g.name).__file__ or "").stat().st_mtime_ns
-                      for g in self.generators]
-        return _digest([
-            Path(__file__).read_bytes(), sys.version, numpy.__version__, sys.platform, platform.machine(),
-            *[" ".join(c) for c in self.compilers.values()], *map(str, self.prefixes), str(self.folder),
-            *[g.name for g in self.generators], *map(str, generators),
-        ])
+        generators = [Path(importlib.import_module(g.name).__file__ or "").stat().st_mtime_ns for g in self.generators]
+        return _digest(
+            [
+                Path(__file__).read_bytes(),
+                sys.version,
+                numpy.__version__,
+                sys.platform,
+                platform.machine(),
+                *[" ".join(c) for c in self.compilers.values()],
+                *map(str, self.prefixes),
+                str(self.folder),
+                *[g.name for g in self.generators],
+                *map(str, generators),
+            ]
+        )
 
     # --- generation -----------------------------------------------------------------------------------
 
@@ -234,13 +276,17 @@ class _Build:
             "ros_interface_files": [str(f) for f in self.files],
             "ros_interface_dependencies": [],
             "target_dependencies": [],
-            "include_paths": [f"{share.name}:{share}" for prefix in reversed(self.prefixes)
-                              for share in sorted((prefix / "share").iterdir())
-                              if any((share / kind).is_dir() for kind in KINDS)],
+            "include_paths": [
+                f"{share.name}:{share}"
+                for prefix in reversed(self.prefixes)
+                for share in sorted((prefix / "share").iterdir())
+                if any((share / kind).is_dir() for kind in KINDS)
+            ],
         }
         if hashes is not None:
             arguments["type_description_tuples"] = [
-                f"{path}:{hashes / Path(path).with_suffix('.json')}" for path in idl]
+                f"{path}:{hashes / Path(path).with_suffix('.json')}" for path in idl
+            ]
         file = self.folder / f"{name}.json"
         file.write_text(json.dumps(arguments, indent=1))
         return file, out
@@ -254,8 +300,10 @@ class _Build:
         try:
             generate_type_hash(str(arguments))
         except KeyError as error:
-            raise BuildError(f"An interface uses {error}, which is in none of the ROS prefixes "
-                             f"({', '.join(map(str, self.prefixes))}).") from error
+            raise BuildError(
+                f"An interface uses {error}, which is in none of the ROS prefixes "
+                f"({', '.join(map(str, self.prefixes))})."
+            ) from error
         except FileNotFoundError as error:
             raise BuildError(f"An interface uses a type that is not installed: {error.filename}.") from error
         return out
@@ -281,8 +329,7 @@ class _Build:
 
     def _compile(self, generated: dict[str, list[Path]], hashes: Path) -> Interfaces:
         """Compile five libraries (eight with C++) and the Python extension."""
-        sources = {name: [f for f in files if f.suffix in self.compilers]
-                   for name, files in generated.items()}
+        sources = {name: [f for f in files if f.suffix in self.compilers] for name, files in generated.items()}
         entry = f"_{self.package}_s.ep.rosidl_typesupport_c.c"
         every = [source for files in sources.values() for source in files]
         print(f"compiling {len(every)} files on {self.jobs} cores", flush=True)
@@ -298,9 +345,12 @@ class _Build:
             if not mine:
                 continue
             output = lib / f"lib{self.package}__{generator.name}.so"
-            needs = [*[f"{self.package}__{name}" for name in generator.uses], *generator.links,
-                     *[f"{dependency}__{generator.name}" for dependency in self._dependencies(hashes)],
-                     *[f"{dependency}__rosidl_generator_c" for dependency in self._dependencies(hashes)]]
+            needs = [
+                *[f"{self.package}__{name}" for name in generator.uses],
+                *generator.links,
+                *[f"{dependency}__{generator.name}" for dependency in self._dependencies(hashes)],
+                *[f"{dependency}__rosidl_generator_c" for dependency in self._dependencies(hashes)],
+            ]
             self._link(output, mine, needs, ["-Wl,--as-needed", "-Wl,-rpath,$ORIGIN"])
             product.libraries.append(output)
 
@@ -309,9 +359,12 @@ class _Build:
         suffix = sysconfig.get_config_var("EXT_SUFFIX")
         product.extension = lib / f"{self.package}_s__rosidl_typesupport_c{suffix}"
         bound = [f"{self.package}__{g.name}" for g in C_GENERATORS]
-        self._link(product.extension, [objects[s] for s in every if s.name == entry],
-                   [*bound, "rosidl_typesupport_c", "rosidl_runtime_c"],
-                   ["-Wl,--no-as-needed", "-Wl,-rpath,$ORIGIN/_lib:$ORIGIN/../../.."])
+        self._link(
+            product.extension,
+            [objects[s] for s in every if s.name == entry],
+            [*bound, "rosidl_typesupport_c", "rosidl_runtime_c"],
+            ["-Wl,--no-as-needed", "-Wl,-rpath,$ORIGIN/_lib:$ORIGIN/../../.."],
+        )
         return product
 
     def _object(self, source: Path) -> Path:
@@ -325,8 +378,24 @@ class _Build:
                 return target
         target.parent.mkdir(parents=True, exist_ok=True)
         standard = "-std=c++17" if source.suffix == ".cpp" else "-std=gnu11"
-        _call([*self.compilers[source.suffix], standard, "-O1", "-fPIC", "-w", "-MMD", "-MF", str(depfile),
-               *self._includes(), "-c", str(source), "-o", str(target)], f"compile {source.name}")
+        _call(
+            [
+                *self.compilers[source.suffix],
+                standard,
+                "-O1",
+                "-fPIC",
+                "-w",
+                "-MMD",
+                "-MF",
+                str(depfile),
+                *self._includes(),
+                "-c",
+                str(source),
+                "-o",
+                str(target),
+            ],
+            f"compile {source.name}",
+        )
         return target
 
     def _includes(self) -> list[str]:
@@ -334,9 +403,13 @@ class _Build:
 
         own = [f"-I{self.folder / 'generated' / g.name}" for g in self.generators]
         # The packages of one prefix lie in include/<package>/<package> or in include/<package>.
-        folders = [folder for prefix in self.prefixes if (prefix / "include").is_dir()
-                   for folder in (prefix / "include", *sorted((prefix / "include").iterdir()))
-                   if folder.is_dir() and not folder.name.startswith("python")]
+        folders = [
+            folder
+            for prefix in self.prefixes
+            if (prefix / "include").is_dir()
+            for folder in (prefix / "include", *sorted((prefix / "include").iterdir()))
+            if folder.is_dir() and not folder.name.startswith("python")
+        ]
         folders += [Path(sysconfig.get_path("include")), Path(numpy.get_include())]
         return own + [part for folder in folders for part in ("-isystem", str(folder))]
 
@@ -349,16 +422,28 @@ class _Build:
 
     def _link(self, output: Path, objects: list[Path], libraries: Iterable[str], flags: list[str]) -> None:
         folders = [output.parent, *[p / "lib" for p in self.prefixes]]
-        present = [name for name in dict.fromkeys(libraries)
-                   if any((folder / f"lib{name}.so").exists() for folder in folders)]
+        present = [
+            name for name in dict.fromkeys(libraries) if any((folder / f"lib{name}.so").exists() for folder in folders)
+        ]
         # rpath-link: libraries of ROS name each other without a path.
-        _call([*self.compilers[".cpp"], "-shared", "-s", f"-Wl,-soname,{output.name}", "-o", str(output),
-               *map(str, objects), *flags, *[f"-L{f}" for f in folders],
-               *[f"-Wl,-rpath-link,{f}" for f in folders], *[f"-l{name}" for name in present]],
-              f"link {output.name}")
+        _call(
+            [
+                *self.compilers[".cpp"],
+                "-shared",
+                "-s",
+                f"-Wl,-soname,{output.name}",
+                "-o",
+                str(output),
+                *map(str, objects),
+                *flags,
+                *[f"-L{f}" for f in folders],
+                *[f"-Wl,-rpath-link,{f}" for f in folders],
+                *[f"-l{name}" for name in present],
+            ],
+            f"link {output.name}",
+        )
 
-    def _collect(self, product: Interfaces, idl: list[str], hashes: Path,
-                 generated: dict[str, list[Path]]) -> None:
+    def _collect(self, product: Interfaces, idl: list[str], hashes: Path, generated: dict[str, list[Path]]) -> None:
         python = self.folder / "generated/rosidl_generator_py" / self.package
         for file in generated["rosidl_generator_py"]:
             if file.suffix == ".py":
@@ -404,8 +489,10 @@ def _compiler(variable: str, candidates: tuple[str, ...]) -> list[str]:
         command = shlex.split(candidate)
         if command and shutil.which(command[0]):
             return command
-    raise BuildError(f"No {'C' if variable == 'CC' else 'C++'} compiler found (looked for "
-                     f"{', '.join(candidates)}): install one, for example `apt install g++`.")
+    raise BuildError(
+        f"No {'C' if variable == 'CC' else 'C++'} compiler found (looked for "
+        f"{', '.join(candidates)}): install one, for example `apt install g++`."
+    )
 
 
 def _call(command: list[str], task: str) -> None:
@@ -413,8 +500,9 @@ def _call(command: list[str], task: str) -> None:
     if done.returncode:
         reason = re.search(r".*(?:error|undefined).*", done.stderr)
         if reason and "Python.h" in reason.group():
-            raise BuildError("Python.h is missing: install the headers of this Python, "
-                             "for example `apt install python3-dev`.")
+            raise BuildError(
+                "Python.h is missing: install the headers of this Python, for example `apt install python3-dev`."
+            )
         raise BuildError(f"Cannot {task}: {reason.group() if reason else done.stderr.strip()}")
 
 
@@ -445,8 +533,14 @@ def _digest(parts: Iterable[str | bytes]) -> str:
 
 
 def _all_files(product: Interfaces) -> list[Path]:
-    return [*product.modules.values(), product.extension, *product.libraries, *product.share.values(),
-            *product.headers.values(), product.index]
+    return [
+        *product.modules.values(),
+        product.extension,
+        *product.libraries,
+        *product.share.values(),
+        *product.headers.values(),
+        product.index,
+    ]
 
 
 def _to_json(product: Interfaces) -> dict:

@@ -182,8 +182,9 @@ def wrappers(folder: Path) -> list[Path]:
 
 def tree(*folders: str) -> list[tuple[str, list[str]]]:
     """data_files entries that put whole folders below share/robot_charger."""
-    files = [f for folder in folders for f in sorted(Path(folder).rglob("*"))
-             if f.is_file() and "__pycache__" not in f.parts]
+    files = [
+        f for folder in folders for f in sorted(Path(folder).rglob("*")) if f.is_file() and "__pycache__" not in f.parts
+    ]
     return [(f"share/{PACKAGE}/{f.parent}", [str(f)]) for f in files]
 
 
@@ -199,8 +200,30 @@ setup(
         include=[PACKAGE, f"{PACKAGE}.*"],
         exclude=[f"{PACKAGE}.{kind}" for kind in rosidl_build.KINDS],  # of an earlier editable install
     ),
-    package_data={PACKAGE: ["py.typed", *[f"**/*.{ending}" for ending in (
-        "cc", "css", "dbc", "eds", "js", "json", "obj", "pem", "png", "stl", "urdf", "xml", "xsd", "yaml")]]},
+    package_data={
+        PACKAGE: [
+            "py.typed",
+            *[
+                f"**/*.{ending}"
+                for ending in (
+                    "cc",
+                    "css",
+                    "dbc",
+                    "eds",
+                    "js",
+                    "json",
+                    "obj",
+                    "pem",
+                    "png",
+                    "stl",
+                    "urdf",
+                    "xml",
+                    "xsd",
+                    "yaml",
+                )
+            ],
+        ]
+    },
     exclude_package_data={PACKAGE: ["_lib/*", "*.so"]},
     ext_modules=[Extension(f"{PACKAGE}.{PACKAGE}_s__rosidl_typesupport_c", sources=[])],
     data_files=[

@@ -131,9 +131,7 @@ def agreement(package: Any, count: int, seed: int) -> tuple[int, int]:
             same = False
         if same and compared % 10 == 0:  # EXIficient's own reading of the bytes, too
             xml = exificient.decode(theirs, schema, fragment)
-            same = ET.canonicalize(xml, rewrite_prefixes=True) == ET.canonicalize(
-                message.xml, rewrite_prefixes=True
-            )
+            same = ET.canonicalize(xml, rewrite_prefixes=True) == ET.canonicalize(message.xml, rewrite_prefixes=True)
         if not same:
             different += 1
             print(f"differs: {schema} {'fragment' if fragment else 'document'} {message.xml[:2000]}")

@@ -42,8 +42,20 @@ def record(transaction: str, seq_no: int) -> Record:
     context = {"Started": "Transaction.Begin", "Ended": "Transaction.End"}.get(event, "Sample.Periodic")
     volts, amps = round(CHANCE.uniform(300.0, 420.0), 1), round(CHANCE.uniform(0.0, 125.0), 1)
     reading = Reading(now.iso, now.mono_ns, 1000.0 + seq_no, 0.0, volts, amps, volts * amps, 55.0, context)
-    return Record(event, transaction, transaction, 1, seq_no, now.iso, "MeterValuePeriodic", "Charging", True,
-                  TOKEN, readings=(reading,), stopped_reason="Local" if event == "Ended" else "")
+    return Record(
+        event,
+        transaction,
+        transaction,
+        1,
+        seq_no,
+        now.iso,
+        "MeterValuePeriodic",
+        "Charging",
+        True,
+        TOKEN,
+        readings=(reading,),
+        stopped_reason="Local" if event == "Ended" else "",
+    )
 
 
 def fill(path: Path, count: int) -> float:
@@ -53,17 +65,30 @@ def fill(path: Path, count: int) -> float:
     for number in range(count):
         transaction, seq_no = f"t{number // PER_TRANSACTION}", number % PER_TRANSACTION
         last = seq_no == PER_TRANSACTION - 1
-        store.record(record(transaction, seq_no),
-                     None if last else OpenTransaction(transaction, transaction, 1, "", seq_no + 1, TOKEN))
+        store.record(
+            record(transaction, seq_no),
+            None if last else OpenTransaction(transaction, transaction, 1, "", seq_no + 1, TOKEN),
+        )
     seconds = time.perf_counter() - began
     store.close()
     return count / seconds
 
 
 def service(url: str, path: Path) -> Service:
-    return Service(plan(BackendParameters(
-        url=url, security_profile=0, allow_plain=True, store=str(path), sample_s=0, backoff__minimum_s=0,
-        backoff__random_s=0)), Callbacks())
+    return Service(
+        plan(
+            BackendParameters(
+                url=url,
+                security_profile=0,
+                allow_plain=True,
+                store=str(path),
+                sample_s=0,
+                backoff__minimum_s=0,
+                backoff__random_s=0,
+            )
+        ),
+        Callbacks(),
+    )
 
 
 def replay(folder: Path, count: int) -> dict[str, Any]:
@@ -71,7 +96,9 @@ def replay(folder: Path, count: int) -> dict[str, Any]:
     (folder / "run").mkdir()
     csms = subprocess.Popen(
         [sys.executable, "-m", "robot_charger.sim.csms", "--store", str(folder / "csms.sqlite")],
-        stderr=subprocess.PIPE, text=True)
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert csms.stderr
         url = csms.stderr.readline().split()[-1]
@@ -151,7 +178,8 @@ def memory(folder: Path, count: int) -> float:
     store._db.execute("begin")
     store._db.executemany(
         "insert into queue(message_id, event, transaction_id, seq_no, body) values(?,?,?,?,?)",
-        ((f"m{n}", "Updated", f"t{n // PER_TRANSACTION}", n % PER_TRANSACTION, body) for n in range(count)))
+        ((f"m{n}", "Updated", f"t{n // PER_TRANSACTION}", n % PER_TRANSACTION, body) for n in range(count)),
+    )
     store._db.execute("commit")
     store.close()
     answer = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True)

@@ -24,11 +24,21 @@ def start(context):
     world, arm = gazebo.write(directory, int(seed), kind)
     tool = [sys.executable, "-m", "robot_charger.sim.arm.gazebo_tool", "--seed", seed, "--kind", kind]
     others = [ExecuteProcess(cmd=s.command(), name=s.name) for s in desk.simulators() if s.name != "arm"]
-    nodes = [LifecycleNode(package="robot_charger", executable=n.executable, name=n.executable, namespace=n.namespace,
-                           parameters=[*map(str, n.files), {**n.overrides, **simulated}]) for n in desk.nodes()]
+    nodes = [
+        LifecycleNode(
+            package="robot_charger",
+            executable=n.executable,
+            name=n.executable,
+            namespace=n.namespace,
+            parameters=[*map(str, n.files), {**n.overrides, **simulated}],
+        )
+        for n in desk.nodes()
+    ]
     gazebo_sim = ["ros2", "launch", "ros_gz_sim", "gz_sim.launch.py", f"gz_args:=-s -r {world}"]
-    gz = [ExecuteProcess(cmd=gazebo_sim, name="gz"),
-          ExecuteProcess(cmd=[*tool, "--ros-args", "-p", "use_sim_time:=true"], name="arm")]
+    gz = [
+        ExecuteProcess(cmd=gazebo_sim, name="gz"),
+        ExecuteProcess(cmd=[*tool, "--ros-args", "-p", "use_sim_time:=true"], name="arm"),
+    ]
     for package, executable, arguments, parameters in gazebo.helpers(arm):
         gz.append(Node(package=package, executable=executable, arguments=arguments, parameters=[parameters]))
     return [SetEnvironmentVariable("ROBOT_CHARGER_SIM", str(directory)), *gz, *others, *nodes]  # fmt: skip

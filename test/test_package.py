@@ -50,8 +50,7 @@ ROS_ONLY = {"builtin_interfaces", "launch", "launch_ros", "rosidl_default_runtim
 
 def message_types():
     for kind, names in (("msg", MESSAGES), ("srv", SERVICES), ("action", ACTIONS)):
-        parts = {"msg": ("",), "srv": ("_Request", "_Response"),
-                 "action": ("_Goal", "_Result", "_Feedback")}[kind]
+        parts = {"msg": ("",), "srv": ("_Request", "_Response"), "action": ("_Goal", "_Result", "_Feedback")}[kind]
         for name in names:
             for part in parts:
                 yield pytest.param(kind, name, part.lstrip("_"), id=f"{kind}/{name}{part}")
@@ -110,9 +109,12 @@ def test_interfaces_are_where_ros2_looks():
     index = prefix / "share/ament_index/resource_index"
     assert (index / "packages/robot_charger").is_file()
     listed = set((index / "rosidl_interfaces/robot_charger").read_text().split())
-    wanted = {f"{kind}/{name}.{ending}" for kind, names in
-              (("msg", MESSAGES), ("srv", SERVICES), ("action", ACTIONS)) for name in names
-              for ending in (kind, "idl")}
+    wanted = {
+        f"{kind}/{name}.{ending}"
+        for kind, names in (("msg", MESSAGES), ("srv", SERVICES), ("action", ACTIONS))
+        for name in names
+        for ending in (kind, "idl")
+    }
     assert listed == wanted
     assert not [path for path in wanted if not (prefix / "share/robot_charger" / path).is_file()]
 
@@ -131,8 +133,11 @@ def setup_py():
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.List | ast.Dict | ast.Constant):
             tables[node.targets[0].id] = ast.literal_eval(node.value)
-        if isinstance(node, ast.Expr) and getattr(node.value, "func", None) and \
-                getattr(node.value.func, "id", "") == "setup":
+        if (
+            isinstance(node, ast.Expr)
+            and getattr(node.value, "func", None)
+            and getattr(node.value.func, "id", "") == "setup"
+        ):
             keywords = {k.arg: k.value for k in node.value.keywords}
     return tables, {k: v.value for k, v in keywords.items() if isinstance(v, ast.Constant)}
 
@@ -155,8 +160,9 @@ def test_package_xml_and_setup_agree_on_name_version_and_licence():
 
 def test_package_xml_and_setup_agree_on_dependencies():
     tables, _ = setup_py()
-    declared = {canonicalize_name(Requirement(r).name)
-                for table in ("REQUIREMENTS", "ROS_WHEELS") for r in tables[table]}
+    declared = {
+        canonicalize_name(Requirement(r).name) for table in ("REQUIREMENTS", "ROS_WHEELS") for r in tables[table]
+    }
     keys = {e.text for tag in ("depend", "exec_depend") for e in package_xml().findall(tag)}
     assert keys - set(ROSDEP) - ROS_ONLY == set(), "a key of package.xml that this test does not know"
     comment = re.search(r"Without a rosdep key.*?:\s(.*?)-->", (SOURCE / "package.xml").read_text(), re.S)
@@ -210,9 +216,11 @@ sys.exit("\\n".join(failed) or 0)
 @pytest.mark.timeout(900)
 def test_wheel_without_the_lock_in_an_empty_environment(tmp_path):
     """pip alone must find a set of versions that every module imports with."""
-    environment = {k: v for k, v in os.environ.items()
-                   if k not in ("PYTHONPATH", "LD_LIBRARY_PATH", "AMENT_PREFIX_PATH")
-                   and not k.startswith("_ROS_WHEELS")}
+    environment = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("PYTHONPATH", "LD_LIBRARY_PATH", "AMENT_PREFIX_PATH") and not k.startswith("_ROS_WHEELS")
+    }
 
     def run(*command):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -220,8 +228,17 @@ def test_wheel_without_the_lock_in_an_empty_environment(tmp_path):
         return done.stdout
 
     # --no-isolation builds with what `make setup` installed; the isolated way is pip's own.
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check",
-        "--outdir", str(tmp_path), str(SOURCE))
+    run(
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--skip-dependency-check",
+        "--outdir",
+        str(tmp_path),
+        str(SOURCE),
+    )
     [wheel] = tmp_path.glob("robot_charger-*.whl")
     venv.create(tmp_path / "empty", with_pip=True)
     python = str(tmp_path / "empty/bin/python")

@@ -311,9 +311,18 @@ class Client:
         ping = settings["ping_s"] or None
         url = f"{network.url.rstrip('/')}/{quote(network.user)}"
         async with connect(
-            url, subprotocols=[self.dialect.subprotocol], additional_headers=headers, ssl=network.tls,  # type: ignore[list-item]
-            open_timeout=10, ping_interval=ping, ping_timeout=ping, close_timeout=2, max_size=MAX_MESSAGE,
-            compression=None, user_agent_header=None, **_PROXY,
+            url,
+            subprotocols=[self.dialect.subprotocol],
+            additional_headers=headers,
+            ssl=network.tls,  # type: ignore[list-item]
+            open_timeout=10,
+            ping_interval=ping,
+            ping_timeout=ping,
+            close_timeout=2,
+            max_size=MAX_MESSAGE,
+            compression=None,
+            user_agent_header=None,
+            **_PROXY,
         ) as socket:
             if socket.subprotocol != self.dialect.subprotocol:
                 self.text = f"the CSMS does not speak OCPP {self.dialect.version}"
@@ -574,8 +583,13 @@ class Client:
 
     def _may_before_boot(self, action: str) -> bool:
         """Pending: the CSMS may configure the station, but not start anything (OCPP 2.0.1 B02, 1.6 4.2)."""
-        forbidden = ("RequestStartTransaction", "RequestStopTransaction", "RemoteStartTransaction",
-                     "RemoteStopTransaction", "ReserveNow")
+        forbidden = (
+            "RequestStartTransaction",
+            "RequestStopTransaction",
+            "RemoteStartTransaction",
+            "RemoteStopTransaction",
+            "ReserveNow",
+        )
         return self.registration in ("Pending", "None") and action not in forbidden
 
     def _unknown(self, action: Any) -> OCPPError:

@@ -63,7 +63,9 @@ class Variable:
         if self.mutability != WO:
             attribute["value"] = self.value[:2500]
         characteristics: Payload = {
-            "dataType": self.data_type, "supportsMonitoring": self.data_type in ("integer", "decimal", "boolean")}
+            "dataType": self.data_type,
+            "supportsMonitoring": self.data_type in ("integer", "decimal", "boolean"),
+        }
         if self.unit:
             characteristics["unit"] = self.unit[:16]
         if self.choices:
@@ -103,8 +105,12 @@ def reference_key(item: Payload) -> tuple[str, int, str, str]:
     """Key of {component, variable} as a CSMS names them."""
     component, variable = item["component"], item.get("variable", {})
     instance = variable.get("instance", component.get("instance", ""))
-    return (component["name"].casefold(), component.get("evse", {}).get("id", 0),
-            variable.get("name", "").casefold(), instance.casefold())
+    return (
+        component["name"].casefold(),
+        component.get("evse", {}).get("id", 0),
+        variable.get("name", "").casefold(),
+        instance.casefold(),
+    )
 
 
 class DeviceModel:
@@ -138,9 +144,13 @@ class DeviceModel:
         (self._faults.add if active else self._faults.discard)(key)
         component: Payload = {"name": "EVSE", "evse": {"id": evse}} if evse else {"name": "ChargingStation"}
         event: Payload = {
-            "trigger": "Alerting", "actualValue": "true" if active else "false", "cleared": not active,
-            "techCode": str(code), "techInfo": f"{name}: {text}"[:500],
-            "eventNotificationType": "HardWiredNotification", "component": component,
+            "trigger": "Alerting",
+            "actualValue": "true" if active else "false",
+            "cleared": not active,
+            "techCode": str(code),
+            "techInfo": f"{name}: {text}"[:500],
+            "eventNotificationType": "HardWiredNotification",
+            "component": component,
             "variable": {"name": "Problem"},
         }
         grave = {1: 5, 2: 4, 3: 2, 4: 0}.get(severity, 5)  # our severities to OCPP's, 0 the gravest
@@ -156,8 +166,20 @@ class DeviceModel:
             assert setting.variable
             component, name, instance = setting.variable
             value = "" if setting.mutability == WO else settings.text(setting)
-            yield Variable(component, name, value, 0, instance, setting.data_type, setting.unit, setting.mutability,
-                           setting.choices, setting.low, setting.high, setting)
+            yield Variable(
+                component,
+                name,
+                value,
+                0,
+                instance,
+                setting.data_type,
+                setting.unit,
+                setting.mutability,
+                setting.choices,
+                setting.low,
+                setting.high,
+                setting,
+            )
 
     def _make_up(self) -> Iterable[Variable]:
         station, identity = self.station, self.station.identity
@@ -167,13 +189,22 @@ class DeviceModel:
         yield Variable("ChargingStation", "VendorName", identity.vendor)
         yield Variable("ChargingStation", "SerialNumber", identity.serial)
         yield Variable("ChargingStation", "FirmwareVersion", identity.firmware)
-        yield Variable("ChargingStation", "AvailabilityState",
-                       "Available" if station.operative(0) else "Unavailable", data_type="OptionList", choices=states)
+        yield Variable(
+            "ChargingStation",
+            "AvailabilityState",
+            "Available" if station.operative(0) else "Unavailable",
+            data_type="OptionList",
+            choices=states,
+        )
         yield Variable("ChargingStation", "Available", "true", data_type="boolean")
         yield Variable("ChargingStation", "Problem", "true" if problem else "false", data_type="boolean")
         for evse in station.evses:
-            occupied = {"Available": "Available", "Reserved": "Reserved", "Unavailable": "Unavailable",
-                        "Faulted": "Faulted"}.get(station.status[evse], "Occupied")
+            occupied = {
+                "Available": "Available",
+                "Reserved": "Reserved",
+                "Unavailable": "Unavailable",
+                "Faulted": "Faulted",
+            }.get(station.status[evse], "Occupied")
             kinds = identity.connectors or ("cCCS2",)
             kind = kinds[min(evse, len(kinds)) - 1]
             problem = any(e == evse for _, e in self._faults)
@@ -188,10 +219,12 @@ class DeviceModel:
             yield Variable("EVSE", "Current", f"{amperes:g}", evse, data_type="decimal", unit="A")
             reading = station.evses[evse].reading
             if reading:
-                yield Variable("FiscalMetering", "EnergyImport", f"{reading.import_wh:.3f}", evse,
-                               data_type="decimal", unit="Wh")
-                yield Variable("FiscalMetering", "EnergyExport", f"{reading.export_wh:.3f}", evse,
-                               data_type="decimal", unit="Wh")
+                yield Variable(
+                    "FiscalMetering", "EnergyImport", f"{reading.import_wh:.3f}", evse, data_type="decimal", unit="Wh"
+                )
+                yield Variable(
+                    "FiscalMetering", "EnergyExport", f"{reading.export_wh:.3f}", evse, data_type="decimal", unit="Wh"
+                )
 
     def _from_nodes(self) -> Iterable[Variable]:
         for (name, evse), values in sorted(self._nodes.items()):
@@ -207,8 +240,9 @@ class DeviceModel:
                         kind, value = "boolean", value.lower()
                 if key == "Health":
                     kind, choices = "OptionList", ("OK", "Warning", "Error")
-                yield Variable(f"Node.{name}", label, value, evse, data_type=kind, unit=unit.rstrip("]"),
-                               choices=choices)
+                yield Variable(
+                    f"Node.{name}", label, value, evse, data_type=kind, unit=unit.rstrip("]"), choices=choices
+                )
 
     def _from_robot(self) -> Iterable[Variable]:
         for name, (value, unit) in self._robot.items():
@@ -239,15 +273,18 @@ class DeviceModel:
             keys = [reference_key(w) for w in wanted]
             found = [v for v in found if any(self._matches(v.key, k) for k in keys)]
         if criteria is not None:
-            holding = {v.key[:2] for v in found
-                       if v.name in criteria and v.value.lower() == "true"}
+            holding = {v.key[:2] for v in found if v.name in criteria and v.value.lower() == "true"}
             found = [v for v in found if v.key[:2] in holding]
         return found
 
     @staticmethod
     def _matches(key: tuple[str, int, str, str], wanted: tuple[str, int, str, str]) -> bool:
-        return (key[0] == wanted[0] and (not wanted[1] or key[1] == wanted[1])
-                and (not wanted[2] or key[2] == wanted[2]) and (not wanted[3] or key[3] == wanted[3]))
+        return (
+            key[0] == wanted[0]
+            and (not wanted[1] or key[1] == wanted[1])
+            and (not wanted[2] or key[2] == wanted[2])
+            and (not wanted[3] or key[3] == wanted[3])
+        )
 
     def send_report(self, request_id: int, found: list[Variable]) -> None:
         self.send_pages("NotifyReport", "reportData", request_id, [v.report() for v in found])
@@ -255,9 +292,18 @@ class DeviceModel:
     def send_pages(self, action: str, name: str, request_id: int, items: list[Payload]) -> None:
         pages = [items[n : n + ITEMS_PER_REPORT] for n in range(0, len(items), ITEMS_PER_REPORT)]
         for number, page in enumerate(pages):
-            self.station.outside.send((action, {
-                "requestId": request_id, "generatedAt": self._clock().iso, "seqNo": number, name: page,
-                "tbc": number < len(pages) - 1}))
+            self.station.outside.send(
+                (
+                    action,
+                    {
+                        "requestId": request_id,
+                        "generatedAt": self._clock().iso,
+                        "seqNo": number,
+                        name: page,
+                        "tbc": number < len(pages) - 1,
+                    },
+                )
+            )
 
     # Monitors.
     def set_monitor(self, data: Payload) -> Payload:
@@ -281,8 +327,17 @@ class DeviceModel:
                 return {**result, "status": "Duplicate"}
         if wanted is None and len(self._monitors) >= MONITORS:
             return {**result, "status": "Rejected"}
-        monitor = Monitor(wanted or next(self._ids), variable.component, variable.evse, variable.name,
-                          variable.instance, kind, value, data["severity"], data.get("transaction", False))
+        monitor = Monitor(
+            wanted or next(self._ids),
+            variable.component,
+            variable.evse,
+            variable.name,
+            variable.instance,
+            kind,
+            value,
+            data["severity"],
+            data.get("transaction", False),
+        )
         monitor.last = number
         monitor.due = self._clock().mono_ns / 1e9 + value
         self._keep({**self._monitors, monitor.id: monitor})
@@ -301,8 +356,11 @@ class DeviceModel:
 
     def monitors(self, wanted: list[Payload] | None, criteria: list[str] | None) -> list[Payload]:
         """MonitoringDataType items."""
-        kinds = {"ThresholdMonitoring": ("UpperThreshold", "LowerThreshold"), "DeltaMonitoring": ("Delta",),
-                 "PeriodicMonitoring": ("Periodic", "PeriodicClockAligned")}
+        kinds = {
+            "ThresholdMonitoring": ("UpperThreshold", "LowerThreshold"),
+            "DeltaMonitoring": ("Delta",),
+            "PeriodicMonitoring": ("Periodic", "PeriodicClockAligned"),
+        }
         allowed = [k for c in criteria for k in kinds[c]] if criteria else None
         keys = [reference_key(w) for w in wanted] if wanted else None
         items = []
@@ -310,8 +368,13 @@ class DeviceModel:
             if (allowed and m.type not in allowed) or (keys and not any(self._matches(m.key, k) for k in keys)):
                 continue
             place = Variable(m.component, m.variable, "", m.evse, m.instance).reference()
-            item: Payload = {"id": m.id, "transaction": m.transaction, "value": m.value, "type": m.type,
-                             "severity": m.severity}
+            item: Payload = {
+                "id": m.id,
+                "transaction": m.transaction,
+                "value": m.value,
+                "type": m.type,
+                "severity": m.severity,
+            }
             if self.version == "2.1":
                 item["eventNotificationType"] = "CustomMonitor"
             items.append({**place, "variableMonitoring": [item]})
@@ -366,8 +429,13 @@ class DeviceModel:
                 self._event(monitor, variable, "Periodic")
 
     def _event(self, monitor: Monitor, variable: Variable, trigger: str, cleared: bool = False) -> None:
-        event: Payload = {"trigger": trigger, "actualValue": variable.value[:2500], "variableMonitoringId": monitor.id,
-                          "eventNotificationType": "CustomMonitor", **variable.reference()}
+        event: Payload = {
+            "trigger": trigger,
+            "actualValue": variable.value[:2500],
+            "variableMonitoringId": monitor.id,
+            "eventNotificationType": "CustomMonitor",
+            **variable.reference(),
+        }
         if trigger == "Alerting":
             event["cleared"] = cleared
         self._notify(event, monitor.severity, variable.evse)
@@ -381,8 +449,15 @@ class DeviceModel:
         transactions = self.station.evses.get(evse)
         if transactions and transactions.open:
             event["transactionId"] = transactions.open.transaction_id
-        call = "NotifyEvent", {"generatedAt": now, "seqNo": 0, "tbc": False, "eventData": [
-            {"eventId": next(self._events), "timestamp": now, **event}]}
+        call = (
+            "NotifyEvent",
+            {
+                "generatedAt": now,
+                "seqNo": 0,
+                "tbc": False,
+                "eventData": [{"eventId": next(self._events), "timestamp": now, **event}],
+            },
+        )
         if severity > OFFLINE_SEVERITY:
             self.station.outside.send(call)
             return

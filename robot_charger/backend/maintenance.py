@@ -244,8 +244,10 @@ class Maintenance:
             events = self.station.store.get("security_log", [])
             return "".join(f"{t} {k} {x}\n" for t, k, x in events if inside(parse_time(t)))
         summary = {
-            "queued": self.station.queued, "refused": len(self.station.store.refused()),
-            "status": self.station.status, "store_ok": self.station.store_ok,
+            "queued": self.station.queued,
+            "refused": len(self.station.store.refused()),
+            "status": self.station.status,
+            "store_ok": self.station.store_ok,
         }
         lines = [line for moment, line in self._ring.lines if inside(moment)]
         return "\n".join([json.dumps(summary), *lines]) + "\n"

@@ -32,9 +32,7 @@ class Networks:
         self._get, self._put = get, put
         p = plan.parameters
         urls = [u for u in (p.url, *p.fallback_urls) if u]
-        self._given = {
-            str(n): {"url": url, "security_profile": p.security_profile} for n, url in enumerate(urls, 1)
-        }
+        self._given = {str(n): {"url": url, "security_profile": p.security_profile} for n, url in enumerate(urls, 1)}
         self._kept: dict[str, dict[str, Any]] = get("network_profiles", {})
         self.floor: int = max(p.security_profile, get("security_profile", 0))  # no downgrade below it
         self.wanted = max(self.floor, settings["security_profile"])  # raised by a CSMS of 1.6

@@ -111,10 +111,12 @@ class BackendNode(StationNode):
         self._needs_ns: dict[int, int] = {}  # when the vehicle's limits were passed on
         group = ReentrantCallbackGroup()  # the topics are heard and told while the back end waits for its CSMS
         self.create_service(srv.Authorize, "/authorize", self._authorize, callback_group=group)
-        self.create_service(srv.VehicleCertificate, "/vehicle_certificate", self._vehicle_certificate,
-                            callback_group=group)
-        self.create_service(srv.CertificateStatus, "/certificate_status", self._certificate_status,
-                            callback_group=group)
+        self.create_service(
+            srv.VehicleCertificate, "/vehicle_certificate", self._vehicle_certificate, callback_group=group
+        )
+        self.create_service(
+            srv.CertificateStatus, "/certificate_status", self._certificate_status, callback_group=group
+        )
         self.create_timer(0.5, self._publish_state)
         self.create_timer(1.0, self._publish_limits)
         log = logging.getLogger("robot_charger.backend")
@@ -166,10 +168,19 @@ class BackendNode(StationNode):
     # In.
     def _on_session(self, m: Any) -> None:
         view = SessionView(
-            evse=m.evse, session_id=m.session_id, phase=Phase(m.phase), phase_stamp_ns=m.phase_stamp_ns,
-            authorization=Authorization(m.authorization), output_on=m.output_on, mated=m.mated,
-            retrying=m.retrying, stop_reason=m.stop_reason, stop_requested=m.stop_requested, fault=m.fault,
-            emergency_latched=m.emergency_latched, text=m.text,
+            evse=m.evse,
+            session_id=m.session_id,
+            phase=Phase(m.phase),
+            phase_stamp_ns=m.phase_stamp_ns,
+            authorization=Authorization(m.authorization),
+            output_on=m.output_on,
+            mated=m.mated,
+            retrying=m.retrying,
+            stop_reason=m.stop_reason,
+            stop_requested=m.stop_requested,
+            fault=m.fault,
+            emergency_latched=m.emergency_latched,
+            text=m.text,
         )
         if view != self._views.get(m.evse):  # what is only said again changes nothing
             self._views[m.evse] = view
@@ -177,8 +188,14 @@ class BackendNode(StationNode):
 
     def _on_meter(self, evse: int, m: Any) -> None:
         reading = Reading(
-            time=_iso(m.time), stamp_ns=m.stamp_ns, import_wh=m.import_wh, export_wh=m.export_wh,
-            voltage_v=m.voltage_v, current_a=m.current_a, power_w=m.power_w, signed_data=m.signed_data,
+            time=_iso(m.time),
+            stamp_ns=m.stamp_ns,
+            import_wh=m.import_wh,
+            export_wh=m.export_wh,
+            voltage_v=m.voltage_v,
+            current_a=m.current_a,
+            power_w=m.power_w,
+            signed_data=m.signed_data,
             valid=m.valid,
         )
         self._post("meter", evse, reading)
@@ -193,9 +210,14 @@ class BackendNode(StationNode):
         told = self._needs_ns.get(evse, 0)
         if m.phase in _NEEDS_KNOWN and m.vehicle_max_current_a > 0 and m.stamp_ns - told >= SECOND:
             self._needs_ns[evse] = m.stamp_ns
-            needs = {"current_a": m.vehicle_max_current_a, "voltage_v": m.vehicle_max_voltage_v, "soc": m.soc,
-                     "power_w": m.vehicle_max_power_w, "capacity_wh": m.energy_capacity_wh,
-                     "bidirectional": m.bidirectional}
+            needs = {
+                "current_a": m.vehicle_max_current_a,
+                "voltage_v": m.vehicle_max_voltage_v,
+                "soc": m.soc,
+                "power_w": m.vehicle_max_power_w,
+                "capacity_wh": m.energy_capacity_wh,
+                "bidirectional": m.bidirectional,
+            }
             service.post(service.dialect.charging_needs, evse, needs)
 
     def _on_fault(self, m: Any) -> None:
@@ -216,8 +238,7 @@ class BackendNode(StationNode):
 
     def _on_robot(self, m: Any) -> None:
         service = self.service
-        figures = self._figures.hear(
-            m.mode, m.stamp_ns / 1e9, m.attempt, m.peak_force_n, m.lateral_error_m, m.depth_m)
+        figures = self._figures.hear(m.mode, m.stamp_ns / 1e9, m.attempt, m.peak_force_n, m.lateral_error_m, m.depth_m)
         if service and figures:
             service.post(service.dialect.robot, figures)
 
@@ -272,7 +293,8 @@ class BackendNode(StationNode):
     async def _vehicle_certificate(self, request: Any, response: Any) -> Any:
         update = request.action == srv.VehicleCertificate.Request.ACTION_UPDATE
         return await self._pass_on(
-            response, lambda s, give: s.vehicle_certificate(request.schema, update, bytes(request.request), give))
+            response, lambda s, give: s.vehicle_certificate(request.schema, update, bytes(request.request), give)
+        )
 
     async def _certificate_status(self, request: Any, response: Any) -> Any:
         return await self._pass_on(response, lambda s, give: s.certificate_status(request.certificates, give))
@@ -293,8 +315,14 @@ class BackendNode(StationNode):
         token = request.token or Token("", "")
         self._requests[request.evse].publish(
             fill(
-                msg.BackendRequest(), stamp_ns=now_ns(), kind=request.kind, session_id=request.session_id,
-                id_token=token.id, token_type=token.type, authorized=request.authorized, text=request.text,
+                msg.BackendRequest(),
+                stamp_ns=now_ns(),
+                kind=request.kind,
+                session_id=request.session_id,
+                id_token=token.id,
+                token_type=token.type,
+                authorized=request.authorized,
+                text=request.text,
             )
         )
 
@@ -305,9 +333,13 @@ class BackendNode(StationNode):
     def _publish_limit(self, evse: int, limit: Limit) -> None:
         self._limits[evse].publish(
             fill(
-                msg.ChargingLimit(), stamp_ns=now_ns(), number=self._limit_numbers[evse],
-                max_current_a=limit.max_current_a, max_power_w=limit.max_power_w,
-                min_power_w=limit.min_power_w, source=limit.source,
+                msg.ChargingLimit(),
+                stamp_ns=now_ns(),
+                number=self._limit_numbers[evse],
+                max_current_a=limit.max_current_a,
+                max_power_w=limit.max_power_w,
+                min_power_w=limit.min_power_w,
+                source=limit.source,
             )
         )
 
@@ -329,14 +361,24 @@ class BackendNode(StationNode):
 
     def _publish_state(self) -> None:
         service = self.service
-        message = fill(msg.BackendState(), stamp_ns=now_ns(), version=self.parameters.version,
-                       transactions=[""] * self.parameters.evses)
+        message = fill(
+            msg.BackendState(),
+            stamp_ns=now_ns(),
+            version=self.parameters.version,
+            transactions=[""] * self.parameters.evses,
+        )
         if service:
             state = service.state()
             fill(
-                message, connected=state.connected, queued=state.queued, sent=state.sent, refused=state.refused,
-                registration=_REGISTRATION.get(state.registration, 0), store_ok=state.store_ok,
-                transactions=state.transactions, text=state.text,
+                message,
+                connected=state.connected,
+                queued=state.queued,
+                sent=state.sent,
+                refused=state.refused,
+                registration=_REGISTRATION.get(state.registration, 0),
+                store_ok=state.store_ok,
+                transactions=state.transactions,
+                text=state.text,
             )
         self._state.publish(message)
 
@@ -346,9 +388,14 @@ class BackendNode(StationNode):
             return OK, "not configured", {}
         state = service.state()
         values = {
-            "OCPP": state.version, "connected": state.connected, "registration": state.registration,
-            "queued messages": state.queued, "sent": state.sent, "refused": state.refused,
-            "unreadable from the CSMS": service.client.bad_messages, "store": str(service.store.path),
+            "OCPP": state.version,
+            "connected": state.connected,
+            "registration": state.registration,
+            "queued messages": state.queued,
+            "sent": state.sent,
+            "refused": state.refused,
+            "unreadable from the CSMS": service.client.bad_messages,
+            "store": str(service.store.path),
         }
         if self._cards:
             values["card reader"] = self._cards.problem or "ready"

@@ -24,9 +24,7 @@ class BackendParameters:
     security_profile: int = parameter(
         2, "0 none, 1 password, 2 TLS and password, 3 TLS with a client certificate", low=0, high=3, unsafe=0
     )
-    allow_plain: bool = parameter(
-        False, "allow a connection without TLS (security profiles 0 and 1)", unsafe=True
-    )
+    allow_plain: bool = parameter(False, "allow a connection without TLS (security profiles 0 and 1)", unsafe=True)
     password_file: str = parameter("", "file that holds the password of profiles 1 and 2, mode 0600")
     tls__ca_file: str = parameter("", "PEM file of the CSMS's root certificates; empty: the system's")
     tls__certificate_file: str = parameter("", "PEM file of the station's certificate chain (profile 3)")
@@ -47,12 +45,12 @@ class BackendParameters:
         5.0, "how long an authorisation may take before the offline policy answers", unit="s", low=0.1, high=60.0
     )
     authorize__offline: str = parameter(
-        "known", "who may charge while the CSMS is away: nobody, known (list and cache) or all",
-        choices=("nobody", "known", "all"), unsafe="all",
+        "known",
+        "who may charge while the CSMS is away: nobody, known (list and cache) or all",
+        choices=("nobody", "known", "all"),
+        unsafe="all",
     )
-    authorize__remote_start: bool = parameter(
-        False, "ask the CSMS again for a token that it itself starts with"
-    )
+    authorize__remote_start: bool = parameter(False, "ask the CSMS again for a token that it itself starts with")
     authorize__start_button: bool = parameter(
         False, "take KIND_START without a token as a start button: whoever presses it charges", unsafe=True
     )
@@ -106,14 +104,21 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         p = self.parameters
         return {
-            "ping_s": p.ping_s, "message_timeout_s": p.call_timeout_s, "backoff_min_s": p.backoff__minimum_s,
-            "backoff_random_s": p.backoff__random_s, "backoff_repeats": p.backoff__repeats,
-            "sample_s": p.sample_s, "start_points": list(p.tx_start_points),
-            "stop_points": list(p.tx_stop_points), "authorize_remote_start": p.authorize__remote_start,
+            "ping_s": p.ping_s,
+            "message_timeout_s": p.call_timeout_s,
+            "backoff_min_s": p.backoff__minimum_s,
+            "backoff_random_s": p.backoff__random_s,
+            "backoff_repeats": p.backoff__repeats,
+            "sample_s": p.sample_s,
+            "start_points": list(p.tx_start_points),
+            "stop_points": list(p.tx_stop_points),
+            "authorize_remote_start": p.authorize__remote_start,
             "master_pass": p.authorize__master_pass,
             "local_authorize_offline": p.authorize__offline != "nobody",
-            "offline_unknown": p.authorize__offline == "all", "security_profile": p.security_profile,
-            "identity": p.station_id, "connectors": p.evses,
+            "offline_unknown": p.authorize__offline == "all",
+            "security_profile": p.security_profile,
+            "identity": p.station_id,
+            "connectors": p.evses,
         }
 
 

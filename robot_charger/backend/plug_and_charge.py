@@ -52,10 +52,14 @@ class PlugAndCharge:
         """Get15118EVCertificate. Raises UnansweredError when the vehicle's request is too long for this version."""
         exi = base64.b64encode(request).decode()
         if not exi or len(exi) > self.exi_length:
-            raise UnansweredError(f"the vehicle's request has {len(request)} bytes: OCPP takes 1 to "
-                                  f"{self.exi_length // 4 * 3}")
+            raise UnansweredError(
+                f"the vehicle's request has {len(request)} bytes: OCPP takes 1 to {self.exi_length // 4 * 3}"
+            )
         return "Get15118EVCertificate", {
-            "iso15118SchemaVersion": schema, "action": "Update" if update else "Install", "exiRequest": exi}
+            "iso15118SchemaVersion": schema,
+            "action": "Update" if update else "Install",
+            "exiRequest": exi,
+        }
 
     @staticmethod
     def certificate_status(pem: str) -> Call:

@@ -21,8 +21,11 @@ from cryptography.x509.oid import NameOID
 from robot_charger.backend.records import Payload
 
 KINDS = {
-    "CSMSRootCertificate": "csms-root", "V2GRootCertificate": "v2g-root", "MORootCertificate": "mo-root",
-    "ManufacturerRootCertificate": "manufacturer-root", "OEMRootCertificate": "oem-root",
+    "CSMSRootCertificate": "csms-root",
+    "V2GRootCertificate": "v2g-root",
+    "MORootCertificate": "mo-root",
+    "ManufacturerRootCertificate": "manufacturer-root",
+    "OEMRootCertificate": "oem-root",
     "CentralSystemRootCertificate": "csms-root",
 }
 MAX_CERTIFICATES = 100
@@ -164,8 +167,11 @@ class Certificates:
         """Kind and hash data of the installed roots, and of the station's own chain as V2GCertificateChain."""
         found = []
         for kind, file in self._files():
-            if kinds is None or kind in kinds or (kind == "CSMSRootCertificate" and
-                                                  "CentralSystemRootCertificate" in kinds):
+            if (
+                kinds is None
+                or kind in kinds
+                or (kind == "CSMSRootCertificate" and "CentralSystemRootCertificate" in kinds)
+            ):
                 certificate = split(file.read_text())[0]
                 found.append((kind, hash_data(certificate, certificate)))
         return found
@@ -175,8 +181,10 @@ class Certificates:
         for _, file in self._files():
             certificate = split(file.read_text())[0]
             have = hash_data(certificate, certificate)
-            same = all(have[k].lower() == str(wanted[k]).lower().lstrip("0" if k == "serialNumber" else "")
-                       for k in ("issuerNameHash", "issuerKeyHash", "serialNumber"))
+            same = all(
+                have[k].lower() == str(wanted[k]).lower().lstrip("0" if k == "serialNumber" else "")
+                for k in ("issuerNameHash", "issuerKeyHash", "serialNumber")
+            )
             if same and wanted["hashAlgorithm"] == "SHA256":
                 file.unlink()
                 return "Accepted"
@@ -199,8 +207,12 @@ class Certificates:
     def request(self, station_id: str, organization: str) -> str:
         """A new key, kept aside, and its certificate signing request as PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
-        self._write("station.key.new", key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        self._write(
+            "station.key.new",
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            ),
+        )
         names = [x509.NameAttribute(NameOID.COMMON_NAME, station_id)]
         if organization:
             names.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
@@ -237,4 +249,3 @@ class Certificates:
             file.flush()
             os.fsync(file.fileno())
         new.replace(self.folder / name)
-

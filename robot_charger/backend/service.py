@@ -114,8 +114,13 @@ class Service:
         reason = "ApplicationReset" if self.store.get("boot_id") == this_boot else "PowerUp"
         self.store.put("boot_id", this_boot)
         self.station = Station(
-            plan.identity, p.evses, self.store, self.settings, _Outside(self),
-            TransactionSettings(final_meter_s=p.final_meter_s, recovery_s=p.recovery_s), this_boot,
+            plan.identity,
+            p.evses,
+            self.store,
+            self.settings,
+            _Outside(self),
+            TransactionSettings(final_meter_s=p.final_meter_s, recovery_s=p.recovery_s),
+            this_boot,
         )
         self.dialect = DIALECTS[p.version](self.station, clock)
         certificates = Certificates(plan.certificate_folder)
@@ -126,8 +131,14 @@ class Service:
         self._ring = LogRing()
         log.addHandler(self._ring)
         self.maintenance = Maintenance(
-            self.station, certificates, self.dialect, clock, self.spawn, plan.certificate_folder,
-            p.firmware__installer, self._ring,
+            self.station,
+            certificates,
+            self.dialect,
+            clock,
+            self.spawn,
+            plan.certificate_folder,
+            p.firmware__installer,
+            self._ring,
         )
         self.dialect.client, self.dialect.networks = self.client, self.networks
         self.dialect.maintenance = self.maintenance

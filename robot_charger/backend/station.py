@@ -167,8 +167,11 @@ class Station:
     def _store_failed(self, error: StoreError) -> None:
         self.store_ok = False
         # No stop: what runs has its start on the disk and its register in the meter, so it can be billed.
-        self.outside.fault(FaultReport(
-            Code.BACKEND_STORE, Severity.WARNING, f"no new charging, {error}: free disk space or repair the store"))
+        self.outside.fault(
+            FaultReport(
+                Code.BACKEND_STORE, Severity.WARNING, f"no new charging, {error}: free disk space or repair the store"
+            )
+        )
 
     def _emit(self, record: Record, transaction: OpenTransaction | None) -> None:
         self._backlog.append((record, transaction))
@@ -227,7 +230,10 @@ class Station:
             del self._waiting[view.evse]
             if transactions.token is None or transactions.token.key == waiting.token.key:
                 transactions.authorized(
-                    view.session_id, waiting.token, waiting.group_id, waiting.remote_start_id,
+                    view.session_id,
+                    waiting.token,
+                    waiting.group_id,
+                    waiting.remote_start_id,
                     self._take_reservation(view.evse, waiting.token, waiting.group_id),
                 )
         before = transactions.view
@@ -380,7 +386,9 @@ class Station:
             self._waiting.pop(evse, None)
         if info.accepted and transactions:
             transactions.authorized(
-                session_id, token, info.group_id,
+                session_id,
+                token,
+                info.group_id,
                 waiting.remote_start_id if waiting and ours else None,
                 self._take_reservation(evse, token, info.group_id),
             )
@@ -450,8 +458,9 @@ class Station:
         waiting, view = self._waiting.get(evse), self.evses[evse].view
         if waiting and view and _takes_token(view) and waiting.told != view.session_id:
             waiting.told = view.session_id
-            self.outside.request(ToVehicleSide(
-                evse, Request.START, view.session_id, waiting.token, waiting.trusted, waiting.text))
+            self.outside.request(
+                ToVehicleSide(evse, Request.START, view.session_id, waiting.token, waiting.trusted, waiting.text)
+            )
 
     def shown(self, token: Token, evse: int, paid: bool, now: Now, info: TokenInfo | None = None) -> str:
         """A card was held to a reader, a terminal took an ad hoc payment or START_BUTTON was pressed; a word for the
@@ -471,8 +480,14 @@ class Station:
                 self.stop(place, "Local", "the same token again")
                 return "stop"
         views = {place: self.evses[place].view for place in places}
-        arrived = [place for place, view in views.items() if view and _takes_token(view) and self.operative(place)
-                   and not (paid and self._held_for_another(place, token, ""))]
+        arrived = [
+            place
+            for place, view in views.items()
+            if view
+            and _takes_token(view)
+            and self.operative(place)
+            and not (paid and self._held_for_another(place, token, ""))
+        ]
         running = [place for place in self.evses if self.evses[place].open]
         if info is None and running and not paid and (not arrived or self.settings["master_pass"]):
             return "ask"
@@ -631,11 +646,19 @@ class Station:
         self._keep_reservations()
 
     def _keep_reservations(self) -> None:
-        self._keep("reservations", [
-            {"id": r.id, "evse": r.evse, "token": {"id": r.token.id, "type": r.token.type},
-             "group_id": r.group_id, "expires": r.expires}
-            for r in self.reservations.values()
-        ])
+        self._keep(
+            "reservations",
+            [
+                {
+                    "id": r.id,
+                    "evse": r.evse,
+                    "token": {"id": r.token.id, "type": r.token.type},
+                    "group_id": r.group_id,
+                    "expires": r.expires,
+                }
+                for r in self.reservations.values()
+            ],
+        )
 
     def on_reservation_ended(self, id: int, status: str) -> None:
         """Set by the OCPP version's module."""

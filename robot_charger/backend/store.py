@@ -178,8 +178,9 @@ class Store:
         row = self._db.execute("select count(*) from queue where transaction_id=?", (transaction_id,)).fetchone()
         return int(row[0])
 
-    def done(self, number: int, settings: dict[str, Any] | None = None, follow: Call | None = None,
-             durable: bool = True) -> None:
+    def done(
+        self, number: int, settings: dict[str, Any] | None = None, follow: Call | None = None, durable: bool = True
+    ) -> None:
         """A message was answered: forget it and, in the same commit, keep what the answer told and queue what
         follows from it. What may be sent again without harm need not be forgotten durably."""
         with self._transaction(durable):

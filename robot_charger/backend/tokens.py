@@ -67,8 +67,11 @@ class Tokens:
     def about(self, token_id: str) -> str:
         """What is kept of a token, for its owner."""
         key = token_id.casefold()
-        parts = [f"{name}: {table[key]['status']}" for name, table in (("cache", self._cache), ("list", self._list))
-                 if key in table]
+        parts = [
+            f"{name}: {table[key]['status']}"
+            for name, table in (("cache", self._cache), ("list", self._list))
+            if key in table
+        ]
         return "; ".join(parts)
 
     def forget(self, token_id: str) -> None:
@@ -91,7 +94,9 @@ class Tokens:
                 updated.pop(token.key, None)
             else:
                 updated[token.key] = {
-                    "status": info.status, "group": info.group_id, "expires": self._time(info.expires),
+                    "status": info.status,
+                    "group": info.group_id,
+                    "expires": self._time(info.expires),
                     "evses": list(info.evses),
                 }
         if len(updated) > self._settings["list_storage"]:

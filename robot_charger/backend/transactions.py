@@ -350,8 +350,8 @@ class Transactions:
     def _end_if_due(self, now: Now) -> None:
         assert self._ending
         reading = self.reading
-        final = reading is not None and reading.stamp_ns >= self._ending[0] and (
-            abs(reading.current_a) < ZERO_CURRENT_A
+        final = (
+            reading is not None and reading.stamp_ns >= self._ending[0] and (abs(reading.current_a) < ZERO_CURRENT_A)
         )
         if final or now.since(self._ending_since) >= self.settings.final_meter_s:
             self._finish(now)

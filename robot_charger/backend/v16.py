@@ -24,16 +24,28 @@ VENDOR = "robot_charger"
 NO_NUMBER = -1  # transactionId of a stop whose start the CSMS never numbered (1.6 errata)
 
 _REASON = {
-    "DeAuthorized": "DeAuthorized", "EmergencyStop": "EmergencyStop", "EVDisconnected": "EVDisconnected",
-    "ImmediateReset": "HardReset", "Local": "Local", "PowerLoss": "PowerLoss", "Reboot": "Reboot",
-    "Remote": "Remote", "MasterPass": "Local", "LocalOutOfCredit": "DeAuthorized",
+    "DeAuthorized": "DeAuthorized",
+    "EmergencyStop": "EmergencyStop",
+    "EVDisconnected": "EVDisconnected",
+    "ImmediateReset": "HardReset",
+    "Local": "Local",
+    "PowerLoss": "PowerLoss",
+    "Reboot": "Reboot",
+    "Remote": "Remote",
+    "MasterPass": "Local",
+    "LocalOutOfCredit": "DeAuthorized",
 }
 _DIAGNOSTICS = {"Uploading": "Uploading", "Uploaded": "Uploaded", "UploadFailure": "UploadFailed"}
 _ERRORS: dict[int, str] = {
-    Code.INSULATION: "GroundFailure", Code.INSULATION_CHARGING: "GroundFailure", Code.OVERVOLTAGE: "OverVoltage",
-    Code.OVERCURRENT: "OverCurrentFailure", Code.METER: "PowerMeterFailure",
-    Code.CONTACTOR_FEEDBACK: "PowerSwitchFailure", Code.CONTACTOR_WELDED: "PowerSwitchFailure",
-    Code.OVERTEMPERATURE: "HighTemperature", Code.CHADEMO_LOCK: "ConnectorLockFailure",
+    Code.INSULATION: "GroundFailure",
+    Code.INSULATION_CHARGING: "GroundFailure",
+    Code.OVERVOLTAGE: "OverVoltage",
+    Code.OVERCURRENT: "OverCurrentFailure",
+    Code.METER: "PowerMeterFailure",
+    Code.CONTACTOR_FEEDBACK: "PowerSwitchFailure",
+    Code.CONTACTOR_WELDED: "PowerSwitchFailure",
+    Code.OVERTEMPERATURE: "HighTemperature",
+    Code.CHADEMO_LOCK: "ConnectorLockFailure",
 }
 
 
@@ -62,11 +74,25 @@ def sampled(reading: Reading, measurands: list[str]) -> list[Payload]:
         if measurand not in measurands or (measurand.endswith("Export.Register") and value == 0 and not boundary):
             continue
         place = "EV" if measurand == "SoC" else "Outlet"
-        items.append({"value": f"{value:.3f}", "context": reading.context, "format": "Raw", "measurand": measurand,
-                      "location": place, "unit": unit})
+        items.append(
+            {
+                "value": f"{value:.3f}",
+                "context": reading.context,
+                "format": "Raw",
+                "measurand": measurand,
+                "location": place,
+                "unit": unit,
+            }
+        )
     if reading.signed_data:
-        items.append({"value": reading.signed_data, "context": reading.context, "format": "SignedData",
-                      "measurand": "Energy.Active.Import.Register"})
+        items.append(
+            {
+                "value": reading.signed_data,
+                "context": reading.context,
+                "format": "SignedData",
+                "measurand": "Energy.Active.Import.Register",
+            }
+        )
     return items
 
 
@@ -87,8 +113,11 @@ class Version16:
     # Out.
     def boot(self, reason: str) -> Call:
         identity = self.station.identity
-        payload = {"chargePointVendor": identity.vendor[:20], "chargePointModel": identity.model[:20],
-                   "firmwareVersion": identity.firmware[:50]}
+        payload = {
+            "chargePointVendor": identity.vendor[:20],
+            "chargePointModel": identity.model[:20],
+            "firmwareVersion": identity.firmware[:50],
+        }
         if identity.serial:
             payload["chargePointSerialNumber"] = identity.serial[:25]
         return "BootNotification", payload
@@ -111,8 +140,12 @@ class Version16:
     def status(self, evse: int) -> Call:
         transactions = self.station.evses.get(evse)
         view = transactions.view if transactions else None
-        payload: Payload = {"connectorId": evse, "errorCode": "NoError", "status": self.connector_status(evse),
-                            "timestamp": self.clock().iso}
+        payload: Payload = {
+            "connectorId": evse,
+            "errorCode": "NoError",
+            "status": self.connector_status(evse),
+            "timestamp": self.clock().iso,
+        }
         if view and view.fault:
             payload["errorCode"] = error_code(view.fault)
             payload["vendorId"] = VENDOR
@@ -134,9 +167,12 @@ class Version16:
     def record(self, record: Record) -> Call | None:
         number = self.station.store.get(self._key(record), NO_NUMBER)
         if record.event == "Started":
-            start = {"connectorId": record.evse, "idTag": (record.token.id if record.token else "")[:20],
-                     "meterStart": round(record.readings[0].import_wh) if record.readings else 0,
-                     "timestamp": record.time}
+            start = {
+                "connectorId": record.evse,
+                "idTag": (record.token.id if record.token else "")[:20],
+                "meterStart": round(record.readings[0].import_wh) if record.readings else 0,
+                "timestamp": record.time,
+            }
             if record.reservation_id is not None:
                 start["reservationId"] = record.reservation_id
             return "StartTransaction", start
@@ -149,7 +185,8 @@ class Version16:
                 payload["transactionId"] = number
             return "MeterValues", payload
         stop: Payload = {
-            "transactionId": number, "timestamp": record.time,
+            "transactionId": number,
+            "timestamp": record.time,
             "meterStop": round(record.readings[-1].import_wh) if record.readings else 0,
             "reason": _REASON.get(record.stopped_reason, "Other"),
         }
@@ -193,7 +230,8 @@ class Version16:
             "ClearCache": lambda p: {"status": "Accepted" if self.station.tokens.clear_cache() else "Rejected"},
             "SendLocalList": self._send_local_list,
             "GetLocalListVersion": lambda p: {
-                "listVersion": self.station.tokens.version if self.station.settings["list_enabled"] else -1},
+                "listVersion": self.station.tokens.version if self.station.settings["list_enabled"] else -1
+            },
             "ReserveNow": self._reserve,
             "CancelReservation": self._cancel_reservation,
             "SetChargingProfile": self._set_profile,
@@ -207,7 +245,8 @@ class Version16:
             "ExtendedTriggerMessage": self._trigger,
             "CertificateSigned": self._certificate_signed,
             "InstallCertificate": lambda p: {
-                "status": self.care.install_certificate(p["certificateType"], p["certificate"])},
+                "status": self.care.install_certificate(p["certificateType"], p["certificate"])
+            },
             "DeleteCertificate": lambda p: {"status": self.care.delete_certificate(p["certificateHashData"])},
             "GetInstalledCertificateIds": self._certificate_ids,
         }
@@ -275,11 +314,14 @@ class Version16:
             "StatusNotification": self._trigger_status,
             "MeterValues": self._trigger_meter,
             "FirmwareStatusNotification": lambda evses: send(
-                self.firmware_status(self.care.firmware_state, self.care.firmware)),
+                self.firmware_status(self.care.firmware_state, self.care.firmware)
+            ),
             "DiagnosticsStatusNotification": lambda evses: send(
-                ("DiagnosticsStatusNotification", {"status": _DIAGNOSTICS.get(self.care.log_state, "Idle")})),
+                ("DiagnosticsStatusNotification", {"status": _DIAGNOSTICS.get(self.care.log_state, "Idle")})
+            ),
             "LogStatusNotification": lambda evses: send(
-                self.log_status(self.care.log_state, self.care.log_request or 0)),
+                self.log_status(self.care.log_state, self.care.log_request or 0)
+            ),
             "SignChargePointCertificate": lambda evses: self.care.sign_certificate(),
         }
 
@@ -293,8 +335,12 @@ class Version16:
             if self.station.evses[evse].sample("Trigger", "Trigger", self.clock()) or reading is None:
                 continue
             items = [{**i, "context": "Trigger"} for i in sampled(reading, self.station.settings["measurands"])]
-            self.station.outside.send(("MeterValues", {
-                "connectorId": evse, "meterValue": [{"timestamp": reading.time, "sampledValue": items}]}))
+            self.station.outside.send(
+                (
+                    "MeterValues",
+                    {"connectorId": evse, "meterValue": [{"timestamp": reading.time, "sampledValue": items}]},
+                )
+            )
 
     # Configuration.
     def _get_configuration(self, payload: Payload) -> Payload:
@@ -333,9 +379,16 @@ class Version16:
     def _reserve(self, payload: Payload) -> Payload:
         if payload["connectorId"] == 0:
             return {"status": "Rejected"}
-        return {"status": self.station.reserve(
-            payload["reservationId"], payload["connectorId"], Token(payload["idTag"]),
-            payload.get("parentIdTag", ""), payload["expiryDate"], self.clock())}
+        return {
+            "status": self.station.reserve(
+                payload["reservationId"],
+                payload["connectorId"],
+                Token(payload["idTag"]),
+                payload.get("parentIdTag", ""),
+                payload["expiryDate"],
+                self.clock(),
+            )
+        }
 
     def _cancel_reservation(self, payload: Payload) -> Payload:
         done = self.station.cancel_reservation(payload["reservationId"], self.clock())
@@ -360,7 +413,8 @@ class Version16:
         purpose = payload.get("chargingProfilePurpose")
         purpose = STATION_MAX if purpose == "ChargePointMaxProfile" else purpose
         gone = self.station.smart.clear(
-            payload.get("id"), payload.get("connectorId"), purpose, payload.get("stackLevel"))
+            payload.get("id"), payload.get("connectorId"), purpose, payload.get("stackLevel")
+        )
         self.station.refresh(self.clock())
         return {"status": "Accepted" if gone else "Unknown"}
 
@@ -372,10 +426,19 @@ class Version16:
         start = self.clock().wall.replace(microsecond=0)
         transactions = self.station.evses.get(evse)
         periods = self.station.smart.composite(
-            evse, transactions.open if transactions else None, start, duration, unit, self.station.supply.get(evse))
-        return {"status": "Accepted", "connectorId": evse, "scheduleStart": Now(0, start).iso,
-                "chargingSchedule": {"duration": duration, "startSchedule": Now(0, start).iso,
-                                     "chargingRateUnit": unit, "chargingSchedulePeriod": periods}}
+            evse, transactions.open if transactions else None, start, duration, unit, self.station.supply.get(evse)
+        )
+        return {
+            "status": "Accepted",
+            "connectorId": evse,
+            "scheduleStart": Now(0, start).iso,
+            "chargingSchedule": {
+                "duration": duration,
+                "startSchedule": Now(0, start).iso,
+                "chargingRateUnit": unit,
+                "chargingSchedulePeriod": periods,
+            },
+        }
 
     # What the rest of the station tells.
     def text(self) -> str:
@@ -384,7 +447,8 @@ class Version16:
     def robot(self, figures: dict[str, tuple[float, str]]) -> None:
         data = {name: value for name, (value, _) in figures.items()}
         self.station.outside.send(
-            ("DataTransfer", {"vendorId": VENDOR, "messageId": "Robot", "data": json.dumps(data)}))
+            ("DataTransfer", {"vendorId": VENDOR, "messageId": "Robot", "data": json.dumps(data)})
+        )
 
     def tick(self, now: Now) -> None:
         """Once a second: 1.6 has no monitors to look at."""
@@ -413,32 +477,61 @@ class Version16:
 
     def _get_diagnostics(self, payload: Payload) -> Payload:
         _, name = self.care.get_log(
-            "DiagnosticsLog", None, payload["location"], payload.get("startTime", ""), payload.get("stopTime", ""),
-            payload.get("retries", 0), payload.get("retryInterval", 10))
+            "DiagnosticsLog",
+            None,
+            payload["location"],
+            payload.get("startTime", ""),
+            payload.get("stopTime", ""),
+            payload.get("retries", 0),
+            payload.get("retryInterval", 10),
+        )
         return {"fileName": name} if name else {}
 
     def _update_firmware(self, payload: Payload) -> Payload:
         """Unsigned: taken only where the station is told to (parameter firmware.unsigned)."""
         if self.unsigned_firmware:
-            self.care.update_firmware(Firmware(
-                None, payload["location"], payload["retrieveDate"], retries=payload.get("retries", 0),
-                retry_interval_s=payload.get("retryInterval", 10)), signed=False)
+            self.care.update_firmware(
+                Firmware(
+                    None,
+                    payload["location"],
+                    payload["retrieveDate"],
+                    retries=payload.get("retries", 0),
+                    retry_interval_s=payload.get("retryInterval", 10),
+                ),
+                signed=False,
+            )
         else:
             self.station.outside.send(("FirmwareStatusNotification", {"status": "InstallationFailed"}))
         return {}
 
     def _signed_update_firmware(self, payload: Payload) -> Payload:
         wanted = payload["firmware"]
-        return {"status": self.care.update_firmware(Firmware(
-            payload["requestId"], wanted["location"], wanted["retrieveDateTime"], wanted.get("installDateTime", ""),
-            wanted["signature"], wanted["signingCertificate"], payload.get("retries", 0),
-            payload.get("retryInterval", 10)))}
+        return {
+            "status": self.care.update_firmware(
+                Firmware(
+                    payload["requestId"],
+                    wanted["location"],
+                    wanted["retrieveDateTime"],
+                    wanted.get("installDateTime", ""),
+                    wanted["signature"],
+                    wanted["signingCertificate"],
+                    payload.get("retries", 0),
+                    payload.get("retryInterval", 10),
+                )
+            )
+        }
 
     def _get_log(self, payload: Payload) -> Payload:
         place = payload["log"]
         status, name = self.care.get_log(
-            payload["logType"], payload["requestId"], place["remoteLocation"], place.get("oldestTimestamp", ""),
-            place.get("latestTimestamp", ""), payload.get("retries", 0), payload.get("retryInterval", 10))
+            payload["logType"],
+            payload["requestId"],
+            place["remoteLocation"],
+            place.get("oldestTimestamp", ""),
+            place.get("latestTimestamp", ""),
+            payload.get("retries", 0),
+            payload.get("retryInterval", 10),
+        )
         return {"status": status, "filename": name} if name else {"status": status}
 
     def _certificate_signed(self, payload: Payload) -> Payload | Reply:
@@ -457,8 +550,13 @@ class Version16:
 
 def _plain_firmware_status(status: str) -> str:
     """The seven words of plain 1.6."""
-    return {"DownloadScheduled": "Downloading", "SignatureVerified": "Downloaded", "InstallScheduled": "Downloaded",
-            "InvalidSignature": "InstallationFailed", "InstallRebooting": "Installing"}.get(status, status)
+    return {
+        "DownloadScheduled": "Downloading",
+        "SignatureVerified": "Downloaded",
+        "InstallScheduled": "Downloaded",
+        "InvalidSignature": "InstallationFailed",
+        "InstallRebooting": "Installing",
+    }.get(status, status)
 
 
 def neutral_profile(profile: Payload) -> Payload:

@@ -28,8 +28,14 @@ from robot_charger.backend.station import Station
 
 LIMIT_SOURCES = ("EMS", "Other", "SO", "CSO")  # ChargingLimitSourceEnumType
 CONNECTOR_STATUS = {
-    "Available": "Available", "Preparing": "Occupied", "Charging": "Occupied", "SuspendedEV": "Occupied",
-    "SuspendedEVSE": "Occupied", "Finishing": "Occupied", "Reserved": "Reserved", "Unavailable": "Unavailable",
+    "Available": "Available",
+    "Preparing": "Occupied",
+    "Charging": "Occupied",
+    "SuspendedEV": "Occupied",
+    "SuspendedEVSE": "Occupied",
+    "Finishing": "Occupied",
+    "Reserved": "Reserved",
+    "Unavailable": "Unavailable",
     "Faulted": "Faulted",
 }
 
@@ -57,7 +63,9 @@ def sampled(reading: Reading, measurands: list[str] | None = None, contract: str
         item["unitOfMeasure"] = {"unit": unit}
         if reading.signed_data and measurand == "Energy.Active.Import.Register":
             item["signedMeterValue"] = {
-                "signedMeterData": reading.signed_data[:2500], "signingMethod": "", "encodingMethod": "OCMF",
+                "signedMeterData": reading.signed_data[:2500],
+                "signingMethod": "",
+                "encodingMethod": "OCMF",
                 "publicKey": "",
             }
         items.append(item)
@@ -89,7 +97,8 @@ class Version2:
     def boot(self, reason: str) -> Call:
         identity = self.station.identity
         station = {
-            "model": identity.model[:20], "vendorName": identity.vendor[:50],
+            "model": identity.model[:20],
+            "vendorName": identity.vendor[:50],
             "firmwareVersion": identity.firmware[:50],
         }
         if identity.serial:
@@ -165,8 +174,9 @@ class Version2:
         tells_token = record.event == "Started" or record.trigger in ("Authorized", "RemoteStart", "StopAuthorized")
         if tells_token:
             token = record.token or Token("", "NoAuthorization")
-            payload["idToken"] = self.id_token(token) if token.type != "NoAuthorization" else {
-                "idToken": "", "type": "NoAuthorization"}
+            payload["idToken"] = (
+                self.id_token(token) if token.type != "NoAuthorization" else {"idToken": "", "type": "NoAuthorization"}
+            )
         readings = [r for r in record.readings if record.event != "Ended" or r.context == "Transaction.End"]
         measurands = self._measurands(record.event)
         values = [{"timestamp": r.time, "sampledValue": s} for r in readings if (s := sampled(r, measurands))]
@@ -187,21 +197,27 @@ class Version2:
         return Outcome(self.token_info(info) if info else None, None, total, message), {}, None
 
     def _reservation_ended(self, id: int, status: str) -> None:
-        self.station.outside.send(
-            ("ReservationStatusUpdate", {"reservationId": id, "reservationUpdateStatus": status})
-        )
+        self.station.outside.send(("ReservationStatusUpdate", {"reservationId": id, "reservationUpdateStatus": status}))
 
     def _external_limit(self, evse: int, limit: Limit) -> None:
         source = limit.source if limit.source in LIMIT_SOURCES else "EMS"
         schedules: list[Payload] = [
-            {"id": number, "chargingRateUnit": unit, "startSchedule": self.clock().iso,
-             "chargingSchedulePeriod": [{"startPeriod": 0, "limit": round(value, 1)}]}
+            {
+                "id": number,
+                "chargingRateUnit": unit,
+                "startSchedule": self.clock().iso,
+                "chargingSchedulePeriod": [{"startPeriod": 0, "limit": round(value, 1)}],
+            }
             for number, (unit, value) in enumerate((("W", limit.max_power_w), ("A", limit.max_current_a)), 1)
             if math.isfinite(value)
         ]
         if schedules:
-            self.station.outside.send(("NotifyChargingLimit", {
-                "evseId": evse, "chargingLimit": {"chargingLimitSource": source}, "chargingSchedule": schedules}))
+            self.station.outside.send(
+                (
+                    "NotifyChargingLimit",
+                    {"evseId": evse, "chargingLimit": {"chargingLimitSource": source}, "chargingSchedule": schedules},
+                )
+            )
         else:
             self.station.outside.send(("ClearedChargingLimit", {"evseId": evse, "chargingLimitSource": source}))
 
@@ -231,12 +247,14 @@ class Version2:
             "GetBaseReport": self._base_report,
             "GetReport": self._report,
             "SetVariableMonitoring": lambda p: {
-                "setMonitoringResult": [self.model.set_monitor(d) for d in p["setMonitoringData"]]},
+                "setMonitoringResult": [self.model.set_monitor(d) for d in p["setMonitoringData"]]
+            },
             "ClearVariableMonitoring": lambda p: {"clearMonitoringResult": self.model.clear_monitors(p["id"])},
             "GetMonitoringReport": self._monitoring_report,
             "SetMonitoringBase": self._monitoring_base,
             "SetMonitoringLevel": lambda p: {
-                "status": "Accepted" if self.model.set_level(p["severity"]) else "Rejected"},
+                "status": "Accepted" if self.model.set_level(p["severity"]) else "Rejected"
+            },
             "CustomerInformation": self._customer_information,
             "CostUpdated": self._cost_updated,
             "SetDisplayMessage": self._set_message,
@@ -322,9 +340,9 @@ class Version2:
             "TransactionEvent": self._trigger_transactions,
             "MeterValues": self._trigger_meter,
             "FirmwareStatusNotification": lambda evses: send(
-                self.firmware_status(self.care.firmware_state, self.care.firmware)),
-            "LogStatusNotification": lambda evses: send(
-                self.log_status(self.care.log_state, self.care.log_request)),
+                self.firmware_status(self.care.firmware_state, self.care.firmware)
+            ),
+            "LogStatusNotification": lambda evses: send(self.log_status(self.care.log_state, self.care.log_request)),
             "SignChargingStationCertificate": lambda evses: self.care.sign_certificate(),
         }
 
@@ -342,8 +360,10 @@ class Version2:
             if reading:
                 values = [{**v, "context": "Trigger"} for v in sampled(reading, self._measurands("Updated"))]
                 self.station.outside.send(
-                    ("MeterValues", {"evseId": evse, "meterValue": [
-                        {"timestamp": reading.time, "sampledValue": values}]})
+                    (
+                        "MeterValues",
+                        {"evseId": evse, "meterValue": [{"timestamp": reading.time, "sampledValue": values}]},
+                    )
                 )
 
     # Variables.
@@ -398,8 +418,10 @@ class Version2:
         items = self.model.monitors(payload.get("componentVariable"), payload.get("monitoringCriteria"))
         if not items:
             return {"status": "EmptyResultSet"}
-        return Reply({"status": "Accepted"}, lambda: self.model.send_pages(
-            "NotifyMonitoringReport", "monitor", payload["requestId"], items))
+        return Reply(
+            {"status": "Accepted"},
+            lambda: self.model.send_pages("NotifyMonitoringReport", "monitor", payload["requestId"], items),
+        )
 
     def _monitoring_base(self, payload: Payload) -> Payload:
         if payload["monitoringBase"] != "All":  # no monitors of ours are preconfigured: the base is none
@@ -418,9 +440,18 @@ class Version2:
         def tell() -> None:
             parts = [text[n : n + 512] for n in range(0, len(text), 512)] or [""]
             for number, part in enumerate(parts):
-                self.station.outside.send(("NotifyCustomerInformation", {
-                    "requestId": payload["requestId"], "data": part, "seqNo": number,
-                    "generatedAt": self.clock().iso, "tbc": number < len(parts) - 1}))
+                self.station.outside.send(
+                    (
+                        "NotifyCustomerInformation",
+                        {
+                            "requestId": payload["requestId"],
+                            "data": part,
+                            "seqNo": number,
+                            "generatedAt": self.clock().iso,
+                            "tbc": number < len(parts) - 1,
+                        },
+                    )
+                )
 
         return Reply({"status": "Accepted"}, tell if payload["report"] or payload["clear"] else None)
 
@@ -442,15 +473,20 @@ class Version2:
 
     def _get_messages(self, payload: Payload) -> Payload | Reply:
         found = [
-            m for m in self.messages.values()
+            m
+            for m in self.messages.values()
             if ("id" not in payload or m["id"] in payload["id"])
             and payload.get("priority", m["priority"]) == m["priority"]
             and payload.get("state", m.get("state")) == m.get("state")
         ]
         if not found:
             return {"status": "Unknown"}
-        return Reply({"status": "Accepted"}, lambda: self.station.outside.send(
-            ("NotifyDisplayMessages", {"requestId": payload["requestId"], "messageInfo": found})))
+        return Reply(
+            {"status": "Accepted"},
+            lambda: self.station.outside.send(
+                ("NotifyDisplayMessages", {"requestId": payload["requestId"], "messageInfo": found})
+            ),
+        )
 
     def _clear_message(self, payload: Payload) -> Payload:
         if payload["id"] not in self.messages:
@@ -508,8 +544,12 @@ class Version2:
     def _reserve(self, payload: Payload) -> Payload:
         group = payload.get("groupIdToken", {}).get("idToken", "")
         status = self.station.reserve(
-            payload["id"], payload.get("evseId"), self._token(payload["idToken"]), group,
-            payload["expiryDateTime"], self.clock(),
+            payload["id"],
+            payload.get("evseId"),
+            self._token(payload["idToken"]),
+            group,
+            payload["expiryDateTime"],
+            self.clock(),
         )
         return {"status": status}
 
@@ -525,16 +565,17 @@ class Version2:
         try:
             self.station.smart.set(evse, payload["chargingProfile"], running, len(self.station.evses))
         except ProfileError as error:
-            return {"status": "Rejected",
-                    "statusInfo": {"reasonCode": error.reason, "additionalInfo": str(error)}}
+            return {"status": "Rejected", "statusInfo": {"reasonCode": error.reason, "additionalInfo": str(error)}}
         self.station.refresh(self.clock())
         return {"status": "Accepted"}
 
     def _clear_profile(self, payload: Payload) -> Payload:
         criteria = payload.get("chargingProfileCriteria", {})
         gone = self.station.smart.clear(
-            payload.get("chargingProfileId"), criteria.get("evseId"),
-            criteria.get("chargingProfilePurpose"), criteria.get("stackLevel"),
+            payload.get("chargingProfileId"),
+            criteria.get("evseId"),
+            criteria.get("chargingProfilePurpose"),
+            criteria.get("stackLevel"),
         )
         self.station.refresh(self.clock())
         return {"status": "Accepted" if gone else "Unknown"}
@@ -550,8 +591,11 @@ class Version2:
             evse, self.station.evses[evse].open, start, duration, unit, self.station.supply.get(evse)
         )
         schedule = {
-            "evseId": evse, "duration": duration, "scheduleStart": Now(0, start).iso,
-            "chargingRateUnit": unit, "chargingSchedulePeriod": periods,
+            "evseId": evse,
+            "duration": duration,
+            "scheduleStart": Now(0, start).iso,
+            "chargingRateUnit": unit,
+            "chargingSchedulePeriod": periods,
         }
         return {"status": "Accepted", "schedule": schedule}
 
@@ -574,7 +618,9 @@ class Version2:
             for place in places:
                 profiles = [{k: v for k, v in p.items() if k != "evseId"} for p in found if p["evseId"] == place]
                 message: Payload = {
-                    "requestId": payload["requestId"], "chargingLimitSource": "CSO", "evseId": place,
+                    "requestId": payload["requestId"],
+                    "chargingLimitSource": "CSO",
+                    "evseId": place,
                     "chargingProfile": profiles,
                 }
                 if place != places[-1]:
@@ -608,8 +654,13 @@ class Version2:
         wanted = payload["firmware"]
         signed = "signature" in wanted or "signingCertificate" in wanted
         firmware = Firmware(
-            payload["requestId"], wanted["location"], wanted["retrieveDateTime"], wanted.get("installDateTime", ""),
-            wanted.get("signature", ""), wanted.get("signingCertificate", ""), payload.get("retries", 0),
+            payload["requestId"],
+            wanted["location"],
+            wanted["retrieveDateTime"],
+            wanted.get("installDateTime", ""),
+            wanted.get("signature", ""),
+            wanted.get("signingCertificate", ""),
+            payload.get("retries", 0),
             payload.get("retryInterval", 10),
         )
         return {"status": self.care.update_firmware(firmware, signed)}
@@ -617,8 +668,13 @@ class Version2:
     def _get_log(self, payload: Payload) -> Payload:
         place = payload["log"]
         status, name = self.care.get_log(
-            payload["logType"], payload["requestId"], place["remoteLocation"], place.get("oldestTimestamp", ""),
-            place.get("latestTimestamp", ""), payload.get("retries", 0), payload.get("retryInterval", 10),
+            payload["logType"],
+            payload["requestId"],
+            place["remoteLocation"],
+            place.get("oldestTimestamp", ""),
+            place.get("latestTimestamp", ""),
+            payload.get("retries", 0),
+            payload.get("retryInterval", 10),
         )
         return {"status": status, "filename": name} if name else {"status": status}
 

@@ -31,7 +31,8 @@ class Version21(Version2):
             call[1]["triggerReason"] = _END_TRIGGER[record.stopped_reason]
         if limit := record.limit:
             told = {
-                "maxEnergy": limit.energy_wh, "maxCost": limit.cost,
+                "maxEnergy": limit.energy_wh,
+                "maxCost": limit.cost,
                 "maxTime": None if limit.seconds is None else round(limit.seconds),
                 "maxSoC": None if limit.soc is None else round(limit.soc),
             }
@@ -58,7 +59,8 @@ class Version21(Version2):
         super().tick(now)
         for id in self.station.smart.pulls_due(now):
             self.station.outside.send(
-                ("PullDynamicScheduleUpdate", {"chargingProfileId": id}), partial(self._pulled, id))
+                ("PullDynamicScheduleUpdate", {"chargingProfileId": id}), partial(self._pulled, id)
+            )
 
     def _pulled(self, id: int, answer: Payload | None) -> None:
         """K28: what a dynamic profile shall now say; no answer leaves it as it was."""

@@ -127,9 +127,7 @@ class CanGarbage(Breaker):
             data = self._random.randbytes(8 if foreign else self._random.randrange(0, 4))
             with contextlib.suppress(can.CanError, OSError):
                 assert self._bus
-                self._bus.send(
-                    can.Message(arbitration_id=identifier, is_extended_id=False, is_fd=self._fd, data=data)
-                )
+                self._bus.send(can.Message(arbitration_id=identifier, is_extended_id=False, is_fd=self._fd, data=data))
 
     def end(self) -> None:
         if self._bus:
@@ -224,4 +222,3 @@ def breaker(station: Any, target: str, fault: str, evse: int) -> Breaker:
     if fault == SELF_TEST:
         return Simulated(station, "safety", "self-test", CUT_S)
     raise KeyError(f"{target}, {fault}")
-

@@ -245,9 +245,7 @@ class Campaign:
         while self.pending and barren < BARREN and not self.out_of_time():
             starts += 1
             before = len(self.pending)
-            options = DeskOptions(
-                protocol=self.pending[0].protocol, seed=self.seed + starts, charge_seconds=CHARGE_S
-            )
+            options = DeskOptions(protocol=self.pending[0].protocol, seed=self.seed + starts, charge_seconds=CHARGE_S)
             with ChaosStation(options, any(c.fault == JUMP for c in self.pending)) as station:
                 rehearsal = Rehearsal(station, EVSE, 0, lambda store=station.csms_store: books(store))  # type: ignore[misc]
                 if not _until(station, rehearsal, lambda: station.phase == "idle", UP_S):

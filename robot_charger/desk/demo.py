@@ -71,8 +71,7 @@ def _film(options: DemoOptions, console: Console) -> bool:
 def _sessions(options: DemoOptions, simulation: Simulation, interrupts: Interrupts, console: Console) -> int:
     evses = options.simulation.evses
     console.print(
-        "to look inside:  export ROS_DOMAIN_ID="
-        f"{simulation.domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST",
+        f"to look inside:  export ROS_DOMAIN_ID={simulation.domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST",
         highlight=False,
         soft_wrap=True,
     )

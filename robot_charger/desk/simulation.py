@@ -31,9 +31,7 @@ class Simulation(RunningStation):
 
     observer: Observer
 
-    def __init__(
-        self, options: station.DeskOptions, directory: Path | None = None, record: Path | None = None
-    ) -> None:
+    def __init__(self, options: station.DeskOptions, directory: Path | None = None, record: Path | None = None) -> None:
         """``directory`` keeps the logs and files of the run; without one they go when it ends.
 
         ``record`` is where one MCAP file per session goes.

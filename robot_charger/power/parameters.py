@@ -44,7 +44,9 @@ class PowerParameters:
         "each vehicle needs; false: series_groups is wired for good",
     )
     matrix__blocks: int = parameter(
-        0, "blocks of modules that contactors share between the EVSEs, 0: each EVSE has its modules for good", low=0,
+        0,
+        "blocks of modules that contactors share between the EVSEs, 0: each EVSE has its modules for good",
+        low=0,
         high=16,
     )
     matrix__notice_s: float = parameter(
@@ -146,7 +148,8 @@ class PowerParameters:
 
     meter__kind: str = parameter("modbus-tcp", "the DC meter", choices=METERS)
     meter__address: str = parameter(
-        "", "HOST:PORT of a modbus-tcp meter, DEVICE:BAUD of a modbus-rtu one (one line, unit id = EVSE); "
+        "",
+        "HOST:PORT of a modbus-tcp meter, DEVICE:BAUD of a modbus-rtu one (one line, unit id = EVSE); "
         "empty: the simulation's, from rack.json in its run directory",
     )
     meter__signs: bool = parameter(

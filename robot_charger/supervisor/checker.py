@@ -146,7 +146,9 @@ ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
     ),
     "7: contact only with an immobilised vehicle": lambda b, s, i, c: c.zone != Zone.CONTACT or i.immobilised,
     "1: the plug counts as out only when the pilot agrees": lambda b, s, i, c: (
-        b.phase != Phase.DISCONNECTING or s.phase != Phase.DEPARTING or i.pilot not in ("B", "C", "D")
+        b.phase != Phase.DISCONNECTING
+        or s.phase != Phase.DEPARTING
+        or i.pilot not in ("B", "C", "D")
         or not i.pilot_alive
     ),
     "output and motion exclude each other": lambda b, s, i, c: c.purpose == Purpose.NONE or c.zone == Zone.NONE,

@@ -366,14 +366,16 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.POSITIONING,),
         "parked",
-        lambda c: c.i.immobilised
-        and c.i.field_clear
-        and c.i.robot_alive
-        and c.i.supply_available
-        and c.i.store_ok
-        and _plug_wanted(c)
-        and not _stop_fault(c)
-        and not interlocks.forbids_contact_motion(c.s, c.i),
+        lambda c: (
+            c.i.immobilised
+            and c.i.field_clear
+            and c.i.robot_alive
+            and c.i.supply_available
+            and c.i.store_ok
+            and _plug_wanted(c)
+            and not _stop_fault(c)
+            and not interlocks.forbids_contact_motion(c.s, c.i)
+        ),
         P.CONNECTING,
         _connect,
     ),
@@ -462,11 +464,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.LINKING,),
         "vehicle asleep",
-        lambda c: c.limits.wake_after_s > 0
-        and c.s.woken_at < 0
-        and c.i.pilot == "B"
-        and c.i.link in (Link.IDLE, Link.MATCHING)
-        and c.lasted(c.limits.wake_after_s),
+        lambda c: (
+            c.limits.wake_after_s > 0
+            and c.s.woken_at < 0
+            and c.i.pilot == "B"
+            and c.i.link in (Link.IDLE, Link.MATCHING)
+            and c.lasted(c.limits.wake_after_s)
+        ),
         None,
         lambda c: replace(c.s, woken_at=c.now, waking=True, text="the vehicle is silent: state F wakes it"),
     ),
@@ -489,12 +493,14 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.LINKING,),
         "no match: call the vehicle",
-        lambda c: c.i.link == Link.FAILED
-        and _is_ours(c)
-        and c.i.link_error == Code.SLAC_FAILED
-        and not c.s.waking
-        and c.s.wakes < c.limits.max_wakes
-        and not c.limits.talks_first,
+        lambda c: (
+            c.i.link == Link.FAILED
+            and _is_ours(c)
+            and c.i.link_error == Code.SLAC_FAILED
+            and not c.s.waking
+            and c.s.wakes < c.limits.max_wakes
+            and not c.limits.talks_first
+        ),
         None,
         _call_again,
     ),
@@ -543,23 +549,27 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.LINKING,),
         "ready for AC",
-        lambda c: c.limits.plain_ac
-        and c.i.target == Purpose.TRANSFER
-        and c.i.authorization == Authorization.ACCEPTED
-        and c.i.offer_a >= LEAST_A
-        and not interlocks.forbids_plain_ac(c.s, c.i)
-        and interlocks.output_is_safe(c.i),
+        lambda c: (
+            c.limits.plain_ac
+            and c.i.target == Purpose.TRANSFER
+            and c.i.authorization == Authorization.ACCEPTED
+            and c.i.offer_a >= LEAST_A
+            and not interlocks.forbids_plain_ac(c.s, c.i)
+            and interlocks.output_is_safe(c.i)
+        ),
         P.CHARGING,
         _says("switched on: the vehicle takes what the pilot tells it"),
     ),
     Rule(
         (P.LINKING,),
         "cable check asked",
-        lambda c: not c.limits.plain_ac
-        and c.i.target == Purpose.INSULATION_TEST
-        and c.i.authorization == Authorization.ACCEPTED
-        and not interlocks.forbids_purpose(c.s, c.i, Purpose.INSULATION_TEST)
-        and interlocks.output_is_safe(c.i),
+        lambda c: (
+            not c.limits.plain_ac
+            and c.i.target == Purpose.INSULATION_TEST
+            and c.i.authorization == Authorization.ACCEPTED
+            and not interlocks.forbids_purpose(c.s, c.i, Purpose.INSULATION_TEST)
+            and interlocks.output_is_safe(c.i)
+        ),
         P.CABLE_CHECK,
         _test_begins,
     ),
@@ -573,18 +583,22 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.CABLE_CHECK,),
         "insulation valid",
-        lambda c: not c.s.insulation_passed
-        and _result_is_ours(c)
-        and c.i.insulation in (Insulation.VALID, Insulation.WARNING),
+        lambda c: (
+            not c.s.insulation_passed
+            and _result_is_ours(c)
+            and c.i.insulation in (Insulation.VALID, Insulation.WARNING)
+        ),
         None,
         _passed,
     ),
     Rule(
         (P.CABLE_CHECK,),
         "precharge asked",
-        lambda c: c.s.insulation_passed
-        and c.i.target == Purpose.PRECHARGE
-        and not interlocks.forbids_purpose(c.s, c.i, Purpose.PRECHARGE),
+        lambda c: (
+            c.s.insulation_passed
+            and c.i.target == Purpose.PRECHARGE
+            and not interlocks.forbids_purpose(c.s, c.i, Purpose.PRECHARGE)
+        ),
         P.PRECHARGE,
         _says("matching the battery's voltage"),
     ),
@@ -612,11 +626,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.CHARGING,),
         "vehicle renegotiates",
-        lambda c: c.i.link == Link.PARAMETERS
-        and _is_ours(c)
-        and c.i.target == Purpose.NONE
-        and not c.i.stop_asked
-        and c.s.stop_requested_at < 0,
+        lambda c: (
+            c.i.link == Link.PARAMETERS
+            and _is_ours(c)
+            and c.i.target == Purpose.NONE
+            and not c.i.stop_asked
+            and c.s.stop_requested_at < 0
+        ),
         P.LINKING,
         _renegotiate,
     ),
@@ -680,26 +696,30 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.STOPPING,),
         "vehicle pauses",
-        lambda c: c.i.link == Link.PAUSED
-        and _is_ours(c)
-        and not c.s.paused
-        and c.s.shutdown == Shutdown.NORMAL
-        and not c.s.fault
-        and not c.i.stop_asked
-        and interlocks.output_is_safe(c.i),
+        lambda c: (
+            c.i.link == Link.PAUSED
+            and _is_ours(c)
+            and not c.s.paused
+            and c.s.shutdown == Shutdown.NORMAL
+            and not c.s.fault
+            and not c.i.stop_asked
+            and interlocks.output_is_safe(c.i)
+        ),
         P.LINKING,
         _pause,
     ),
     Rule(
         (P.STOPPING,),
         "vehicle chooses its service anew",
-        lambda c: c.i.link == Link.PARAMETERS
-        and _is_ours(c)
-        and c.s.shutdown == Shutdown.NORMAL
-        and not c.s.fault
-        and not c.i.stop_asked
-        and c.s.stop_requested_at < 0
-        and interlocks.output_is_safe(c.i),
+        lambda c: (
+            c.i.link == Link.PARAMETERS
+            and _is_ours(c)
+            and c.s.shutdown == Shutdown.NORMAL
+            and not c.s.fault
+            and not c.i.stop_asked
+            and c.s.stop_requested_at < 0
+            and interlocks.output_is_safe(c.i)
+        ),
         P.LINKING,
         _renegotiate,
     ),
@@ -716,10 +736,12 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.DISCONNECTING,),
         "unplugged: try again",
-        lambda c: _goal_well(c)
-        and c.s.replug
-        and not _plugged_by_pilot(c)
-        and not interlocks.forbids_contact_motion(c.s, c.i),
+        lambda c: (
+            _goal_well(c)
+            and c.s.replug
+            and not _plugged_by_pilot(c)
+            and not interlocks.forbids_contact_motion(c.s, c.i)
+        ),
         P.CONNECTING,
         _replugged,
     ),

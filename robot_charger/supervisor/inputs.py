@@ -238,4 +238,3 @@ class Heard:
             cable_current_a=cable_current_a,
             discharge=bool(link and link.bidirectional),
         )
-

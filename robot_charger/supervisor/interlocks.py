@@ -16,10 +16,7 @@ SAFE_CURRENT_A = 5.0
 def output_is_safe(i: Inputs) -> bool:
     """Contactors open, below 60 V and 5 A, and power alive to say so."""
     return (
-        i.power_alive
-        and not i.contactors_closed
-        and i.voltage_v < SAFE_VOLTAGE_V
-        and abs(i.current_a) < SAFE_CURRENT_A
+        i.power_alive and not i.contactors_closed and i.voltage_v < SAFE_VOLTAGE_V and abs(i.current_a) < SAFE_CURRENT_A
     )
 
 

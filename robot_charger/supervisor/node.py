@@ -247,6 +247,7 @@ class Supervisor(StationNode):
                 **vars(content),
             )
         )
+
     def _publish_motion_permit(self, commands: Commands, number: int) -> None:
         self._motion.publish(
             fill(

@@ -43,8 +43,11 @@ class SupervisorParameters:
     limits__pilot_confirm_s: float = parameter(3.0, "from end of connecting to pilot B", unit="s", low=0.5, high=30.0)
     limits__linking_s: float = parameter(150.0, "from pilot 5 % to the cable check", unit="s", low=10.0, high=3600.0)
     limits__wake_after_s: float = parameter(
-        20.0, "silence of a plugged vehicle until state F calls it, 0 = never (ISO 15118-3)", unit="s", low=0.0,
-        high=120.0
+        20.0,
+        "silence of a plugged vehicle until state F calls it, 0 = never (ISO 15118-3)",
+        unit="s",
+        low=0.0,
+        high=120.0,
     )
     limits__cable_check_s: float = parameter(40.0, "insulation test (ISO 15118: 40 s)", unit="s", low=5.0, high=60.0)
     limits__precharge_s: float = parameter(15.0, "to the vehicle's voltage", unit="s", low=1.0, high=60.0)
@@ -59,8 +62,12 @@ class SupervisorParameters:
     limits__pause_s: float = parameter(3600.0, "a vehicle's pause, plugged in", unit="s", low=10.0, high=86_400.0)
     arm_follows: bool = parameter(False, "the arm cannot let go and follows the mated plug passively")
     node_age_grace_ms: int = parameter(
-        0, "added to the 300 ms of a node's liveliness, for a desk without real-time scheduling", unit="ms", low=0,
-        high=2000, unsafe=bool
+        0,
+        "added to the 300 ms of a node's liveliness, for a desk without real-time scheduling",
+        unit="ms",
+        low=0,
+        high=2000,
+        unsafe=bool,
     )
 
     def check(self) -> None:

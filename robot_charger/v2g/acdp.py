@@ -210,6 +210,4 @@ TALKING = frozenset(
     }
 )
 # Phases in which the plug is in the inlet and the arm out of its way.
-CONNECTED = frozenset(
-    {Phase.LINKING, Phase.CABLE_CHECK, Phase.PRECHARGE, Phase.CHARGING}
-)
+CONNECTED = frozenset({Phase.LINKING, Phase.CABLE_CHECK, Phase.PRECHARGE, Phase.CHARGING})

@@ -38,8 +38,11 @@ class V2gParameters:
         10.0, "time a vehicle has to end the session after EVSENotification StopCharging", unit="s", low=1.0, high=60.0
     )
     pause_after_s: float = parameter(
-        0.0, "ISO 15118-20: a vehicle for which there was no power for so long is asked to pause, 0 = never", unit="s",
-        low=0.0, high=86_400.0
+        0.0,
+        "ISO 15118-20: a vehicle for which there was no power for so long is asked to pause, 0 = never",
+        unit="s",
+        low=0.0,
+        high=86_400.0,
     )
     setup_timeout_s: float = parameter(
         20.0,
@@ -62,8 +65,11 @@ class V2gParameters:
         False, "with pnc: offer to install and renew contract certificates, which the back end must be able to issue"
     )
     receipt_s: float = parameter(
-        60.0, "Plug and Charge: how often the vehicle signs the meter's reading, 0 = never", unit="s", low=0.0,
-        high=86_400.0
+        60.0,
+        "Plug and Charge: how often the vehicle signs the meter's reading, 0 = never",
+        unit="s",
+        low=0.0,
+        high=86_400.0,
     )
     bidirectional: bool = parameter(True, "offer DC_BPT where the supply can export")
     acdp__inlet_x_m: float = parameter(

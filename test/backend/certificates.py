@@ -37,8 +37,12 @@ class Authority:
         now = datetime.now(timezone.utc)
         issuer = subject if authority else self.certificate.subject
         builder = (
-            x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(public_key)
-            .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=400))
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer)
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=400))
             .not_valid_after(now + timedelta(days=days))
             .add_extension(x509.BasicConstraints(authority, None), True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), False)
@@ -61,8 +65,11 @@ class Authority:
         certificate = self._sign(name(common), key.public_key(), False, days)
         chain, secret = self.folder / f"{common}.pem", self.folder / f"{common}.key"
         chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        secret.write_bytes(key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        secret.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
         return chain, secret
 
     def sign_request(self, csr: str) -> str:

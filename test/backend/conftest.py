@@ -35,17 +35,20 @@ def at(seconds: float) -> Now:
 
 def reading(seconds: float, import_wh: float, current_a: float = 0.0, **values: Any) -> Reading:
     now = at(seconds)
-    return Reading(now.iso, now.mono_ns, import_wh, current_a=current_a, voltage_v=400.0,
-                   power_w=400.0 * current_a, **values)
+    return Reading(
+        now.iso, now.mono_ns, import_wh, current_a=current_a, voltage_v=400.0, power_w=400.0 * current_a, **values
+    )
 
 
-def view(phase: Phase, seconds: float = 0.0, accepted: bool = True, session_id: str = SESSION,
-         **values: Any) -> SessionView:
+def view(
+    phase: Phase, seconds: float = 0.0, accepted: bool = True, session_id: str = SESSION, **values: Any
+) -> SessionView:
     if phase == Phase.IDLE:
         session_id, accepted = "", False
     authorization = Authorization.ACCEPTED if accepted else Authorization.NONE
-    return SessionView(1, session_id, phase, at(seconds).mono_ns, authorization,
-                       **{"output_on": phase == Phase.CHARGING, **values})
+    return SessionView(
+        1, session_id, phase, at(seconds).mono_ns, authorization, **{"output_on": phase == Phase.CHARGING, **values}
+    )
 
 
 class Recorder(Outside):
@@ -84,8 +87,9 @@ class Desk:
         self.path = path
         self.store = Store(path)
         self.outside = Recorder()
-        self.settings = Settings({"sample_s": 0, **given}, self.store.get("variables", {}),
-                                 lambda v: self.store.put("variables", v))
+        self.settings = Settings(
+            {"sample_s": 0, **given}, self.store.get("variables", {}), lambda v: self.store.put("variables", v)
+        )
         identity = Identity("station1", "vendor", "model", "serial", "1.0")
         self.station = Station(identity, evses, self.store, self.settings, self.outside, boot_id=boot_id)
         self.t = 0.0
@@ -160,16 +164,31 @@ class Live:
         self.limits: list[tuple[float, Limit]] = []
         self.faults: dict[Code, FaultReport] = {}
         self.seen: list[FaultReport] = []
-        self.parameters = BackendParameters(**{
-            "url": self.csms.url, "security_profile": 0, "allow_plain": True, "sample_s": 0,
-            "store": str(folder / "station.sqlite"), "backoff__minimum_s": 0, "backoff__random_s": 0,
-            "final_meter_s": 1.0, "recovery_s": 1.0, "authorize__timeout_s": 40.0, **parameters})
+        self.parameters = BackendParameters(
+            **{
+                "url": self.csms.url,
+                "security_profile": 0,
+                "allow_plain": True,
+                "sample_s": 0,
+                "store": str(folder / "station.sqlite"),
+                "backoff__minimum_s": 0,
+                "backoff__random_s": 0,
+                "final_meter_s": 1.0,
+                "recovery_s": 1.0,
+                "authorize__timeout_s": 40.0,
+                **parameters,
+            }
+        )
         self.service: Service = None  # type: ignore[assignment]
         self.open()
 
     def open(self) -> None:
-        self.service = Service(plan(self.parameters), Callbacks(
-            self.requests.append, lambda e, limit: self.limits.append((time.monotonic(), limit)), self._fault))
+        self.service = Service(
+            plan(self.parameters),
+            Callbacks(
+                self.requests.append, lambda e, limit: self.limits.append((time.monotonic(), limit)), self._fault
+            ),
+        )
         for name, value in self.noted.items():
             self.service.settings.note(name, value)
         self.service.start()
@@ -197,9 +216,12 @@ class Live:
 
     def meter(self, import_wh: float, current_a: float = 0.0, **values: Any) -> None:
         moment = clock()
-        self.do(self.service.station.meter, 1,
-                dataclasses.replace(reading(0, import_wh, current_a, **values), time=moment.iso,
-                                    stamp_ns=moment.mono_ns), moment)
+        self.do(
+            self.service.station.meter,
+            1,
+            dataclasses.replace(reading(0, import_wh, current_a, **values), time=moment.iso, stamp_ns=moment.mono_ns),
+            moment,
+        )
 
     def authorize(self, token: Token = TAG, session_id: str = SESSION) -> TokenInfo:
         found: list[TokenInfo] = []

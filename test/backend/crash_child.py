@@ -15,9 +15,22 @@ from robot_charger.common.terms import Authorization, Phase
 
 def main() -> None:
     url, store, version = sys.argv[1:4]
-    service = Service(plan(BackendParameters(
-        version=version, url=url, security_profile=0, allow_plain=True, store=store, sample_s=0,
-        backoff__minimum_s=0, backoff__random_s=0, ping_s=0)), Callbacks())
+    service = Service(
+        plan(
+            BackendParameters(
+                version=version,
+                url=url,
+                security_profile=0,
+                allow_plain=True,
+                store=store,
+                sample_s=0,
+                backoff__minimum_s=0,
+                backoff__random_s=0,
+                ping_s=0,
+            )
+        ),
+        Callbacks(),
+    )
     service.start()
     told = None
 
@@ -44,8 +57,9 @@ def main() -> None:
         else:
             session_id, phase, since_ns, reason = values
             accepted = Authorization.ACCEPTED if session_id else Authorization.NONE
-            view = SessionView(1, session_id, Phase(phase), since_ns, accepted,
-                               output_on=phase == Phase.CHARGING, stop_reason=reason)
+            view = SessionView(
+                1, session_id, Phase(phase), since_ns, accepted, output_on=phase == Phase.CHARGING, stop_reason=reason
+            )
             service.post(service.station.session, view, moment)
 
 

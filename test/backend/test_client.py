@@ -136,11 +136,14 @@ def test_boot_pending_then_accepted(live: Make) -> None:
     desk.open()
     wait_for(lambda: desk.service.client.registration == "Pending")
     with pytest.raises(CallRefusedError, match="SecurityError"):
-        desk.call("RequestStartTransaction", {"evseId": 1, "remoteStartId": 1,
-                                              "idToken": {"idToken": "A", "type": "Central"}})
+        desk.call(
+            "RequestStartTransaction", {"evseId": 1, "remoteStartId": 1, "idToken": {"idToken": "A", "type": "Central"}}
+        )
     variable = {"component": {"name": "OCPPCommCtrlr"}, "variable": {"name": "HeartbeatInterval"}}
-    assert desk.call("GetVariables", {"getVariableData": [variable]})["getVariableResult"][0][
-        "attributeStatus"] == "Accepted"
+    assert (
+        desk.call("GetVariables", {"getVariableData": [variable]})["getVariableResult"][0]["attributeStatus"]
+        == "Accepted"
+    )
     assert not desk.received("TransactionEvent") and not desk.service.station.online
     desk.fault("boot-pending", on=False)
     desk.online()
@@ -238,8 +241,10 @@ def test_remote_start_and_stop(live: Make) -> None:
     desk = live()
     desk.online()
     desk.session(Phase.IDLE)
-    answer = desk.call("RequestStartTransaction", {
-        "evseId": 1, "remoteStartId": 9, "idToken": {"idToken": "REMOTE", "type": "Central"}})
+    answer = desk.call(
+        "RequestStartTransaction",
+        {"evseId": 1, "remoteStartId": 9, "idToken": {"idToken": "REMOTE", "type": "Central"}},
+    )
     assert answer["status"] == "Accepted"
     desk.session(Phase.POSITIONING, accepted=False)
     request = desk.requests[-1]
@@ -278,20 +283,37 @@ def test_variables(live: Make) -> None:
     def data(component: str, variable: str, **more: str) -> dict[str, Any]:
         return {"component": {"name": component}, "variable": {"name": variable}, **more}
 
-    results = desk.call("SetVariables", {"setVariableData": [
-        data("SampledDataCtrlr", "TxUpdatedInterval", attributeValue="30"),
-        data("SampledDataCtrlr", "TxUpdatedInterval", attributeValue="soon"),
-        data("SecurityCtrlr", "Identity", attributeValue="me"),
-        data("Nowhere", "X", attributeValue="1"),
-        data("TxCtrlr", "X", attributeValue="1"),
-    ]})["setVariableResult"]
+    results = desk.call(
+        "SetVariables",
+        {
+            "setVariableData": [
+                data("SampledDataCtrlr", "TxUpdatedInterval", attributeValue="30"),
+                data("SampledDataCtrlr", "TxUpdatedInterval", attributeValue="soon"),
+                data("SecurityCtrlr", "Identity", attributeValue="me"),
+                data("Nowhere", "X", attributeValue="1"),
+                data("TxCtrlr", "X", attributeValue="1"),
+            ]
+        },
+    )["setVariableResult"]
     assert [r["attributeStatus"] for r in results] == [
-        "Accepted", "Rejected", "Rejected", "UnknownComponent", "UnknownVariable"]
+        "Accepted",
+        "Rejected",
+        "Rejected",
+        "UnknownComponent",
+        "UnknownVariable",
+    ]
     desk.service.stop()
     desk.open()
     desk.online()
-    results = desk.call("GetVariables", {"getVariableData": [
-        data("SampledDataCtrlr", "TxUpdatedInterval"), data("SecurityCtrlr", "BasicAuthPassword")]})
+    results = desk.call(
+        "GetVariables",
+        {
+            "getVariableData": [
+                data("SampledDataCtrlr", "TxUpdatedInterval"),
+                data("SecurityCtrlr", "BasicAuthPassword"),
+            ]
+        },
+    )
     found = results["getVariableResult"]
     assert found[0]["attributeValue"] == "30"  # kept over the restart
     assert found[1]["attributeStatus"] == "Rejected" and "attributeValue" not in found[1]

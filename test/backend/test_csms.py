@@ -28,9 +28,24 @@ def test_the_console(live: Callable[..., Live]) -> None:
     for phase in (Phase.POSITIONING, Phase.LINKING, Phase.CHARGING):
         desk.session(phase)
     desk.delivered()
-    console.run(["stop\n", "limit 5000\n", "limit off\n", 'call GetVariables {"getVariableData":[]}\n', "books\n",
-                 "stations\n", "nonsense\n", "fault delay on\n", "fault delay off\n", "start 1 2 3\n", "", "log 2\n",
-                 "quit\n", "books\n"])
+    console.run(
+        [
+            "stop\n",
+            "limit 5000\n",
+            "limit off\n",
+            'call GetVariables {"getVariableData":[]}\n',
+            "books\n",
+            "stations\n",
+            "nonsense\n",
+            "fault delay on\n",
+            "fault delay off\n",
+            "start 1 2 3\n",
+            "",
+            "log 2\n",
+            "quit\n",
+            "books\n",
+        ]
+    )
     assert [json.loads(s)["status"] for s in said[:3]] == ["Accepted"] * 3
     assert "CallRefusedError" in said[3]  # an empty list breaks the schema
     assert SESSION in said[4] and "running" in said[4]
@@ -55,7 +70,9 @@ def test_a_limit_of_2_1_is_set_by_hand_and_ends_the_session(live: Callable[..., 
     told = [e["transactionInfo"]["transactionLimit"] for e in events if "transactionLimit" in e["transactionInfo"]]
     assert told == [{"maxEnergy": 500.0}]
     assert (events[-1]["triggerReason"], events[-1]["transactionInfo"]["stoppedReason"]) == (
-        "EnergyLimitReached", "EnergyLimitReached")
+        "EnergyLimitReached",
+        "EnergyLimitReached",
+    )
 
 
 def test_cost_ends_a_session_of_2_1_in_its_own_words(live: Callable[..., Live]) -> None:
@@ -76,14 +93,17 @@ def test_the_process_speaks_over_the_wires(sim_directory: Path, tmp_path: Path) 
     cli = WireEnd("cli", sim_directory)
     process = subprocess.Popen(
         [sys.executable, "-m", "robot_charger.sim.csms", "--store", str(tmp_path / "c.sqlite")],
-        stderr=subprocess.PIPE, text=True)
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         wait_for(lambda: (sim_directory / "csms.json").exists() and cli.signals("csms"))
         assert json.loads((sim_directory / "csms.json").read_text())["port"] == cli.signals("csms")["port"]
         cli.send("csms", {"fault": "csms-gone", "on": True})
         wait_for(lambda: cli.signals("csms")["gone"])
-        cli.send("csms", {"fault": "csms-gone", "on": False,
-                          "command": {"number": 1, "name": "remote_start", "evse": 1}})
+        cli.send(
+            "csms", {"fault": "csms-gone", "on": False, "command": {"number": 1, "name": "remote_start", "evse": 1}}
+        )
         wait_for(lambda: cli.signals("csms")["command"] == 1 and not cli.signals("csms")["gone"])
         told = cli.signals("csms")
         assert told["status"] == "failed" and "no station" in told["answer"]
@@ -97,8 +117,18 @@ def test_the_process_speaks_over_the_wires(sim_directory: Path, tmp_path: Path) 
 def test_a_port_in_use_is_one_line_and_exit_status_2(live: Callable[..., Live], tmp_path: Path) -> None:
     desk = live()
     done = subprocess.run(
-        [sys.executable, "-m", "robot_charger.sim.csms", "--port", str(desk.csms.port), "--store",
-         str(tmp_path / "c.sqlite")], capture_output=True, text=True)
+        [
+            sys.executable,
+            "-m",
+            "robot_charger.sim.csms",
+            "--port",
+            str(desk.csms.port),
+            "--store",
+            str(tmp_path / "c.sqlite"),
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2
     [line] = done.stderr.strip().splitlines()
     assert "--port" in line

@@ -33,6 +33,7 @@ def place(component: str, variable: str, **more: Any) -> dict[str, Any]:
 
 def reported(desk: Live, request_id: int) -> list[dict[str, Any]]:
     """All pages of a report, once its last has come."""
+
     def pages() -> list[dict[str, Any]]:
         return [p for p in desk.received("NotifyReport") if p["requestId"] == request_id]
 
@@ -51,8 +52,14 @@ def test_reports(desk: Live) -> None:
     assert desk.call("GetBaseReport", {"requestId": 1, "reportBase": "FullInventory"})["status"] == "Accepted"
     full = reported(desk, 1)
     names = {(d["component"]["name"], d["variable"]["name"]) for d in full}
-    assert {("ChargingStation", "Model"), ("Connector", "ConnectorType"), ("EVSE", "AvailabilityState"),
-            ("TxCtrlr", "TxStartPoint"), ("Node.power", "missed cycles"), ("Node.power", "latest cycle")} <= names
+    assert {
+        ("ChargingStation", "Model"),
+        ("Connector", "ConnectorType"),
+        ("EVSE", "AvailabilityState"),
+        ("TxCtrlr", "TxStartPoint"),
+        ("Node.power", "missed cycles"),
+        ("Node.power", "latest cycle"),
+    } <= names
     cycle = next(d for d in full if d["variable"]["name"] == "latest cycle")
     assert cycle["variableCharacteristics"]["unit"] == "ms" and cycle["variableAttribute"][0]["value"] == "9.5"
     password = next(d for d in full if d["variable"]["name"] == "BasicAuthPassword")
@@ -71,9 +78,18 @@ def test_monitors_of_the_robots_figures(desk: Live) -> None:
     desk.do(desk.service.dialect.robot, FIGURES)
     place_of = place("ConnectionRobot", "InsertionForce")
     monitor = {**place_of, "type": "UpperThreshold", "value": 90.0, "severity": 4}
-    result = desk.call("SetVariableMonitoring", {"setMonitoringData": [
-        monitor, {**monitor, "value": 80.0}, {**monitor, "component": {"name": "Nowhere"}},
-        {**monitor, "variable": {"name": "Nothing"}}, {**monitor, "type": "Delta", "value": 5.0}]})
+    result = desk.call(
+        "SetVariableMonitoring",
+        {
+            "setMonitoringData": [
+                monitor,
+                {**monitor, "value": 80.0},
+                {**monitor, "component": {"name": "Nowhere"}},
+                {**monitor, "variable": {"name": "Nothing"}},
+                {**monitor, "type": "Delta", "value": 5.0},
+            ]
+        },
+    )
     found = result["setMonitoringResult"]
     assert [r["status"] for r in found] == ["Accepted", "Duplicate", "UnknownComponent", "UnknownVariable", "Accepted"]
     desk.do(desk.service.dialect.robot, {**FIGURES, "InsertionForce": (95.0, "N")})
@@ -113,8 +129,14 @@ def test_faults_of_the_nodes_become_events_also_while_offline(desk: Live) -> Non
 
 
 def test_charging_needs_are_told_once_per_transaction(desk: Live) -> None:
-    needs = {"current_a": 200.0, "voltage_v": 450.0, "power_w": 90_000.0, "soc": 31.4, "capacity_wh": 60_000.0,
-             "bidirectional": desk.parameters.version == "2.1"}
+    needs = {
+        "current_a": 200.0,
+        "voltage_v": 450.0,
+        "power_w": 90_000.0,
+        "soc": 31.4,
+        "capacity_wh": 60_000.0,
+        "bidirectional": desk.parameters.version == "2.1",
+    }
     desk.do(desk.service.dialect.charging_needs, 1, needs)  # no transaction yet
     desk.begin()
     desk.do(desk.service.dialect.charging_needs, 1, needs)
@@ -131,8 +153,10 @@ def test_messages_cost_and_customer_information(desk: Live) -> None:
     desk.begin()
     message = {"id": 1, "priority": "NormalCycle", "message": {"format": "UTF8", "content": "Good morning"}}
     assert desk.call("SetDisplayMessage", {"message": message})["status"] == "Accepted"
-    assert desk.call("SetDisplayMessage", {"message": {**message, "id": 2, "transactionId": "no"}})[
-        "status"] == "UnknownTransaction"
+    assert (
+        desk.call("SetDisplayMessage", {"message": {**message, "id": 2, "transactionId": "no"}})["status"]
+        == "UnknownTransaction"
+    )
     assert desk.call("CostUpdated", {"totalCost": 4.5, "transactionId": SESSION}) == {}
     assert desk.service.state().text == "Good morning; cost so far 4.50"
     assert desk.call("GetDisplayMessages", {"requestId": 1})["status"] == "Accepted"
@@ -152,10 +176,28 @@ def test_set_points_both_ways_and_priority_in_2_1(live: Make) -> None:
     desk.begin()
 
     def profile(id: int, level: int, purpose: str, period: dict[str, Any], kind: str = "Absolute") -> str:
-        return str(desk.call("SetChargingProfile", {"evseId": 1, "chargingProfile": {
-            "id": id, "stackLevel": level, "chargingProfilePurpose": purpose, "chargingProfileKind": kind,
-            "chargingSchedule": [{"id": 1, "chargingRateUnit": "W", "startSchedule": "2020-01-01T00:00:00Z",
-                                  "chargingSchedulePeriod": [{"startPeriod": 0, **period}]}]}})["status"])
+        return str(
+            desk.call(
+                "SetChargingProfile",
+                {
+                    "evseId": 1,
+                    "chargingProfile": {
+                        "id": id,
+                        "stackLevel": level,
+                        "chargingProfilePurpose": purpose,
+                        "chargingProfileKind": kind,
+                        "chargingSchedule": [
+                            {
+                                "id": 1,
+                                "chargingRateUnit": "W",
+                                "startSchedule": "2020-01-01T00:00:00Z",
+                                "chargingSchedulePeriod": [{"startPeriod": 0, **period}],
+                            }
+                        ],
+                    },
+                },
+            )["status"]
+        )
 
     assert profile(1, 0, "TxProfile", {"operationMode": "CentralSetpoint", "setpoint": -5000.0}) == "Accepted"
     assert (desk.limits[-1][1].max_power_w, desk.limits[-1][1].min_power_w) == (0.0, -5000.0)
@@ -185,7 +227,9 @@ def test_an_external_limit_reaches_vehicle_and_csms(desk: Live) -> None:
     [told] = wait_for(lambda: desk.received("NotifyChargingLimit"))
     assert (told["evseId"], told["chargingLimit"]) == (1, {"chargingLimitSource": "EMS"})
     assert [(s["chargingRateUnit"], s["chargingSchedulePeriod"][0]["limit"]) for s in told["chargingSchedule"]] == [
-        ("W", 20_000.0), ("A", 50.0)]
+        ("W", 20_000.0),
+        ("A", 50.0),
+    ]
     wait_for(lambda: desk.received("TransactionEvent")[-1]["triggerReason"] == "ChargingRateChanged")
     desk.do(desk.service.station.external_limit, 1, Limit(source="roof"), clock())
     [lifted] = wait_for(lambda: desk.received("ClearedChargingLimit"))
@@ -198,12 +242,33 @@ def test_a_dynamic_profile_is_fetched_by_the_station_in_2_1(live: Make) -> None:
     desk = live(version="2.1")
     desk.online()
     desk.begin()
-    assert desk.call("SetChargingProfile", {"evseId": 1, "chargingProfile": {
-        "id": 2, "stackLevel": 1, "chargingProfilePurpose": "TxProfile", "chargingProfileKind": "Dynamic",
-        "dynUpdateInterval": 60, "chargingSchedule": [{"id": 1, "chargingRateUnit": "W", "chargingSchedulePeriod": [
-            {"startPeriod": 0, "limit": 20_000.0}]}]}})["status"] == "Accepted"
+    assert (
+        desk.call(
+            "SetChargingProfile",
+            {
+                "evseId": 1,
+                "chargingProfile": {
+                    "id": 2,
+                    "stackLevel": 1,
+                    "chargingProfilePurpose": "TxProfile",
+                    "chargingProfileKind": "Dynamic",
+                    "dynUpdateInterval": 60,
+                    "chargingSchedule": [
+                        {
+                            "id": 1,
+                            "chargingRateUnit": "W",
+                            "chargingSchedulePeriod": [{"startPeriod": 0, "limit": 20_000.0}],
+                        }
+                    ],
+                },
+            },
+        )["status"]
+        == "Accepted"
+    )
     desk.csms.answers["PullDynamicScheduleUpdate"] = lambda station, payload: {
-        "status": "Accepted", "scheduleUpdate": {"limit": 6000.0}}
+        "status": "Accepted",
+        "scheduleUpdate": {"limit": 6000.0},
+    }
     later = clock()
     desk.do(desk.service.dialect.tick, later)
     desk.do(desk.service.dialect.tick, Now(later.mono_ns + 59_000_000_000, later.wall))
@@ -215,10 +280,20 @@ def test_a_dynamic_profile_is_fetched_by_the_station_in_2_1(live: Make) -> None:
 
 def test_profiles_are_reported(desk: Live) -> None:
     def profile(id: int, level: int) -> dict[str, Any]:
-        return {"id": id, "stackLevel": level, "chargingProfilePurpose": "TxDefaultProfile",
-                "chargingProfileKind": "Absolute", "chargingSchedule": [{
-                    "id": 1, "chargingRateUnit": "W", "startSchedule": "2020-01-01T00:00:00Z",
-                    "chargingSchedulePeriod": [{"startPeriod": 0, "limit": 7000.0}]}]}
+        return {
+            "id": id,
+            "stackLevel": level,
+            "chargingProfilePurpose": "TxDefaultProfile",
+            "chargingProfileKind": "Absolute",
+            "chargingSchedule": [
+                {
+                    "id": 1,
+                    "chargingRateUnit": "W",
+                    "startSchedule": "2020-01-01T00:00:00Z",
+                    "chargingSchedulePeriod": [{"startPeriod": 0, "limit": 7000.0}],
+                }
+            ],
+        }
 
     for evse, id in ((0, 1), (1, 2)):
         set_one = {"evseId": evse, "chargingProfile": profile(id, evse)}
@@ -238,7 +313,9 @@ def test_the_state_of_a_transaction_and_of_the_queue(desk: Live) -> None:
     ask = {"transactionId": SESSION}
     assert desk.call("GetTransactionStatus", ask) == {"ongoingIndicator": True, "messagesInQueue": False}
     assert desk.call("GetTransactionStatus", {"transactionId": "unknown"}) == {
-        "ongoingIndicator": False, "messagesInQueue": False}
+        "ongoingIndicator": False,
+        "messagesInQueue": False,
+    }
     desk.fault("lose-answers", action="TransactionEvent")
     desk.end()
     wait_for(lambda: desk.call("GetTransactionStatus", ask) == {"ongoingIndicator": False, "messagesInQueue": True})
@@ -247,8 +324,12 @@ def test_the_state_of_a_transaction_and_of_the_queue(desk: Live) -> None:
 
 def test_a_reservation_that_lapses_is_told(desk: Live) -> None:
     token = {"idToken": "DEADBEEF", "type": "ISO14443"}
-    assert desk.call("ReserveNow", {"id": 4, "evseId": 1, "expiryDateTime": "2099-01-01T00:00:00Z", "idToken": token})[
-        "status"] == "Accepted"
+    assert (
+        desk.call("ReserveNow", {"id": 4, "evseId": 1, "expiryDateTime": "2099-01-01T00:00:00Z", "idToken": token})[
+            "status"
+        ]
+        == "Accepted"
+    )
     desk.do(desk.service.station.tick, Now(clock().mono_ns, datetime(2099, 1, 2, tzinfo=timezone.utc)))
     wait_for(lambda: desk.received("ReservationStatusUpdate"))
     assert desk.received("ReservationStatusUpdate") == [{"reservationId": 4, "reservationUpdateStatus": "Expired"}]

@@ -22,10 +22,30 @@ from robot_charger.common.terms import Phase
 
 from .conftest import Desk, at
 
-TIMES = ("2026-01-01T00:00:10Z", "2027-03-01T12:00:00.1234567+02:00", "2020-01-01T00:00:00", "0001-01-01T00:00:00Z",
-         "9999-12-31T23:59:59Z", "soon", "")
-WORDS = ("", "DEADBEEF", "1", "-1", "true", "PowerPathClosed", "TxCtrlr", "EVSE", "http://127.0.0.1:9/", "x" * 20,
-         "ÄÖ\u0000", "HeartbeatInterval", "5f0c7b1e-0001-4000-8000-000000000001")
+TIMES = (
+    "2026-01-01T00:00:10Z",
+    "2027-03-01T12:00:00.1234567+02:00",
+    "2020-01-01T00:00:00",
+    "0001-01-01T00:00:00Z",
+    "9999-12-31T23:59:59Z",
+    "soon",
+    "",
+)
+WORDS = (
+    "",
+    "DEADBEEF",
+    "1",
+    "-1",
+    "true",
+    "PowerPathClosed",
+    "TxCtrlr",
+    "EVSE",
+    "http://127.0.0.1:9/",
+    "x" * 20,
+    "ÄÖ\u0000",
+    "HeartbeatInterval",
+    "5f0c7b1e-0001-4000-8000-000000000001",
+)
 NUMBERS = (0, 1, 2, -1, 5, 600, 2**31 - 1, -(2**31))
 
 
@@ -38,9 +58,11 @@ def arbitrary(schema: dict[str, Any], root: dict[str, Any], rng: random.Random, 
     kind = schema.get("type")
     if kind == "object" or "properties" in schema:
         required = schema.get("required", [])
-        return {name: arbitrary(value, root, rng, depth + 1)
-                for name, value in schema.get("properties", {}).items()
-                if name != "customData" and (name in required or rng.random() < 0.6 / (1 + depth / 2))}
+        return {
+            name: arbitrary(value, root, rng, depth + 1)
+            for name, value in schema.get("properties", {}).items()
+            if name != "customData" and (name in required or rng.random() < 0.6 / (1 + depth / 2))
+        }
     if kind == "array":
         count = rng.randint(schema.get("minItems", 0), min(schema.get("maxItems", 3), 3))
         return [arbitrary(schema["items"], root, rng, depth + 1) for _ in range(count)]
@@ -51,8 +73,9 @@ def arbitrary(schema: dict[str, Any], root: dict[str, Any], rng: random.Random, 
         return rng.random() < 0.5
     if kind == "integer":
         return max(rng.choice(NUMBERS), schema.get("minimum", -(2**31)))
-    return rng.choice((0, 1.5, -2.5, 1e30, 10.0, float("nan"), float("inf")) if "multipleOf" not in schema
-                      else (0, 1.5, 10.0))
+    return rng.choice(
+        (0, 1.5, -2.5, 1e30, 10.0, float("nan"), float("inf")) if "multipleOf" not in schema else (0, 1.5, 10.0)
+    )
 
 
 def schema_of(action: str, version: str) -> dict[str, Any]:
@@ -108,9 +131,17 @@ class _Care:
     certificates = property(lambda self: self)
 
     def __getattr__(self, name: str) -> Any:
-        answers = {"get_log": ("Rejected", ""), "update_firmware": "Rejected", "installed": [],
-                   "install_certificate": "Rejected", "delete_certificate": "NotFound", "set": "Rejected",
-                   "certificate_signed": False, "sign_certificate": None, "known": False}
+        answers = {
+            "get_log": ("Rejected", ""),
+            "update_firmware": "Rejected",
+            "installed": [],
+            "install_certificate": "Rejected",
+            "delete_certificate": "NotFound",
+            "set": "Rejected",
+            "certificate_signed": False,
+            "sign_certificate": None,
+            "known": False,
+        }
         return lambda *arguments: answers[name]
 
 

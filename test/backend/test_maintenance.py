@@ -74,9 +74,12 @@ def request(files: Files, authority: Authority, data: bytes = IMAGE, path: str =
     chain, key_file = authority.issue("signer")
     key = serialization.load_pem_private_key(key_file.read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
-    return {"location": files.url + path, "retrieveDateTime": "2020-01-01T00:00:00Z",
-            "signingCertificate": chain.read_text(),
-            "signature": base64.b64encode(key.sign(data, ec.ECDSA(hashes.SHA256()))).decode()}
+    return {
+        "location": files.url + path,
+        "retrieveDateTime": "2020-01-01T00:00:00Z",
+        "signingCertificate": chain.read_text(),
+        "signature": base64.b64encode(key.sign(data, ec.ECDSA(hashes.SHA256()))).decode(),
+    }
 
 
 def prepared(desk: Live, authority: Authority) -> Live:
@@ -163,14 +166,23 @@ def test_logs_are_uploaded(live: Make, files: Files, version: str) -> None:
     assert answer["status"] == "Accepted"
     wait_for(lambda: [p["status"] for p in desk.received("LogStatusNotification")] == ["Uploading", "Uploaded"])
     assert b"SettingSystemTime by hand" in files.taken["/" + answer["filename"]]
-    answer = desk.call("GetLog", {"logType": "DiagnosticsLog", "requestId": 4,
-                                  "log": {"remoteLocation": files.url + "/"}})
+    answer = desk.call(
+        "GetLog", {"logType": "DiagnosticsLog", "requestId": 4, "log": {"remoteLocation": files.url + "/"}}
+    )
     wait_for(lambda: "/" + answer["filename"] in files.taken)
     assert b'"queued"' in files.taken["/" + answer["filename"]]
     refused = desk.call("GetLog", {"logType": "DiagnosticsLog", "requestId": 5, "log": {"remoteLocation": "file:///x"}})
     assert refused == {"status": "Rejected"}
-    gone = desk.call("GetLog", {"logType": "DiagnosticsLog", "requestId": 6, "retries": 1, "retryInterval": 0,
-                                "log": {"remoteLocation": "http://127.0.0.1:9/"}})
+    gone = desk.call(
+        "GetLog",
+        {
+            "logType": "DiagnosticsLog",
+            "requestId": 6,
+            "retries": 1,
+            "retryInterval": 0,
+            "log": {"remoteLocation": "http://127.0.0.1:9/"},
+        },
+    )
     assert gone["status"] == "Accepted"
     wait_for(lambda: desk.received("LogStatusNotification")[-1]["status"] == "UploadFailure")
 

@@ -16,13 +16,18 @@ SOURCE = Path(__file__).resolve().parents[2]
 PAGE = (SOURCE / "docs/ocpp.md").read_text(encoding="utf-8")
 VERSIONS = ("1.6", "2.0.1", "2.1")
 CODE = "".join(p.read_text(encoding="utf-8") for p in (SOURCE / "robot_charger/backend").glob("*.py"))
-TESTS = {name for p in Path(__file__).parent.glob("test_*.py")
-         for name in re.findall(r"^def (test_\w+)", p.read_text(encoding="utf-8"), re.M)}
+TESTS = {
+    name
+    for p in Path(__file__).parent.glob("test_*.py")
+    for name in re.findall(r"^def (test_\w+)", p.read_text(encoding="utf-8"), re.M)
+}
 ROW = re.compile(r"^\| (?P<name>[A-Z]\w+) \| (?P<cells>(?:(?:yes|not done|-) \| ){3})(?P<test>.+) \|$", re.M)
 TABLE = {m["name"]: (dict(zip(VERSIONS, m["cells"].split(" | "), strict=False)), m["test"]) for m in ROW.finditer(PAGE)}
-FROM_THE_STATION = re.compile(r"^(Notify|Report[A-Z]|BatterySwap$|Open|Close|Pull|VatNumber|Sign[A-Z]|Heartbeat|Boot|"
-                              r"Authorize|Meter|Start|Stop|Transaction|Security|Cleared|Get15118|GetCertificate.*Status)"
-                              r"|(StatusNotification|StatusUpdate)$")
+FROM_THE_STATION = re.compile(
+    r"^(Notify|Report[A-Z]|BatterySwap$|Open|Close|Pull|VatNumber|Sign[A-Z]|Heartbeat|Boot|"
+    r"Authorize|Meter|Start|Stop|Transaction|Security|Cleared|Get15118|GetCertificate.*Status)"
+    r"|(StatusNotification|StatusUpdate)$"
+)
 
 
 def actions(version: str) -> set[str]:

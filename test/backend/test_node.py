@@ -94,21 +94,48 @@ class Rest:
         name, kind, qos = topic("/backend/token")
         if self.terminal is None:
             self.terminal = self.node.create_publisher(kind, name, qos)
-        self.terminal.publish(fill(msg.BackendRequest(), kind=msg.BackendRequest.KIND_START, stamp_ns=now_ns(),
-                              id_token=token, token_type="DirectPayment", authorized=True))
+        self.terminal.publish(
+            fill(
+                msg.BackendRequest(),
+                kind=msg.BackendRequest.KIND_START,
+                stamp_ns=now_ns(),
+                id_token=token,
+                token_type="DirectPayment",
+                authorized=True,
+            )
+        )
 
     def session(self, phase: Phase, accepted: bool = True, stop_reason: str = "") -> None:
         self.number += 1
         idle = phase == Phase.IDLE
-        self.said["session/state"].publish(fill(
-            msg.SessionState(), stamp_ns=now_ns(), number=self.number, evse=1, phase=phase,
-            session_id="" if idle else SESSION, phase_stamp_ns=now_ns(), stop_reason=stop_reason,
-            authorization=2 if accepted and not idle else 0, output_on=phase == Phase.CHARGING))
+        self.said["session/state"].publish(
+            fill(
+                msg.SessionState(),
+                stamp_ns=now_ns(),
+                number=self.number,
+                evse=1,
+                phase=phase,
+                session_id="" if idle else SESSION,
+                phase_stamp_ns=now_ns(),
+                stop_reason=stop_reason,
+                authorization=2 if accepted and not idle else 0,
+                output_on=phase == Phase.CHARGING,
+            )
+        )
 
     def meter(self, import_wh: float, current_a: float = 0.0) -> None:
-        self.said["power/meter"].publish(fill(
-            msg.MeterReading(), stamp_ns=now_ns(), time=self.node.get_clock().now().to_msg(), valid=True,
-            import_wh=import_wh, current_a=current_a, voltage_v=400.0, power_w=400.0 * current_a))
+        self.said["power/meter"].publish(
+            fill(
+                msg.MeterReading(),
+                stamp_ns=now_ns(),
+                time=self.node.get_clock().now().to_msg(),
+                valid=True,
+                import_wh=import_wh,
+                current_a=current_a,
+                voltage_v=400.0,
+                power_w=400.0 * current_a,
+            )
+        )
 
     @property
     def state(self) -> Any:
@@ -131,8 +158,16 @@ class Rest:
 
 def ros_arguments(folder: Path, url: str, *parameters: str) -> list[str]:
     """A plain desk's parameters, then these."""
-    given = [f"url:={url}", "security_profile:=0", "allow_plain:=true", f"store:={folder}/station.sqlite",
-             "backoff.minimum_s:=0", "backoff.random_s:=0", "sample_s:=0", *parameters]
+    given = [
+        f"url:={url}",
+        "security_profile:=0",
+        "allow_plain:=true",
+        f"store:={folder}/station.sqlite",
+        "backoff.minimum_s:=0",
+        "backoff.random_s:=0",
+        "sample_s:=0",
+        *parameters,
+    ]
     return [part for parameter in given for part in ("-p", parameter)]
 
 
@@ -141,8 +176,16 @@ class Process:
         self.log = folder / "node.log"
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "robot_charger.backend.node", "--ros-args",
-                 *ros_arguments(folder, url, *parameters)], stdout=log, stderr=log)
+                [
+                    sys.executable,
+                    "-m",
+                    "robot_charger.backend.node",
+                    "--ros-args",
+                    *ros_arguments(folder, url, *parameters),
+                ],
+                stdout=log,
+                stderr=log,
+            )
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         if self.popen.poll() is None:
@@ -173,7 +216,9 @@ def test_a_session_through_the_topics(tmp_path: Path, csms: CsmsThread, rest: Re
         assert (accepted.status, accepted.reason) == (srv.Authorize.Response.STATUS_ACCEPTED, "Accepted")
         assert (refused.status, refused.reason) == (srv.Authorize.Response.STATUS_REFUSED, "Invalid")
         csms.csms.answers["Get15118EVCertificate"] = lambda station, payload: {
-            "status": "Accepted", "exiResponse": payload["exiRequest"]}
+            "status": "Accepted",
+            "exiResponse": payload["exiRequest"],
+        }
         wanted = srv.VehicleCertificate.Request(evse=1, action=1, schema="urn:iso:15118:2:2013:MsgDef", request=b"exi")
         certificate = rest.call(srv.VehicleCertificate, "/vehicle_certificate", wanted)
         assert (certificate.accepted, bytes(certificate.response)) == (True, b"exi")
@@ -207,9 +252,15 @@ def test_a_session_through_the_topics(tmp_path: Path, csms: CsmsThread, rest: Re
 
         def limited() -> bool:
             for watts in (30_000.0, float("nan"), -1.0):  # what is no limit changes none
-                rest.said["backend/external_limit"].publish(fill(
-                    msg.ChargingLimit(), stamp_ns=now_ns(), max_current_a=float("inf"), max_power_w=watts,
-                    source="EMS"))
+                rest.said["backend/external_limit"].publish(
+                    fill(
+                        msg.ChargingLimit(),
+                        stamp_ns=now_ns(),
+                        max_current_a=float("inf"),
+                        max_power_w=watts,
+                        source="EMS",
+                    )
+                )
             return bool(rest.heard["backend/limit"][-1].max_power_w == 30_000.0)
 
         wait_for(limited, what="the external limit on backend/limit")
@@ -271,8 +322,11 @@ def test_a_refused_message_leaves_the_node_at_work(tmp_path: Path, csms: CsmsThr
     try:
         assert rest.transition(CONFIGURE) and rest.transition(ACTIVATE)
         wait_for(lambda: rest.state and rest.state.registration == msg.BackendState.REGISTRATION_ACCEPTED)
-        attempts = {"component": {"name": "OCPPCommCtrlr"}, "attributeValue": "1",
-                    "variable": {"name": "MessageAttempts", "instance": "TransactionEvent"}}
+        attempts = {
+            "component": {"name": "OCPPCommCtrlr"},
+            "attributeValue": "1",
+            "variable": {"name": "MessageAttempts", "instance": "TransactionEvent"},
+        }
         csms.do(csms.csms.call("SetVariables", {"setVariableData": [attempts]}))
         csms.do(csms.csms.fault("callerror", True, action="TransactionEvent"))
 
@@ -336,15 +390,18 @@ def test_a_bad_parameter_ends_the_process_with_one_line_and_status_2(tmp_path: P
         process.stop(signal.SIGKILL)
 
 
-@pytest.mark.parametrize("parameters,word", [
-    (("security_profile:=2",), "security_profile"),
-    (("allow_plain:=false",), "allow_plain"),
-    (("url:=http://x",), "url"),
-    (("version:=3.0",), "version"),
-    (("station_id:='a:b'",), "station_id"),
-    (("nonsense:=1",), "nonsense"),
-    (("security_profile:=1",), "password_file"),
-])
+@pytest.mark.parametrize(
+    "parameters,word",
+    [
+        (("security_profile:=2",), "security_profile"),
+        (("allow_plain:=false",), "allow_plain"),
+        (("url:=http://x",), "url"),
+        (("version:=3.0",), "version"),
+        (("station_id:='a:b'",), "station_id"),
+        (("nonsense:=1",), "nonsense"),
+        (("security_profile:=1",), "password_file"),
+    ],
+)
 def test_bad_parameters_are_refused_by_name(tmp_path: Path, parameters: tuple[str, ...], word: str) -> None:
     rclpy.init(args=["--ros-args", *ros_arguments(tmp_path, "ws://127.0.0.1:9/ocpp", *parameters)])
     try:
@@ -358,8 +415,12 @@ def test_bad_parameters_are_refused_by_name(tmp_path: Path, parameters: tuple[st
 def test_a_start_without_a_token_is_a_button_only_where_it_is_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: bool
 ) -> None:
-    rclpy.init(args=["--ros-args", *ros_arguments(
-        tmp_path, "ws://127.0.0.1:9/ocpp", f"authorize.start_button:={str(allowed).lower()}")])
+    rclpy.init(
+        args=[
+            "--ros-args",
+            *ros_arguments(tmp_path, "ws://127.0.0.1:9/ocpp", f"authorize.start_button:={str(allowed).lower()}"),
+        ]
+    )
     try:
         node, shown = BackendNode(), []
         monkeypatch.setattr(node, "_shown", lambda *given: shown.append(given))

@@ -55,7 +55,9 @@ def contract(desk: Live, pem: str) -> str:
 def test_a_vehicle_gets_its_contract_certificate_from_the_csms(desk: Live) -> None:
     """M01, M02: the vehicle's words and the answer pass through as they are."""
     desk.csms.answers["Get15118EVCertificate"] = lambda station, payload: {
-        "status": "Accepted", "exiResponse": base64.b64encode(b"\x80\x98answer").decode()}
+        "status": "Accepted",
+        "exiResponse": base64.b64encode(b"\x80\x98answer").decode(),
+    }
     ask = desk.service.vehicle_certificate
     assert asked(desk, ask, URN, False, b"\x80\x98request") == (b"\x80\x98answer", "")
     assert asked(desk, ask, URN, True, b"\x80\x98again") == (b"\x80\x98answer", "")
@@ -80,13 +82,17 @@ def test_how_a_certificate_stands_is_asked_by_its_hashes(desk: Live, chain: Any)
     """M06; the hashes as another implementation makes them."""
     pem, leaf, issuer = chain
     desk.csms.answers["GetCertificateStatus"] = lambda station, payload: {
-        "status": "Accepted", "ocspResult": base64.b64encode(b"response").decode()}
+        "status": "Accepted",
+        "ocspResult": base64.b64encode(b"response").decode(),
+    }
     assert asked(desk, desk.service.certificate_status, pem) == (b"response", "")
     [told] = desk.received("GetCertificateStatus")
     request = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, hashes.SHA256()).build()
     data = told["ocspRequestData"]
     assert (data["issuerNameHash"], data["issuerKeyHash"]) == (
-        request.issuer_name_hash.hex(), request.issuer_key_hash.hex())
+        request.issuer_name_hash.hex(),
+        request.issuer_key_hash.hex(),
+    )
     assert int(data["serialNumber"], 16) == leaf.serial_number and data["responderURL"] == RESPONDER
     alone = leaf.public_bytes(serialization.Encoding.PEM).decode()
     assert "1 certificates" in asked(desk, desk.service.certificate_status, alone)[1]
@@ -100,7 +106,9 @@ def test_a_contract_is_shown_with_its_chain_and_a_revoked_one_is_refused(desk: L
     assert told["certificate"] == pem and told["idToken"] == {"idToken": "DEADBEEF", "type": "eMAID"}
     assert [d["responderURL"] for d in told["iso15118CertificateHashData"]] == [RESPONDER]
     desk.csms.answers["Authorize"] = lambda station, payload: {
-        "idTokenInfo": {"status": "Accepted"}, "certificateStatus": "CertificateRevoked"}
+        "idTokenInfo": {"status": "Accepted"},
+        "certificateStatus": "CertificateRevoked",
+    }
     assert contract(desk, pem) == "Invalid"
     assert contract(desk, "no PEM at all") == "Invalid"
 

@@ -41,8 +41,13 @@ def authority(tmp_path: Path) -> Authority:
 
 
 def tls(authority: Authority, password_file: str, **more: object) -> dict[str, object]:
-    return {"security_profile": 2, "allow_plain": False, "password_file": password_file,
-            "tls__ca_file": str(authority.file), **more}
+    return {
+        "security_profile": 2,
+        "allow_plain": False,
+        "password_file": password_file,
+        "tls__ca_file": str(authority.file),
+        **more,
+    }
 
 
 def test_profile_1_needs_the_right_password(live: Make, password_file: str) -> None:
@@ -81,8 +86,10 @@ def test_profile_2_checks_the_certificate_and_its_name(
 
 
 def test_a_pinned_certificate_is_demanded(live: Make, authority: Authority, password_file: str) -> None:
-    desk = live(csms={"tls": authority.server(), "password": PASSWORD},
-                **tls(authority, password_file, tls__pin_sha256="00" * 32))
+    desk = live(
+        csms={"tls": authority.server(), "password": PASSWORD},
+        **tls(authority, password_file, tls__pin_sha256="00" * 32),
+    )
     wait_for(lambda: Code.BACKEND_TLS in desk.faults)
     assert "pinned" in desk.faults[Code.BACKEND_TLS].text
     desk.service.stop()
@@ -95,8 +102,14 @@ def test_a_pinned_certificate_is_demanded(live: Make, authority: Authority, pass
 
 def test_profile_3_needs_the_stations_certificate(live: Make, authority: Authority) -> None:
     chain, key = authority.issue("station1")
-    desk = live(csms={"tls": authority.server(demand_client=True)}, security_profile=3, allow_plain=False,
-                tls__ca_file=str(authority.file), tls__certificate_file=str(chain), tls__key_file=str(key))
+    desk = live(
+        csms={"tls": authority.server(demand_client=True)},
+        security_profile=3,
+        allow_plain=False,
+        tls__ca_file=str(authority.file),
+        tls__certificate_file=str(chain),
+        tls__key_file=str(key),
+    )
     desk.online()
     assert desk.authorize(TAG).accepted
 
@@ -104,12 +117,21 @@ def test_profile_3_needs_the_stations_certificate(live: Make, authority: Authori
 @pytest.mark.parametrize("version", ["1.6", "2.0.1", "2.1"])
 def test_a_new_certificate_is_signed_and_used(live: Make, authority: Authority, version: str) -> None:
     chain, key = authority.issue("station1")
-    desk = live(csms={"tls": authority.server(demand_client=True)}, security_profile=3, allow_plain=False,
-                tls__ca_file=str(authority.file), tls__certificate_file=str(chain), tls__key_file=str(key),
-                version=version)
+    desk = live(
+        csms={"tls": authority.server(demand_client=True)},
+        security_profile=3,
+        allow_plain=False,
+        tls__ca_file=str(authority.file),
+        tls__certificate_file=str(chain),
+        tls__key_file=str(key),
+        version=version,
+    )
     desk.online()
-    trigger = ("ExtendedTriggerMessage", "SignChargePointCertificate") if version == "1.6" else (
-        "TriggerMessage", "SignChargingStationCertificate")
+    trigger = (
+        ("ExtendedTriggerMessage", "SignChargePointCertificate")
+        if version == "1.6"
+        else ("TriggerMessage", "SignChargingStationCertificate")
+    )
     assert desk.call(trigger[0], {"requestedMessage": trigger[1]})["status"] == "Accepted"
     wait_for(lambda: desk.received("SignCertificate"))
     foreign = authority.sign_request(desk.received("SignCertificate")[0]["csr"])
@@ -137,8 +159,11 @@ def test_a_changed_password_reconnects_at_once(live: Make, password_file: str, v
         assert desk.call("ChangeConfiguration", {"key": "AuthorizationKey", "value": new})["status"] == "Accepted"
     else:
         desk.csms.password = new
-        data = {"component": {"name": "SecurityCtrlr"}, "variable": {"name": "BasicAuthPassword"},
-                "attributeValue": new}
+        data = {
+            "component": {"name": "SecurityCtrlr"},
+            "variable": {"name": "BasicAuthPassword"},
+            "attributeValue": new,
+        }
         [result] = desk.call("SetVariables", {"setVariableData": [data]})["setVariableResult"]
         assert result["attributeStatus"] == "Accepted"
     wait_for(lambda: [f for f in desk.seen if f.code == Code.BACKEND_OFFLINE and f.active], what="a reconnect")
@@ -164,8 +189,12 @@ def test_the_profile_rises_over_a_new_network_profile_and_never_falls(
     live: Make, authority: Authority, password_file: str, tmp_path: Path
 ) -> None:
     with CsmsThread(tmp_path / "secure.sqlite", tls=authority.server(), password=PASSWORD) as secure:
-        desk = live(csms={"password": PASSWORD}, security_profile=1, password_file=password_file,
-                    tls__ca_file=str(authority.file))
+        desk = live(
+            csms={"password": PASSWORD},
+            security_profile=1,
+            password_file=password_file,
+            tls__ca_file=str(authority.file),
+        )
         desk.online()
         data = {"ocppVersion": "OCPP20", "ocppTransport": "JSON", "messageTimeout": 30, "ocppInterface": "Wired0"}
         plain = {**data, "ocppCsmsUrl": "ws://127.0.0.1:1/x", "securityProfile": 0}
@@ -174,8 +203,11 @@ def test_the_profile_rises_over_a_new_network_profile_and_never_falls(
         assert desk.call("SetNetworkProfile", {"configurationSlot": 2, "connectionData": safe})["status"] == "Accepted"
 
         def priority(value: str) -> str:
-            item = {"component": {"name": "OCPPCommCtrlr"}, "variable": {"name": "NetworkConfigurationPriority"},
-                    "attributeValue": value}
+            item = {
+                "component": {"name": "OCPPCommCtrlr"},
+                "variable": {"name": "NetworkConfigurationPriority"},
+                "attributeValue": value,
+            }
             [result] = desk.call("SetVariables", {"setVariableData": [item]})["setVariableResult"]
             return str(result["attributeStatus"])
 
@@ -214,11 +246,15 @@ def test_roots_are_installed_listed_and_deleted(live: Make, authority: Authority
     assert desk.call("InstallCertificate", {**install, "certificate": "nonsense"}) == {"status": "Rejected"}
     wanted = {"certificateType": kind} if version == "1.6" else {"certificateType": [kind]}
     answer = desk.call("GetInstalledCertificateIds", wanted)
-    data = answer["certificateHashData"][0] if version == "1.6" else answer["certificateHashDataChain"][0][
-        "certificateHashData"]
+    data = (
+        answer["certificateHashData"][0]
+        if version == "1.6"
+        else answer["certificateHashDataChain"][0]["certificateHashData"]
+    )
     # Another implementation's opinion of the hashes: the OCSP request of the cryptography package.
-    request = ocsp.OCSPRequestBuilder().add_certificate(
-        authority.certificate, authority.certificate, hashes.SHA256()).build()
+    request = (
+        ocsp.OCSPRequestBuilder().add_certificate(authority.certificate, authority.certificate, hashes.SHA256()).build()
+    )
     assert data["issuerNameHash"] == request.issuer_name_hash.hex()
     assert data["issuerKeyHash"] == request.issuer_key_hash.hex()
     assert int(data["serialNumber"], 16) == authority.certificate.serial_number
@@ -237,6 +273,7 @@ def test_parameters_refuse_what_would_be_unsafe(authority: Authority, password_f
     assert "security_profile" in refused(url="ws://x/y", security_profile=2, allow_plain=True)
     assert "password" in refused(url="wss://me:secret@x/y") and "secret" not in refused(url="wss://me:secret@x/y")
     assert "tls.certificate_file" in refused(url="wss://x/y", security_profile=3)
-    assert PASSWORD not in repr(plan(BackendParameters(
-        url="wss://x/y", password_file=password_file, tls__ca_file=str(authority.file))))
+    assert PASSWORD not in repr(
+        plan(BackendParameters(url="wss://x/y", password_file=password_file, tls__ca_file=str(authority.file)))
+    )
     assert fingerprint(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

@@ -16,17 +16,34 @@ RATING = (400.0, 160_000.0)  # A, W
 TRANSACTION = OpenTransaction("t", "t", 1, at(0).iso)
 
 
-def profile(id: int, purpose: str = "TxDefaultProfile", level: int = 0, kind: str = "Absolute", unit: str = "W",
-            periods: tuple[tuple[int, float], ...] = ((0, 10_000.0),), start: float | None = 0.0,
-            duration: int | None = None, **more: Any) -> dict[str, Any]:
-    schedule: dict[str, Any] = {"id": id, "chargingRateUnit": unit, "chargingSchedulePeriod": [
-        {"startPeriod": s, "limit": x} for s, x in periods]}
+def profile(
+    id: int,
+    purpose: str = "TxDefaultProfile",
+    level: int = 0,
+    kind: str = "Absolute",
+    unit: str = "W",
+    periods: tuple[tuple[int, float], ...] = ((0, 10_000.0),),
+    start: float | None = 0.0,
+    duration: int | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    schedule: dict[str, Any] = {
+        "id": id,
+        "chargingRateUnit": unit,
+        "chargingSchedulePeriod": [{"startPeriod": s, "limit": x} for s, x in periods],
+    }
     if start is not None:
         schedule["startSchedule"] = at(start).iso
     if duration is not None:
         schedule["duration"] = duration
-    return {"id": id, "stackLevel": level, "chargingProfilePurpose": purpose, "chargingProfileKind": kind,
-            "chargingSchedule": [schedule], **more}
+    return {
+        "id": id,
+        "stackLevel": level,
+        "chargingProfilePurpose": purpose,
+        "chargingProfileKind": kind,
+        "chargingSchedule": [schedule],
+        **more,
+    }
 
 
 @pytest.fixture
@@ -82,11 +99,21 @@ def test_relative_schedules_count_from_the_start_of_the_transaction(smart: Smart
 
 
 def test_daily_schedules_recur(smart: SmartCharging) -> None:
-    smart.set(0, profile(1, kind="Recurring", recurrencyKind="Daily", duration=3600,
-                         periods=((0, 1_000.0), (1800, 2_000.0))), "", 2)
+    smart.set(
+        0,
+        profile(1, kind="Recurring", recurrencyKind="Daily", duration=3600, periods=((0, 1_000.0), (1800, 2_000.0))),
+        "",
+        2,
+    )
     day = 86_400.0
     assert [watts(smart, t) for t in (0.0, 1800.0, 3600.0, 5 * day, 5 * day + 1800, 5 * day + 3600)] == [
-        1_000, 2_000, float("inf"), 1_000, 2_000, float("inf")]
+        1_000,
+        2_000,
+        float("inf"),
+        1_000,
+        2_000,
+        float("inf"),
+    ]
 
 
 def test_valid_from_and_to(smart: SmartCharging) -> None:
@@ -102,14 +129,17 @@ def test_same_purpose_level_and_place_replaces(smart: SmartCharging) -> None:
     assert [p["id"] for p in smart.clear(evse=1, level=0)] == [2]
 
 
-@pytest.mark.parametrize("bad,word", [
-    ({"periods": ((10, 1.0),)}, "periods"),
-    ({"periods": ((0, 1.0), (5, 1.0), (5, 2.0))}, "periods"),
-    ({"purpose": "ChargingStationExternalConstraints"}, "external"),
-    ({"purpose": "ChargingStationMaxProfile"}, "EVSE 0"),
-    ({"kind": "Recurring"}, "recurrencyKind"),
-    ({"start": None}, "startSchedule"),
-])
+@pytest.mark.parametrize(
+    "bad,word",
+    [
+        ({"periods": ((10, 1.0),)}, "periods"),
+        ({"periods": ((0, 1.0), (5, 1.0), (5, 2.0))}, "periods"),
+        ({"purpose": "ChargingStationExternalConstraints"}, "external"),
+        ({"purpose": "ChargingStationMaxProfile"}, "EVSE 0"),
+        ({"kind": "Recurring"}, "recurrencyKind"),
+        ({"start": None}, "startSchedule"),
+    ],
+)
 def test_bad_profiles_are_refused_and_change_nothing(smart: SmartCharging, bad: dict[str, Any], word: str) -> None:
     with pytest.raises(ProfileError, match=word):
         smart.set(1, profile(1, **bad), "", 2)
@@ -147,7 +177,9 @@ def test_an_external_limit_caps_profiles_and_the_composite_schedule(smart: Smart
     assert smart.limit(1, TRANSACTION, at(70), RATING).source == "TxDefaultProfile 1"
     assert smart.limit(2, None, at(0), RATING).max_power_w == float("inf")
     assert smart.composite(1, TRANSACTION, BEGIN, 120, "W", RATING) == [
-        {"startPeriod": 0, "limit": 10_000.0}, {"startPeriod": 60, "limit": 5_000.0}]  # 25 A at 400 V
+        {"startPeriod": 0, "limit": 10_000.0},
+        {"startPeriod": 60, "limit": 5_000.0},
+    ]  # 25 A at 400 V
     smart.external[1] = Limit(source="EMS")
     assert smart.limit(1, None, at(0), RATING) == Limit()
 

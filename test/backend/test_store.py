@@ -21,8 +21,16 @@ T = "transaction-1"
 
 
 def record(number: int, event: str = "Updated", transaction_id: str = T, trigger: str = "MeterValuePeriodic") -> Record:
-    return Record(event, transaction_id, transaction_id, 1, number, at(number).iso, trigger,
-                  readings=(reading(number, 100.0 + number),))
+    return Record(
+        event,
+        transaction_id,
+        transaction_id,
+        1,
+        number,
+        at(number).iso,
+        trigger,
+        readings=(reading(number, 100.0 + number),),
+    )
 
 
 def transaction(transaction_id: str = T) -> OpenTransaction:
@@ -226,7 +234,14 @@ def test_a_commit_is_on_the_disk_before_record_returns(tmp_path: Path) -> None:
     assert store._db.execute("pragma journal_mode").fetchone()[0] == "wal"
     fill(store, 1)
     seen = subprocess.run(
-        [sys.executable, "-c", f"import sqlite3; print(sqlite3.connect({str(store.path)!r})"
-         ".execute('select count(*) from queue').fetchone()[0])"],
-        capture_output=True, text=True, check=True)
+        [
+            sys.executable,
+            "-c",
+            f"import sqlite3; print(sqlite3.connect({str(store.path)!r})"
+            ".execute('select count(*) from queue').fetchone()[0])",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert seen.stdout.strip() == "1"

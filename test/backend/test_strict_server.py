@@ -31,7 +31,8 @@ class Strict:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            ["node", str(SERVER), str(MODULE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            ["node", str(SERVER), str(MODULE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.said: list[dict[str, Any]] = []
         self.ports: queue.Queue[int] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -64,9 +65,20 @@ def test_a_strict_csms_of_another_hand_accepts_every_word(tmp_path: Path, versio
         warnings.warn("NOT TESTED against a strict CSMS of another hand: run `make tools` (needs npm)", stacklevel=1)
         pytest.skip("ocpp-rpc is not in .tools (make tools)")
     strict = Strict()
-    service = Service(plan(BackendParameters(
-        version=version, url=f"ws://127.0.0.1:{strict.ports.get(timeout=30)}/ocpp", security_profile=0,
-        allow_plain=True, store=str(tmp_path / "s.sqlite"), sample_s=0, serial="0815")), Callbacks())
+    service = Service(
+        plan(
+            BackendParameters(
+                version=version,
+                url=f"ws://127.0.0.1:{strict.ports.get(timeout=30)}/ocpp",
+                security_profile=0,
+                allow_plain=True,
+                store=str(tmp_path / "s.sqlite"),
+                sample_s=0,
+                serial="0815",
+            )
+        ),
+        Callbacks(),
+    )
     service.start()
     station = service.station
 
@@ -77,14 +89,41 @@ def test_a_strict_csms_of_another_hand_accepts_every_word(tmp_path: Path, versio
 
     def session(phase: Phase, reason: str = "", fault: int = 0) -> None:
         now = clock()
-        do(station.session, SessionView(1, "" if phase == Phase.IDLE else SESSION, phase, now.mono_ns,
-                                        Authorization.ACCEPTED, phase == Phase.CHARGING, True, reason,
-                                        fault=fault, text="a sentence for people " * 5), now)
+        do(
+            station.session,
+            SessionView(
+                1,
+                "" if phase == Phase.IDLE else SESSION,
+                phase,
+                now.mono_ns,
+                Authorization.ACCEPTED,
+                phase == Phase.CHARGING,
+                True,
+                reason,
+                fault=fault,
+                text="a sentence for people " * 5,
+            ),
+            now,
+        )
 
     def meter(import_wh: float, current_a: float) -> None:
         now = clock()
-        do(station.meter, 1, Reading(now.iso, now.mono_ns, import_wh, 3.25, 401.5, current_a, 401.5 * current_a, 44.5,
-                                     signed_data="" if version == "2.1" else "OCMF|{}|{}"), now)
+        do(
+            station.meter,
+            1,
+            Reading(
+                now.iso,
+                now.mono_ns,
+                import_wh,
+                3.25,
+                401.5,
+                current_a,
+                401.5 * current_a,
+                44.5,
+                signed_data="" if version == "2.1" else "OCMF|{}|{}",
+            ),
+            now,
+        )
 
     try:
         wait_for(lambda: station.online)
@@ -99,8 +138,14 @@ def test_a_strict_csms_of_another_hand_accepts_every_word(tmp_path: Path, versio
         do(station.evses[1].sample, "MeterValueClock", "Sample.Clock", clock())
         do(service.maintenance.security_event, "SettingSystemTime", "x" * 400)
         do(service.dialect.robot, {"TimeToMate": (9.5, "s")})
-        needs = {"current_a": 200.0, "voltage_v": 450.0, "power_w": 90_000.0, "soc": 31.4, "capacity_wh": 60_000.0,
-                 "bidirectional": version == "2.1"}
+        needs = {
+            "current_a": 200.0,
+            "voltage_v": 450.0,
+            "power_w": 90_000.0,
+            "soc": 31.4,
+            "capacity_wh": 60_000.0,
+            "bidirectional": version == "2.1",
+        }
         do(service.dialect.charging_needs, 1, needs)
         if service.dialect.model:
             do(service.dialect.model.fault, 401, "module_lost", 2, 1, True, "module 7 is silent")
@@ -112,24 +157,47 @@ def test_a_strict_csms_of_another_hand_accepts_every_word(tmp_path: Path, versio
             assert strict.ask("GetConfiguration", {})["configurationKey"]
             schedule = strict.ask("GetCompositeSchedule", {"connectorId": 1, "duration": 600})
             strict.ask("TriggerMessage", {"requestedMessage": "MeterValues"})
-            strict.ask("GetLog", {"logType": "SecurityLog", "requestId": 1,
-                                  "log": {"remoteLocation": "http://127.0.0.1:9/"}})
+            strict.ask(
+                "GetLog", {"logType": "SecurityLog", "requestId": 1, "log": {"remoteLocation": "http://127.0.0.1:9/"}}
+            )
             wanted = {"StartTransaction", "StopTransaction", "MeterValues", "DataTransfer", "LogStatusNotification"}
         else:
             schedule = strict.ask("GetCompositeSchedule", {"evseId": 1, "duration": 600})
-            assert strict.ask("GetBaseReport", {"requestId": 1, "reportBase": "FullInventory"})[
-                "status"] == "Accepted"
-            strict.ask("SetVariableMonitoring", {"setMonitoringData": [
-                {"component": {"name": "EVSE", "evse": {"id": 1}}, "variable": {"name": "Power"}, "value": 1,
-                 "type": "UpperThreshold", "severity": 3}]})
+            assert strict.ask("GetBaseReport", {"requestId": 1, "reportBase": "FullInventory"})["status"] == "Accepted"
+            strict.ask(
+                "SetVariableMonitoring",
+                {
+                    "setMonitoringData": [
+                        {
+                            "component": {"name": "EVSE", "evse": {"id": 1}},
+                            "variable": {"name": "Power"},
+                            "value": 1,
+                            "type": "UpperThreshold",
+                            "severity": 3,
+                        }
+                    ]
+                },
+            )
             strict.ask("GetMonitoringReport", {"requestId": 2})
-            strict.ask("GetLog", {"logType": "SecurityLog", "requestId": 1,
-                                  "log": {"remoteLocation": "http://127.0.0.1:9/"}})
-            wanted = {"TransactionEvent", "NotifyReport", "NotifyEvent", "NotifyMonitoringReport",
-                      "NotifyEVChargingNeeds", "LogStatusNotification"}
+            strict.ask(
+                "GetLog", {"logType": "SecurityLog", "requestId": 1, "log": {"remoteLocation": "http://127.0.0.1:9/"}}
+            )
+            wanted = {
+                "TransactionEvent",
+                "NotifyReport",
+                "NotifyEvent",
+                "NotifyMonitoringReport",
+                "NotifyEVChargingNeeds",
+                "LogStatusNotification",
+            }
         assert schedule["status"] == "Accepted"
-        wanted |= {"BootNotification", "StatusNotification", "Authorize", "SecurityEventNotification",
-                   "SignCertificate"}
+        wanted |= {
+            "BootNotification",
+            "StatusNotification",
+            "Authorize",
+            "SecurityEventNotification",
+            "SignCertificate",
+        }
         wait_for(lambda: wanted <= set(strict.methods()), what=f"{wanted - set(strict.methods())}")
         assert [m for m in strict.said if "bad" in m] == []
         assert service.client.refused == 0 and service.store.refused() == []

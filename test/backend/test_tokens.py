@@ -198,8 +198,11 @@ class Card:
         errors.NoCardException = type("NoCardException", (Exception,), {})  # type: ignore[attr-defined]
         errors.CardConnectionException = type("CardConnectionException", (Exception,), {})  # type: ignore[attr-defined]
         self.errors: Any = errors
-        for name, module in (("smartcard", ModuleType("smartcard")), (system.__name__, system),
-                             (errors.__name__, errors)):
+        for name, module in (
+            ("smartcard", ModuleType("smartcard")),
+            (system.__name__, system),
+            (errors.__name__, errors),
+        ):
             monkeypatch.setitem(sys.modules, name, module)
 
     def __str__(self) -> str:

@@ -32,7 +32,9 @@ def test_a_whole_session(desk: Desk) -> None:
     assert [(r.context, r.import_wh) for r in start.readings] == [("Transaction.Begin", 1000.0)]
     assert end.stopped_reason == "StoppedByEV"
     assert [(r.context, r.import_wh) for r in end.readings] == [
-        ("Transaction.Begin", 1000.0), ("Transaction.End", 2000.0)]
+        ("Transaction.Begin", 1000.0),
+        ("Transaction.End", 2000.0),
+    ]
     assert [r.charging_state for r in records] == ["EVConnected", "Charging", "EVConnected", "EVConnected"]
     assert end.seconds_charging == 10
     assert desk.store.open_transactions() == []
@@ -159,7 +161,9 @@ def test_a_plug_that_is_only_inspected_ends_no_transaction(desk: Desk) -> None:
     desk.meter(1700.0, t=62.5)
     assert [r.event for r in desk.records if r.event != "Updated"] == ["Started", "Ended"]
     assert [(r.context, r.import_wh) for r in desk.records[-1].readings] == [
-        ("Transaction.Begin", 1000.0), ("Transaction.End", 1700.0)]
+        ("Transaction.Begin", 1000.0),
+        ("Transaction.End", 1700.0),
+    ]
     assert {r.transaction_id for r in desk.records} == {SESSION}
 
 
@@ -195,12 +199,15 @@ def ended(desk: Desk) -> tuple[str, str]:
     return desk.records[-1].stopped_reason, desk.records[-1].trigger
 
 
-@pytest.mark.parametrize("limit,reason", [
-    (TransactionLimit(energy_wh=500.0), "EnergyLimitReached"),
-    (TransactionLimit(seconds=60.0), "TimeLimitReached"),
-    (TransactionLimit(soc=80.0), "SOCLimitReached"),
-    (TransactionLimit(cost=12.5), "LocalOutOfCredit"),
-])
+@pytest.mark.parametrize(
+    "limit,reason",
+    [
+        (TransactionLimit(energy_wh=500.0), "EnergyLimitReached"),
+        (TransactionLimit(seconds=60.0), "TimeLimitReached"),
+        (TransactionLimit(soc=80.0), "SOCLimitReached"),
+        (TransactionLimit(cost=12.5), "LocalOutOfCredit"),
+    ],
+)
 def test_a_limit_of_the_transaction_ends_it(desk: Desk, limit: TransactionLimit, reason: str) -> None:
     limited(desk, limit)
     told = [r for r in desk.records if r.limit]
@@ -225,7 +232,9 @@ def test_a_limit_may_rise_or_go_before_it_is_reached(desk: Desk) -> None:
     desk.meter(2000.0, 100.0, t=200.0)
     assert stops(desk, 200.0) == []
     assert [r.limit for r in desk.records if r.trigger == "LimitSet"][1:] == [
-        TransactionLimit(energy_wh=900.0), TransactionLimit()]
+        TransactionLimit(energy_wh=900.0),
+        TransactionLimit(),
+    ]
     assert desk.station.evses[1].open
     desk.phase(Phase.GRASPED, 201.0, stop_reason="StoppedByEV")
     desk.meter(2000.0, t=201.1)
@@ -330,12 +339,20 @@ def test_without_a_word_of_the_session_it_ends_in_the_end(tmp_path: Path) -> Non
     assert (end.event, end.stopped_reason, end.readings[-1].import_wh) == ("Ended", "PowerLoss", 700.0)
 
 
-@given(st.lists(st.tuples(
-    st.sampled_from(list(Phase)), st.booleans(), st.booleans(), st.sampled_from(["a", "b", ""]),
-    st.floats(0.01, 20.0), st.sampled_from([0.0, 50.0])), max_size=60))
-def test_any_walk_through_the_phases_keeps_the_books(
-    steps: list[tuple[Phase, bool, bool, str, float, float]]
-) -> None:
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(list(Phase)),
+            st.booleans(),
+            st.booleans(),
+            st.sampled_from(["a", "b", ""]),
+            st.floats(0.01, 20.0),
+            st.sampled_from([0.0, 50.0]),
+        ),
+        max_size=60,
+    )
+)
+def test_any_walk_through_the_phases_keeps_the_books(steps: list[tuple[Phase, bool, bool, str, float, float]]) -> None:
     """Started first, numbers without a gap, Ended last, registers that never fall."""
     records = []
     evse = Transactions(1, TransactionSettings(), lambda record, transaction: records.append(record))

@@ -82,7 +82,10 @@ def test_the_csms_goes_and_comes_in_the_middle_with_a_restart_of_the_node(desk: 
     desk.fault("csms-gone", on=False)
     entry = settled(desk)
     assert (entry.meter_start_wh, entry.meter_stop_wh, entry.stop_reason) == (
-        100.0, 400.0, "Other" if desk.parameters.version == "1.6" else "StoppedByEV")
+        100.0,
+        400.0,
+        "Other" if desk.parameters.version == "1.6" else "StoppedByEV",
+    )
     ends = [p for p in desk.received("TransactionEvent") if p["eventType"] == "Ended"]
     assert len(ends + desk.received("StopTransaction")) == 1
 
@@ -91,7 +94,8 @@ def test_remote_start_and_stop_in_plain_words(desk: Live) -> None:
     desk.online()
     desk.session(Phase.IDLE)
     assert desk.thread.do(desk.csms.command("remote_start", {"evse": 1, "id_token": "DEADBEEF"})) == {
-        "status": "Accepted"}
+        "status": "Accepted"
+    }
     desk.session(Phase.POSITIONING, accepted=False)
     assert (desk.requests[-1].kind, desk.requests[-1].authorized) == (Request.START, True)
     desk.meter(1.0)
@@ -143,24 +147,49 @@ def test_an_answer_lost_on_the_way_doubles_nothing(desk: Live) -> None:
 
 def _starts(desk: Live) -> list[Any]:
     return [p for p in desk.received("TransactionEvent") if p["eventType"] == "Started"] + desk.received(
-        "StartTransaction")
+        "StartTransaction"
+    )
 
 
 def test_limits_arrive_at_once_and_outlive_a_restart(desk: Live) -> None:
     """go-e 217: a profile was forgotten on reconnect."""
     desk.online()
     desk.session(Phase.IDLE)
-    schedule = {"id": 1, "chargingRateUnit": "W", "startSchedule": "2020-01-01T00:00:00Z",
-                "chargingSchedulePeriod": [{"startPeriod": 0, "limit": 11000.0}]}
+    schedule = {
+        "id": 1,
+        "chargingRateUnit": "W",
+        "startSchedule": "2020-01-01T00:00:00Z",
+        "chargingSchedulePeriod": [{"startPeriod": 0, "limit": 11000.0}],
+    }
     if desk.parameters.version == "1.6":
         del schedule["id"]
-        answer = desk.call("SetChargingProfile", {"connectorId": 0, "csChargingProfiles": {
-            "chargingProfileId": 5, "stackLevel": 0, "chargingProfilePurpose": "ChargePointMaxProfile",
-            "chargingProfileKind": "Absolute", "chargingSchedule": schedule}})
+        answer = desk.call(
+            "SetChargingProfile",
+            {
+                "connectorId": 0,
+                "csChargingProfiles": {
+                    "chargingProfileId": 5,
+                    "stackLevel": 0,
+                    "chargingProfilePurpose": "ChargePointMaxProfile",
+                    "chargingProfileKind": "Absolute",
+                    "chargingSchedule": schedule,
+                },
+            },
+        )
     else:
-        answer = desk.call("SetChargingProfile", {"evseId": 0, "chargingProfile": {
-            "id": 5, "stackLevel": 0, "chargingProfilePurpose": "ChargingStationMaxProfile",
-            "chargingProfileKind": "Absolute", "chargingSchedule": [schedule]}})
+        answer = desk.call(
+            "SetChargingProfile",
+            {
+                "evseId": 0,
+                "chargingProfile": {
+                    "id": 5,
+                    "stackLevel": 0,
+                    "chargingProfilePurpose": "ChargingStationMaxProfile",
+                    "chargingProfileKind": "Absolute",
+                    "chargingSchedule": [schedule],
+                },
+            },
+        )
     assert answer == {"status": "Accepted"}
     assert desk.limits[-1][1].max_power_w == 11000.0
     assert desk.limits[-1][1].source == "ChargingStationMaxProfile 5"
@@ -169,8 +198,11 @@ def test_limits_arrive_at_once_and_outlive_a_restart(desk: Live) -> None:
     desk.open()
     desk.online()
     wait_for(lambda: desk.limits and desk.limits[-1][1].max_power_w == 11000.0)
-    composite = {"duration": 3600, "chargingRateUnit": "W",
-                 ("connectorId" if desk.parameters.version == "1.6" else "evseId"): 1}
+    composite = {
+        "duration": 3600,
+        "chargingRateUnit": "W",
+        ("connectorId" if desk.parameters.version == "1.6" else "evseId"): 1,
+    }
     answer = desk.call("GetCompositeSchedule", composite)
     found = answer.get("chargingSchedule") or answer["schedule"]
     assert found["chargingSchedulePeriod"] == [{"startPeriod": 0, "limit": 11000.0}]
@@ -193,8 +225,11 @@ def test_local_list_and_cache(desk: Live) -> None:
 
     def send(number: int, kind: str, *entries: dict[str, Any]) -> str:
         version = "listVersion" if old else "versionNumber"
-        return str(desk.call("SendLocalList", {
-            version: number, "updateType": kind, "localAuthorizationList": list(entries)})["status"])
+        return str(
+            desk.call("SendLocalList", {version: number, "updateType": kind, "localAuthorizationList": list(entries)})[
+                "status"
+            ]
+        )
 
     assert send(1, "Full", entry("LIST1", "Accepted"), entry("LIST2", "Blocked")) == "Accepted"
     assert send(1, "Differential", entry("LIST3", "Accepted")) == "VersionMismatch"
@@ -206,7 +241,11 @@ def test_local_list_and_cache(desk: Live) -> None:
     desk.open()
     desk.session(Phase.IDLE)
     assert [desk.authorize(Token(t)).status for t in ("LIST1", "LIST2", "list3", "DEADBEEF")] == [
-        "Unknown", "Blocked", "Accepted", "Accepted"]
+        "Unknown",
+        "Blocked",
+        "Accepted",
+        "Accepted",
+    ]
     desk.fault("csms-gone", on=False)
     desk.online()
     assert desk.call("ClearCache", {})["status"] == "Accepted"
@@ -221,8 +260,11 @@ def test_reservation(desk: Live) -> None:
     desk.session(Phase.IDLE)
     expires = "2099-01-01T00:00:00Z"
     token = {"idToken": "DEADBEEF", "type": "ISO14443"}
-    reserve = {"connectorId": 1, "reservationId": 4, "expiryDate": expires, "idTag": "DEADBEEF"} if old else {
-        "id": 4, "evseId": 1, "expiryDateTime": expires, "idToken": token}
+    reserve = (
+        {"connectorId": 1, "reservationId": 4, "expiryDate": expires, "idTag": "DEADBEEF"}
+        if old
+        else {"id": 4, "evseId": 1, "expiryDateTime": expires, "idToken": token}
+    )
     assert desk.call("ReserveNow", reserve)["status"] == "Accepted"
     status = "status" if old else "connectorStatus"
     wait_for(lambda: desk.received("StatusNotification")[-1][status] == "Reserved")
@@ -264,9 +306,12 @@ def test_configuration_of_1_6(live: Make) -> None:
     def change(key: str, value: str) -> str:
         return str(desk.call("ChangeConfiguration", {"key": key, "value": value})["status"])
 
-    assert [change("MeterValueSampleInterval", "30"), change("MeterValueSampleInterval", "soon"),
-            change("NumberOfConnectors", "9"), change("NoSuchKey", "1")] == [
-        "Accepted", "Rejected", "Rejected", "NotSupported"]
+    assert [
+        change("MeterValueSampleInterval", "30"),
+        change("MeterValueSampleInterval", "soon"),
+        change("NumberOfConnectors", "9"),
+        change("NoSuchKey", "1"),
+    ] == ["Accepted", "Rejected", "Rejected", "NotSupported"]
     assert desk.service.settings["sample_s"] == 30
 
 
@@ -275,17 +320,32 @@ def test_remote_start_with_a_profile(desk: Live) -> None:
     old = desk.parameters.version == "1.6"
     periods = [{"startPeriod": 0, "limit": 9000.0}]
     schedule: dict[str, Any] = {"chargingRateUnit": "W", "chargingSchedulePeriod": periods}
-    profile: dict[str, Any] = {"stackLevel": 0, "chargingProfilePurpose": "TxProfile",
-                               "chargingProfileKind": "Relative"}
+    profile: dict[str, Any] = {
+        "stackLevel": 0,
+        "chargingProfilePurpose": "TxProfile",
+        "chargingProfileKind": "Relative",
+    }
     desk.online()
     desk.session(Phase.IDLE)
     if old:
-        answer = desk.call("RemoteStartTransaction", {"connectorId": 1, "idTag": "DEADBEEF", "chargingProfile": {
-            **profile, "chargingProfileId": 3, "chargingSchedule": schedule}})
+        answer = desk.call(
+            "RemoteStartTransaction",
+            {
+                "connectorId": 1,
+                "idTag": "DEADBEEF",
+                "chargingProfile": {**profile, "chargingProfileId": 3, "chargingSchedule": schedule},
+            },
+        )
     else:
-        answer = desk.call("RequestStartTransaction", {
-            "evseId": 1, "remoteStartId": 8, "idToken": {"idToken": "DEADBEEF", "type": "Central"},
-            "chargingProfile": {**profile, "id": 3, "chargingSchedule": [{**schedule, "id": 1}]}})
+        answer = desk.call(
+            "RequestStartTransaction",
+            {
+                "evseId": 1,
+                "remoteStartId": 8,
+                "idToken": {"idToken": "DEADBEEF", "type": "Central"},
+                "chargingProfile": {**profile, "id": 3, "chargingSchedule": [{**schedule, "id": 1}]},
+            },
+        )
     assert answer["status"] == "Accepted"
     assert not desk.limits or desk.limits[-1][1].max_power_w == float("inf")
     desk.meter(1.0)

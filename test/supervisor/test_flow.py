@@ -92,9 +92,7 @@ def linking(s: Station) -> Station:
 def cable_check(s: Station) -> Station:
     linking(s)
     s(link=Link.SESSION, link_session=ID, authorization=Authorization.ACCEPTED)
-    phase = s(
-        pilot="C", link=Link.CABLE_CHECK, lock=Lock.LOCKED, target=Purpose.INSULATION_TEST, target_live=True
-    )
+    phase = s(pilot="C", link=Link.CABLE_CHECK, lock=Lock.LOCKED, target=Purpose.INSULATION_TEST, target_live=True)
     assert phase == Phase.CABLE_CHECK
     return s
 

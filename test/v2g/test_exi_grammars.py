@@ -30,4 +30,3 @@ def test_no_type_contains_itself(name):
         return 1 + max((depth(child, {*above, number}) for child in children[number]), default=0)
 
     assert max(depth(number, set()) for number in range(len(types))) < 20
-

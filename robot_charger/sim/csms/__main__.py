@@ -98,9 +98,14 @@ class Desk:
                 self.answer, self.status = f"{type(error).__name__}: {error}", "failed"
             self._job, self.done = None, self._number
         return {
-            "port": self.csms.port, "stations": sorted(self.csms.stations), "booted": sorted(self.csms.booted),
-            "received": self.csms.received, "violations": self.csms.violations[-3:],
-            "gone": "csms-gone" in self.csms.faults, "command": self.done, "status": self.status,
+            "port": self.csms.port,
+            "stations": sorted(self.csms.stations),
+            "booted": sorted(self.csms.booted),
+            "received": self.csms.received,
+            "violations": self.csms.violations[-3:],
+            "gone": "csms-gone" in self.csms.faults,
+            "command": self.done,
+            "status": self.status,
             "answer": self.answer,
         }
 
@@ -116,8 +121,14 @@ def main() -> None:
     password = Path(options.password_file).read_text().strip() if options.password_file else None
     try:
         thread = CsmsThread(
-            options.store, port=options.port, host=options.host, tokens=tokens, unknown=options.unknown,
-            interval_s=options.interval, password=password, tls=tls(options),
+            options.store,
+            port=options.port,
+            host=options.host,
+            tokens=tokens,
+            unknown=options.unknown,
+            interval_s=options.interval,
+            password=password,
+            tls=tls(options),
         ).start()
     except OSError as error:
         refuse(f"csms: --port {options.port}: {error.strerror or error}")
@@ -138,6 +149,7 @@ def main() -> None:
         except (WireError, OSError) as error:
             refuse(f"csms: {error}")
     if options.console:
+
         def converse() -> None:
             Console(thread, Path(options.store)).run()
             stop.event.set()

@@ -139,8 +139,12 @@ def _event_16(
             entries[transaction_id].doubled += 1
             return
         entries[transaction_id] = Entry(
-            transaction_id, line.version, payload["connectorId"], id_token=payload["idTag"],
-            meter_start_wh=float(payload["meterStart"]), started=payload["timestamp"],
+            transaction_id,
+            line.version,
+            payload["connectorId"],
+            id_token=payload["idTag"],
+            meter_start_wh=float(payload["meterStart"]),
+            started=payload["timestamp"],
             events=[(0, "Started", "")],
         )
         return

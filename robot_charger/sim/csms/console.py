@@ -12,18 +12,22 @@ from typing import Any
 from robot_charger.sim.csms.books import books
 from robot_charger.sim.csms.server import FAULTS, CsmsThread
 
-HELP = """\
+HELP = (
+    """\
 start [EVSE] [TOKEN]     remote start
 stop [EVSE]              remote stop of what runs there
 call ACTION [JSON]       any request of the CSMS, e.g. call Reset {"type":"OnIdle"}
 limit WATTS | limit off  a station maximum (2.x)
 cap NAME VALUE | cap off every transaction's limit (2.1): maxEnergy, maxTime, maxSoC, maxCost
-fault NAME on|off        one of: """ + ", ".join(FAULTS) + """
+fault NAME on|off        one of: """
+    + ", ".join(FAULTS)
+    + """
 token ID STATUS          make a token known: Accepted, Blocked, Expired, ...
 stations                 who is connected
 books                    the transactions so far
 log [N]                  the last N messages (10)
 help, quit"""
+)
 
 
 class Console:
@@ -77,11 +81,26 @@ class Console:
     def _do_limit(self, watts: str) -> Any:
         if watts == "off":
             return self._ask("ClearChargingProfile", {"chargingProfileId": 9001})
-        return self._ask("SetChargingProfile", {"evseId": 0, "chargingProfile": {
-            "id": 9001, "stackLevel": 0, "chargingProfilePurpose": "ChargingStationMaxProfile",
-            "chargingProfileKind": "Absolute", "chargingSchedule": [{
-                "id": 1, "chargingRateUnit": "W", "startSchedule": "2020-01-01T00:00:00Z",
-                "chargingSchedulePeriod": [{"startPeriod": 0, "limit": float(watts)}]}]}})
+        return self._ask(
+            "SetChargingProfile",
+            {
+                "evseId": 0,
+                "chargingProfile": {
+                    "id": 9001,
+                    "stackLevel": 0,
+                    "chargingProfilePurpose": "ChargingStationMaxProfile",
+                    "chargingProfileKind": "Absolute",
+                    "chargingSchedule": [
+                        {
+                            "id": 1,
+                            "chargingRateUnit": "W",
+                            "startSchedule": "2020-01-01T00:00:00Z",
+                            "chargingSchedulePeriod": [{"startPeriod": 0, "limit": float(watts)}],
+                        }
+                    ],
+                },
+            },
+        )
 
     def _do_cap(self, name: str, value: str = "") -> str:
         self._csms.transaction_limit = {} if name == "off" else {name: float(value)}
@@ -99,11 +118,16 @@ class Console:
         return "\n".join(f"{s.name} OCPP {s.version}" for s in self._csms.stations.values()) or "none"
 
     def _do_books(self) -> str:
-        lines = [f"{e.transaction_id} EVSE {e.evse} {e.id_token or '-'} {e.meter_start_wh} to {e.meter_stop_wh} Wh, "
-                 f"{e.stop_reason or 'running'}" for e in books(self._store)]
+        lines = [
+            f"{e.transaction_id} EVSE {e.evse} {e.id_token or '-'} {e.meter_start_wh} to {e.meter_stop_wh} Wh, "
+            f"{e.stop_reason or 'running'}"
+            for e in books(self._store)
+        ]
         return "\n".join(lines) or "empty"
 
     def _do_log(self, count: str = "10") -> str:
         arrows = {"in": "->", "out": "<-"}
-        return "\n".join(f"{line.time[11:23]} {line.station} {arrows[line.direction]} {line.raw[:300]}"
-                         for line in self._csms.journal.lines()[-int(count):])
+        return "\n".join(
+            f"{line.time[11:23]} {line.station} {arrows[line.direction]} {line.raw[:300]}"
+            for line in self._csms.journal.lines()[-int(count) :]
+        )

@@ -45,8 +45,11 @@ FAULTS = {
     "no-pong": "stays silent on the whole socket, pings too",
 }
 KNOWN_TOKENS = {
-    "DEADBEEF": "Accepted", "04A1B2C3D4E5F6": "Accepted", "ROBOT-TAG-1": "Accepted",
-    "BLOCKED01": "Blocked", "EXPIRED01": "Expired",
+    "DEADBEEF": "Accepted",
+    "04A1B2C3D4E5F6": "Accepted",
+    "ROBOT-TAG-1": "Accepted",
+    "BLOCKED01": "Blocked",
+    "EXPIRED01": "Expired",
 }
 
 
@@ -106,8 +109,15 @@ class Csms:
     # Life.
     async def start(self) -> None:
         self._server = await serve(
-            self._serve, self.host, self.port, subprotocols=list(SUBPROTOCOLS),  # type: ignore[arg-type]
-            process_request=self._check, ssl=self._tls, max_size=8 << 20, compression=None, ping_interval=None,
+            self._serve,
+            self.host,
+            self.port,
+            subprotocols=list(SUBPROTOCOLS),  # type: ignore[arg-type]
+            process_request=self._check,
+            ssl=self._tls,
+            max_size=8 << 20,
+            compression=None,
+            ping_interval=None,
             close_timeout=1,
         )
         self.port = self._server.sockets[0].getsockname()[1]

@@ -164,9 +164,7 @@ class Schema:
                 raise SchemaError(f"element {name} has no type")
             self._owner[id(declared)] = document
         head = node.get("substitutionGroup")
-        return Element(
-            name, declared, node.get("abstract") == "true", document.qname(head) if head else None
-        )
+        return Element(name, declared, node.get("abstract") == "true", document.qname(head) if head else None)
 
     def node(self, reference: Any) -> tuple[ET.Element, Document] | None:
         """The definition behind a type reference; None for a built-in type."""
@@ -304,9 +302,7 @@ class Schema:
                 members = self.substitutes(head)
                 if len(members) == 1:
                     return Particle("element", minimum, maximum, head)
-                return Particle(
-                    "choice", minimum, maximum, children=[Particle("element", element=m) for m in members]
-                )
+                return Particle("choice", minimum, maximum, children=[Particle("element", element=m) for m in members])
             element = self._element(node, document, False)
             self.local_elements.append(element)
             return Particle("element", minimum, maximum, element)

@@ -190,9 +190,7 @@ def _string() -> tuple[Write, Read]:
     return write, read
 
 
-def _binary(
-    to_octets: Callable[[str], bytes], to_text: Callable[[bytes], str], name: str
-) -> tuple[Write, Read]:
+def _binary(to_octets: Callable[[str], bytes], to_text: Callable[[bytes], str], name: str) -> tuple[Write, Read]:
     """The number of octets, then the octets."""
 
     def write(value: Any) -> str:
@@ -249,9 +247,7 @@ def coding(description: list) -> tuple[Write, Read]:
     return {"bool": _bool, "string": _string}[kind]()
 
 
-def as_text(
-    description: list, pair: tuple[Write, Read], usual: str, empty: str, end: str
-) -> tuple[Write, Read]:
+def as_text(description: list, pair: tuple[Write, Read], usual: str, empty: str, end: str) -> tuple[Write, Read]:
     """The coding of the text of an element up to the element's end, with its event codes.
 
     ``usual`` announces the text and ``end`` follows it.  An empty value has no text: it is coded by
