@@ -168,8 +168,8 @@ class Controller:
         return True
 
     def reset(self) -> None:
-        """A person turns the key on site; in vain while the cause is still there."""
-        self.inputs.reset = True
+        """A person turns the key on site for a moment; in vain while the button is pressed."""
+        self.inputs.reset = not self.has("emergency-stop")
 
     def hear(self, data: bytes, now_s: float) -> None:
         """A frame with power's id."""
@@ -258,14 +258,16 @@ class Controller:
     def frames(self, worlds: dict[int, World]) -> list[tuple[int, bytes]]:
         """Status frames of this cycle: (id, data)."""
         guard, out = self.guard, self.out
+        bits, echo = int(out.bits), guard.request.counter
         made = [
+            frames.encode_safety(bits, out.closed, out.tripped, CABINET, echo, int(out.reason), guard.counter)
+        ]
+        made += [
             frames.encode_evse(
                 evse, min(round(c.ohm / 100.0), 0xFFFF), c.monitor, c.sequence, int(guard.bay_bits[evse]), guard.counter
             )
             for evse, c in self.circuits.items()
         ]
-        bits, echo = int(out.bits), guard.request.counter
-        made.append(frames.encode_safety(bits, out.closed, out.tripped, CABINET, echo, int(out.reason), guard.counter))
         if not self.has("grid-silent"):
             export_w = 0.0 if self.has("grid-withdrawn") else self.grid_export_w
             made.append(frames.encode_grid(round(export_w), guard.counter))
