@@ -43,6 +43,7 @@ class Mode(IntEnum):
     RETREAT = 11
     HOLD = 12
     FAULT = 13
+    LIMP = 14
 
 
 @dataclass
