@@ -91,6 +91,28 @@ class Safety(IntFlag):
     ARM_ENABLED = 1024
 
 
+REASONS = (
+    "none",
+    "emergency stop",
+    "the channels of the E-stop chain differ",
+    "fire",
+    "over-voltage",
+    "reversed polarity",
+    "over-current",
+    "current with open contactors",
+    "protective earth lost",
+    "heartbeat lost",
+    "a door is open",
+    "mains lost",
+    "over-temperature",
+    "a contactor is welded",
+    "one pole is open, the other closed",
+    "the pilot left C and D",
+    "the vehicle moved",
+)
+"""Why the safety controller stopped: SafetyStatus.reason as text."""
+
+
 class Monitor(IntEnum):
     """State of an insulation monitor."""
 

@@ -360,6 +360,7 @@ class Control:
     def _inputs(self, channel: Channel, now_ns: int, blocked: FaultReport | None) -> Inputs:
         p = self.parameters
         seen = now_ns - channel.status_ns <= p.safety_timeout_ms * MILLISECOND + self._grace_ns
+        blocked = self._tripped(channel.evse, blocked)
         age_ns = now_ns - channel.measured_ns
         measured = age_ns <= p.measurement_timeout_ms * MILLISECOND + self._grace_ns or channel.evse in p.ac
         for code, lost, what in (
@@ -388,6 +389,16 @@ class Control:
             highest_v=self.bank.highest_v(channel.evse),
             settled=self.switch is None or self.switch.settled(channel.evse, self._top_v(channel)),
         )
+
+    def _tripped(self, evse: int, blocked: FaultReport | None) -> FaultReport | None:
+        """The safety controller's trip of this EVSE; it counts however old the frame that named it."""
+        active = bool(self.safety.tripped >> (evse - 1) & 1)
+        if not active and (evse, Code.SAFETY_TRIP) not in self._standing:
+            return blocked
+        reason = codec.REASONS[self.safety.reason] if self.safety.reason < len(codec.REASONS) else "unknown reason"
+        report = FaultReport(Code.SAFETY_TRIP, Severity.EMERGENCY, f"the safety controller tripped: {reason}", active)
+        self._tell(evse, report)
+        return blocked or (report if active else None)
 
     def _snapshot(self, channel: Channel, demand: Demand, now_ns: int) -> Snapshot:
         output, measured = channel.output, channel.measured
@@ -425,7 +436,7 @@ class Control:
         patience_ns = self.parameters.safety_timeout_ms * MILLISECOND + self._grace_ns
         self.safety_alive = now_ns - self.safety_ns <= patience_ns
         started = self.safety_ns > 0 or now_ns - self._first_ns > START_NS
-        bits = self.safety.bits if self.safety_alive else 0
+        bits = self.safety.bits & ~_GOOD if self.safety_alive else self.safety.bits & _DANGER
         emergency = bits & _EMERGENCY
         alive = self.bank.bus_alive(now_ns)
         grace = now_ns - self._first_ns <= START_NS
@@ -445,6 +456,8 @@ class Control:
                 started and not self.safety_alive,
                 f"no valid frame of the safety controller for {patience_ns / MILLISECOND:.0f} ms",
             ),
+            (Code.FIRE, Severity.EMERGENCY, bool(bits & codec.Safety.FIRE), "smoke or heat was detected"),
+            (Code.MAINS_LOST, Severity.STOP, bool(bits & codec.Safety.MAINS_LOST), "the mains failed"),
             (Code.DOOR, Severity.STOP, bool(bits & codec.Safety.DOOR_OPEN), "a cabinet door is open"),
             self._overtemperature(bits),
             (

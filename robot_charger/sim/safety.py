@@ -291,7 +291,7 @@ class SafetyProcess:
         self.controller = Controller(evses, self._read_latch(), blocks, switched, heartbeat_s=heartbeat_s)
         self._saved = self.controller.latched
         self.cycle = 0
-        self._told: tuple[float, dict[str, Any]] = (0.0, {})
+        self._told: dict[str, tuple[float, dict[str, Any]]] = {}
         self.wires = WireEnd("safety", on_signals=self._on_signals, threaded=False)
 
     def _read_latch(self) -> bool:
@@ -356,12 +356,21 @@ class SafetyProcess:
             "released": out.released,
             "inhibit": out.inhibit,
         }
-        told_s, told = self._told
-        if signals != told or now_s - told_s >= REPEAT_S:
-            self._told = (now_s, signals)
-            self.wires.send("rack", signals)
+        self._send("rack", signals, now_s)
+        self._send("arm", {"enable": out.arm_enable}, now_s)
+        for evse in self.controller.evses:
+            bit = 1 << (evse - 1)
+            self._send(f"pilot{evse}", {"f": bool(out.pilot_f & bit)}, now_s)
+            self._send(f"vehicle{evse}", {"d_allowed": bool(out.d_allowed & bit)}, now_s)
         if self.cycle % 10 == 0:
             self.wires.send("cli", {"emergency": self.controller.latched, "contactors": closed})
+
+    def _send(self, peer: str, signals: dict[str, Any], now_s: float) -> None:
+        """At once when they change, and again and again."""
+        told_s, told = self._told.get(peer, (-REPEAT_S, {}))
+        if signals != told or now_s - told_s >= REPEAT_S:
+            self._told[peer] = (now_s, signals)
+            self.wires.send(peer, signals)
 
     def close(self) -> None:
         for circuit in self.controller.circuits.values():

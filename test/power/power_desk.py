@@ -111,6 +111,7 @@ class Desk:
         self.safety.step(now_s, self.worlds)
         for evse, network in self.rack.networks.items():
             network.contactors = self.safety.circuits[evse].closed
+        self.rack.inhibited = self.safety.out.inhibit
         self.rack.join(self.safety.links_closed)
         self.rack.step(now_s, 0.01)
         for evse, network in self.rack.networks.items():
