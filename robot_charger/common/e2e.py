@@ -132,9 +132,9 @@ class Verifier:
 
     def frame(self, data_id: int, signed: bytes, length: int) -> bytes | None:
         """The frame of ``length`` bytes without its trailer; None when it is not the peer's, or is not new."""
-        if len(signed) != padded(length):
-            return None
         end = length + TRAILER.size
+        if len(signed) != padded(length) or any(signed[end + MAC_BYTES :]):
+            return None
         nonce, freshness = TRAILER.unpack(signed[length:end])
         if intact(data_id, signed[:length]):
             self.own.peer_nonce = nonce  # a challenge, no secret: with a forged one this side's frames are refused
@@ -148,4 +148,3 @@ class Verifier:
         """The stream broke: this side demands a new nonce, and any freshness begins again under it."""
         self.own.nonce = nonce
         self._newest.clear()
-

@@ -94,7 +94,7 @@ LATCH = frozenset({Reason.OVER_VOLTAGE, Reason.REVERSED, Reason.OVER_CURRENT, Re
 """Trips of one EVSE that stay until a person resets them (SC-13)."""
 
 AT_ONCE = frozenset({Reason.OVER_VOLTAGE, Reason.REVERSED, Reason.STRAY_CURRENT, Reason.HEARTBEAT_LOST})
-"""Reasons for which the contactors do not wait for power to end the current (SC-3)."""
+"""Reasons for which the contactors do not wait for power to end the current (SC-25)."""
 
 
 @dataclass
@@ -252,8 +252,8 @@ class Guard:
             return
         self.out.latched = False
         self.out.reason = Reason.NONE
-        self._armed = 0
-        self._arm_armed = False
+        self._armed &= self.out.coils  # what is closed in order stays so
+        self._arm_armed = self._arm_armed and self.out.arm_enable
         for evse in self.config.evses:
             if self._trip(evse, inputs.evses[evse], now_ms) == Reason.NONE:
                 self._cause[evse] = Reason.NONE
@@ -311,15 +311,14 @@ class Guard:
             self._armed |= bit  # SC-20: a request must be seen off before it closes anything
         waited = ((now_ms - self._stopped[evse]) & WRAP) >= ZERO_WAIT_MS
         coil = bool(out.coils & bit)
-        held = coil and asked and cause not in AT_ONCE and abs(i.current_da) >= SMALL_DA and not waited
+        held = coil and asked and not self._lost and cause not in AT_ONCE and not waited
+        held = held and abs(i.current_da) >= SMALL_DA  # SC-25
         fresh = bool(self.request.flags & ECHO_VALID)  # SC-17
         may = asked and fresh and not cause and bool(self._armed & bit)
         if not coil and (i.voltage_dv < REVERSED_DV or i.positive_closed or i.negative_closed):
             may = False  # SC-8, SC-16: closes only from open poles, on the right polarity
         on = may or (held and bool(cause))
-        if coil and not on and cause:
-            self._remember(cause)
-        elif cause in LATCH:
+        if (coil and not on and cause) or cause in LATCH:
             self._remember(cause)
         out.coils = out.coils | bit if on else out.coils & ~bit
         if cause and not on:
@@ -366,7 +365,7 @@ class Guard:
         wanted = links if self._lost else self.request.links
         for number in range(self._link_count()):
             bit = 1 << number
-            busy = links | inputs.links_closed
+            busy = self.out.links | links | inputs.links_closed
             rival = any(busy >> other & 1 for other in self._rivals(number))
             if wanted & bit and (links & bit or not rival):
                 links |= bit

@@ -201,7 +201,8 @@ ADVICE: dict[Code, Advice] = {
     ),
     Code.REVERSED_POLARITY: Advice(
         "The voltage at the inlet has the wrong sign: the contactors do not close.",
-        "Exchanged poles in the cable, the plug or the vehicle. Measure before you touch; take the cable out of service.",
+        "Exchanged poles in the cable, the plug or the vehicle. Measure before you touch; take the cable "
+        "out of service.",
     ),
     Code.INSULATION: Advice(
         "Insulation measured below the limit at the cable check. Never retried on this vehicle.",
@@ -244,7 +245,8 @@ ADVICE: dict[Code, Advice] = {
         "See to the supply. The arm's brakes hold it; free a vehicle by hand if the supply ends first.",
     ),
     Code.SAFETY_TRIP: Advice(
-        "The safety controller tripped this EVSE; the reason is in the text (docs/safety-controller.md). Latched until a reset on site.",
+        "The safety controller tripped this EVSE; the reason is in the text (docs/safety-controller.md). Latched until "
+        "a reset on site.",
         "Find the cause before you reset: voltage, polarity, current or protective earth were outside their limits.",
     ),
     Code.ROBOT_JAM: Advice(

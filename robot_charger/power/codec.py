@@ -19,9 +19,9 @@ from enum import IntEnum, IntFlag
 
 import numpy as np
 
-from robot_charger.common.e2e import Sequence as Alive
-from robot_charger.common.e2e import crc, intact
-from robot_charger.common.e2e import seal as _sealed
+from robot_charger.common import e2e
+
+crc, intact, _sealed, Alive = e2e.crc, e2e.intact, e2e.seal, e2e.Sequence
 
 STATUS_ID = 0x100
 SETPOINT_ID = 0x200
@@ -328,8 +328,8 @@ class PowerCommand:
         """None when the length or the CRC is wrong."""
         if len(data) != _POWER.size or not intact(POWER_ID, data):
             return None
-        *masks, state, echo, flags, counter, _ = _POWER.unpack(data)
-        return PowerCommand(*masks, state, counter, echo, bool(flags & 1))
+        contactors, monitors, self_tests, links, state, echo, flags, counter, _ = _POWER.unpack(data)
+        return PowerCommand(contactors, monitors, self_tests, links, state, counter, echo, bool(flags & 1))
 
 
 @dataclass(frozen=True)
@@ -394,7 +394,7 @@ class GridPermit:
 
 @dataclass(frozen=True)
 class OutputMeasurement:
-    """What the measuring board of one output sees; the current is positive into the vehicle, the voltage from - to +."""
+    """What the measuring board of one output sees: current into the vehicle and voltage of + are positive."""
 
     voltage_v: float = 0.0  # vehicle's side of the contactors; negative: the poles are exchanged
     bank_voltage_v: float = 0.0

@@ -1,12 +1,12 @@
 """python -m robot_charger.sim.safety --bus udp:PORT --evses 1 2
 
 The simulated safety controller: the reference logic of ``robot_charger.guard``, with contactors, insulation monitors
-and terminals around it, over CAN-FD. It is a process of its own and dies with nobody: when its parent goes, it stays until
-all contactors are open. A latched emergency is kept in ``safety.json`` over restarts, until ``reset`` on the wire.
+and terminals around it, over CAN-FD. It is a process of its own and dies with nobody: when its parent goes, it stays
+until all contactors are open. A latched emergency is kept in ``safety.json`` over restarts, until a ``reset``.
 
-Wire from ``cli``: ``fault`` (emergency-stop, chain, fire, mains-lost, over-temperature, earth-lost, pole-weld, isolation, isolation-charging, self-test, weld, link-weld,
-link-drop, feedback-stuck, door, field, grid-withdrawn, grid-silent, silent), ``on``, ``evse`` (0 = all), or ``reset``:
-true.
+Wire from ``cli``: ``fault`` (emergency-stop, chain, fire, mains-lost, over-temperature, earth-lost, pole-weld,
+isolation, isolation-charging, self-test, weld, link-weld, link-drop, feedback-stuck, door, field, grid-withdrawn,
+grid-silent, silent), ``on``, ``evse`` (0 = all), or ``reset``: true.
 """
 
 from __future__ import annotations
@@ -147,9 +147,7 @@ class Controller:
 
     def __post_init__(self) -> None:
         self.circuits = {evse: Circuit() for evse in self.evses}
-        config = Config(
-            tuple(self.evses), round(self.heartbeat_s * 1e3), blocks=self.blocks, switched=self.switched
-        )
+        config = Config(tuple(self.evses), round(self.heartbeat_s * 1e3), blocks=self.blocks, switched=self.switched)
         self.guard = Guard(config, self.latched)
         self.inputs = Inputs(evses={evse: EvseInputs() for evse in self.evses})
         self.links = [Circuit() for _ in range(3 * len(self.evses) if self.switched else self.blocks * len(self.evses))]
@@ -259,9 +257,7 @@ class Controller:
         """Status frames of this cycle: (id, data)."""
         guard, out = self.guard, self.out
         bits, echo = int(out.bits), guard.request.counter
-        made = [
-            frames.encode_safety(bits, out.closed, out.tripped, CABINET, echo, int(out.reason), guard.counter)
-        ]
+        made = [frames.encode_safety(bits, out.closed, out.tripped, CABINET, echo, int(out.reason), guard.counter)]
         made += [
             frames.encode_evse(
                 evse, min(round(c.ohm / 100.0), 0xFFFF), c.monitor, c.sequence, int(guard.bay_bits[evse]), guard.counter
@@ -344,8 +340,10 @@ class SafetyProcess:
             self.path.write_text(json.dumps({"emergency_latched": self._saved}))
         self.tell(now_s)
         if not controller.has("silent"):
-            frames = controller.frames(worlds)
-            self.port.write([identifier for identifier, _ in frames], codec.rows([data for _, data in frames]))
+            made = controller.frames(worlds)
+            for length in {len(data) for _, data in made}:
+                some = [(identifier, data) for identifier, data in made if len(data) == length]
+                self.port.write([identifier for identifier, _ in some], codec.rows([data for _, data in some]))
 
     def tell(self, now_s: float) -> None:
         out = self.controller.out

@@ -196,7 +196,16 @@ def test_output_measurement(evse: int, volts: int, bank: int, amperes: int, coun
 def test_evse_status(evse: int, ohm: int, monitor: int, sequence: int, bits: int, counter: int) -> None:
     status = codec.EvseStatus(ohm * codec.OHM, monitor, sequence, bits, counter)
     told = dbc("EvseStatus", status.encode(evse))
-    names = ("PositiveClosed", "NegativeClosed", "Coil", "Occupied", "Immobilised", "FieldClear", "Tripped", "Inhibited")
+    names = (
+        "PositiveClosed",
+        "NegativeClosed",
+        "Coil",
+        "Occupied",
+        "Immobilised",
+        "FieldClear",
+        "Tripped",
+        "Inhibited",
+    )
     assert sum(told[n] << i for i, n in enumerate(names)) == bits
     assert (told["Insulation"], told["Monitor"], told["Sequence"]) == (ohm * 100, monitor, sequence)
     assert codec.EvseStatus.decode(evse, status.encode(evse)) == status

@@ -194,7 +194,7 @@ class ArmSimulator(Node):
                 self.world.hold()
             moving = self.world.commanded
             near, zone = self.world.near(BAY_REACH_M)
-        # After a stop it asks anew when nobody has commanded a motion for a while: the same command goes on by no means.
+        # After a stop it asks again only when no motion was commanded for a while: the same command does not go on.
         self._asks = enabled or (now_s - self._commanded_s > REST_S and not self._asks)
         signals = {"request": self._asks, "moving": moving, "passive": False, "near": near, "zone": zone}
         if signals != self._sensed[1] or now_s - self._sensed[0] > TELL_S:
