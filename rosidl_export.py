@@ -18,7 +18,7 @@ RUNTIME = {
     "rosidl_generator_cpp": ("rosidl_runtime_cpp",),
     "rosidl_generator_py": (),
     "rosidl_typesupport_c": ("rosidl_runtime_c", "rosidl_typesupport_c"),
-    "rosidl_typesupport_cpp": ("rosidl_runtime_c", "rosidl_runtime_cpp", "rosidl_typesupport_c", "rosidl_typesupport_cpp"),
+    "rosidl_typesupport_cpp": ("rosidl_runtime_cpp", "rosidl_typesupport_c", "rosidl_typesupport_cpp"),
     "rosidl_typesupport_fastrtps_c": (
         "fastcdr", "rmw", "rosidl_runtime_c", "rosidl_typesupport_fastrtps_c", "rosidl_typesupport_fastrtps_cpp",
     ),
