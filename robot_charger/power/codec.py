@@ -21,7 +21,8 @@ import numpy as np
 
 from robot_charger.common import e2e
 
-crc, intact, _sealed, Alive = e2e.crc, e2e.intact, e2e.seal, e2e.Sequence
+crc, intact, _sealed = e2e.crc, e2e.intact, e2e.seal
+Alive = e2e.Sequence
 
 STATUS_ID = 0x100
 SETPOINT_ID = 0x200
