@@ -183,7 +183,7 @@ class Guard:
         self._arm_armed = False
         self._reset = True  # a reset that is held while the controller starts resets nothing
         self._stopped = {evse: 0 for evse in config.evses}
-        self._cause = {evse: Reason.NONE for evse in config.evses}
+        self.cause = {evse: Reason.NONE for evse in config.evses}
         self._since: dict[tuple[int, int], int] = {}
         for evse in (0, *config.evses):
             for reason in Reason:
@@ -256,7 +256,7 @@ class Guard:
         self._arm_armed = self._arm_armed and self.out.arm_enable
         for evse in self.config.evses:
             if self._trip(evse, inputs.evses[evse], now_ms) == Reason.NONE:
-                self._cause[evse] = Reason.NONE
+                self.cause[evse] = Reason.NONE
 
     def _trip(self, evse: int, i: EvseInputs, now_ms: int) -> Reason:
         """Trips of one EVSE (SC-13)."""
@@ -285,7 +285,7 @@ class Guard:
         unready = bool(self.config.pilot_fitted & bit) and i.pilot not in (Pilot.C, Pilot.D)
         found = Reason.NONE
         for reason, holds, limit_ms in (
-            (Reason.WELDED, not coil and (i.positive_closed or i.negative_closed), SENSE_MS),  # SC-16
+            (Reason.WELDED, not coil and i.positive_closed and i.negative_closed, SENSE_MS),  # SC-16
             (Reason.POLES_DIFFER, i.positive_closed != i.negative_closed, SENSE_MS),  # SC-16
             (Reason.PILOT_LEFT, unready, SENSE_MS),  # SC-18
             (Reason.VEHICLE_MOVED, away, SENSE_MS),  # SC-19
@@ -298,12 +298,12 @@ class Guard:
         """Contactors, module inhibit, pilot and CHAdeMO wires of one EVSE."""
         out, bit = self.out, _bit(evse)
         trip, block = self._trip(evse, i, now_ms), self._block(evse, i, now_ms)
-        before = self._cause[evse]
+        before = self.cause[evse]
         tripped = before if before in LATCH else trip
         cause = tripped or station or block
         if cause and not before:
             self._stopped[evse] = now_ms
-        self._cause[evse] = cause
+        self.cause[evse] = cause
         asked = bool(self.request.contactors & bit)
         if cause:
             self._armed &= ~bit
@@ -318,7 +318,7 @@ class Guard:
         if not coil and (i.voltage_dv < REVERSED_DV or i.positive_closed or i.negative_closed):
             may = False  # SC-8, SC-16: closes only from open poles, on the right polarity
         on = may or (held and bool(cause))
-        if (coil and not on and cause) or cause in LATCH:
+        if (coil and not on) or cause in LATCH:
             self._remember(cause)
         out.coils = out.coils | bit if on else out.coils & ~bit
         if cause and not on:
@@ -357,7 +357,7 @@ class Guard:
             self._arm_armed = False
         elif not inputs.arm_request:
             self._arm_armed = True  # restarted only by a deliberate request
-        self.out.arm_enable = free and inputs.arm_request and self._arm_armed
+        self.out.arm_enable = inputs.arm_request and self._arm_armed
 
     def _drive_links(self, inputs: Inputs) -> None:
         """SC-10: contactors of matrix and groups, never two rivals together; without power's heartbeat they stay."""

@@ -163,7 +163,11 @@ def test_every_changed_bit_another_id_another_key_and_no_key_are_refused() -> No
         Signer(b"short", 1)
 
 
-@pytest.mark.parametrize(("length", "payload"), [(8, 24), (12, 32), (16, 32), (17, 48)])
+@pytest.mark.parametrize(
+    ("length", "payload"), [(0, 16), (1, 20), (4, 20), (5, 24), (8, 24), (12, 32), (16, 32), (17, 48), (33, 64)]
+)
 def test_a_signed_frame_has_a_length_that_can_fd_has(length: int, payload: int) -> None:
     assert e2e.padded(length) == payload
     assert len(Signer(KEY, 1).sign(1, bytes(length))) == payload
+    with pytest.raises(StopIteration):
+        e2e.padded(49)

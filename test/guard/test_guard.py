@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from robot_charger import guard
 from robot_charger.guard.frames import Request, decode_request
-from robot_charger.guard.logic import LATCH, Bay, Pilot, Reason, Status
+from robot_charger.guard.logic import LATCH, Bay, Config, Guard, Pilot, Reason, Status
 
 SOURCE = Path(guard.__file__).parent
 
@@ -521,6 +521,34 @@ def test_series_and_parallel_never_close_together() -> None:
     for wanted, got in ((0b001, 0b001), (0b110, 0b000), (0b110, 0b110), (0b111, 0b110), (0b001, 0b000), (0b001, 0b001)):
         rig.links = wanted << 3 | wanted
         assert rig.cycle().links == got << 3 | got
+
+
+def test_a_link_that_is_closed_in_order_stays_though_its_rival_reports_closed_too() -> None:
+    rig = Rig(evses=(1, 2), blocks=1)
+    rig.links = 1
+    rig.cycle(2)
+    assert rig.set(links_closed=0b11).cycle(3).links == 1
+
+
+def test_the_configuration_without_a_word_is_the_safe_one() -> None:
+    c = Config()
+    assert (c.evses, c.heartbeat_ms, c.over_voltage_dv, c.over_current_da) == ((1,), 80, 11_000, 6_600)
+    assert (c.pilot_fitted, c.bay_fitted, c.blocks, c.switched) == (0xFFFF, 0xFFFF, 0, False)
+    assert Guard(c).out.inhibit == 0xFFFF and not Guard(c).out.coils
+
+
+@pytest.mark.parametrize(
+    ("poles", "cause"),
+    [((True, True), Reason.WELDED), ((True, False), Reason.POLES_DIFFER), ((False, True), Reason.POLES_DIFFER)],
+)
+def test_the_cause_names_which_poles_are_closed(poles: tuple[bool, bool], cause: Reason) -> None:
+    rig = Rig()
+    rig.follows = False
+    rig.cycle(3)
+    rig.set(positive_closed=poles[0], negative_closed=poles[1]).cycle(20)
+    assert rig.guard.cause[1] == Reason.NONE
+    rig.cycle()
+    assert rig.guard.cause[1] == cause
 
 
 def test_without_the_heartbeat_links_stay() -> None:

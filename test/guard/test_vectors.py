@@ -30,6 +30,7 @@ def test_vector(vector: dict[str, Any]) -> None:
         out = guard.step(inputs, row["ms"])
         assert {n: int(getattr(out, n)) for n in vectors.OUTPUTS} == row["out"], (number, row)
         assert [int(guard.bay_bits[1]), int(guard.bay_bits[2])] == row["bays"], number
+        assert [int(guard.cause[1]), int(guard.cause[2])] == row["causes"], number
         echo = guard.request.counter
         status = frames.encode_safety(int(out.bits), out.closed, out.tripped, 80, echo, int(out.reason), guard.counter)
         assert status == (frames.SAFETY_ID, bytes.fromhex(row["status"])), number

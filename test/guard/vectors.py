@@ -101,7 +101,8 @@ def run(actions: list[Action]) -> list[Action]:
             told = {"positive_closed": contacts, "negative_closed": contacts, **inputs}
             row = {"ms": rig.ms, "in": first | told, "frame": rig.frame.hex() or None,
                    "out": {n: int(getattr(out, n)) for n in OUTPUTS},
-                   "bays": [int(guard.bay_bits[1]), int(guard.bay_bits[2])], "status": status.hex()}  # fmt: skip
+                   "bays": [int(guard.bay_bits[1]), int(guard.bay_bits[2])],
+                   "causes": [int(guard.cause[1]), int(guard.cause[2])], "status": status.hex()}  # fmt: skip
             cycles.append(row)
             first = {}
     return cycles
