@@ -30,7 +30,6 @@ import numpy as np
 from robot_charger.common.can_bus import expand, frame_port, open_bus
 from robot_charger.common.can_udp import free_block
 from robot_charger.common.clock import now_ns
-from robot_charger.common.terms import Purpose
 from robot_charger.common.wires import RUN_DIRECTORY, WireEnd
 from robot_charger.power import busload, codec
 from robot_charger.power.control import Control
@@ -38,6 +37,7 @@ from robot_charger.power.gate import Permit, Pilot, Target
 from robot_charger.power.loop import PERIOD_S, ControlLoop
 from robot_charger.power.output import Mode
 from robot_charger.power.parameters import PowerParameters
+from robot_charger.words.values import Purpose
 
 BANKS = {46: 1, 303: 5, 909: 13}
 DBC = Path(__file__).parents[1] / "config" / "ek3.dbc"

@@ -12,11 +12,9 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 import numpy as np
 
-from robot_charger.common.terms import Zone
 from robot_charger.robot.description import Bay, Connector, Site
 from robot_charger.robot.errors import (
     BadGoal,
@@ -54,6 +52,8 @@ from robot_charger.robot.spatial import (
     transform,
     vector_from_rotation,
 )
+from robot_charger.words.values import RobotMode as Mode
+from robot_charger.words.values import Zone
 
 PERIOD = 0.01  # of step() [s]
 SENSE_AGE = 0.1  # joint states and wrench older than this hold the arm [s]
@@ -87,25 +87,6 @@ SETTLE_TIME = 0.2  # pressed before the search begins: a tilted nose comes to li
 FACE_SLIDE, FACE_SLOPE = 0.75, 0.5
 CAUGHT_DEPTH = 0.0045  # beyond the face: the nose is in the opening [m]
 NO_TORQUE = np.zeros(3)
-
-
-class Mode(IntEnum):
-    """RobotState.MODE_*."""
-
-    UNKNOWN = 0
-    PARKED = 1
-    MOVING = 2
-    APPROACH = 3
-    SEARCH = 4
-    INSERT = 5
-    MATED = 6
-    RELEASED = 7
-    FOLLOWING = 8
-    GRASP = 9
-    WITHDRAW = 10
-    RETREAT = 11
-    HOLD = 12
-    FAULT = 13
 
 
 @dataclass

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from robot_charger.common.terms import Phase
+from robot_charger.words.values import Phase
 
 from .certificates import Authority
 from .conftest import Live, wait_for

@@ -23,11 +23,11 @@ from robot_charger.backend.node import BackendNode, _RosLog
 from robot_charger.backend.records import START_BUTTON
 from robot_charger.common.clock import now_ns
 from robot_charger.common.parameters import ParameterError
-from robot_charger.common.terms import Phase
 from robot_charger.common.topics import fill, topic
 from robot_charger.sim.csms import books
 from robot_charger.sim.csms.journal import read
 from robot_charger.sim.csms.server import CsmsThread
+from robot_charger.words.values import Phase
 
 from .conftest import SESSION, wait_for
 

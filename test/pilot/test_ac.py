@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from robot_charger.common import duty_cycle
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link, PilotMode
 from robot_charger.pilot.ac import AcInputs, AcOutlet, PermitHold
 from robot_charger.pilot.iec61851 import State
 from robot_charger.pilot.logic import Output
+from robot_charger.words.values import Link, PilotMode
 
 MS = 1_000_000
 STEADY = Output(PilotMode.STEADY)

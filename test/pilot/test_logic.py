@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import PilotMode
 from robot_charger.pilot.drivers.simulated import levels, peak
 from robot_charger.pilot.iec61851 import State
 from robot_charger.pilot.logic import Command, Generator, Levels, Output, PilotLogic
+from robot_charger.words.values import PilotMode
 
 MS = 1_000_000
 STEADY, PWM5 = Output(PilotMode.STEADY), Output(PilotMode.PWM, 0.05)

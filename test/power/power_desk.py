@@ -12,7 +12,6 @@ from robot_charger.common.can_bus import as_batch
 from robot_charger.common.can_udp import FD, Batch
 from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.faults import FaultReport
-from robot_charger.common.terms import Purpose
 from robot_charger.power import codec, service
 from robot_charger.power.control import Control, Snapshot
 from robot_charger.power.gate import Permit, Pilot, Target
@@ -20,6 +19,7 @@ from robot_charger.power.parameters import PowerParameters
 from robot_charger.sim.rack.model import Rack
 from robot_charger.sim.rack.service import Service
 from robot_charger.sim.safety import Controller, World
+from robot_charger.words.values import Purpose
 
 assert as_batch  # the same Batch as on a real bus
 CYCLE_NS = 10 * MILLISECOND

@@ -18,7 +18,6 @@ from pymodbus.client import ModbusTcpClient
 from robot_charger.common.can_udp import Batch
 from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.parameters import ParameterError, build
-from robot_charger.common.terms import Purpose
 from robot_charger.power import busload, codec
 from robot_charger.power.bank import Bank, divide, place
 from robot_charger.power.control import Control
@@ -38,6 +37,7 @@ from robot_charger.power.output import cable_check_voltage, overvoltage_trip_v
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.sim.rack.modbus import MeterServer
 from robot_charger.sim.rack.model import Rack
+from robot_charger.words.values import Purpose
 
 NOW = 10**12
 AMPERES = st.floats(-3000, 3000)

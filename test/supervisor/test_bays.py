@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from robot_charger.common.terms import Phase, Shutdown
 from robot_charger.supervisor import flow
 from robot_charger.supervisor.inputs import FOLLOWING, Heard
 from robot_charger.supervisor.model import Goal, Inputs, Limits, Session
+from robot_charger.words.values import Phase, Shutdown
 
 LIMITS = Limits()
 MS = 1_000_000

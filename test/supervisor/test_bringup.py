@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from robot_charger.common.terms import Purpose
 from robot_charger.supervisor import diagram
 from robot_charger.supervisor.bringup import ACTIVATE, ANSWER_S, CONFIGURE, Bringup
 from robot_charger.supervisor.model import Commands
 from robot_charger.supervisor.permits import Ceilings, Numbered, permit
+from robot_charger.words.values import Purpose
 
 
 def bring(bringup: Bringup, now: float) -> list[tuple[str, str]]:

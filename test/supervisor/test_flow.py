@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot_charger.common.faults import Code, Severity
-from robot_charger.common.terms import Authorization, Insulation, Link, Lock, Phase, PilotMode, Purpose, Shutdown, Zone
 from robot_charger.supervisor import flow, interlocks
 from robot_charger.supervisor.model import Goal, Inputs, Limits, Session
+from robot_charger.words.values import Authorization, Insulation, Link, Lock, Phase, PilotMode, Purpose, Shutdown, Zone
 
 LIMITS = Limits()
 ID = "11111111-2222-3333-4444-555555555555"

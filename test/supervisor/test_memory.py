@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link, Phase, Purpose, Shutdown, Zone
 from robot_charger.supervisor import flow, memory
 from robot_charger.supervisor.model import Inputs, Limits, Session
+from robot_charger.words.values import Link, Phase, Purpose, Shutdown, Zone
 
 ID = "11111111-2222-3333-4444-555555555555"
 

@@ -11,10 +11,10 @@ from test_flow import ID, READY, Station, parked
 from robot_charger.common import duty_cycle
 from robot_charger.common.faults import Code, Severity
 from robot_charger.common.parameters import ParameterError
-from robot_charger.common.terms import Authorization, Link, Phase, PilotMode, Purpose
 from robot_charger.supervisor.model import Limits
 from robot_charger.supervisor.parameters import SupervisorParameters
 from robot_charger.supervisor.permits import Ceilings, offer
+from robot_charger.words.values import Authorization, Link, Phase, PilotMode, Purpose
 
 LIMITS = Limits(plain_ac=True, wake_after_s=0.0)
 

@@ -14,7 +14,6 @@ import pytest
 
 from robot_charger.chademo.logic import Phase as ChademoPhase
 from robot_charger.common.clock import now_ns
-from robot_charger.common.terms import Link, Phase, Purpose, Shutdown
 from robot_charger.supervisor import flow
 from robot_charger.supervisor.model import Inputs, Limits, Session
 from robot_charger.supervisor.shutdowns import FROM_A, RAMP_A_S, SHUTDOWNS, page
@@ -22,6 +21,7 @@ from robot_charger.v2g.acdp import Message, Secc
 from robot_charger.v2g.bridge import Bridge
 from robot_charger.v2g.controller import Controller
 from robot_charger.v2g.parameters import V2gParameters
+from robot_charger.words.values import Link, Phase, Purpose, Shutdown
 
 CLASSES = pytest.mark.parametrize("kind", SHUTDOWNS, ids=lambda k: k.name.lower())
 
