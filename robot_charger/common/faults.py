@@ -32,6 +32,7 @@ ROBOT_FAULTS: dict[RobotErrorCode, Code] = {
     RobotErrorCode.FLAP_CLOSED: Code.ROBOT_POSE,
     RobotErrorCode.WRONG_INLET: Code.ROBOT_POSE,
     RobotErrorCode.EMERGENCY: Code.EMERGENCY_STOP,
+    RobotErrorCode.OBSTACLE: Code.ROBOT_OBSTACLE,
 }
 
 

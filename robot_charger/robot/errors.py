@@ -105,3 +105,9 @@ class WrongInlet(RobotError):
 
 class Emergency(RobotError):
     code, stay = ErrorCode.EMERGENCY, True
+
+
+class Obstacle(RobotError):
+    """Contact where none is expected: a person or a thing. One more look and one more attempt, then a person comes."""
+
+    code = ErrorCode.OBSTACLE

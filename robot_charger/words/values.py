@@ -57,6 +57,7 @@ class RobotErrorCode(IntEnum):
     FLAP_CLOSED = 16
     WRONG_INLET = 17
     EMERGENCY = 18
+    OBSTACLE = 19
 
 
 class Request(IntEnum):
@@ -156,6 +157,7 @@ class Code(IntEnum):
     ROBOT_VEHICLE_MOVED = 607
     ROBOT_PERMIT = 608
     ROBOT_ARM = 609
+    ROBOT_OBSTACLE = 610
     BACKEND_OFFLINE = 701
     BACKEND_REFUSED = 702
     BACKEND_STORE = 703
@@ -238,6 +240,7 @@ class RobotMode(IntEnum):
     RETREAT = 11
     HOLD = 12
     FAULT = 13
+    LIMP = 14
 
 
 class Phase(IntEnum):
