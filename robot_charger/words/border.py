@@ -34,6 +34,10 @@ SAY_NS = 1_000_000_000  # at most one line of log for refused messages in this t
 UNORDERED = (values.Fault, values.BackendRequest)  # events of several senders: each counts, in whatever order
 
 
+# What a message of another shape raises while it is read.
+ODD = (AttributeError, TypeError, ValueError, OverflowError)
+
+
 class RefusedError(ValueError):
     """A message that may not be believed. ``field`` is the field that is wrong, the text says why."""
 
@@ -257,7 +261,7 @@ class Checkpoint(Generic[V]):
         """
         try:
             value = self._check(message, now_ns)
-        except (RefusedError, TypeError, ValueError, OverflowError) as error:
+        except ODD as error:
             self._border.refuse(self._topic, error, now_ns)
             return self._dangerous(message), False
         if self._ordered and self._last is not None and value.stamp_ns < self._last.stamp_ns:  # type: ignore[attr-defined]
@@ -271,7 +275,7 @@ class Checkpoint(Generic[V]):
             return None
         try:
             changes = self._danger(message, self._last)
-        except (TypeError, ValueError, OverflowError):
+        except ODD:
             return None
         if not changes:
             return None

@@ -608,6 +608,15 @@ class SupplyState:
 
 
 @dataclass(frozen=True)
+class ToolCommand:
+    """msg/ToolCommand.msg."""
+
+    stamp_ns: int = 0
+    grip: bool = False
+    limp: bool = False
+
+
+@dataclass(frozen=True)
 class ToolState:
     """msg/ToolState.msg."""
 

@@ -35,7 +35,7 @@ def test_the_pilot_and_the_permit(kind: Shutdown) -> None:
     )  # fmt: skip
     command = flow.command(s, Inputs(), Limits())
     assert (command.pilot, command.duty) == (SHUTDOWNS[kind].pilot, SHUTDOWNS[kind].duty)
-    assert command.purpose == Purpose.NONE and command.at_once == (kind is not Shutdown.NORMAL)
+    assert command.purpose == Purpose.NONE and command.abrupt == (kind is not Shutdown.NORMAL)
 
 
 @CLASSES
@@ -49,7 +49,7 @@ def test_the_current_and_the_contactors(kind: Shutdown) -> None:
     if kind is Shutdown.EMERGENCY:
         desk.safety.fault("emergency-stop", True)
     desk.number += 1
-    desk.permits[1] = {"purpose": Purpose.NONE, "number": desk.number, "emergency": kind is not Shutdown.NORMAL}
+    desk.permits[1] = {"purpose": Purpose.NONE, "number": desk.number, "abrupt": kind is not Shutdown.NORMAL}
     before_a, amperes, closed = desk.network.current_a, [], []
     for _ in range(300):
         desk.cycle()
