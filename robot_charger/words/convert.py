@@ -14,4 +14,4 @@ def bounds(message: type, name: str) -> tuple[float, float]:
     """Smallest and largest number that the field ``name`` of a message may hold; infinite where nothing is stated."""
     field = getattr(KINDS.get(message), "__dataclass_fields__", {}).get(name)
     rule = field.metadata.get("rule", Rule()) if field is not None else Rule()
-    return rule.low, rule.high
+    return float(rule.low), float(rule.high)

@@ -167,6 +167,17 @@ def enum_of(interface: Interface, line: Line) -> str:
     return name
 
 
+def bounds(line: Line) -> tuple[str, str] | None:
+    """Smallest and largest value of a field as they are written, None where nothing is stated."""
+    match = _RANGE.search(line.text)
+    return (match[1], match[2]) if match else None
+
+
+def plain_text(line: Line) -> str:
+    """A comment without what only the generator needs."""
+    return _ENUM.sub("", _RANGE.sub("", line.text)).strip(" ,")
+
+
 def _number(text: str) -> str:
     return {"inf": "math.inf", "-inf": "-math.inf"}.get(text, text)
 
@@ -178,9 +189,9 @@ def _value_field(interface: Interface, line: Line, enums: dict[str, dict[str, in
     if enum := enum_of(interface, line):
         first = min(enums[enum], key=enums[enum].__getitem__)
         return f"    {line.name}: {enum} = _field({enum}.{first}, enum={enum})"
-    if bounds := _RANGE.search(line.text):
-        options += [f"low={_number(bounds[1])}", f"high={_number(bounds[2])}"]
-        options += ["infinite=True"] if "inf" in bounds[0] else []
+    if limits := bounds(line):
+        options += [f"low={_number(limits[0])}", f"high={_number(limits[1])}"]
+        options += ["infinite=True"] if "inf" in "".join(limits) else []
     if line.kind.startswith("string"):
         return f'    {line.name}: str = ""' if "[" not in line.kind else f"    {line.name}: tuple[str, ...] = ()"
     if line.kind == "bool":
