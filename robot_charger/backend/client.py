@@ -312,9 +312,9 @@ class Client:
         url = f"{network.url.rstrip('/')}/{quote(network.user)}"
         async with connect(
             url,
-            subprotocols=[self.dialect.subprotocol],
+            subprotocols=[self.dialect.subprotocol],  # type: ignore[list-item]
             additional_headers=headers,
-            ssl=network.tls,  # type: ignore[list-item]
+            ssl=network.tls,
             open_timeout=10,
             ping_interval=ping,
             ping_timeout=ping,

@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import numpy as np
 
-from robot_charger.common.terms import Zone
 from robot_charger.robot.contact import Contact
 from robot_charger.robot.description import Bay, Connector
 from robot_charger.robot.errors import ForceLimit, NoPose, RobotError, Stuck, ToolError
@@ -16,6 +15,7 @@ from robot_charger.robot.sight import Sight
 from robot_charger.robot.spatial import inverse, length, local
 from robot_charger.robot.state import PERIOD, Arm, Engagement, Equipment, Mode, Part, Sequence
 from robot_charger.robot.ways import Ways
+from robot_charger.words.values import Zone
 
 TOOL_TIME = 2.0  # [s] longest time to open or close the gripper
 GRASP_STANDOFF = 0.15  # [m] of the empty gripper before a plug

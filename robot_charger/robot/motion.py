@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from robot_charger.common.terms import Zone
 from robot_charger.robot.actions import Actions
 from robot_charger.robot.contact import SENSE_LOST, Contact
 from robot_charger.robot.description import Bay, Connector, Site
@@ -36,6 +35,7 @@ from robot_charger.robot.sight import Sight
 from robot_charger.robot.spatial import largest
 from robot_charger.robot.state import PERIOD, SENSE_AGE, Arm, Command, Equipment, Mode, Result, Senses, Sequence
 from robot_charger.robot.ways import Ways
+from robot_charger.words.values import Zone
 
 __all__ = ["PERIOD", "Command", "ConnectionRobot", "Mode", "Result", "Senses"]
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from robot_charger.common.terms import Insulation, Phase, Shutdown
 from robot_charger.v2g.bridge import Station
 from robot_charger.v2g.exi import NAMESPACES, decode, encode
+from robot_charger.words.values import Insulation, Phase, Shutdown
 
 NAMESPACE = NAMESPACES["iso15118_20_acdp"]
 PAYLOAD_ACDP = 0x8005

@@ -95,10 +95,10 @@ from iso15118.shared.messages.iso15118_20.dc import (
 
 from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Authorization, Insulation, Link, Lock, Purpose, Shutdown
 from robot_charger.v2g import pki
 from robot_charger.v2g.bridge import Bridge, Station
 from robot_charger.v2g.parameters import V2gParameters
+from robot_charger.words.values import Authorization, Insulation, Link, Lock, Purpose, Shutdown
 
 PRECHARGE_CURRENT_A = 2.0  # IEC 61851-23 CC.5.2
 CONTACTOR_WAIT_S = 3.5  # below the vehicle's 5 s for PowerDeliveryRes

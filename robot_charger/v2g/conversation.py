@@ -15,13 +15,13 @@ from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Code
 from robot_charger.common.plc_link import LinkError
 from robot_charger.common.streams import abort
-from robot_charger.common.terms import Link
 from robot_charger.v2g.bridge import Bridge
 from robot_charger.v2g.controller import Controller
 from robot_charger.v2g.discovery import Counters, Discovery
 from robot_charger.v2g.parameters import V2gParameters
 from robot_charger.v2g.pki import Contexts
 from robot_charger.v2g.session import Outcome, Session
+from robot_charger.words.values import Link
 
 PACKAGE_PROTOCOLS = {
     "din70121": Protocol.DIN_SPEC_70121,

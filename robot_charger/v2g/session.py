@@ -34,10 +34,10 @@ from iso15118.shared.states import Pause, Terminate
 
 from robot_charger.common.faults import Code
 from robot_charger.common.streams import abort
-from robot_charger.common.terms import Link, Lock, Purpose, Shutdown
 from robot_charger.v2g import acdp, certificates, refusals, v2gtp  # noqa: F401  (certificates replaces states)
 from robot_charger.v2g.controller import Controller
 from robot_charger.v2g.states import body_of, renegotiates
+from robot_charger.words.values import Link, Lock, Purpose, Shutdown
 
 SETUP_TIMEOUT_S = 18.0  # V2G_SECC_CommunicationSetup_Performance_Time
 CLOSE_WAIT_S = 2.0  # for the vehicle to close TCP after SessionStopRes

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.plc_link import LinkError, NoFrames, PlcLink
-from robot_charger.common.terms import Link, Phase
 from robot_charger.v2g import acdp, codec
 from robot_charger.v2g.bridge import TALKING, Bridge
 from robot_charger.v2g.parameters import V2gParameters
 from robot_charger.v2g.pki import Contexts
+from robot_charger.words.values import Link, Phase
 
 if TYPE_CHECKING:  # the iso15118 package is imported by the V2G thread
     from robot_charger.v2g.session import Outcome

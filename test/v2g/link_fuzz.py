@@ -203,11 +203,11 @@ def sessions(count: int, seed: int) -> dict[str, int]:
     from iso15118.shared.messages.enums import AuthEnum, Protocol
 
     from robot_charger.common.parameters import build
-    from robot_charger.common.terms import Phase
     from robot_charger.v2g.bridge import Bridge
     from robot_charger.v2g.controller import Controller
     from robot_charger.v2g.parameters import V2gParameters
     from robot_charger.v2g.session import Session
+    from robot_charger.words.values import Phase
 
     codec.prepare()
     EXI().set_exi_codec(codec.exi_codec())

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from test_sessions import run
 
 from robot_charger.common.clock import now_ns
-from robot_charger.common.terms import Insulation, Phase, Shutdown
 from robot_charger.v2g import pki
 from robot_charger.v2g.acdp import FAILED, OK, SEQUENCE_ERROR, UNKNOWN_SESSION, AcdpError, Message, Secc
 from robot_charger.v2g.bridge import Station
+from robot_charger.words.values import Insulation, Phase, Shutdown
 
 SESSION = "0102030405060708"
 HERE = Station(

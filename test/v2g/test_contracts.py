@@ -13,11 +13,11 @@ from talk import Told, talk
 
 from robot_charger.backend.plug_and_charge import PlugAndCharge
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link
 from robot_charger.sim.csms.__main__ import issue_contracts
 from robot_charger.sim.csms.server import Csms
 from robot_charger.v2g import codec, pki
 from robot_charger.v2g.record import describe
+from robot_charger.words.values import Link
 
 codec.prepare()
 with codec.quiet_import():

@@ -9,11 +9,11 @@ import pytest
 
 from robot_charger.common.clock import now_ns
 from robot_charger.common.parameters import build
-from robot_charger.common.terms import Phase
 from robot_charger.v2g import codec, v2gtp
 from robot_charger.v2g.bridge import Bridge
 from robot_charger.v2g.exi import NAMESPACES, encode
 from robot_charger.v2g.parameters import V2gParameters
+from robot_charger.words.values import Phase
 
 NAMES = ["supportedAppProtocolReq", "SessionSetupReq", "ServiceDiscoveryReq"]
 

@@ -11,9 +11,9 @@ import pytest
 from talk import talk
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link
 from robot_charger.v2g import codec
 from robot_charger.v2g.exi import decode, encode
+from robot_charger.words.values import Link
 
 codec.prepare()
 with codec.quiet_import():

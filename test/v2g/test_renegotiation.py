@@ -11,8 +11,8 @@ import pytest
 from talk import talk
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link
 from robot_charger.v2g import codec, pki, v2gtp
+from robot_charger.words.values import Link
 
 codec.prepare()
 with codec.quiet_import():

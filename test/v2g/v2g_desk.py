@@ -283,9 +283,9 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
     link = PlcLink.wait(directory, 1, "evse", options.get("interface", ""))
     link.join_user()
     from robot_charger.common.faults import Code
-    from robot_charger.common.terms import Link
     from robot_charger.v2g import codec
     from robot_charger.v2g.bridge import Bridge
+    from robot_charger.words.values import Link
 
     codec.prepare(options.get("pki", ""))
     from robot_charger.v2g.worker import Worker
@@ -371,7 +371,7 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
 
 def _plug_in_again(bridge: Any, session_id: str) -> None:
     """Out and in again, in the same session, until nothing is known of the vehicle."""
-    from robot_charger.common.terms import Link, Phase
+    from robot_charger.words.values import Link, Phase
 
     deadline = time.monotonic() + 10.0
     while bridge.vehicle.phase != Link.IDLE and time.monotonic() < deadline:
