@@ -3,8 +3,9 @@
 ``python bench/mutants.py [--area NAME ...] [--minutes N] [--seed S] [--json FILE]`` changes one comparison, limit,
 time-out, boolean term, guard or sign at a time, in memory, and runs the area's tests of pure logic against it. A test
 that fails, or runs out of time, has killed the mutant. With ``--minutes`` the mutants are drawn by the seed, areas in
-turn; ``--minutes 0`` tries all. Mutants that change nothing are listed with the reason in bench/equivalents.json and are
-not counted. ``--check`` ends with 1 when a mutant survived in an area that must be at 100 %, or one in twenty elsewhere.
+turn; ``--minutes 0`` tries all. Mutants that change nothing are listed with the reason in bench/equivalents.json and
+are not counted. ``--check`` ends with 1 when a mutant survived in an area that must be at 100 %, or more than one in
+twenty elsewhere.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot_charger import guard
-from robot_charger.guard.frames import Request, decode_request
+from robot_charger.common import e2e
+from robot_charger.guard.frames import POWER_ID, Request, decode_request
 from robot_charger.guard.logic import LATCH, Bay, Config, Guard, Pilot, Reason, Status
 
 SOURCE = Path(guard.__file__).parent
@@ -260,6 +261,8 @@ def test_a_frame_of_another_length_or_with_a_flipped_bit_counts_for_nothing() ->
         damaged[bit // 8] ^= 1 << bit % 8
         kept = Request(contactors=9)
         assert not decode_request(bytes(damaged), kept) and kept == Request(contactors=9)
+    shorter = e2e.seal(POWER_ID, frame[:-4] + bytes(2))
+    assert e2e.intact(POWER_ID, shorter) and not decode_request(shorter, Request())
     rig = Rig()
     assert not rig.guard.hear(frame[:-1], 0) and not rig.guard.hear(bytes(len(frame)), 0)
 
@@ -348,6 +351,14 @@ def test_a_current_through_open_contactors_trips(current_da: int, trips: bool) -
     assert bool(rig.out.tripped) == trips and (not trips or rig.out.reason == Reason.STRAY_CURRENT)
 
 
+@pytest.mark.parametrize(("voltage_dv", "trips"), [(-11_001, True), (-11_000, False), (11_001, True)])
+def test_an_over_voltage_of_either_sign_trips_before_the_contactors_close(voltage_dv: int, trips: bool) -> None:
+    rig = Rig()
+    rig.cycle(3)
+    rig.set(voltage_dv=voltage_dv).cycle(3)
+    assert bool(rig.out.tripped) == trips and (not trips or rig.out.reason == Reason.OVER_VOLTAGE)
+
+
 @pytest.mark.parametrize("pole", ["positive_closed", "negative_closed"])
 def test_a_current_through_a_welded_pole_is_no_stray_current(pole: str) -> None:
     rig = Rig()
@@ -434,6 +445,7 @@ def arm(**values: Any) -> Rig:
         ({"arm_zone": 1, "arm_moving": True, "voltage_dv": 599}, True),
         ({"arm_zone": 1, "arm_moving": True, "voltage_dv": -599}, True),
         ({"arm_zone": 1, "arm_moving": True, "current_da": 50}, False),
+        ({"arm_zone": 1, "arm_moving": True, "current_da": -50}, False),
         ({"arm_zone": 1, "arm_moving": True, "current_da": 49}, True),
         ({"arm_zone": 1, "arm_moving": False, "voltage_dv": 4000}, True),
         ({"arm_zone": 1, "arm_moving": True, "arm_passive": True, "voltage_dv": 4000}, True),
