@@ -75,7 +75,7 @@ class Supply:
     voltage_v: float = 0.0  # at the connector
     bank_voltage_v: float = 0.0
     current_a: float = 0.0  # positive into the vehicle
-    contactors_closed: bool = False
+    contactors_closed: bool = False  # a pole is closed, or may be: not SupplyState.contactors_open
     precharged: bool = False  # mode PRECHARGE or TRANSFER with closed contactors
     faulted: bool = False
     insulation_valid: bool = False

@@ -311,7 +311,7 @@ class ChademoNode(StationNode):
             voltage_v=state.voltage_v,
             bank_voltage_v=state.bank_voltage_v,
             current_a=state.current_a,
-            contactors_closed=state.contactors_closed,
+            contactors_closed=not state.contactors_open,
             precharged=state.contactors_closed
             and (state.mode == P.MODE_TRANSFER or (state.mode == P.MODE_PRECHARGE and matched)),
             faulted=state.mode == P.MODE_FAULT,

@@ -120,7 +120,7 @@ class Observer:
         with self.lock:
             states = [seen.last.get("power/state") for seen in self.seen.values()]
         return all(
-            s is not None and now_ns() - s.stamp_ns < 300_000_000 and not s.contactors_closed and abs(s.current_a) < 5.0
+            s is not None and now_ns() - s.stamp_ns < 300_000_000 and s.contactors_open and abs(s.current_a) < 5.0
             for s in states
         )
 

@@ -52,8 +52,8 @@ def forbids(safety: Any, bay: Any, power: Any) -> str:
         return "the vehicle is not immobilised"
     if power is None:
         return "whether the plug is dead is not known: does /power run with this EVSE?"
-    if power.contactors_closed or not abs(power.voltage_v) <= SAFE_V:
-        contactors = "closed" if power.contactors_closed else "open"
+    if not power.contactors_open or not abs(power.voltage_v) <= SAFE_V:
+        contactors = "open" if power.contactors_open else "not surely open"
         return f"the plug is not dead: {abs(power.voltage_v):.0f} V, contactors {contactors}"
     return ""
 

@@ -180,6 +180,7 @@ class OutletTopics:
             setpoint_a=told_a,
             contactors_requested=o.contactor,
             contactors_closed=closed,
+            contactors_open=not closed and Code.CONTACTOR_WELDED not in o.faults,
             contactor_welded=Code.CONTACTOR_WELDED in o.faults,
             cycles=self._steps,
             text=self._text(),

@@ -53,6 +53,7 @@ class Snapshot:
     setpoint_a: float = 0.0
     contactors_requested: bool = False
     contactors_closed: bool = False
+    contactors_open: bool = False
     contactor_welded: bool = False
     insulation: int = Insulation.UNKNOWN
     insulation_ohm: float = 0.0
@@ -85,6 +86,7 @@ class Channel:
     measured_ns: int = 0
     status: codec.EvseStatus = field(default_factory=codec.EvseStatus)
     status_ns: int = 0
+    seen: bool = False  # ``status`` is fresh
     measured_alive: codec.Alive = field(default_factory=codec.Alive)
     status_alive: codec.Alive = field(default_factory=codec.Alive)
     snapshot: Snapshot = field(default_factory=Snapshot)
@@ -368,7 +370,7 @@ class Control:
 
     def _inputs(self, channel: Channel, now_ns: int, blocked: FaultReport | None) -> Inputs:
         p = self.parameters
-        seen = now_ns - channel.status_ns <= p.safety_timeout_ms * MILLISECOND + self._grace_ns
+        seen = channel.seen = now_ns - channel.status_ns <= p.safety_timeout_ms * MILLISECOND + self._grace_ns
         blocked = self._tripped(channel.evse, blocked)
         age_ns = now_ns - channel.measured_ns
         measured = age_ns <= p.measurement_timeout_ms * MILLISECOND + self._grace_ns or channel.evse in p.ac
@@ -425,6 +427,7 @@ class Control:
             setpoint_a=output.setpoint_a,
             contactors_requested=output.contactors,
             contactors_closed=channel.status.closed,
+            contactors_open=channel.seen and channel.status.open and not output.welded,
             contactor_welded=output.welded,
             insulation=output.insulation,
             insulation_ohm=output.insulation_ohm,

@@ -48,6 +48,7 @@ class Reporter:
         message.setpoint_a = float(s.setpoint_a)
         message.contactors_requested = s.contactors_requested
         message.contactors_closed = s.contactors_closed
+        message.contactors_open = s.contactors_open
         message.contactor_welded = s.contactor_welded
         message.insulation = int(s.insulation)
         message.insulation_ohm = float(s.insulation_ohm)

@@ -121,7 +121,7 @@ class Violation:
 # Interlocks as assertions over one step: (before, after, inputs, commands) -> holds. They state the demand anew,
 # in terms of what was measured, and call nothing of flow or interlocks.
 def _dead_output(i: Any) -> bool:
-    return i.power_alive and not i.contactors_closed and i.voltage_v < 60 and abs(i.current_a) < 5
+    return i.power_alive and i.contactors_open and -60 < i.voltage_v < 60 and -5 < i.current_a < 5
 
 
 ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {

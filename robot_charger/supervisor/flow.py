@@ -23,7 +23,9 @@ PLUGGED = (Phase.MATED, Phase.RELEASED, *LINKED)
 LIVE = (Phase.POSITIONING, Phase.CONNECTING, *PLUGGED, Phase.STOPPING, Phase.GRASPED, Phase.DISCONNECTING)
 ENDED_LINKS = (Link.ENDED, Link.FAILED, Link.IDLE)
 PLUGGED_PILOTS = (Pilot.B, Pilot.C, Pilot.D)
+EMERGENCY_TEXT = "emergency: everything off, the arm holds"
 LEAST_A = 6.0  # plain AC: less cannot be told
+LATCHING = (Code.EMERGENCY_STOP, Code.FIRE, Code.SAFETY_TRIP)
 CLOSING_LINKS = (Link.STOPPING, Link.WELDING_CHECK, Link.DISCONNECTING)  # the vehicle wants no more energy
 
 
@@ -84,8 +86,9 @@ def _stop(c: Context, shutdown: Shutdown, reason: str, fault: Code = Code.NONE, 
 
 
 def _emergency(c: Context) -> Session:
-    fault = c.i.fault if c.i.severity == Severity.EMERGENCY and c.i.fault else Code.EMERGENCY_STOP
-    s = _stop(c, Shutdown.EMERGENCY, "EmergencyStop", fault, "emergency: everything off, the arm holds")
+    fault = c.i.fault if c.i.severity == Severity.EMERGENCY and c.i.fault in LATCHING else Code.EMERGENCY_STOP
+    text = "fire: everything off, the arm holds, clear the bay" if fault == Code.FIRE else EMERGENCY_TEXT
+    s = _stop(c, Shutdown.EMERGENCY, "EmergencyStop", fault, text)
     return replace(s, emergency_latched=True, replug=False)
 
 
@@ -98,6 +101,21 @@ def _error(reason: str, fault: Code | None = None, text: str = "") -> Callable[[
 
 def _stopped_by_fault(c: Context) -> Session:
     return _error("Other", text=f"stopped by a fault: {c.i.fault.name.lower().replace('_', ' ')}")(c)
+
+
+def _emergency_shutdown(c: Context) -> Session:
+    """The emergency class without a latch: unplugged when that is safe."""
+    text = f"emergency shutdown: {c.i.fault.name.lower().replace('_', ' ')}"
+    return replace(_stop(c, Shutdown.EMERGENCY, "Other", c.i.fault, text), replug=False)
+
+
+def _rolled(c: Context) -> Session:
+    """It moved under the plug: no arm motion until it stands."""
+    if c.i.bay_alive and not c.i.occupied:
+        return _stop(c, Shutdown.ERROR, "EVDisconnected", Code.VEHICLE_GONE, "the vehicle left the bay while plugged in")
+    if c.i.bay_alive:
+        return _stop(c, Shutdown.ERROR, "Other", Code.ROBOT_VEHICLE_MOVED, "the vehicle is no longer immobilised")
+    return _stop(c, Shutdown.ERROR, "Other", Code.NODE_LOST, "the bay's sensors are silent")
 
 
 def _normal(reason: str, text: str) -> Callable[[Context], Session]:
@@ -266,7 +284,18 @@ def _conversation_lost(c: Context) -> bool:
 
 
 def _emergency_stands(c: Context) -> bool:
-    return c.i.emergency_stop or (c.i.severity == Severity.EMERGENCY and c.i.fault != Code.NONE)
+    """What only a person resets on site: emergency stop, fire, a trip of the safety controller."""
+    return c.i.emergency_stop or (c.i.severity == Severity.EMERGENCY and c.i.fault in LATCHING)
+
+
+def _emergency_fault(c: Context) -> bool:
+    """A shutdown of the emergency class that does not latch."""
+    return c.i.severity == Severity.EMERGENCY and c.i.fault not in (Code.NONE, *LATCHING)
+
+
+def _moved(c: Context) -> bool:
+    """The vehicle rolls or is gone, or no sensor says that it stands."""
+    return not (c.i.occupied and c.i.immobilised)
 
 
 def _stop_fault(c: Context) -> bool:
@@ -410,6 +439,14 @@ RULES: tuple[Rule, ...] = (
     ),
     # Faults while plugged in. A failed self-test comes as a result and as a fault: which is heard first is luck.
     Rule((P.CABLE_CHECK,), "monitor fails its self-test", _self_test_fails, P.STOPPING, _self_test_failed),
+    Rule(PLUGGED, "emergency shutdown", _emergency_fault, P.STOPPING, _emergency_shutdown),
+    Rule(
+        (P.STOPPING,),
+        "emergency shutdown",
+        lambda c: _emergency_fault(c) and c.s.shutdown < Shutdown.EMERGENCY,
+        None,
+        _emergency_shutdown,
+    ),
     Rule(PLUGGED, "fault", _stop_fault, P.STOPPING, _stopped_by_fault),
     Rule(
         LINKED,
@@ -418,6 +455,7 @@ RULES: tuple[Rule, ...] = (
         P.STOPPING,
         _error("Other", Code.NODE_LOST, "a node that the session needs fell silent"),
     ),
+    Rule(PLUGGED, "vehicle moved", _moved, P.STOPPING, _rolled),
     Rule(
         LINKED,
         "arm no longer follows",

@@ -43,7 +43,7 @@ BAY_AGE_NS = 1_000_000_000
 CONVERSATION_FAULTS = range(200, 400)  # belong to the session they name, never to the next
 
 # What silence means: the reading that permits nothing.
-SILENT_SUPPLY = SupplyState(contactors_closed=True, voltage_v=math.inf, current_a=math.inf)
+SILENT_SUPPLY = SupplyState(contactors_open=False, voltage_v=math.inf, current_a=math.inf)
 SILENT_PILOT = PilotState(state=Pilot.UNKNOWN)
 SILENT_LINK = VehicleLink()
 SILENT_SAFETY = SafetyState()
@@ -58,10 +58,10 @@ NO_FAULT = Fault(code=Code.NONE, severity=Severity.WARNING)
 DECISIVE: dict[type, Callable[[Any], object]] = {
     PilotState: lambda m: m.state,
     SupplyState: lambda m: (
-        m.contactors_closed,
+        m.contactors_open,
         m.insulation,
         m.insulation_permit_number,
-        m.voltage_v < SAFE_VOLTAGE_V,
+        abs(m.voltage_v) < SAFE_VOLTAGE_V,
         abs(m.current_a) < SAFE_CURRENT_A,
     ),
     MeterReading: lambda m: None,
@@ -243,7 +243,7 @@ class Heard:
             supply_available=alive and limits.available,
             power_left=limits.available
             and min(limits.max_current_a, limits.max_power_w, limit.max_current_a, limit.max_power_w) > 0,
-            contactors_closed=power.contactors_closed,
+            contactors_open=power.contactors_open,
             voltage_v=power.voltage_v,
             current_a=power.current_a,
             insulation=power.insulation,

@@ -6,6 +6,7 @@ reason why not, in words for an operator.
 
 from __future__ import annotations
 
+from robot_charger.common.faults import Code
 from robot_charger.supervisor.model import Inputs, Session
 from robot_charger.words.values import Link, Lock, Pilot, Purpose
 
@@ -14,9 +15,12 @@ SAFE_CURRENT_A = 5.0
 
 
 def output_is_safe(i: Inputs) -> bool:
-    """Contactors open, below 60 V and 5 A, and power alive to say so."""
+    """Both poles open, none welded, less than 60 V of either sign and 5 A, and power alive to say so."""
     return (
-        i.power_alive and not i.contactors_closed and i.voltage_v < SAFE_VOLTAGE_V and abs(i.current_a) < SAFE_CURRENT_A
+        i.power_alive
+        and i.contactors_open
+        and abs(i.voltage_v) < SAFE_VOLTAGE_V
+        and abs(i.current_a) < SAFE_CURRENT_A
     )
 
 
@@ -39,6 +43,8 @@ def forbids_free_motion(s: Session, i: Inputs) -> str:
         return "emergency stop"
     if not i.safety_alive:
         return "the safety controller is silent"
+    if i.fault == Code.MAINS_LOST:
+        return "the mains failed: the arm stays where it is"
     if not i.field_clear:
         return "the protective field of the bay is breached"
     return ""
@@ -64,6 +70,8 @@ def forbids_output(s: Session, i: Inputs) -> str:
         return "the vehicle is silent"
     if not s.mated:
         return "not mated"
+    if not (i.occupied and i.immobilised):
+        return "the vehicle is not immobilised in the bay"
     if not (i.robot_clear or i.robot_following):
         return "the arm is in the contact zone"
     if i.lock in (Lock.UNLOCKED, Lock.FAULT):

@@ -55,7 +55,7 @@ class Inputs:
     power_alive: bool = False
     supply_available: bool = False
     power_left: bool = False  # supply and back end have something for this vehicle
-    contactors_closed: bool = True
+    contactors_open: bool = False  # both poles measured open, none welded (SupplyState)
     voltage_v: float = 1000.0  # at the vehicle's side of the contactors
     current_a: float = 1000.0
     insulation: Insulation = Insulation.UNKNOWN

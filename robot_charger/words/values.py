@@ -598,6 +598,7 @@ class SupplyState:
     setpoint_a: float = _field(0.0, "A", low=-5000, high=5000)
     contactors_requested: bool = False
     contactors_closed: bool = False
+    contactors_open: bool = False
     contactor_welded: bool = False
     insulation: Insulation = _field(Insulation.UNKNOWN, enum=Insulation)
     insulation_ohm: float = _field(0.0, "ohm", low=0, high=math.inf, infinite=True)

@@ -39,7 +39,7 @@ def test_with_a_living_safety_controller_a_clear_bay_and_a_dead_plug_it_moves() 
         (0, {"emergency_stop": True}, "emergency stop"),
         (1, {"field_clear": False}, "protective field"),
         (1, {"occupied": True}, "not immobilised"),
-        (2, {"contactors_closed": True}, "contactors closed"),
+        (2, {"contactors_open": False}, "contactors closed"),
         (2, {"voltage_v": 61.0}, "61 V"),
         (2, {"voltage_v": -400.0}, "400 V"),
         (2, {"voltage_v": float("nan")}, "not dead"),

@@ -65,7 +65,7 @@ def test_frequent_news_wakes_the_loop_only_when_it_decides_something():
 
 READY = Inputs(
     bay_alive=True, occupied=True, immobilised=True, field_clear=True, safety_alive=True, power_alive=True,
-    contactors_closed=False, voltage_v=0.0, current_a=0.0, pilot_alive=True, pilot=Pilot.A, robot_alive=True,
+    contactors_open=True, voltage_v=0.0, current_a=0.0, pilot_alive=True, pilot=Pilot.A, robot_alive=True,
     robot_clear=True, link_alive=True,
 )  # fmt: skip
 CONNECTING = Session(phase=Phase.CONNECTING, since=0.0, session_id="s", goal=Goal.CONNECT, goal_number=1)

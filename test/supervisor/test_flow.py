@@ -35,7 +35,7 @@ READY = Inputs(
     pilot=Pilot.A,
     power_alive=True,
     supply_available=True,
-    contactors_closed=False,
+    contactors_open=True,
     voltage_v=0.0,
     current_a=0.0,
     link_alive=True,
@@ -112,7 +112,7 @@ def charging(s: Station) -> Station:
     cable_check(s)
     s(insulation=Insulation.VALID, insulation_permit=7)
     assert s(link=Link.PRECHARGE, target=Purpose.PRECHARGE) == Phase.PRECHARGE
-    assert s(link=Link.CHARGING, target=Purpose.TRANSFER, contactors_closed=True, voltage_v=400.0) == Phase.CHARGING
+    assert s(link=Link.CHARGING, target=Purpose.TRANSFER, contactors_open=False, voltage_v=400.0) == Phase.CHARGING
     s(current_a=100.0)
     return s
 
@@ -123,7 +123,7 @@ def test_a_session_from_parking_to_an_empty_bay(station):
     assert station.command.duty == pytest.approx(0.05)
     assert station(link=Link.STOPPING, target=Purpose.NONE, current_a=0.0) == Phase.STOPPING
     assert station.command.purpose == Purpose.NONE
-    station(contactors_closed=False, voltage_v=20.0, pilot=Pilot.B)
+    station(contactors_open=True, voltage_v=20.0, pilot=Pilot.B)
     assert station.s.phase == Phase.STOPPING, "the conversation is not over yet"
     assert station(link=Link.ENDED) == Phase.GRASPED
     assert station.command.zone == Zone.CONTACT
@@ -184,7 +184,7 @@ def test_a_failed_self_test_is_replugged_once(station, told):
     station(**told)
     assert station.s.retrying
     station(fault=Code.NONE, severity=Severity.WARNING)
-    station(link=Link.ENDED, pilot=Pilot.B, contactors_closed=False, target=Purpose.NONE, insulation=Insulation.UNKNOWN)
+    station(link=Link.ENDED, pilot=Pilot.B, contactors_open=True, target=Purpose.NONE, insulation=Insulation.UNKNOWN)
     station(goal_grasped=True)
     assert station.s.phase == Phase.DISCONNECTING and station.s.retrying
     assert station.goal(pilot=Pilot.A) == Phase.CONNECTING
@@ -196,7 +196,7 @@ def test_a_failed_self_test_is_replugged_once(station, told):
     "change, fault",
     [
         (dict(pilot=Pilot.A), Code.VEHICLE_GONE),
-        (dict(power_alive=False, contactors_closed=True), Code.NODE_LOST),
+        (dict(power_alive=False, contactors_open=False), Code.NODE_LOST),
         (dict(pilot_alive=False), Code.NODE_LOST),
         (dict(link_alive=False, link=Link.IDLE), Code.NODE_LOST),
         (dict(target_live=False), Code.V2G_SILENT),
@@ -234,7 +234,7 @@ def test_emergency_latches_until_reset_and_reset_starts_nothing(station):
     assert station.command.zone == Zone.NONE
     assert station.command.pilot == PilotMode.F
     assert flow.reset(station.s, station.i, station.now)[1], "still pressed"
-    station(emergency_stop=False, contactors_closed=False, voltage_v=0.0, current_a=0.0)
+    station(emergency_stop=False, contactors_open=True, voltage_v=0.0, current_a=0.0)
     assert station.s.phase == Phase.FAULTED
     station.s, refusal = flow.reset(station.s, station.i, station.now)
     assert not refusal
@@ -270,7 +270,7 @@ def test_a_vehicle_that_talks_is_not_called(station):
 
 def test_a_silent_bay_sensor_is_no_departure(station):
     charging(station)
-    station(link=Link.STOPPING, target=Purpose.NONE, current_a=0.0, contactors_closed=False, voltage_v=0.0)
+    station(link=Link.STOPPING, target=Purpose.NONE, current_a=0.0, contactors_open=True, voltage_v=0.0)
     assert station(bay_alive=False, occupied=False, immobilised=False) == Phase.STOPPING
     assert station(bay_alive=True) == Phase.FAULTED
     assert station.s.fault == Code.VEHICLE_GONE
@@ -289,7 +289,7 @@ inputs = st.builds(
     pilot=st.sampled_from("ABCDEF?"),
     power_alive=st.booleans(),
     supply_available=st.booleans(),
-    contactors_closed=st.booleans(),
+    contactors_open=st.booleans(),
     voltage_v=st.sampled_from([0.0, 59.0, 61.0, 400.0]),
     current_a=st.sampled_from([0.0, 4.0, 6.0, -6.0]),
     insulation=st.sampled_from(Insulation),
@@ -371,7 +371,7 @@ def test_another_failure_of_the_link_wakes_nobody(station):
 
 def paused(s: Station) -> Station:
     charging(s)
-    s(link=Link.STOPPING, target=Purpose.NONE, current_a=0.0, contactors_closed=False, voltage_v=0.0, pilot=Pilot.B)
+    s(link=Link.STOPPING, target=Purpose.NONE, current_a=0.0, contactors_open=True, voltage_v=0.0, pilot=Pilot.B)
     assert s.s.phase == Phase.STOPPING
     assert s(link=Link.PAUSED) == Phase.LINKING
     return s
@@ -391,7 +391,7 @@ def test_a_pause_keeps_the_plug_in_and_voids_the_insulation_result(station):
 def test_a_vehicle_that_paused_for_lack_of_power_is_called_when_there_is_some(station):
     charging(station)
     station(power_left=False)
-    stopped = {"target": Purpose.NONE, "current_a": 0.0, "contactors_closed": False, "voltage_v": 0.0, "pilot": "B"}
+    stopped = {"target": Purpose.NONE, "current_a": 0.0, "contactors_open": True, "voltage_v": 0.0, "pilot": "B"}
     station(link=Link.STOPPING, **stopped)
     assert station(link=Link.PAUSED) == Phase.LINKING
     assert station(after=600.0) == Phase.LINKING and station.command.pilot == PilotMode.PWM
@@ -427,7 +427,7 @@ def test_a_renegotiation_goes_back_to_the_cable_check(station):
     assert station.command.purpose == Purpose.NONE and not station.s.insulation_passed
     again = {"link": Link.CABLE_CHECK, "target": Purpose.INSULATION_TEST, "insulation": Insulation.UNKNOWN}
     assert station(**again) == Phase.LINKING, "not before the output is safe"
-    assert station(current_a=0.0, contactors_closed=False, voltage_v=0.0) == Phase.CABLE_CHECK
+    assert station(current_a=0.0, contactors_open=True, voltage_v=0.0) == Phase.CABLE_CHECK
     assert station.command.purpose == Purpose.INSULATION_TEST
 
 
@@ -443,7 +443,7 @@ def test_a_service_chosen_anew_goes_back_to_the_cable_check(station):
     charging(station)
     assert station(link=Link.STOPPING, link_session=ID, target=Purpose.NONE) == Phase.STOPPING
     assert station(link=Link.PARAMETERS) == Phase.STOPPING, "not before the output is safe"
-    safe = {"current_a": 0.0, "contactors_closed": False, "voltage_v": 0.0}
+    safe = {"current_a": 0.0, "contactors_open": True, "voltage_v": 0.0}
     assert station(**safe) == Phase.LINKING
     assert (station.s.shutdown, station.s.stop_reason, station.s.insulation_passed) == (Shutdown.NONE, "", False)
     again = {"link": Link.CABLE_CHECK, "target": Purpose.INSULATION_TEST, "insulation": Insulation.UNKNOWN}
@@ -454,7 +454,7 @@ def test_a_vehicle_that_was_asked_to_stop_chooses_no_service_anew(station):
     charging(station)
     station(stop_asked="Remote")
     station(link=Link.STOPPING, link_session=ID, target=Purpose.NONE)
-    assert station(link=Link.PARAMETERS, current_a=0.0, contactors_closed=False, voltage_v=0.0) == Phase.STOPPING
+    assert station(link=Link.PARAMETERS, current_a=0.0, contactors_open=True, voltage_v=0.0) == Phase.STOPPING
 
 
 # ACDP: the conversation comes before the plug.
@@ -481,8 +481,8 @@ def test_acdp_plugs_in_and_out_when_the_vehicle_asks(device):
     assert device.s.phase == Phase.CABLE_CHECK
     device(insulation=Insulation.VALID, insulation_permit=7)
     device(link=Link.PRECHARGE, target=Purpose.PRECHARGE)
-    assert device(link=Link.CHARGING, target=Purpose.TRANSFER, contactors_closed=True) == Phase.CHARGING
-    assert device(link=Link.STOPPING, target=Purpose.NONE, contactors_closed=False, pilot=Pilot.B) == Phase.STOPPING
+    assert device(link=Link.CHARGING, target=Purpose.TRANSFER, contactors_open=False) == Phase.CHARGING
+    assert device(link=Link.STOPPING, target=Purpose.NONE, contactors_open=True, pilot=Pilot.B) == Phase.STOPPING
     assert device(after=2.0) == Phase.STOPPING, "the vehicle has not asked for it"
     assert device(link=Link.DISCONNECTING, lock=Lock.UNLOCKED) == Phase.GRASPED
     assert device.command.zone == Zone.CONTACT

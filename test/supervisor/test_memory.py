@@ -36,7 +36,7 @@ def test_a_plug_left_in_the_vehicle_is_taken_out_after_a_restart(tmp_path):
     s = memory.load(tmp_path / "m.json", 5.0)
     dead = Inputs(
         nodes_ready=True, safety_alive=True, bay_alive=True, occupied=True, immobilised=True, field_clear=True,
-        pilot_alive=True, pilot=Pilot.B, power_alive=True, contactors_closed=False, voltage_v=0.0, current_a=0.0,
+        pilot_alive=True, pilot=Pilot.B, power_alive=True, contactors_open=True, voltage_v=0.0, current_a=0.0,
         link_alive=True, link=Link.IDLE, robot_alive=True, robot_clear=True, plug_in_inlet=True,
     )  # fmt: skip
     s, _ = flow.step(s, dead, 5.1, Limits())

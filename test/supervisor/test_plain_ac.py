@@ -37,7 +37,7 @@ def linking(s: Station) -> Station:
 def charging(s: Station) -> Station:
     linking(s)(authorization=Authorization.ACCEPTED)
     assert s(pilot=Pilot.C, target=Purpose.TRANSFER) == Phase.CHARGING
-    s(link=Link.CHARGING, contactors_closed=True, voltage_v=230.0, current_a=32.0)
+    s(link=Link.CHARGING, contactors_open=False, voltage_v=230.0, current_a=32.0)
     return s
 
 
@@ -53,9 +53,9 @@ def test_a_session_from_the_plug_to_an_empty_bay(station):
     assert station.command.purpose == Purpose.NONE, "not before the vehicle is ready"
     assert station(pilot=Pilot.C, target=Purpose.TRANSFER) == Phase.CHARGING
     assert station.command.purpose == Purpose.TRANSFER
-    station(link=Link.CHARGING, contactors_closed=True, voltage_v=230.0, current_a=32.0)
+    station(link=Link.CHARGING, contactors_open=False, voltage_v=230.0, current_a=32.0)
     assert station(after=600.0) == Phase.CHARGING, "nothing is timed"
-    station(pilot=Pilot.B, target=Purpose.NONE, contactors_closed=False, voltage_v=0.0, current_a=0.0)
+    station(pilot=Pilot.B, target=Purpose.NONE, contactors_open=True, voltage_v=0.0, current_a=0.0)
     assert (station.s.phase, station.command.purpose) == (Phase.CHARGING, Purpose.NONE), "it may come back"
     assert station(link=Link.ENDED) == Phase.GRASPED
     assert station.s.stop_reason == "StoppedByEV"
@@ -77,7 +77,7 @@ def test_a_stop_is_asked_by_the_pilot(station):
     charging(station)
     station(stop_asked="Remote")
     assert (told(station), station.s.phase) == (0.0, Phase.CHARGING)
-    station(pilot=Pilot.B, link=Link.ENDED, contactors_closed=False, voltage_v=0.0, current_a=0.0)
+    station(pilot=Pilot.B, link=Link.ENDED, contactors_open=True, voltage_v=0.0, current_a=0.0)
     assert (station.s.phase, station.s.stop_reason, station.s.fault) == (Phase.GRASPED, "Remote", Code.NONE)
 
 

@@ -39,7 +39,7 @@ LIES: dict[str, dict[str, list[Any]]] = {
     "bay": {"field_clear": [False], "immobilised": [False], "occupied": [False]},
     "pilot": {"state": [0, 1, 2, 3, 4, 5, 6, 7]},
     "power": {
-        "contactors_closed": [True, False], "voltage_v": [0.0, 59.0, 61.0, 400.0], "current_a": [0.0, 6.0, -6.0],
+        "contactors_open": [True, False], "voltage_v": [0.0, 59.0, 61.0, 400.0], "current_a": [0.0, 6.0, -6.0],
         "insulation": [0, 1, 2, 3, 4, 5], "insulation_permit_number": [0, 1],
     },
     "limits": {"available": [False]},
@@ -190,7 +190,7 @@ class World(RuleBasedStateMachine):
         assert not self.latched and not self.permit.purpose
         assert self.age("safety") <= 0.3 and h["safety"].alive and not h["safety"].emergency_stop
         assert self.age("bay") <= 1.0 and h["bay"].field_clear and h["bay"].immobilised
-        assert self.age("power") <= 0.3 and not h["power"].contactors_closed
+        assert self.age("power") <= 0.3 and h["power"].contactors_open
         assert h["power"].voltage_v < 60.0 and abs(h["power"].current_a) < 5.0
 
     # How time passes.
@@ -207,7 +207,7 @@ class World(RuleBasedStateMachine):
                 self.note(name, copy)
                 self.node._hear(CHECKS[KINDS_OF[name]](copy, CLOCK.ns))
             self.node._cycle()
-            if self.state.phase == PHASE.PHASE_STOPPING and self.heard["power"].contactors_closed:
+            if self.state.phase == PHASE.PHASE_STOPPING and not self.heard["power"].contactors_open:
                 assert "open contactors" in str(self.node.diagnose()[2]["waiting for"])
 
     def note(self, name: str, message: Any) -> None:
@@ -250,11 +250,11 @@ class World(RuleBasedStateMachine):
             self.set("link", phase=LINK.PHASE_PRECHARGE)
             self.set("target", purpose=2)
         elif phase == p.PHASE_PRECHARGE:
-            self.set("power", contactors_closed=True, voltage_v=400.0)
+            self.set("power", contactors_open=False, voltage_v=400.0)
             self.set("link", phase=LINK.PHASE_CHARGING)
             self.set("target", purpose=3, current_a=100.0)
         elif phase in (p.PHASE_STOPPING, p.PHASE_GRASPED):
-            self.set("power", contactors_closed=False, voltage_v=0.0, current_a=0.0, insulation=0)
+            self.set("power", contactors_open=True, voltage_v=0.0, current_a=0.0, insulation=0)
             self.set("pilot", state=2)
             self.set("link", phase=LINK.PHASE_ENDED, lock=LINK.LOCK_UNLOCKED)
             self.set("target", purpose=0)
