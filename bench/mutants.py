@@ -51,7 +51,7 @@ AREAS = {
         tuple(f"robot_charger/supervisor/{n}.py" for n in ("flow", "interlocks", "permits", "inputs")),
         tuple(
             f"test/supervisor/test_{n}.py"
-            for n in ("guards", "interlocks", "permits", "inputs", "flow", "shutdowns", "plain_ac", "bays", "checker")
+            for n in ("guards", "permits", "ages", "inputs", "flow", "plain_ac")
         ),
     ),
     "gate": Area(("robot_charger/power/gate.py",), ("test/power/test_gate.py", "test/power/test_control.py")),
