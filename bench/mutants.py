@@ -49,10 +49,7 @@ POWER_TESTS = ("test/power/test_output.py", "test/power/test_control.py", "test/
 AREAS = {
     "supervisor": Area(
         tuple(f"robot_charger/supervisor/{n}.py" for n in ("flow", "interlocks", "permits", "inputs")),
-        tuple(
-            f"test/supervisor/test_{n}.py"
-            for n in ("guards", "permits", "ages", "inputs", "flow", "plain_ac")
-        ),
+        tuple(f"test/supervisor/test_{n}.py" for n in ("guards", "permits", "ages", "inputs", "flow", "plain_ac")),
     ),
     "gate": Area(("robot_charger/power/gate.py",), ("test/power/test_gate.py", "test/power/test_control.py")),
     "output": Area(("robot_charger/power/output.py",), (*POWER_TESTS, "test/power/test_vehicle_saw.py")),

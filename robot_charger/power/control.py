@@ -305,7 +305,7 @@ class Control:
 
     def _pair(self, channel: Channel) -> Pair:
         at_rest = channel.output.mode == Mode.OFF and channel.status.open
-        return Pair(self._top_v(channel), at_rest and channel.measured.bank_voltage_v < SAFE_V)
+        return Pair(self._top_v(channel), at_rest and abs(channel.measured.bank_voltage_v) < SAFE_V)
 
     def _top_v(self, channel: Channel) -> float:
         """Highest voltage that the session of this EVSE may need [V]: that of its cable check. 0: nobody asks."""

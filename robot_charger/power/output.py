@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 
 from robot_charger.common.clock import SECOND
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.power.codec import EvseStatus, Monitor, OutputMeasurement
 from robot_charger.power.gate import Demand, Gate, clamp_current
 from robot_charger.power.parameters import PowerParameters
+from robot_charger.power.phases import CLOSED, ENABLED, MATCHING, MONITORED, SELF_TESTS, Phase
 from robot_charger.words.values import ChargePermit, Insulation, Pilot, Purpose
 from robot_charger.words.values import SupplyMode as Mode
 
@@ -32,24 +32,12 @@ OVERCURRENT_S = 0.1
 ACCURACY_A, ACCURACY = 2.5, 0.05  # the larger: more above the set-point than modules that obey can give
 COOL_S = 20.0  # what heat took from the current returns so slowly: temperatures come in whole degrees
 HEAT_S = 0.5
+REVERSED_V = 10.0  # a voltage further below zero is reversed polarity
+REVERSED_S = 0.02
+DEAD_SENSOR_C = (-40.0, 180.0)  # a temperature outside is that of a broken or missing sensor
+DEAD_SENSOR_S = 1.0
+PIN_SPREAD_C = 40.0  # one contact so much hotter than the other is a bad contact
 INACCURATE_S = 2.0  # longer than any ramp is behind its set-point
-
-
-class Phase(Enum):
-    """Step inside a mode, in the order they go by."""
-
-    NONE = "off"
-    MAKE_SAFE = "waiting for the output to be below 60 V"
-    SELF_TEST = "the insulation monitor tests itself"
-    MATCH = "matching the output's voltage"
-    CLOSE = "closing contactors"
-    RAISE = "raising the voltage"
-    MEASURE = "measuring insulation"
-    HOLD = "holding"
-    DELIVER = "delivering"
-    LOWER = "lowering the voltage"
-    ZERO = "waiting for the current to end"
-    OPEN = "opening contactors"
 
 
 @dataclass(frozen=True)
@@ -84,6 +72,20 @@ def cable_check_voltage(vehicle_max_v: float, supply_max_v: float) -> float:
 def _hottest(measured: OutputMeasurement) -> float:
     """Hottest of contact pins and cable [deg C]."""
     return max(measured.positive_c, measured.negative_c, measured.cable_c)
+
+
+def _reversed(measured: OutputMeasurement) -> bool:
+    """The vehicle or the cable has its poles exchanged."""
+    return min(measured.voltage_v, measured.bank_voltage_v) < -REVERSED_V
+
+
+def _spread_c(measured: OutputMeasurement) -> float:
+    return abs(measured.positive_c - measured.negative_c)
+
+
+def _sensor_dead(measured: OutputMeasurement) -> bool:
+    low, high = DEAD_SENSOR_C
+    return any(not low < t < high for t in (measured.positive_c, measured.negative_c, measured.cable_c))
 
 
 class Output:
@@ -144,13 +146,21 @@ class Output:
             self._protect(now_ns, demand, inputs)
         handler: Callable[[int, float, Demand, Inputs], None] = getattr(self, "_" + self.mode.name.lower())
         handler(now_ns, elapsed_s, demand, inputs)
+        self._derive()
         stuck = not self.contactors and self.idle and inputs.evse.closed and inputs.seen
         self.welded = self.welded or self._lasting("weld", stuck, now_ns, self.parameters.contactor_time_s)
-        if not self.enable:
-            self.setpoint_a = 0.0
-            self.setpoint_v = 0.0
         if not self.text or self.active:
             self.text = self.phase.value if self.phase is not Phase.NONE else demand.reason
+
+    def _derive(self) -> None:
+        """Requests and set-point, from mode and phase alone, as ``flow.command`` does for the supervisor."""
+        here = (self.mode, self.phase)
+        self.contactors = here in CLOSED
+        self.monitor = self.mode in MONITORED
+        self.self_test = here in SELF_TESTS
+        self.enable = here in ENABLED or (here in MATCHING and self.setpoint_v > 0.0)
+        if not self.enable:
+            self.setpoint_a = self.setpoint_v = 0.0
 
     def stop(self, now_ns: int, text: str, abrupt: bool = True) -> None:
         """Leave an active mode by the safe path."""
@@ -163,11 +173,11 @@ class Output:
             if self.mode == Mode.INSULATION_TEST and self.insulation == Insulation.TESTING:
                 self.insulation = Insulation.UNKNOWN
             self._abrupt = False
-            self._enter(now_ns, Mode.RAMP_DOWN, Phase.LOWER)
+            closed = (self.mode, self.phase) in CLOSED
+            self._enter(now_ns, Mode.RAMP_DOWN, Phase.LOWER if closed else Phase.OPEN)
         self._abrupt = self._abrupt or abrupt
         if self._abrupt:
             self.setpoint_a = 0.0
-            self.enable = False
 
     def trip(self, now_ns: int, report: FaultReport, abrupt: bool = True, tell: bool = True) -> None:
         """A fault: the safe path, then FAULT until it is gone and the permit renewed.
@@ -227,7 +237,7 @@ class Output:
         if self.mode == Mode.INSULATION_TEST:  # the test voltage is above the vehicle's own maximum
             top = max(top, cable_check_voltage(top, p.max_voltage_v))
         trip_v = overvoltage_trip_v(top)
-        live_v = max(measured.voltage_v if closed else 0.0, measured.bank_voltage_v)
+        live_v = max(abs(measured.voltage_v) if closed else 0.0, abs(measured.bank_voltage_v))
         excess = abs(measured.current_a) - abs(self.setpoint_a)
         margin = max(p.overcurrent_a, 0.03 * abs(self.setpoint_a))
         accuracy = max(ACCURACY_A, ACCURACY * abs(self.setpoint_a))
@@ -243,7 +253,18 @@ class Output:
             text = f"{live_v:.0f} V at the output: emergency trip is {trip_v:.0f} V"
             self.trip(now_ns, FaultReport(Code.OVERVOLTAGE, Severity.EMERGENCY, text))
         elif self._lasting("voltage", live_v > top + VOLTAGE_ACCURACY_V, now_ns, VEHICLE_OVERVOLTAGE_S):
-            self._fail(now_ns, Code.OVERVOLTAGE, f"{live_v:.0f} V at the output, at most {top:.0f} V allowed")
+            # IEC 61851-23 CC.6.2: a shutdown of the emergency class, within 400 ms.
+            text = f"{live_v:.0f} V at the output, at most {top:.0f} V allowed"
+            self.trip(now_ns, FaultReport(Code.OVERVOLTAGE, Severity.EMERGENCY, text))
+        elif self._lasting("polarity", _reversed(measured), now_ns, REVERSED_S):
+            self._fail(now_ns, Code.REVERSED_POLARITY, f"{measured.voltage_v:.0f} V at the inlet: reversed polarity")
+        elif self._lasting("sensor", _sensor_dead(measured), now_ns, DEAD_SENSOR_S):
+            self._fail(now_ns, Code.OVERTEMPERATURE, "a temperature sensor of the connector is broken")
+        elif self._lasting(
+            "pins", abs(measured.positive_c - measured.negative_c) > PIN_SPREAD_C, now_ns, DEAD_SENSOR_S
+        ):
+            text = f"contacts at {measured.positive_c:.0f} and {measured.negative_c:.0f} deg C: one is bad"
+            self._fail(now_ns, Code.OVERTEMPERATURE, text)
         elif self._lasting("current", excess > margin, now_ns, OVERCURRENT_S):
             text = f"{measured.current_a:.0f} A measured, {self.setpoint_a:.0f} A asked of the modules"
             self._fail(now_ns, Code.OVERCURRENT, text)
@@ -261,7 +282,6 @@ class Output:
     # Modes.
 
     def _off(self, now_ns: int, elapsed_s: float, demand: Demand, inputs: Inputs) -> None:
-        self.enable = self.contactors = self.monitor = self.self_test = False
         self.voltage_limited = self.current_limited = self.power_limited = False
         self.phase = Phase.NONE
         self.text = demand.reason
@@ -273,6 +293,9 @@ class Output:
             self.text = "joining the groups of modules in series or in parallel"
         elif not inputs.modules:
             self.text = "no healthy module feeds this EVSE"
+        elif _reversed(inputs.measured):
+            text = f"{inputs.measured.voltage_v:.0f} V at the inlet: reversed polarity, no contactor closes"
+            self._trip_idle(now_ns, Code.REVERSED_POLARITY, text)
         elif not inputs.evse.open:
             self._trip_idle(now_ns, Code.CONTACTOR_WELDED, "a contactor is closed though not requested")
         elif demand.purpose == Purpose.INSULATION_TEST:
@@ -298,11 +321,9 @@ class Output:
     def _insulation_test(self, now_ns: int, elapsed_s: float, demand: Demand, inputs: Inputs) -> None:
         p, measured, evse = self.parameters, inputs.measured, inputs.evse
         assert demand.target is not None and demand.permit is not None
-        self.monitor = True
         if self.phase is Phase.MAKE_SAFE:
-            if measured.voltage_v < SAFE_V and measured.bank_voltage_v < SAFE_V:
+            if abs(measured.voltage_v) < SAFE_V and abs(measured.bank_voltage_v) < SAFE_V:
                 self._seen_self_test = False
-                self.self_test = True
                 self._to(now_ns, Phase.SELF_TEST)
             elif self._waited(now_ns, self._discharge_s):
                 text = f"{measured.voltage_v:.0f} V at the inlet before the cable check, 60 V allowed"
@@ -310,12 +331,9 @@ class Output:
         elif self.phase is Phase.SELF_TEST:
             self._seen_self_test = self._seen_self_test or evse.monitor == Monitor.SELF_TEST
             if evse.monitor == Monitor.FAULT or self._waited(now_ns, p.insulation__self_test_s):
-                self.self_test = False
                 self.insulation = Insulation.SELF_TEST_FAILED
                 self._fail(now_ns, Code.INSULATION_SELF_TEST, "the insulation monitor failed its self test")
             elif self._seen_self_test and evse.monitor == Monitor.MEASURING:
-                self.self_test = False
-                self.contactors = True
                 self._to(now_ns, Phase.CLOSE)
         elif self.phase is Phase.CLOSE:
             if self._closed(now_ns, evse):
@@ -324,7 +342,6 @@ class Output:
             asked = demand.target.max_voltage_v or demand.target.voltage_v
             self.setpoint_v = cable_check_voltage(asked, self._ceiling(demand.permit, inputs))
             self.setpoint_a = p.precharge__current_a
-            self.enable = True
             if abs(measured.voltage_v - self.setpoint_v) < p.precharge__window_v:
                 self._sequence = evse.sequence
                 self._to(now_ns, Phase.MEASURE)
@@ -337,18 +354,15 @@ class Output:
                 self._fail(now_ns, Code.INSULATION_SELF_TEST, "the insulation monitor does not measure")
             elif (evse.sequence - self._sequence) & 0xFF >= TEST_MEASUREMENTS:
                 self._conclude(demand, evse.insulation_ohm)
-                self.enable = False
                 self._to(now_ns, Phase.LOWER)
         elif self.phase is Phase.LOWER:
-            if measured.voltage_v < SAFE_V:
-                self.contactors = False
+            if abs(measured.voltage_v) < SAFE_V:
                 self._to(now_ns, Phase.OPEN)
             elif self._waited(now_ns, self._discharge_s):
                 text = f"still {measured.voltage_v:.0f} V after the cable check"
                 self._fail(now_ns, Code.DISCHARGE, text)
         elif self.phase is Phase.OPEN:
             if evse.open:
-                self.monitor = False
                 self.insulation = self._result
                 if self._result == Insulation.FAULT:
                     text = f"insulation {self.insulation_ohm / 1e3:.0f} kohm at the cable check"
@@ -384,15 +398,12 @@ class Output:
         p, measured, evse = self.parameters, inputs.measured, inputs.evse
         permit, target = demand.permit, demand.target
         assert permit is not None and target is not None
-        self.monitor = True
         small = min(p.precharge__current_a, permit.max_current_a)
         if self.phase is Phase.MATCH:
             # Contactors close only between equal voltages: both dead, or the bank raised to the vehicle's side.
             live = measured.voltage_v >= SAFE_V
-            self.enable = live
             self.setpoint_v, self.setpoint_a = (measured.voltage_v, small) if live else (0.0, 0.0)
             if abs(measured.bank_voltage_v - measured.voltage_v) < p.precharge__window_v:
-                self.contactors = True
                 self._to(now_ns, Phase.CLOSE)
             elif self._waited(now_ns, p.precharge__timeout_s):
                 text = f"bank {measured.bank_voltage_v:.0f} V, output {measured.voltage_v:.0f} V: no match"
@@ -422,7 +433,6 @@ class Output:
             self._enter(now_ns, Mode.TRANSFER, Phase.DELIVER)
             self._transfer(now_ns, elapsed_s, demand, inputs)
             return
-        self.enable = True
         self.setpoint_v = voltage
         self.setpoint_a = small
 
@@ -445,7 +455,6 @@ class Output:
         if demand.purpose == Purpose.PRECHARGE:
             current = max(-p.precharge__current_a, min(p.precharge__current_a, current))
         self.setpoint_a = self._ramp(self.setpoint_a, current, elapsed_s)
-        self.enable = True
 
     def _follow_heat(self, elapsed_s: float, measured: OutputMeasurement) -> None:
         p = self.parameters
@@ -510,12 +519,9 @@ class Output:
             else:
                 self.setpoint_a = self._ramp(self.setpoint_a, 0.0, elapsed_s)
             if abs(self.setpoint_a) < 0.05:
-                self.enable = False
                 self._to(now_ns, Phase.ZERO)
         elif self.phase is Phase.ZERO:
-            self.enable = False
             if abs(measured.current_a) < SMALL_A or self._waited(now_ns, ZERO_WAIT_S):
-                self.contactors = False
                 self._to(now_ns, Phase.OPEN)
         elif evse.open:
             self._end_ramp(now_ns)
@@ -526,24 +532,20 @@ class Output:
                 self._end_ramp(now_ns)  # nobody says where they are; FAULT lasts until they are seen open
 
     def _end_ramp(self, now_ns: int) -> None:
-        self.monitor = self.self_test = False
         self._over.clear()
         self._enter(now_ns, Mode.FAULT if self._tripped else Mode.DISCHARGE, Phase.NONE)
 
     def _weld(self, now_ns: int, text: str) -> None:
         self.welded = True
         self._fail(now_ns, Code.CONTACTOR_WELDED, text)
-        self.enable = self.contactors = False
-        self.monitor = self.self_test = False
         self._enter(now_ns, Mode.FAULT, Phase.NONE)
 
     def _discharge(self, now_ns: int, elapsed_s: float, demand: Demand, inputs: Inputs) -> None:
         measured = inputs.measured
-        self.enable = self.contactors = False
         self.text = "discharging"
         # With open contactors and dark modules the bank falls by itself; if it stays at the inlet's voltage, a
         # contactor conducts whatever its auxiliary contact says.
-        inlet_v, bank_v = measured.voltage_v, measured.bank_voltage_v
+        inlet_v, bank_v = abs(measured.voltage_v), abs(measured.bank_voltage_v)
         held = bank_v > SAFE_V and abs(bank_v - inlet_v) < 10.0
         if inlet_v > LET_GO * self._held_v and inputs.pilot != Pilot.A:  # a vehicle is there, and may hold it
             self._held_v = max(self._held_v, inlet_v)
@@ -566,11 +568,10 @@ class Output:
             self.text = f"{inlet_v:.0f} V at the inlet: the vehicle's contactor is still closed"
 
     def _fault(self, now_ns: int, elapsed_s: float, demand: Demand, inputs: Inputs) -> None:
-        self.enable = self.contactors = False
         if inputs.blocked is not None:
             self.gate.refuse_present()  # a permit from before the block ended starts nothing
-        highest_v = max(inputs.measured.voltage_v, inputs.measured.bank_voltage_v)
-        live = Code.DISCHARGE in self.faults and highest_v >= SAFE_V
+        highest_v = max(abs(inputs.measured.voltage_v), abs(inputs.measured.bank_voltage_v))
+        live = (Code.DISCHARGE in self.faults and highest_v >= SAFE_V) or _reversed(inputs.measured)
         if inputs.blocked is not None or not self.gate.renewed or not inputs.evse.open or live:
             return
         for report in self.faults.values():

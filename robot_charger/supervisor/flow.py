@@ -112,7 +112,9 @@ def _emergency_shutdown(c: Context) -> Session:
 def _rolled(c: Context) -> Session:
     """It moved under the plug: no arm motion until it stands."""
     if c.i.bay_alive and not c.i.occupied:
-        return _stop(c, Shutdown.ERROR, "EVDisconnected", Code.VEHICLE_GONE, "the vehicle left the bay while plugged in")
+        return _stop(
+            c, Shutdown.ERROR, "EVDisconnected", Code.VEHICLE_GONE, "the vehicle left the bay while plugged in"
+        )
     if c.i.bay_alive:
         return _stop(c, Shutdown.ERROR, "Other", Code.ROBOT_VEHICLE_MOVED, "the vehicle is no longer immobilised")
     return _stop(c, Shutdown.ERROR, "Other", Code.NODE_LOST, "the bay's sensors are silent")
@@ -814,7 +816,7 @@ def step(s: Session, i: Inputs, now: float, limits: Limits) -> tuple[Session, li
             break
         s = rule.effect(context)
         events.append(rule.event)
-        if rule.target is not None and rule.target != s.phase:
+        if rule.target not in (None, s.phase):
             return replace(s, phase=rule.target, since=now), events
     return s, events
 

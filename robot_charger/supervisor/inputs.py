@@ -228,7 +228,7 @@ class Heard:
             link_session=told.session_id,
             link_error=told.error,
             lock=told.lock,
-            target=target.purpose if target is not None and live else Purpose.NONE,
+            target=target.purpose if target and live else Purpose.NONE,
             target_live=live,
         )
 

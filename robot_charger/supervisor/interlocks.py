@@ -17,10 +17,7 @@ SAFE_CURRENT_A = 5.0
 def output_is_safe(i: Inputs) -> bool:
     """Both poles open, none welded, less than 60 V of either sign and 5 A, and power alive to say so."""
     return (
-        i.power_alive
-        and i.contactors_open
-        and abs(i.voltage_v) < SAFE_VOLTAGE_V
-        and abs(i.current_a) < SAFE_CURRENT_A
+        i.power_alive and i.contactors_open and abs(i.voltage_v) < SAFE_VOLTAGE_V and abs(i.current_a) < SAFE_CURRENT_A
     )
 
 

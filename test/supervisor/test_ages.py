@@ -131,6 +131,13 @@ def test_without_a_pilot_the_protocol_stands_for_it() -> None:
 
 
 # The one arm, and whom it works for.
+def test_the_modes_of_the_arm_that_wake_the_loop() -> None:
+    heard = Heard()
+    heard.hear(ROBOT)
+    assert not heard.hear(replace(ROBOT, stamp_ns=AT + 1)) and heard.hear(replace(ROBOT, mode=RobotMode.PARKED))
+    assert not heard.hear(replace(ROBOT, mode=RobotMode.GRASP))
+
+
 def test_the_arm_at_another_bay_is_clear_of_this_one() -> None:
     assert not read(ROBOT).robot_clear and read(ROBOT).robot_following
     other = replace(ROBOT, evse=2)
@@ -223,17 +230,30 @@ def test_ceilings_come_from_whom_they_belong_to() -> None:
 @pytest.mark.parametrize(
     ("value", "change", "wakes"),
     [
-        (POWER, {"voltage_v": 59.0}, False), (POWER, {"voltage_v": 61.0}, True), (POWER, {"voltage_v": -61.0}, True),
-        (POWER, {"current_a": -4.0}, False), (POWER, {"current_a": -6.0}, True), (POWER, {"contactors_open": False}, True),
-        (POWER, {"insulation": Insulation.FAULT}, True), (POWER, {"insulation_permit_number": 8}, True),
-        (PILOT, {"state": Pilot.B}, True), (PILOT, {"stamp_ns": AT + 1}, False),
-        (TARGET, {"purpose": Purpose.NONE}, True), (TARGET, {"current_a": 7.0}, False),
-        (BAY, {"field_clear": False}, True), (BAY, {"occupied": False}, True), (BAY, {"immobilised": False}, True),
-        (SAFETY, {"emergency_stop": True}, True), (SAFETY, {"alive": False}, True),
-        (ROBOT, {"mode": RobotMode.PARKED}, True), (ROBOT, {"in_contact_zone": False}, True),
-        (ROBOT, {"plug_in_inlet": False}, True), (ROBOT, {"evse": 2}, True), (LIMITS, {}, True),
+        (POWER, {"voltage_v": 59.0}, False),
+        (POWER, {"voltage_v": 61.0}, True),
+        (POWER, {"voltage_v": -61.0}, True),
+        (POWER, {"current_a": -4.0}, False),
+        (POWER, {"current_a": -6.0}, True),
+        (POWER, {"contactors_open": False}, True),
+        (POWER, {"insulation": Insulation.FAULT}, True),
+        (POWER, {"insulation_permit_number": 8}, True),
+        (PILOT, {"state": Pilot.B}, True),
+        (PILOT, {"stamp_ns": AT + 1}, False),
+        (TARGET, {"purpose": Purpose.NONE}, True),
+        (TARGET, {"current_a": 7.0}, False),
+        (BAY, {"field_clear": False}, True),
+        (BAY, {"occupied": False}, True),
+        (BAY, {"immobilised": False}, True),
+        (SAFETY, {"emergency_stop": True}, True),
+        (SAFETY, {"alive": False}, True),
+        (ROBOT, {"mode": RobotMode.PARKED}, True),
+        (ROBOT, {"in_contact_zone": False}, True),
+        (ROBOT, {"plug_in_inlet": False}, True),
+        (ROBOT, {"evse": 2}, True),
+        (LIMITS, {}, True),
     ],
-)  # fmt: skip
+)
 def test_what_wakes_the_loop(value: Any, change: dict[str, Any], wakes: bool) -> None:
     heard = Heard()
     assert heard.hear(value)

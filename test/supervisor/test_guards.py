@@ -63,17 +63,37 @@ def rule(event: str, phase: Phase) -> flow.Rule:
 FREE = ({"emergency_stop": True}, {"emergency_latched": True}, {"safety_alive": False}, {"field_clear": False},
         {"fault": Code.MAINS_LOST})  # fmt: skip
 DEAD = (
-    {"power_alive": False}, {"contactors_open": False}, {"voltage_v": 60.0}, {"voltage_v": -60.0}, {"current_a": 5.0},
+    {"power_alive": False},
+    {"contactors_open": False},
+    {"voltage_v": 60.0},
+    {"voltage_v": -60.0},
+    {"current_a": 5.0},
     {"current_a": -5.0},
-)  # fmt: skip
+)
 CONTACT = (*FREE, *DEAD, {"immobilised": False})
 OUTPUT = (
-    {"emergency_latched": True}, {"emergency_stop": True}, {"safety_alive": False}, {"power_alive": False},
-    {"pilot_alive": False}, {"pilot": Pilot.A}, {"pilot": Pilot.B}, {"pilot": Pilot.E}, {"pilot": Pilot.F},
-    {"pilot": Pilot.UNKNOWN}, {"link_alive": False}, {"link_session": "another"}, {"link_session": "", "session_id": ""},
-    {"target_live": False}, {"mated": False}, {"occupied": False}, {"immobilised": False}, {"robot_clear": False},
-    {"lock": Lock.UNLOCKED}, {"lock": Lock.FAULT}, {"store_ok": False},
-)  # fmt: skip
+    {"emergency_latched": True},
+    {"emergency_stop": True},
+    {"safety_alive": False},
+    {"power_alive": False},
+    {"pilot_alive": False},
+    {"pilot": Pilot.A},
+    {"pilot": Pilot.B},
+    {"pilot": Pilot.E},
+    {"pilot": Pilot.F},
+    {"pilot": Pilot.UNKNOWN},
+    {"link_alive": False},
+    {"link_session": "another"},
+    {"link_session": "", "session_id": ""},
+    {"target_live": False},
+    {"mated": False},
+    {"occupied": False},
+    {"immobilised": False},
+    {"robot_clear": False},
+    {"lock": Lock.UNLOCKED},
+    {"lock": Lock.FAULT},
+    {"store_ok": False},
+)
 LOCKED = ({"lock": Lock.UNKNOWN}, {"insulation_passed": False})
 TALK = {"talks_first": True}
 DONE = {"goal_done": 5}
@@ -88,129 +108,420 @@ ASKED = {"stop_asked": "Remote"}
 RULES: list[tuple[Phase, str, Change, tuple[Change, ...]]] = [
     (P.CHARGING, "emergency", {"emergency_stop": True}, ({"emergency_stop": False},)),
     *[
-        (P.CHARGING, "emergency", {"severity": Severity.EMERGENCY, "fault": code},
-         ({"severity": Severity.STOP}, {"fault": Code.NONE}, {"fault": Code.OVERVOLTAGE}))
+        (
+            P.CHARGING,
+            "emergency",
+            {"severity": Severity.EMERGENCY, "fault": code},
+            ({"severity": Severity.STOP}, {"fault": Code.NONE}, {"fault": Code.OVERVOLTAGE}),
+        )
         for code in (Code.EMERGENCY_STOP, Code.FIRE, Code.SAFETY_TRIP)
     ],
     (P.IDLE, "emergency", {"emergency_stop": True}, ({"emergency_stop": False}, {"emergency_latched": True})),
-    (P.UNAVAILABLE, "ready", {}, ({"nodes_ready": False}, {"available": False}, {"safety_alive": False}, {"emergency_latched": True})),
+    (
+        P.UNAVAILABLE,
+        "ready",
+        {},
+        ({"nodes_ready": False}, {"available": False}, {"safety_alive": False}, {"emergency_latched": True}),
+    ),
     (P.IDLE, "not ready", {"nodes_ready": False}, ({"nodes_ready": True},)),
     (P.IDLE, "not ready", {"available": False}, ({"available": True},)),
     (P.IDLE, "not ready", {"safety_alive": False}, ({"safety_alive": True},)),
     (P.IDLE, "vehicle arrives", {}, ({"occupied": False},)),
     (P.POSITIONING, "vehicle leaves", {"occupied": False}, ({"occupied": True}, {"bay_alive": False})),
-    (P.POSITIONING, "refused before contact", {**TALK, "authorization": Authorization.REFUSED},
-     ({"talks_first": False}, {"authorization": Authorization.ACCEPTED})),
-    (P.POSITIONING, "conversation ends before contact", {**TALK, "link": Link.ENDED},
-     ({"talks_first": False}, {"link_session": "another"}, {"link_alive": False}, {"link": Link.CONNECTING})),
+    (
+        P.POSITIONING,
+        "refused before contact",
+        {**TALK, "authorization": Authorization.REFUSED},
+        ({"talks_first": False}, {"authorization": Authorization.ACCEPTED}),
+    ),
+    (
+        P.POSITIONING,
+        "conversation ends before contact",
+        {**TALK, "link": Link.ENDED},
+        ({"talks_first": False}, {"link_session": "another"}, {"link_alive": False}, {"link": Link.CONNECTING}),
+    ),
     (P.POSITIONING, "conversation ends before contact", {**TALK, "link": Link.FAILED}, ({"link": Link.IDLE},)),
-    (P.POSITIONING, "parked", {"mated": False},
-     (*CONTACT, {"robot_alive": False}, {"supply_available": False}, {"store_ok": False}, STOP)),
-    (P.POSITIONING, "parked", {"mated": False, **IN_CONNECT},
-     ({"link": Link.PARAMETERS}, {"link_session": "another"}, {"link_alive": False}, {"authorization": Authorization.NONE})),
+    (
+        P.POSITIONING,
+        "parked",
+        {"mated": False},
+        (*CONTACT, {"robot_alive": False}, {"supply_available": False}, {"store_ok": False}, STOP),
+    ),
+    (
+        P.POSITIONING,
+        "parked",
+        {"mated": False, **IN_CONNECT},
+        (
+            {"link": Link.PARAMETERS},
+            {"link_session": "another"},
+            {"link_alive": False},
+            {"authorization": Authorization.NONE},
+        ),
+    ),
     (P.POSITIONING, "parked", {"mated": False, "fault": Code.MODULE_LOST, "severity": Severity.DERATE}, (STOP,)),
-    (P.CONNECTING, "conversation lost while connecting", {**TALK, "link_gone": True}, ({"talks_first": False}, {"link_gone": False})),
+    (
+        P.CONNECTING,
+        "conversation lost while connecting",
+        {**TALK, "link_gone": True},
+        ({"talks_first": False}, {"link_gone": False}),
+    ),
     (P.CONNECTING, "conversation lost while connecting", {**TALK, "link_session": "another"}, ({"link_session": ID},)),
-    (P.CONNECTING, "conversation lost while connecting", {**TALK, "link": Link.ENDED}, ({"link": Link.CONNECTING}, {"link_alive": False})),
-    (P.CONNECTING, "leaves before its turn", {"occupied": False},
-     ({"occupied": True}, {"bay_alive": False}, {"robot_since": 0.5}, DONE)),
-    (P.CONNECTING, "cannot connect, the arm is in the inlet", {**FAILED, "robot_clear": False},
-     ({"robot_clear": True}, {"goal_error": RobotErrorCode.NONE}, {"goal_done": 4})),
+    (
+        P.CONNECTING,
+        "conversation lost while connecting",
+        {**TALK, "link": Link.ENDED},
+        ({"link": Link.CONNECTING}, {"link_alive": False}),
+    ),
+    (
+        P.CONNECTING,
+        "leaves before its turn",
+        {"occupied": False},
+        ({"occupied": True}, {"bay_alive": False}, {"robot_since": 0.5}, DONE),
+    ),
+    (
+        P.CONNECTING,
+        "cannot connect, the arm is in the inlet",
+        {**FAILED, "robot_clear": False},
+        ({"robot_clear": True}, {"goal_error": RobotErrorCode.NONE}, {"goal_done": 4}),
+    ),
     (P.CONNECTING, "cannot connect", FAILED, ({"goal_error": RobotErrorCode.NONE}, {"goal_done": 4})),
-    *[(P.CONNECTING, "mated", {**DONE, "pilot": pilot}, ({"goal_done": 4}, {"goal_error": RobotErrorCode.JAMMED}, {"pilot": Pilot.A}))
-      for pilot in (Pilot.B, Pilot.C, Pilot.D)],
-    (P.CONNECTING, "pilot does not confirm", {**DONE, "goal_done_at": 10.0, "now": 13.0 + LATE},
-     ({"now": 13.0}, {"goal_done": 4}, {"goal_error": RobotErrorCode.JAMMED}, {"goal_done_at": 10.1}, {"pilot_confirm_s": 3.1})),
+    *[
+        (
+            P.CONNECTING,
+            "mated",
+            {**DONE, "pilot": pilot},
+            ({"goal_done": 4}, {"goal_error": RobotErrorCode.JAMMED}, {"pilot": Pilot.A}),
+        )
+        for pilot in (Pilot.B, Pilot.C, Pilot.D)
+    ],
+    (
+        P.CONNECTING,
+        "pilot does not confirm",
+        {**DONE, "goal_done_at": 10.0, "now": 13.0 + LATE},
+        (
+            {"now": 13.0},
+            {"goal_done": 4},
+            {"goal_error": RobotErrorCode.JAMMED},
+            {"goal_done_at": 10.1},
+            {"pilot_confirm_s": 3.1},
+        ),
+    ),
     (P.MATED, "let go", DONE, ({"goal_done": 4}, {"goal_error": RobotErrorCode.JAMMED}, {"robot_clear": False})),
     (P.MATED, "let go", {**DONE, "robot_clear": False, "robot_following": True}, ({"robot_following": False},)),
     (P.MATED, "cannot let go", FAILED, ({"goal_error": RobotErrorCode.NONE}, {"goal_done": 4})),
     (P.RELEASED, "stands clear", {}, ({"robot_clear": False},)),
     (P.RELEASED, "stands clear", {"robot_clear": False, "robot_following": True}, ({"robot_following": False},)),
-    (P.CABLE_CHECK, "monitor fails its self-test", {"insulation": Insulation.SELF_TEST_FAILED},
-     ({"insulation": Insulation.FAULT}, {"insulation_permit": 6}, {"test_permit": 0})),
-    (P.CABLE_CHECK, "monitor fails its self-test", {"fault": Code.INSULATION_SELF_TEST, "severity": Severity.STOP},
-     ({"severity": Severity.DERATE}, {"fault": Code.INSULATION})),
-    *[(phase, "emergency shutdown", EMERGENCY, ({"severity": Severity.STOP}, {"fault": Code.NONE}, {"fault": Code.FIRE}))
-      for phase in (P.MATED, P.CHARGING)],
-    (P.STOPPING, "emergency shutdown", EMERGENCY, ({"severity": Severity.STOP}, {"shutdown": Shutdown.EMERGENCY}, {"fault": Code.FIRE})),
+    (
+        P.CABLE_CHECK,
+        "monitor fails its self-test",
+        {"insulation": Insulation.SELF_TEST_FAILED},
+        ({"insulation": Insulation.FAULT}, {"insulation_permit": 6}, {"test_permit": 0}),
+    ),
+    (
+        P.CABLE_CHECK,
+        "monitor fails its self-test",
+        {"fault": Code.INSULATION_SELF_TEST, "severity": Severity.STOP},
+        ({"severity": Severity.DERATE}, {"fault": Code.INSULATION}),
+    ),
+    *[
+        (
+            phase,
+            "emergency shutdown",
+            EMERGENCY,
+            ({"severity": Severity.STOP}, {"fault": Code.NONE}, {"fault": Code.FIRE}),
+        )
+        for phase in (P.MATED, P.CHARGING)
+    ],
+    (
+        P.STOPPING,
+        "emergency shutdown",
+        EMERGENCY,
+        ({"severity": Severity.STOP}, {"shutdown": Shutdown.EMERGENCY}, {"fault": Code.FIRE}),
+    ),
     (P.CHARGING, "fault", STOP, ({"severity": Severity.DERATE}, {"fault": Code.NONE})),
-    *[(P.CHARGING, "node lost", {name: False}, ({name: True},)) for name in ("power_alive", "pilot_alive", "link_alive")],
-    *[(phase, "vehicle moved", {name: False}, ({name: True},))
-      for phase in (P.MATED, P.RELEASED, P.LINKING, P.CABLE_CHECK, P.PRECHARGE, P.CHARGING) for name in ("occupied", "immobilised")],
-    (P.CHARGING, "arm no longer follows", {"follows": True, "robot_clear": False},
-     ({"follows": False}, {"robot_clear": True}, {"robot_following": True})),
+    *[
+        (P.CHARGING, "node lost", {name: False}, ({name: True},))
+        for name in ("power_alive", "pilot_alive", "link_alive")
+    ],
+    *[
+        (phase, "vehicle moved", {name: False}, ({name: True},))
+        for phase in (P.MATED, P.RELEASED, P.LINKING, P.CABLE_CHECK, P.PRECHARGE, P.CHARGING)
+        for name in ("occupied", "immobilised")
+    ],
+    (
+        P.CHARGING,
+        "arm no longer follows",
+        {"follows": True, "robot_clear": False},
+        ({"follows": False}, {"robot_clear": True}, {"robot_following": True}),
+    ),
     (P.CHARGING, "vehicle gone", {"pilot": Pilot.A}, ({"pilot": Pilot.B}, {"pilot_alive": False})),
-    (P.CHARGING, "vehicle silent", {"target_live": False},
-     ({"target_live": True}, *({"link": k} for k in (Link.ENDED, Link.FAILED, Link.IDLE, Link.STOPPING, Link.WELDING_CHECK, Link.DISCONNECTING)))),
-    *[(phase, "refused", {"authorization": Authorization.REFUSED}, ({"authorization": Authorization.ACCEPTED},))
-      for phase in (P.MATED, P.RELEASED, P.LINKING)],
-    *[(P.LINKING, "vehicle asleep", {"pilot": Pilot.B, "link": link, "now": 20.0 + LATE},
-       ({"now": 20.0}, {"pilot": Pilot.C}, {"link": Link.SESSION}, {"woken_at": 0.0}, {"wake_after_s": 0.0}))
-      for link in (Link.IDLE, Link.MATCHING)],
-    (P.LINKING, "vehicle asleep", {"pilot": Pilot.B, "link": Link.IDLE, "wake_after_s": 1.0, "now": 1.0 + LATE}, ({"now": 1.0},)),
-    (P.LINKING, "called", {"waking": True, "woken_at": 10.0, "now": 14.5 + LATE}, ({"waking": False}, {"now": 14.5}, {"woken_at": 10.1})),
-    (P.LINKING, "power for a paused vehicle", {"paused": True, "starved": True},
-     ({"paused": False}, {"starved": False}, {"power_left": False}, TALK)),
-    (P.LINKING, "no match: call the vehicle", {"link": Link.FAILED, "link_error": Code.SLAC_FAILED},
-     ({"link": Link.IDLE}, {"link_session": "another"}, {"link_alive": False}, {"link_error": Code.LINK_LOST}, {"waking": True}, {"wakes": 1}, TALK)),
+    (
+        P.CHARGING,
+        "vehicle silent",
+        {"target_live": False},
+        (
+            {"target_live": True},
+            *(
+                {"link": k}
+                for k in (Link.ENDED, Link.FAILED, Link.IDLE, Link.STOPPING, Link.WELDING_CHECK, Link.DISCONNECTING)
+            ),
+        ),
+    ),
+    *[
+        (phase, "refused", {"authorization": Authorization.REFUSED}, ({"authorization": Authorization.ACCEPTED},))
+        for phase in (P.MATED, P.RELEASED, P.LINKING)
+    ],
+    *[
+        (
+            P.LINKING,
+            "vehicle asleep",
+            {"pilot": Pilot.B, "link": link, "now": 20.0 + LATE},
+            ({"now": 20.0}, {"pilot": Pilot.C}, {"link": Link.SESSION}, {"woken_at": 0.0}, {"wake_after_s": 0.0}),
+        )
+        for link in (Link.IDLE, Link.MATCHING)
+    ],
+    (
+        P.LINKING,
+        "vehicle asleep",
+        {"pilot": Pilot.B, "link": Link.IDLE, "wake_after_s": 1.0, "now": 1.0 + LATE},
+        ({"now": 1.0},),
+    ),
+    (
+        P.LINKING,
+        "called",
+        {"waking": True, "woken_at": 10.0, "now": 14.5 + LATE},
+        ({"waking": False}, {"now": 14.5}, {"woken_at": 10.1}),
+    ),
+    (
+        P.LINKING,
+        "power for a paused vehicle",
+        {"paused": True, "starved": True},
+        ({"paused": False}, {"starved": False}, {"power_left": False}, TALK),
+    ),
+    (
+        P.LINKING,
+        "no match: call the vehicle",
+        {"link": Link.FAILED, "link_error": Code.SLAC_FAILED},
+        (
+            {"link": Link.IDLE},
+            {"link_session": "another"},
+            {"link_alive": False},
+            {"link_error": Code.LINK_LOST},
+            {"waking": True},
+            {"wakes": 1},
+            TALK,
+        ),
+    ),
     (P.LINKING, "link failed", {"link": Link.FAILED}, ({"link": Link.IDLE}, {"waking": True})),
-    (P.LINKING, "vehicle resumes", {"paused": True},
-     ({"paused": False}, {"link_session": "another"}, *({"link": k} for k in (Link.ENDED, Link.FAILED, Link.IDLE, Link.PAUSED)))),
+    (
+        P.LINKING,
+        "vehicle resumes",
+        {"paused": True},
+        (
+            {"paused": False},
+            {"link_session": "another"},
+            *({"link": k} for k in (Link.ENDED, Link.FAILED, Link.IDLE, Link.PAUSED)),
+        ),
+    ),
     (P.LINKING, "pause takes too long", {"paused": True, "now": 3600.0 + LATE}, ({"paused": False}, {"now": 3600.0})),
-    (P.LINKING, "vehicle does not get ready", {"plain_ac": True, "now": 150.0 + LATE}, ({"plain_ac": False}, {"now": 150.0})),
+    (
+        P.LINKING,
+        "vehicle does not get ready",
+        {"plain_ac": True, "now": 150.0 + LATE},
+        ({"plain_ac": False}, {"now": 150.0}),
+    ),
     (P.LINKING, "link takes too long", {"now": 150.0 + LATE}, ({"paused": True}, {"now": 150.0})),
     (P.LINKING, "vehicle or station stops early", {"link": Link.ENDED}, ({"link": Link.FAILED},)),
     (P.LINKING, "vehicle or station stops early", {"link": Link.DISCONNECTING}, ({"link": Link.SESSION},)),
     (P.LINKING, "vehicle or station stops early", ASKED, ({"stop_asked": ""},)),
-    (P.LINKING, "ready for AC", {"plain_ac": True, "offer_a": 6.0},
-     (*OUTPUT, *DEAD, {"plain_ac": False}, {"target": Purpose.NONE}, {"target": Purpose.PRECHARGE}, {"authorization": Authorization.NONE}, {"offer_a": 5.9})),
-    (P.LINKING, "cable check asked", {"target": Purpose.INSULATION_TEST},
-     (*OUTPUT, *DEAD, {"plain_ac": True}, {"target": Purpose.PRECHARGE}, {"authorization": Authorization.NONE}, {"authorization": Authorization.REFUSED})),
-    (P.CABLE_CHECK, "insulation fault", {"insulation": Insulation.FAULT},
-     ({"insulation": Insulation.VALID}, {"insulation_permit": 6}, {"test_permit": 0})),
-    *[(P.CABLE_CHECK, "insulation valid", {"insulation": result, "insulation_passed": False},
-       ({"insulation_passed": True}, {"insulation_permit": 6}, {"test_permit": 0}, {"insulation": Insulation.TESTING}, {"insulation": Insulation.FAULT}))
-      for result in (Insulation.VALID, Insulation.WARNING)],
+    (
+        P.LINKING,
+        "ready for AC",
+        {"plain_ac": True, "offer_a": 6.0},
+        (
+            *OUTPUT,
+            *DEAD,
+            {"plain_ac": False},
+            {"target": Purpose.NONE},
+            {"target": Purpose.PRECHARGE},
+            {"authorization": Authorization.NONE},
+            {"offer_a": 5.9},
+        ),
+    ),
+    (
+        P.LINKING,
+        "cable check asked",
+        {"target": Purpose.INSULATION_TEST},
+        (
+            *OUTPUT,
+            *DEAD,
+            {"plain_ac": True},
+            {"target": Purpose.PRECHARGE},
+            {"authorization": Authorization.NONE},
+            {"authorization": Authorization.REFUSED},
+        ),
+    ),
+    (
+        P.CABLE_CHECK,
+        "insulation fault",
+        {"insulation": Insulation.FAULT},
+        ({"insulation": Insulation.VALID}, {"insulation_permit": 6}, {"test_permit": 0}),
+    ),
+    *[
+        (
+            P.CABLE_CHECK,
+            "insulation valid",
+            {"insulation": result, "insulation_passed": False},
+            (
+                {"insulation_passed": True},
+                {"insulation_permit": 6},
+                {"test_permit": 0},
+                {"insulation": Insulation.TESTING},
+                {"insulation": Insulation.FAULT},
+            ),
+        )
+        for result in (Insulation.VALID, Insulation.WARNING)
+    ],
     (P.CABLE_CHECK, "precharge asked", {"target": Purpose.PRECHARGE}, (*OUTPUT, *LOCKED, {"target": Purpose.TRANSFER})),
     (P.CABLE_CHECK, "cable check takes too long", {"now": 40.0 + LATE}, ({"now": 40.0},)),
     (P.PRECHARGE, "transfer asked", {}, (*OUTPUT, *LOCKED, {"target": Purpose.PRECHARGE})),
     (P.PRECHARGE, "precharge takes too long", {"now": 15.0 + LATE}, ({"now": 15.0},)),
-    (P.CHARGING, "vehicle renegotiates", {"link": Link.PARAMETERS, "target": Purpose.NONE},
-     ({"link": Link.CHARGING}, {"link_session": "another"}, {"target": Purpose.TRANSFER}, ASKED, {"stop_requested_at": 0.0})),
+    (
+        P.CHARGING,
+        "vehicle renegotiates",
+        {"link": Link.PARAMETERS, "target": Purpose.NONE},
+        (
+            {"link": Link.CHARGING},
+            {"link_session": "another"},
+            {"target": Purpose.TRANSFER},
+            ASKED,
+            {"stop_requested_at": 0.0},
+        ),
+    ),
     (P.CHARGING, "stop asked", ASKED, ({"stop_asked": ""}, {"stop_requested_at": 0.0})),
-    (P.CHARGING, "vehicle does not stop", {"stop_requested_at": 0.0, "now": 20.0 + LATE}, ({"now": 20.0}, {"stop_requested_at": -1.0})),
-    *[(P.CHARGING, "vehicle ends", {"link": k}, ({"link": Link.CHARGING},))
-      for k in (Link.STOPPING, Link.WELDING_CHECK, Link.DISCONNECTING, Link.ENDED)],
+    (
+        P.CHARGING,
+        "vehicle does not stop",
+        {"stop_requested_at": 0.0, "now": 20.0 + LATE},
+        ({"now": 20.0}, {"stop_requested_at": -1.0}),
+    ),
+    *[
+        (P.CHARGING, "vehicle ends", {"link": k}, ({"link": Link.CHARGING},))
+        for k in (Link.STOPPING, Link.WELDING_CHECK, Link.DISCONNECTING, Link.ENDED)
+    ],
     *[(P.CHARGING, "link failed", {"link": k}, ({"link": Link.CHARGING},)) for k in (Link.FAILED, Link.IDLE)],
     (P.STOPPING, "vehicle gone", {"fault": Code.NONE, "pilot": Pilot.A}, ()),
     (P.STOPPING, "vehicle drove away", {"occupied": False}, (*DEAD, {"occupied": True}, {"bay_alive": False})),
-    (P.STOPPING, "vehicle pauses", {"link": Link.PAUSED, "shutdown": Shutdown.NORMAL},
-     (*DEAD, {"link": Link.ENDED}, {"link_session": "another"}, {"paused": True}, {"shutdown": Shutdown.ERROR}, {"shutdown": Shutdown.NONE}, ASKED)),
-    (P.STOPPING, "vehicle chooses its service anew", {"link": Link.PARAMETERS, "shutdown": Shutdown.NORMAL},
-     (*DEAD, {"link": Link.ENDED}, {"link_session": "another"}, {"shutdown": Shutdown.ERROR}, ASKED, {"stop_requested_at": 0.0})),
-    (P.STOPPING, "output safe, unlocked", OPEN_AND_OVER,
-     (*CONTACT, {"pilot": Pilot.C}, {"pilot": Pilot.D}, {"link": Link.STOPPING}, {"robot_alive": False})),
-    (P.STOPPING, "output safe, unlocked", {**OPEN_AND_OVER, "link": Link.DISCONNECTING, "lock": Lock.UNLOCKED}, ({"lock": Lock.LOCKED}, {"lock": Lock.FAULT})),
-    (P.STOPPING, "output safe, unlocked", {**OPEN_AND_OVER, "link": Link.CHARGING, "lock": Lock.UNLOCKED, "link_session": "another"}, ({"link_session": ID},)),
-    (P.STOPPING, "output safe, unlocked", {**OPEN_AND_OVER, "link": Link.CHARGING, "lock": Lock.UNLOCKED, "link_alive": False}, ({"link_alive": True},)),
-    (P.STOPPING, "output safe, unlocked", {**OPEN_AND_OVER, "pilot": Pilot.C, "pilot_alive": False}, ({"pilot_alive": True},)),
-    (P.STOPPING, "output safe, unlocked", {"pilot": Pilot.C, "lock": Lock.UNLOCKED, "now": 30.0 + LATE}, ({"now": 30.0},)),
+    (
+        P.STOPPING,
+        "vehicle pauses",
+        {"link": Link.PAUSED, "shutdown": Shutdown.NORMAL},
+        (
+            *DEAD,
+            {"link": Link.ENDED},
+            {"link_session": "another"},
+            {"paused": True},
+            {"shutdown": Shutdown.ERROR},
+            {"shutdown": Shutdown.NONE},
+            ASKED,
+        ),
+    ),
+    (
+        P.STOPPING,
+        "vehicle chooses its service anew",
+        {"link": Link.PARAMETERS, "shutdown": Shutdown.NORMAL},
+        (
+            *DEAD,
+            {"link": Link.ENDED},
+            {"link_session": "another"},
+            {"shutdown": Shutdown.ERROR},
+            ASKED,
+            {"stop_requested_at": 0.0},
+        ),
+    ),
+    (
+        P.STOPPING,
+        "output safe, unlocked",
+        OPEN_AND_OVER,
+        (*CONTACT, {"pilot": Pilot.C}, {"pilot": Pilot.D}, {"link": Link.STOPPING}, {"robot_alive": False}),
+    ),
+    (
+        P.STOPPING,
+        "output safe, unlocked",
+        {**OPEN_AND_OVER, "link": Link.DISCONNECTING, "lock": Lock.UNLOCKED},
+        ({"lock": Lock.LOCKED}, {"lock": Lock.FAULT}),
+    ),
+    (
+        P.STOPPING,
+        "output safe, unlocked",
+        {**OPEN_AND_OVER, "link": Link.CHARGING, "lock": Lock.UNLOCKED, "link_session": "another"},
+        ({"link_session": ID},),
+    ),
+    (
+        P.STOPPING,
+        "output safe, unlocked",
+        {**OPEN_AND_OVER, "link": Link.CHARGING, "lock": Lock.UNLOCKED, "link_alive": False},
+        ({"link_alive": True},),
+    ),
+    (
+        P.STOPPING,
+        "output safe, unlocked",
+        {**OPEN_AND_OVER, "pilot": Pilot.C, "pilot_alive": False},
+        ({"pilot_alive": True},),
+    ),
+    (
+        P.STOPPING,
+        "output safe, unlocked",
+        {"pilot": Pilot.C, "lock": Lock.UNLOCKED, "now": 30.0 + LATE},
+        ({"now": 30.0},),
+    ),
     (P.GRASPED, "held", {"goal_grasped": True}, ({"goal_grasped": False},)),
     (P.GRASPED, "held", DONE, ({"goal_done": 4}, {"goal_error": RobotErrorCode.JAMMED})),
     (P.DISCONNECTING, "cannot unplug", FAILED, ({"goal_done": 4}, {"goal_error": RobotErrorCode.NONE})),
-    (P.DISCONNECTING, "unplugged: try again", {**DONE, **OPEN_AND_OVER, "replug": True, "pilot": Pilot.A},
-     (*CONTACT, {"goal_done": 4}, {"goal_error": RobotErrorCode.JAMMED}, {"replug": False}, {"pilot": Pilot.B})),
-    (P.DISCONNECTING, "unplugged", {**DONE, "pilot": Pilot.A},
-     ({"goal_done": 4}, {"goal_error": RobotErrorCode.JAMMED}, {"replug": True}, {"pilot": Pilot.B}, {"pilot": Pilot.C}, {"pilot": Pilot.D})),
+    (
+        P.DISCONNECTING,
+        "unplugged: try again",
+        {**DONE, **OPEN_AND_OVER, "replug": True, "pilot": Pilot.A},
+        (*CONTACT, {"goal_done": 4}, {"goal_error": RobotErrorCode.JAMMED}, {"replug": False}, {"pilot": Pilot.B}),
+    ),
+    (
+        P.DISCONNECTING,
+        "unplugged",
+        {**DONE, "pilot": Pilot.A},
+        (
+            {"goal_done": 4},
+            {"goal_error": RobotErrorCode.JAMMED},
+            {"replug": True},
+            {"pilot": Pilot.B},
+            {"pilot": Pilot.C},
+            {"pilot": Pilot.D},
+        ),
+    ),
     (P.DISCONNECTING, "unplugged", {**DONE, "pilot": Pilot.B, "pilot_alive": False}, ({"pilot_alive": True},)),
-    (P.DISCONNECTING, "pilot still sees the vehicle", {**DONE, "pilot": Pilot.B, "goal_done_at": 10.0, "now": 13.0 + LATE},
-     ({"now": 13.0}, {"goal_done_at": 10.1}, {"goal_done": 4}, {"goal_error": RobotErrorCode.JAMMED}, {"pilot": Pilot.A}, {"pilot_alive": False})),
+    (
+        P.DISCONNECTING,
+        "pilot still sees the vehicle",
+        {**DONE, "pilot": Pilot.B, "goal_done_at": 10.0, "now": 13.0 + LATE},
+        (
+            {"now": 13.0},
+            {"goal_done_at": 10.1},
+            {"goal_done": 4},
+            {"goal_error": RobotErrorCode.JAMMED},
+            {"pilot": Pilot.A},
+            {"pilot_alive": False},
+        ),
+    ),
     (P.GRASPED, "robot lost", {"robot_alive": False}, ({"robot_alive": True},)),
-    (P.GRASPED, "robot takes too long", {"robot_since": 10.0, "now": 190.0 + LATE}, ({"now": 190.0}, {"robot_since": 0.0}, {"since": 11.0})),
+    (
+        P.GRASPED,
+        "robot takes too long",
+        {"robot_since": 10.0, "now": 190.0 + LATE},
+        ({"now": 190.0}, {"robot_since": 0.0}, {"since": 11.0}),
+    ),
     (P.GRASPED, "robot takes too long", {"since": 10.0, "robot_since": 5.0, "now": 190.0 + LATE}, ({"now": 190.0},)),
     (P.GRASPED, "robot takes too long", {"now": 1800.0 + LATE}, ({"now": 1800.0},)),
     (P.DEPARTING, "bay empty", {"occupied": False}, ({"occupied": True}, {"bay_alive": False})),
-]  # fmt: skip
+]
 ROWS = [r for r in RULES if r[1:3] != ("vehicle gone", {"fault": Code.NONE, "pilot": Pilot.A})]
 
 
@@ -234,7 +545,9 @@ def test_who_is_gone_while_stopping_had_lost_the_link_before() -> None:
     c = flow.Context(s, replace(GOOD, pilot=Pilot.A), 1.0, Limits())
     assert guard(c)
     assert not guard(replace(c, s=replace(s, fault=Code.NODE_LOST)))
-    assert not guard(replace(c, i=replace(c.i, pilot=Pilot.B))) and not guard(replace(c, i=replace(c.i, pilot_alive=False)))
+    assert not guard(replace(c, i=replace(c.i, pilot=Pilot.B))) and not guard(
+        replace(c, i=replace(c.i, pilot_alive=False))
+    )
 
 
 def test_a_session_with_a_fault_neither_pauses_nor_chooses_anew() -> None:
@@ -245,7 +558,9 @@ def test_a_session_with_a_fault_neither_pauses_nor_chooses_anew() -> None:
 
 
 # Interlocks.
-@pytest.mark.parametrize("change", [{}, {"voltage_v": 59.9}, {"voltage_v": -59.9}, {"current_a": 4.9}, {"current_a": -4.9}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{}, {"voltage_v": 59.9}, {"voltage_v": -59.9}, {"current_a": 4.9}, {"current_a": -4.9}], ids=str
+)
 def test_an_output_that_is_safe(change: Change) -> None:
     assert interlocks.output_is_safe(context(P.STOPPING, change).i)
 
@@ -255,7 +570,9 @@ def test_an_output_that_is_not_safe(change: Change) -> None:
     assert not interlocks.output_is_safe(context(P.STOPPING, change).i)
 
 
-@pytest.mark.parametrize("change", [{}, *({"link": k} for k in (Link.ENDED, Link.FAILED, Link.IDLE)), {"mated": False}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{}, *({"link": k} for k in (Link.ENDED, Link.FAILED, Link.IDLE)), {"mated": False}], ids=str
+)
 def test_contact_motion_that_is_allowed(change: Change) -> None:
     locked = {"lock": Lock.LOCKED} if change else {"lock": Lock.UNLOCKED}
     c = context(P.GRASPED, locked, change)
@@ -288,7 +605,9 @@ def test_what_any_output_needs(purpose: Purpose, change: Change) -> None:
 def test_only_the_insulation_test_comes_unlocked_and_first(change: Change) -> None:
     c = context(P.CHARGING, change)
     assert not interlocks.forbids_purpose(c.s, c.i, Purpose.INSULATION_TEST)
-    assert interlocks.forbids_purpose(c.s, c.i, Purpose.PRECHARGE) and interlocks.forbids_purpose(c.s, c.i, Purpose.TRANSFER)
+    assert interlocks.forbids_purpose(c.s, c.i, Purpose.PRECHARGE) and interlocks.forbids_purpose(
+        c.s, c.i, Purpose.TRANSFER
+    )
 
 
 def test_an_arm_that_follows_may_stay_and_pilot_d_is_ready_too() -> None:
@@ -312,7 +631,12 @@ def test_only_these_latch(code: Code) -> None:
 
 def test_an_emergency_of_another_code_is_of_that_class_and_ends_by_itself() -> None:
     s = stepped(P.CHARGING, EMERGENCY, {"replug": True})
-    assert (s.phase, s.shutdown, s.emergency_latched, s.fault) == (P.STOPPING, Shutdown.EMERGENCY, False, Code.OVERVOLTAGE)
+    assert (s.phase, s.shutdown, s.emergency_latched, s.fault) == (
+        P.STOPPING,
+        Shutdown.EMERGENCY,
+        False,
+        Code.OVERVOLTAGE,
+    )
     assert s.stop_reason == "Other" and not s.replug and not s.insulation_passed and "overvoltage" in s.text
     c = replace(context(P.STOPPING, OPEN_AND_OVER), s=s)
     assert flow.command(s, c.i, c.limits).pilot == PilotMode.F and flow.command(s, c.i, c.limits).abrupt
@@ -440,3 +764,287 @@ def test_limits_without_a_word_are_those_of_the_docs() -> None:
     assert [getattr(limits, f.name) for f in fields(Limits)] == [
         3.0, 150.0, 20.0, 4.5, 40.0, 15.0, 20.0, 30.0, 180.0, 1800.0, 5.0, 1, 1, 3600.0, False, False, False
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("phase", "changes", "text"),
+    [
+        (P.CHARGING, {"lock": Lock.UNKNOWN}, "the connector is not locked"),
+        (P.CABLE_CHECK, {}, "insulation valid; waiting for precharge"),
+        (P.STOPPING, {}, "starting"),
+        (P.CHARGING, {}, ""),
+    ],
+)
+def test_why_nothing_is_permitted(phase: Phase, changes: Change, text: str) -> None:
+    assert told(phase, changes).reason == text
+
+
+# What rules remember: (phase, changes, what the session is after one step).
+EFFECTS: list[tuple[Phase, Change, Change]] = [
+    (
+        P.POSITIONING,
+        {"mated": False},
+        {"phase": P.CONNECTING, "goal": Goal.CONNECT, "goal_number": 6, "insulation_passed": False, "mated": False},
+    ),
+    (
+        P.CONNECTING,
+        {**DONE, "mated": False},
+        {"phase": P.MATED, "goal": Goal.RELEASE, "goal_number": 6, "mated": True, "insulation_passed": False},
+    ),
+    (
+        P.CONNECTING,
+        FAILED,
+        {
+            "phase": P.DEPARTING,
+            "shutdown": Shutdown.ERROR,
+            "fault": Code.ROBOT_JAM,
+            "stop_reason": "Other",
+            "goal": Goal.NONE,
+        },
+    ),
+    (P.CONNECTING, {**DONE, "goal_error": RobotErrorCode.CANCELLED}, {"fault": Code.ROBOT_ARM, "phase": P.DEPARTING}),
+    (
+        P.CONNECTING,
+        {**DONE, "pilot": Pilot.A, "now": 9.0},
+        {"phase": P.GRASPED, "goal": Goal.DISCONNECT, "fault": Code.ROBOT_NOT_MATED},
+    ),
+    (
+        P.CONNECTING,
+        {**TALK, "link_gone": True},
+        {"phase": P.GRASPED, "goal": Goal.DISCONNECT, "fault": Code.LINK_LOST, "shutdown": Shutdown.ERROR},
+    ),
+    (P.CONNECTING, {**TALK, "link": Link.FAILED, "link_error": Code.V2G_TLS}, {"fault": Code.V2G_TLS}),
+    (
+        P.POSITIONING,
+        {**TALK, "link": Link.ENDED},
+        {"phase": P.DEPARTING, "shutdown": Shutdown.NORMAL, "stop_reason": "StoppedByEV"},
+    ),
+    (P.POSITIONING, {**TALK, "link": Link.ENDED, **ASKED}, {"stop_reason": "Remote", "shutdown": Shutdown.NORMAL}),
+    (
+        P.POSITIONING,
+        {**TALK, "link": Link.FAILED},
+        {"phase": P.DEPARTING, "shutdown": Shutdown.ERROR, "fault": Code.LINK_LOST},
+    ),
+    (
+        P.LINKING,
+        {"link": Link.FAILED, "wakes": 1, "link_error": Code.SLAC_FAILED},
+        {"phase": P.STOPPING, "fault": Code.SLAC_FAILED, "replug": True, "replugs": 1, "shutdown": Shutdown.ERROR},
+    ),
+    (
+        P.LINKING,
+        {"link": Link.FAILED, "wakes": 1, "replugs": 1},
+        {"phase": P.STOPPING, "fault": Code.SLAC_FAILED, "replug": False, "replugs": 1},
+    ),
+    (P.LINKING, {"link": Link.FAILED, **TALK}, {"phase": P.STOPPING, "replug": False, "replugs": 0}),
+    (
+        P.LINKING,
+        {"link": Link.FAILED, "plain_ac": True, "wakes": 1},
+        {"phase": P.STOPPING, "replug": False, "replugs": 0},
+    ),
+    (
+        P.LINKING,
+        {"link": Link.FAILED, "link_error": Code.SLAC_FAILED, "now": 3.0},
+        {"phase": P.LINKING, "waking": True, "woken_at": 3.0, "wakes": 1, "since": 3.0},
+    ),
+    (P.LINKING, {"pilot": Pilot.B, "link": Link.IDLE, "now": 21.0}, {"waking": True, "woken_at": 21.0}),
+    (
+        P.LINKING,
+        {"waking": True, "woken_at": 1.0, "now": 6.0, "link": Link.SESSION},
+        {"waking": False, "woken_at": 1.0},
+    ),
+    (
+        P.LINKING,
+        {"paused": True, "starved": True, "link": Link.PAUSED, "now": 4.0},
+        {"starved": False, "paused": True, "waking": True, "woken_at": 4.0},
+    ),
+    (
+        P.LINKING,
+        {"paused": True, "starved": True, "target": Purpose.NONE, **TALK, "now": 4.0},
+        {"paused": False, "starved": False, "since": 4.0},
+    ),
+    (P.LINKING, ASKED, {"phase": P.STOPPING, "stop_reason": "Remote", "shutdown": Shutdown.NORMAL}),
+    (P.LINKING, {"link": Link.ENDED}, {"phase": P.STOPPING, "stop_reason": "StoppedByEV"}),
+    (
+        P.LINKING,
+        {"authorization": Authorization.REFUSED},
+        {"phase": P.STOPPING, "stop_reason": "DeAuthorized", "shutdown": Shutdown.NORMAL},
+    ),
+    (
+        P.LINKING,
+        {"target": Purpose.INSULATION_TEST},
+        {"phase": P.CABLE_CHECK, "test_permit": 0, "insulation_passed": False, "paused": False, "waking": False},
+    ),
+    (
+        P.CABLE_CHECK,
+        {"insulation_passed": False, "target": Purpose.NONE},
+        {"insulation_passed": True, "phase": P.CABLE_CHECK},
+    ),
+    (
+        P.CABLE_CHECK,
+        {"insulation": Insulation.FAULT},
+        {
+            "phase": P.STOPPING,
+            "fault": Code.INSULATION,
+            "replug": False,
+            "shutdown": Shutdown.ERROR,
+            "insulation_passed": False,
+        },
+    ),
+    (
+        P.CABLE_CHECK,
+        {"insulation": Insulation.SELF_TEST_FAILED},
+        {"phase": P.STOPPING, "fault": Code.INSULATION_SELF_TEST, "replug": True, "replugs": 1},
+    ),
+    (
+        P.CHARGING,
+        {**STOP, "goal": Goal.RELEASE, "waking": True},
+        {
+            "phase": P.STOPPING,
+            "fault": Code.MODULE_LOST,
+            "shutdown": Shutdown.ERROR,
+            "goal": Goal.NONE,
+            "waking": False,
+            "insulation_passed": False,
+        },
+    ),
+    (
+        P.CHARGING,
+        {**ASKED, "now": 8.0},
+        {"phase": P.CHARGING, "stop_requested_at": 8.0, "stop_reason": "Remote", "shutdown": Shutdown.NORMAL},
+    ),
+    (
+        P.CHARGING,
+        {"link": Link.PARAMETERS, "target": Purpose.NONE, "wakes": 1},
+        {
+            "phase": P.LINKING,
+            "shutdown": Shutdown.NONE,
+            "insulation_passed": False,
+            "test_permit": 0,
+            "stop_reason": "",
+            "wakes": 0,
+        },
+    ),
+    (
+        P.CHARGING,
+        {"link": Link.STOPPING},
+        {"phase": P.STOPPING, "stop_reason": "StoppedByEV", "shutdown": Shutdown.NORMAL, "fault": Code.NONE},
+    ),
+    (
+        P.CHARGING,
+        {"link": Link.STOPPING, **ASKED, "stop_requested_at": 0.5, "stop_reason": "Local"},
+        {"stop_reason": "Local"},
+    ),
+    (
+        P.STOPPING,
+        {"link": Link.PAUSED, "shutdown": Shutdown.NORMAL, "woken_at": 1.0, "wakes": 1, "power_left": False},
+        {
+            "phase": P.LINKING,
+            "paused": True,
+            "starved": True,
+            "insulation_passed": False,
+            "test_permit": 0,
+            "woken_at": -1.0,
+            "wakes": 0,
+            "shutdown": Shutdown.NONE,
+            "stop_reason": "",
+        },
+    ),
+    (P.STOPPING, {"link": Link.PAUSED, "shutdown": Shutdown.NORMAL}, {"paused": True, "starved": False}),
+    (P.STOPPING, OPEN_AND_OVER, {"phase": P.GRASPED, "goal": Goal.DISCONNECT, "goal_number": 6}),
+    (
+        P.STOPPING,
+        {"occupied": False},
+        {"phase": P.FAULTED, "fault": Code.VEHICLE_GONE, "stop_reason": "EVDisconnected"},
+    ),
+    (
+        P.DISCONNECTING,
+        {**DONE, "pilot": Pilot.A, "goal": Goal.DISCONNECT},
+        {"phase": P.DEPARTING, "mated": False, "insulation_passed": False, "goal": Goal.NONE},
+    ),
+    (
+        P.DISCONNECTING,
+        {
+            **DONE,
+            **OPEN_AND_OVER,
+            "pilot": Pilot.A,
+            "replug": True,
+            "shutdown": Shutdown.ERROR,
+            "paused": True,
+            "starved": True,
+            "woken_at": 1.0,
+            "wakes": 1,
+            "stop_reason": "x",
+        },
+        {
+            "phase": P.CONNECTING,
+            "goal": Goal.CONNECT,
+            "goal_number": 6,
+            "replug": False,
+            "shutdown": Shutdown.NONE,
+            "mated": False,
+            "paused": False,
+            "starved": False,
+            "woken_at": -1.0,
+            "wakes": 0,
+            "stop_reason": "",
+            "insulation_passed": False,
+        },
+    ),
+    (
+        P.DEPARTING,
+        {"occupied": False, "emergency_latched": False},
+        {"phase": P.IDLE, "session_id": "", "goal_number": 5, "mated": False, "test_permit": 0},
+    ),
+    (P.DEPARTING, {"occupied": False, "emergency_latched": True}, {"phase": P.IDLE, "emergency_latched": True}),
+    (P.IDLE, {"emergency_stop": True}, {"phase": P.UNAVAILABLE, "emergency_latched": True}),
+]
+
+
+@pytest.mark.parametrize("row", EFFECTS, ids=lambda r: f"{r[0].name}-{'-'.join(map(str, r[1]))}")
+def test_what_a_step_remembers(row: Any) -> None:
+    phase, changes, after = row
+    s = stepped(phase, changes)
+    assert {name: getattr(s, name) for name in after} == after
+    if s.phase != phase:
+        assert s.since == context(phase, changes).now
+
+
+def test_the_first_fault_is_kept_and_the_graver_class() -> None:
+    c = context(P.CHARGING, STOP)
+    before = replace(c.s, fault=Code.TIMEOUT, stop_reason="Timeout", shutdown=Shutdown.NORMAL)
+    s = flow.step(before, c.i, 2.0, c.limits)[0]
+    assert (s.fault, s.stop_reason, s.shutdown) == (Code.TIMEOUT, "Timeout", Shutdown.ERROR)
+    s = flow.step(replace(c.s, stop_reason="Local"), c.i, 2.0, c.limits)[0]
+    assert (s.fault, s.stop_reason) == (Code.MODULE_LOST, "Other"), "a fault wins over a mere reason"
+
+
+def test_what_a_stopping_session_waits_for() -> None:
+    def waits(**changes: Any) -> str:
+        c = context(P.STOPPING, OPEN_AND_OVER, changes)
+        return flow.waits_for(c.s, c.i, c.now, c.limits)
+
+    assert waits() == "" and "open contactors" in waits(contactors_open=False)
+    assert "conversation" in waits(link=Link.STOPPING) and "state C" in waits(pilot=Pilot.C)
+    assert "robot" in waits(robot_alive=False) and "field" in waits(field_clear=False)
+    c = context(P.CHARGING, {"contactors_open": False})
+    assert flow.waits_for(c.s, c.i, c.now, c.limits) == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [({"nodes_ready": False}, "nodes"), ({"safety_alive": False}, "safety"), ({"available": False}, "back end")],
+)
+def test_why_a_bay_is_not_available(changes: Change, text: str) -> None:
+    assert text in stepped(P.IDLE, changes).text
+
+
+@pytest.mark.parametrize(
+    ("session", "retrying"),
+    [
+        ({"phase": P.STOPPING, "replug": True}, True), ({"phase": P.GRASPED, "replug": True}, True),
+        ({"phase": P.STOPPING}, False), ({"phase": P.CONNECTING, "replugs": 1}, True), ({"phase": P.CONNECTING}, False),
+        ({"phase": P.CHARGING, "replug": True, "replugs": 1}, False),
+    ],
+)  # fmt: skip
+def test_a_session_that_is_plugged_in_again(session: Change, retrying: bool) -> None:
+    assert replace(SESSION, **session).retrying == retrying
