@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -88,6 +89,12 @@ AREAS = {
 }
 
 
+@functools.cache
+def read(file: str) -> bytes:
+    """The file as it was when its mutants were listed."""
+    return (ROOT / file).read_bytes()
+
+
 @dataclass(frozen=True)
 class Mutant:
     """One change: replace ``[start, end)`` of the file's bytes."""
@@ -101,7 +108,7 @@ class Mutant:
     text: str
 
     def source(self) -> bytes:
-        raw = (ROOT / self.file).read_bytes()
+        raw = read(self.file)
         return raw[: self.start] + self.text.encode() + raw[self.end :]
 
 
@@ -211,7 +218,7 @@ def _walk(node: ast.AST, skip: frozenset[str]) -> Iterator[ast.AST]:
 
 def mutants(file: str, skip: frozenset[str] = frozenset()) -> list[Mutant]:
     """Every mistake that can be made in one file, in the order of its lines."""
-    raw = (ROOT / file).read_bytes()
+    raw = read(file)
     lines = raw.split(b"\n")
     starts = [0]
     for line in lines:

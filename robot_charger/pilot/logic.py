@@ -209,6 +209,8 @@ class PilotLogic:
                 return _Verdict(State.F, text="not available")
             text = f"{levels.low_v:.1f} V on the pilot instead of -12 V"
             return _Verdict(State.FAULT, Code.PILOT_GENERATOR, text)
+        if BAND_F.holds(levels.high_v) and BAND_F.holds(levels.low_v):
+            return _Verdict(State.F, text="forced to F by the safety controller")
         state = self._band(levels.high_v)
         if state is State.FAULT:
             text = f"{levels.high_v:.1f} V on the pilot is no state: 12, 9, 6, 3 or 0 V +-1 V"

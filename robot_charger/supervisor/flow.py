@@ -348,6 +348,13 @@ RULES: tuple[Rule, ...] = (
         P.UNAVAILABLE,
         lambda c: replace(c.s, emergency_latched=True, text="emergency stop: reset on site"),
     ),
+    Rule(
+        (P.FAULTED,),
+        "emergency",
+        lambda c: _emergency_stands(c) and not c.s.emergency_latched,
+        None,
+        lambda c: replace(c.s, emergency_latched=True, shutdown=Shutdown.EMERGENCY, text=EMERGENCY_TEXT),
+    ),
     # Readiness.
     Rule(
         (P.UNAVAILABLE,),
@@ -856,7 +863,7 @@ def command(s: Session, i: Inputs, limits: Limits) -> Commands:
         duty=duty,
         goal=s.goal if s.phase in (P.CONNECTING, P.MATED, P.GRASPED, P.DISCONNECTING) else Goal.NONE,
         goal_number=s.goal_number,
-        reason=reason or hold,
+        reason=hold or reason,
     )
 
 

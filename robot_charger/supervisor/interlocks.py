@@ -6,9 +6,9 @@ reason why not, in words for an operator.
 
 from __future__ import annotations
 
-from robot_charger.common.faults import Code
+from robot_charger.common.faults import Code, Severity
 from robot_charger.supervisor.model import Inputs, Session
-from robot_charger.words.values import Link, Lock, Pilot, Purpose
+from robot_charger.words.values import Authorization, Link, Lock, Pilot, Purpose
 
 SAFE_VOLTAGE_V = 60.0  # IEC 61851-23: touch-safe DC
 SAFE_CURRENT_A = 5.0
@@ -73,6 +73,10 @@ def forbids_output(s: Session, i: Inputs) -> str:
         return "the arm is in the contact zone"
     if i.lock in (Lock.UNLOCKED, Lock.FAULT):
         return "the connector is not locked"
+    if i.authorization != Authorization.ACCEPTED:
+        return "not authorised"
+    if i.fault != Code.NONE and i.severity >= Severity.STOP:
+        return "a fault stands"
     if not i.store_ok:
         return "the back end's store is broken: the session could not be billed"
     return ""

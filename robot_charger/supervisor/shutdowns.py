@@ -55,7 +55,8 @@ SHUTDOWNS: dict[Shutdown, Class] = {
         "opened by the safety controller, whatever flows", 0.1,
         PilotMode.F, 0.0, "EVSE_EMERGENCY_SHUTDOWN", ("EVSEEmergencyShutdown",), ("stop_control",),
         "the safety controller's release opens the contactor",
-        "everything holds until a person resets it on site",
+        "emergency stop, fire and trips of the safety controller hold until a person resets them on site; after others "
+        "the plug is taken out when the inlet is safe",
     ),
 }  # fmt: skip
 PILOTS = {PilotMode.PWM: "PWM of 5 %", PilotMode.STEADY: "steady +12 V", PilotMode.F: "F (-12 V)"}

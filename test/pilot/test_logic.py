@@ -137,6 +137,15 @@ def test_a_short_is_state_e_with_a_fault_and_an_idle_generator_is_e_without() ->
     assert not bench.faults
 
 
+@pytest.mark.parametrize("output", [STEADY, PWM5])
+def test_a_pilot_that_the_safety_controller_forces_to_f_is_no_fault(output: Output) -> None:
+    bench = Bench()
+    assert bench.load(60, C, output) is State.C
+    assert bench.run(60, Levels(-12.0, -12.0), output) is State.F and not bench.faults
+    assert bench.load(60, C, output) is State.C
+    assert bench.run(60, Levels(-9.0, -12.0), output) is State.FAULT and bench.faults == {Code.PILOT_LEVEL}
+
+
 def test_state_f() -> None:
     bench = Bench()
     assert bench.load(60, B, Output(PilotMode.F)) is State.F

@@ -18,6 +18,7 @@ def test_the_first_hundred_thousand_steps_break_no_interlock(limits):
     result = checker.explore(max_steps=100_000, limits=limits)
     assert result.steps >= 100_000
     assert not result.violations, "\n".join(str(v) for v in result.violations[:5])
+    assert not result.trapped
 
 
 @pytest.mark.slow  # four minutes of processor time
@@ -27,7 +28,38 @@ def test_no_reachable_session_breaks_an_interlock(limits):
     assert result.complete, "the fixed point was not reached"
     without = {Phase.CABLE_CHECK, Phase.PRECHARGE} if limits.plain_ac else set()
     assert result.phases == frozenset(Phase) - without
+    assert not result.trapped, result.trapped[:3]
     assert not result.violations, "\n".join(str(v) for v in result.violations[:5])
+
+
+@pytest.mark.slow  # `python -m robot_charger.supervisor.checker --wide` goes to the fixed point
+@ALL
+def test_with_every_value_of_every_input_the_first_million_steps_break_no_interlock(limits):
+    result = checker.explore(max_steps=1_000_000, limits=limits, wide=True)
+    assert not result.violations and not result.trapped
+
+
+def test_a_session_that_traps_its_vehicle_is_found(monkeypatch):
+    assert all(checker.gets_free(s) for s in checker.restored())
+    monkeypatch.setattr(interlocks, "forbids_contact_motion", lambda s, i: "never")
+    assert not any(checker.gets_free(s) for s in checker.restored() if s.mated)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "interlock"),
+    [
+        ("_emergency_stands", lambda c: c.i.emergency_stop, "6: an emergency leads to a latch and to F"),
+        ("_emergency_fault", lambda c: False, ""),
+        ("LATCHING", (), "6: an emergency leads to a latch and to F"),
+        ("_stop_fault", lambda c: False, ""),
+        ("_moved", lambda c: False, ""),
+    ],
+)
+def test_a_broken_rule_is_found_or_another_line_holds(monkeypatch, name, broken, interlock):
+    """Rules that stop and interlocks that hold the permit are two lines: without the first the second holds."""
+    monkeypatch.setattr(flow, name, broken)
+    result = checker.explore(max_steps=60_000, looking_for=interlock or "none")
+    assert {v.interlock for v in result.violations} == ({interlock} if interlock else set())
 
 
 def test_a_plug_that_nobody_asked_for_is_found(monkeypatch):

@@ -60,6 +60,7 @@ def rule(event: str, phase: Phase) -> flow.Rule:
     return next(r for r in flow.RULES if r.event == event and phase in r.sources)
 
 
+STOP = {"severity": Severity.STOP, "fault": Code.MODULE_LOST}
 FREE = ({"emergency_stop": True}, {"emergency_latched": True}, {"safety_alive": False}, {"field_clear": False},
         {"fault": Code.MAINS_LOST})  # fmt: skip
 DEAD = (
@@ -93,6 +94,10 @@ OUTPUT = (
     {"lock": Lock.UNLOCKED},
     {"lock": Lock.FAULT},
     {"store_ok": False},
+    {"authorization": Authorization.NONE},
+    {"authorization": Authorization.REFUSED},
+    STOP,
+    {"severity": Severity.EMERGENCY, "fault": Code.OVERVOLTAGE},
 )
 LOCKED = ({"lock": Lock.UNKNOWN}, {"insulation_passed": False})
 TALK = {"talks_first": True}
@@ -101,7 +106,6 @@ FAILED = {**DONE, "goal_error": RobotErrorCode.JAMMED}
 IN_CONNECT = {"link": Link.CONNECTING, **TALK}
 OPEN_AND_OVER = {"link": Link.ENDED, "pilot": Pilot.B, "target": Purpose.NONE}
 EMERGENCY = {"severity": Severity.EMERGENCY, "fault": Code.OVERVOLTAGE}
-STOP = {"severity": Severity.STOP, "fault": Code.MODULE_LOST}
 ASKED = {"stop_asked": "Remote"}
 
 # phase, event, what makes it fire, and what each stops it. Limits are exact: at the limit it waits, after it it fires.
@@ -117,6 +121,7 @@ RULES: list[tuple[Phase, str, Change, tuple[Change, ...]]] = [
         for code in (Code.EMERGENCY_STOP, Code.FIRE, Code.SAFETY_TRIP)
     ],
     (P.IDLE, "emergency", {"emergency_stop": True}, ({"emergency_stop": False}, {"emergency_latched": True})),
+    (P.FAULTED, "emergency", {"emergency_stop": True}, ({"emergency_stop": False}, {"emergency_latched": True})),
     (
         P.UNAVAILABLE,
         "ready",
@@ -773,6 +778,8 @@ def test_limits_without_a_word_are_those_of_the_docs() -> None:
         (P.CABLE_CHECK, {}, "insulation valid; waiting for precharge"),
         (P.STOPPING, {}, "starting"),
         (P.CHARGING, {}, ""),
+        (P.GRASPED, {"lock": Lock.UNLOCKED}, "starting"),
+        (P.GRASPED, {"lock": Lock.LOCKED}, "the connector is locked"),
     ],
 )
 def test_why_nothing_is_permitted(phase: Phase, changes: Change, text: str) -> None:
@@ -997,6 +1004,11 @@ EFFECTS: list[tuple[Phase, Change, Change]] = [
     ),
     (P.DEPARTING, {"occupied": False, "emergency_latched": True}, {"phase": P.IDLE, "emergency_latched": True}),
     (P.IDLE, {"emergency_stop": True}, {"phase": P.UNAVAILABLE, "emergency_latched": True}),
+    (
+        P.FAULTED,
+        {"emergency_stop": True},
+        {"phase": P.FAULTED, "emergency_latched": True, "shutdown": Shutdown.EMERGENCY},
+    ),
 ]
 
 

@@ -133,6 +133,7 @@ class World(RuleBasedStateMachine):
         self.set("bay", field_clear=True, immobilised=True)
         self.set("backend", store_ok=True)
         self.set("pilot", state=1)
+        self.set("power", contactors_open=True)
         self.set("limits", available=True, max_voltage_v=1000.0, max_current_a=400.0, max_power_w=150e3)
         self.set("link", lock=LINK.LOCK_UNLOCKED)
         self.set("robot", evse=1, mode=1)
