@@ -30,6 +30,7 @@ from robot_charger.power.messages import Reporter
 from robot_charger.power.meter import Meter, MeterReader, Reading, Witness, open_meters
 from robot_charger.power.output import Mode
 from robot_charger.power.parameters import PowerParameters
+from robot_charger.power.plausible import Plausible
 
 REPORT_S = 0.040
 
@@ -54,6 +55,7 @@ class PowerNode(StationNode):
         self._reporting = threading.Event()
         self._reporter: threading.Thread | None = None
         self._meter_failures: dict[int, int] = {}
+        self._plausible: dict[int, Plausible] = {}
         self._topics = Publishers(self)
         for evse in self.parameters.evses:
             if evse not in self.parameters.ac:
@@ -209,6 +211,13 @@ class PowerNode(StationNode):
             self._signed[evse] = text
 
     def _on_reading(self, evse: int, reading: Reading | None, error: str) -> None:
+        control, p = self._control, self.parameters
+        if reading is not None and control is not None and evse not in p.ac:
+            now = control.channels[evse].snapshot
+            plausible = self._plausible.setdefault(evse, Plausible(p.modules * p.module__power_w))
+            reading, error = plausible.judge(reading, now.voltage_v * now.current_a)
+            if reading is None:  # the third in a row is a fault; the tenth of a meter that does not answer
+                self._meter_failures[evse] = max(self._meter_failures.get(evse, 0), 7)
         if reading is None:
             failures = self._meter_failures[evse] = self._meter_failures.get(evse, 0) + 1
             if failures == 10:
