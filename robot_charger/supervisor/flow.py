@@ -353,7 +353,7 @@ RULES: tuple[Rule, ...] = (
         "emergency",
         lambda c: _emergency_stands(c) and not c.s.emergency_latched,
         None,
-        lambda c: replace(c.s, emergency_latched=True, shutdown=Shutdown.EMERGENCY, text=EMERGENCY_TEXT),
+        _emergency,
     ),
     # Readiness.
     Rule(
@@ -837,7 +837,7 @@ def reset(s: Session, i: Inputs, now: float) -> tuple[Session, str]:
         return s, "the emergency stop is still pressed"
     if s.phase not in (Phase.FAULTED, Phase.UNAVAILABLE) and not s.emergency_latched:
         return s, "nothing to reset"
-    s = replace(s, emergency_latched=False, text="reset on site")
+    s = replace(s, emergency_latched=False, replug=False, text="reset on site")
     if s.phase != Phase.FAULTED:
         return s, ""
     plugged = s.mated or i.plug_in_inlet

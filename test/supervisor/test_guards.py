@@ -764,6 +764,12 @@ def test_a_reset(phase: Phase, changes: Change, after: Phase, latched: bool, ref
     assert s.goal == Goal.NONE
 
 
+def test_a_reset_plugs_nothing_in_again() -> None:
+    c = context(P.FAULTED, {"replug": True, "emergency_latched": True})
+    assert not flow.reset(c.s, c.i, 9.0)[0].replug
+    assert not stepped(P.FAULTED, {"replug": True, "emergency_stop": True}).replug
+
+
 def test_limits_without_a_word_are_those_of_the_docs() -> None:
     limits = Limits()
     assert [getattr(limits, f.name) for f in fields(Limits)] == [
