@@ -528,6 +528,18 @@ class SafetyState:
 
 
 @dataclass(frozen=True)
+class SessionEvent:
+    """msg/SessionEvent.msg."""
+
+    stamp_ns: int = 0
+    time: int = 0  # [ns] of the wall clock, since 1970
+    evse: int = 0
+    session_id: str = ""
+    name: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
 class SessionState:
     """msg/SessionState.msg."""
 
