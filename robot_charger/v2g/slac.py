@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from robot_charger.common.plc_link import Frames
-from robot_charger.v2g.codec import quiet_import
+from robot_charger.v2g.quiet import quiet_import
 
 with quiet_import():  # pyslac reconfigures logging
     from pyslac import session as pyslac_session
