@@ -116,7 +116,7 @@ class Desk:
         for evse, network in self.rack.networks.items():
             self.worlds[evse].current_a = network.current_a
             self.worlds[evse].voltage_v = network.output_v
-            self.worlds[evse].pilot = self.pilots[evse] if self.control.channels[evse].gate.pilot_needed else None
+            self.worlds[evse].pilot = self.pilots[evse] if not self.control.channels[evse].gate.pilotless else None
         if not self.safety.has("silent"):
             for identifier, frame in self.safety.frames(self.worlds):
                 self._hear(identifier, frame)
