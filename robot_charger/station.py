@@ -10,7 +10,8 @@ from typing import Any
 
 from robot_charger.common.can_udp import SLOTS
 from robot_charger.common.configuration import config_directory
-from robot_charger.power.busload import buses_needed, canopen_buses_needed
+from robot_charger.power.busload import buses_needed, own_buses_needed
+from robot_charger.power.contract import CONTRACTS
 
 EVSE_NODES = ("pilot", "v2g", "chademo", "supervisor")  # one of each per EVSE, in /evseN
 
@@ -138,7 +139,8 @@ class DeskOptions:
         """CAN buses of the bank: the modules', and the station's own where the modules are not on it."""
         if self.module_protocol == "ek3":
             return buses_needed(self.modules, len(self.evses))
-        return 1 + (canopen_buses_needed(self.modules) if self.module_protocol == "canopen" else 0)
+        carried = CONTRACTS[self.module_protocol].bit_rate > 0  # Modbus lines are no CAN buses
+        return 1 + (own_buses_needed(self.module_protocol, self.modules) if carried else 0)
 
     @property
     def needs_pki(self) -> bool:

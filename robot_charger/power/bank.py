@@ -22,8 +22,8 @@ BLOCKING = int(
     | codec.ModuleFault.HARDWARE
     | codec.ModuleFault.ADDRESS_CLASH
 )
-HOLD_MS = 50  # a module goes to zero by itself so long after its last valid set-point
-SUSPECT_NS = 200 * MILLISECOND  # a wrong value must last so long, and longer than module.timeout_ms
+GAP_NS = 50 * MILLISECOND  # this process slept: its clocks of suspicion stop for so long
+SUSPECT_NS = 200 * MILLISECOND  # a wrong value must last so long, and longer than a module may be silent
 PROBATION_NS = 300 * MILLISECOND  # of good frames before a module that joined serves
 FRESH_NS = 30 * MILLISECOND
 ECHO_A = 0.05  # an echoed set-point that differs by more is another one
@@ -31,7 +31,10 @@ RETRY_NS = 10 * SECOND  # a module that was put aside for wrong values may try a
 CROWDED, SPARSE = 0.85, 0.5  # of the limit: more modules are called above, fewer suffice below (of best_load)
 SPARSE_NS = 5 * SECOND  # ... for so long
 LEAVE_NS = 200 * MILLISECOND
-OBEY_NS = 50 * MILLISECOND  # a set-point has arrived, is followed and was measured
+OBEY_NS = 50 * MILLISECOND  # at least so long until a set-point has arrived, is followed and was measured
+WAIT_V = 5.0  # a module that waits regulates so much below the bus: it gives nothing and is there at once
+STATIC_A, STATIC = 2.5, 0.05  # IEC 61851-23: the larger is how far the output may be off
+RESERVE = 0.8  # of that, for offsets of modules that nobody has measured yet; the rest is for their gain
 ROTATE_NS = 600 * SECOND  # how often a tired module is relieved by a rested one
 CLASHES = 4  # changes of serial number within a second that two modules with one address show
 
@@ -56,7 +59,7 @@ class Crew:
     """The modules that run for one EVSE: how many there should be, and when [ns] what last happened to them."""
 
     def __init__(self, now_ns: int) -> None:
-        self.size = 0
+        self.size = self.goal = 0  # to run now, and as soon as the trim knows their offsets
         self.sparse_ns = self.rotated_ns = self.moved_ns = now_ns
 
 
@@ -67,13 +70,22 @@ class Bank:
         n = parameters.modules
         self.parameters = parameters
         self.count = n
-        self._bus_patience_ns = int((parameters.bus_timeout_ms + parameters.desk_grace_ms) * MILLISECOND)
-        self._suspect_ns = max(SUSPECT_NS, int(parameters.module__timeout_ms * MILLISECOND))
+        self.contract = contract = parameters.contract
+        patience_ms = max(parameters.bus_timeout_ms, 1.5e3 * contract.silent_s) + parameters.desk_grace_ms
+        self._bus_patience_ns = int(patience_ms * MILLISECOND)
+        self._silent_ns = int(contract.silent_s * SECOND)
+        self._suspect_ns = max(SUSPECT_NS, self._silent_ns)
+        self._fresh_ns = max(FRESH_NS, int(1.5 * contract.report_s * SECOND))
+        self._late_ns = int(1.5 * contract.report_s * SECOND)
+        self._obey_ns = max(OBEY_NS, int((contract.delay_s + contract.report_s) * SECOND))
+        self._hold_ns = int((contract.hold_s + contract.report_s) * SECOND)
         self.buses = buses
         self.bus, self.address = place(n, buses)
-        if int(self.address.max()) > codec.MAX_ADDRESS:
+        self.address += contract.first_address - 1
+        if int(self.address.max()) > contract.last_address:
             raise ValueError(
-                f"{n} modules on {buses} bus(es) are {int(self.address.max())} on one: at most {codec.MAX_ADDRESS}"
+                f"{n} modules on {buses} bus(es) from address {contract.first_address}: the last one that "
+                f"{contract.name} has is {contract.last_address}"
             )
         self.first = np.array([int(np.searchsorted(self.bus, b)) for b in range(buses + 1)])
         self.voltage = np.zeros(n)
@@ -116,6 +128,9 @@ class Bank:
         self._left_ns = np.zeros(n, np.int64)  # when it was last found not healthy
         self.aside_ns = np.zeros(n, np.int64)  # put aside for wrong values at this time, 0 = not
         self.chosen = np.zeros(n, bool)  # called to run, by fewest modules and hours
+        self._on_ns = np.zeros(n, np.int64)  # since when it is asked to be on, 0 = it is not
+        self.measured = np.zeros(n, bool)  # its offset is in the trim: it ran while the output agreed with the board
+        self._ghost_a = np.zeros(n)  # what a module that fell silent may go on giving until its hold time is over
         self._crew: dict[tuple[int, int], Crew] = {}
         self._wrong_since = np.zeros(n, np.int64)
         self._judged_ns = 0
@@ -226,7 +241,7 @@ class Bank:
         raw = ids.tobytes()
         if raw == self._usual[bus][0]:
             return self._usual[bus][1], data
-        index = self.first[bus] + ids.astype(np.int64) - (codec.STATUS_ID + 1)
+        index = self.first[bus] + ids.astype(np.int64) - (codec.STATUS_ID + self.contract.first_address)
         known = (index >= self.first[bus]) & (index < self.first[bus + 1])
         if not known.all():
             self.bad += int(len(ids) - known.sum())
@@ -238,7 +253,7 @@ class Bank:
 
     def take_sensor(self, bus: int, ids: np.ndarray, data: np.ndarray) -> None:
         """Sensor frames of one bus: ids 0x300 + address, rows of 16 bytes."""
-        index = self.first[bus] + ids.astype(np.int64) - (codec.SENSOR_ID + 1)
+        index = self.first[bus] + ids.astype(np.int64) - (codec.SENSOR_ID + self.contract.first_address)
         known = (index >= self.first[bus]) & (index < self.first[bus + 1])
         self.bad += int(len(ids) - known.sum())
         self.hours[index[known]] = codec.decode_sensor(data[known])["hours"] * codec.HOUR
@@ -251,15 +266,20 @@ class Bank:
         measure wrongly that got its set-point too late from here. Who comes back, or is new, is watched for a while
         before it serves.
         """
-        if (gap_ns := now_ns - self._judged_ns) > HOLD_MS * MILLISECOND:
+        if (gap_ns := now_ns - self._judged_ns) > GAP_NS:
             self._wrong_since[self._wrong_since > 0] += gap_ns
             self._disputed_ns = {evse: since + gap_ns for evse, since in self._disputed_ns.items()}
         self._judged_ns = now_ns
         bus_lost = now_ns - self.bus_heard > self._bus_patience_ns
         age = self.bus_heard.max() - self.heard
         was_silent = self.silent
-        self.silent = (self.heard == 0) | (age > self.parameters.module__timeout_ms * MILLISECOND) | bus_lost[self.bus]
+        self.silent = (self.heard == 0) | (age > self._silent_ns) | bus_lost[self.bus]
         self._joined_ns[was_silent & ~self.silent] = now_ns
+        fell = self.silent & ~was_silent
+        if fell.any():  # nobody hears it any more, and it may hear nobody
+            self._ghost_a[fell] = np.where(np.abs(self.current) > np.abs(self.command_a), self.current, self.command_a)[
+                fell
+            ] * (self.enable[fell] | (np.abs(self.current[fell]) > 1.0))
         if now_ns - self._changes_ns > SECOND:
             self.clash = self._changes >= CLASHES
             self._changes[:] = 0
@@ -288,8 +308,10 @@ class Bank:
         deaf = (np.abs(self.echo - self.command_a) > ECHO_A) & (now_ns - self._echo_ns > self._suspect_ns)
         over = np.abs(self.current) > np.abs(self.echo) * 1.1 + 1.0
         off = self.enable & (bank > 60.0) & (np.abs(self.voltage - bank) > np.maximum(10.0, 0.05 * bank))
+        if self.contract.starts_slowly:
+            off &= self._started(now_ns)
         lost = self.faults & int(codec.ModuleFault.SETPOINT_LOST) != 0
-        fresh = ~self.silent & (now_ns - self.heard < FRESH_NS)  # an old frame accuses nobody: somebody slept
+        fresh = ~self.silent & (now_ns - self.heard < self._fresh_ns)  # an old frame accuses nobody: somebody slept
         off &= fresh
         for evse in bank_voltage_v if off.any() or self._disputed_ns else ():
             self._dispute(evse, off, now_ns)
@@ -352,10 +374,10 @@ class Bank:
     def share(
         self, evse: int, voltage_v: float, current_a: float, enable: bool, measured_v: float, now_ns: int
     ) -> None:
-        """Divide an output's set-point over as few of its healthy modules as fit; the others get zero.
+        """Divide an output's set-point over as few of its healthy modules as fit; the others get zero, or wait.
 
         Groups in series carry the same current, each its part of the voltage. What a module that was left out gives
-        all the same is taken off the others' share.
+        all the same, or may go on giving, is taken off the others' share.
         """
         limits = self.capability(evse, measured_v)
         enable = enable and bool(self.usable(evse))
@@ -366,24 +388,88 @@ class Bank:
             self.command_v[mine] = 0.0
             self.enable[mine] = False
             if not enable:
-                self.chosen[mine] = False
+                self.chosen[mine] = self.measured[mine] = False
+                self._on_ns[mine] = 0
                 self._crew.pop((evse, group), None)
                 continue
             serving = mine & self.healthy
-            left = mine & ~self.healthy & ~self.silent
-            wanted = current_a - self._stray(left, now_ns) if left.any() else current_a
+            wanted = current_a - self._elsewhere(mine, now_ns)
             if wanted * current_a < 0.0:
                 wanted = 0.0
             self._choose((evse, group), serving, abs(wanted), limits, now_ns)
             running = self.chosen & serving
-            self.command_v[running] = voltage_v / self.series(evse)
+            self._on_ns = np.where(running, np.where(self._on_ns == 0, now_ns, self._on_ns), self._on_ns * ~mine)
             self.enable[running] = True
-            self.command_a[running] = divide(wanted, limits[running])
+            giving = self._givers(running, abs(wanted), limits, now_ns)
+            self.command_v[running] = max(0.0, measured_v / self.series(evse) - WAIT_V)
+            self.command_a[running] = self.contract.min_current_a
+            self.command_v[giving] = voltage_v / self.series(evse)
+            self.command_a[giving] = divide(wanted, limits[giving])
+            self.measured &= running | ~mine
+
+    def _elsewhere(self, mine: np.ndarray, now_ns: int) -> float:
+        """Current that modules which do not serve give, or may give, to this output [A].
+
+        One that fell silent may hold its last set-point until its hold time is over.
+        """
+        left = mine & ~self.healthy
+        if not left.any():
+            return 0.0
+        heard = left & ~self.silent
+        ghosts = left & self.silent & (now_ns - self.heard <= self._hold_ns)
+        stray = self._stray(heard, now_ns) if heard.any() else 0.0
+        return stray + float(self._ghost_a[ghosts].sum())
 
     def _stray(self, left: np.ndarray, now_ns: int) -> float:
         """Current that modules which were left out say they give, although they had time to end it [A]."""
-        unasked = left & (now_ns - self._left_ns > OBEY_NS)
+        unasked = left & (now_ns - self._left_ns > self._obey_ns)
         return float(np.clip(self.current[unasked], -self.available[unasked], self.available[unasked]).sum())
+
+    def _started(self, now_ns: int) -> np.ndarray:
+        """Mask of the modules that were on for longer than they need to start."""
+        return (self._on_ns > 0) & (now_ns - self._on_ns >= self.contract.start_s * SECOND)
+
+    def _givers(self, running: np.ndarray, current_a: float, limits: np.ndarray, now_ns: int) -> np.ndarray:
+        """Which of the running modules carry this current now; the others wait at the bus's voltage.
+
+        All of them, unless they start slowly or refuse small currents.
+        """
+        contract = self.contract
+        if not contract.starts_slowly and not contract.min_current_a:
+            return running
+        ready = running & self._started(now_ns)
+        if not ready.any():
+            ready = running
+        if contract.min_current_a and current_a < contract.min_current_a:
+            return running & False
+        able = np.flatnonzero(ready)
+        most = self._most(current_a)
+        least = int(np.searchsorted(np.cumsum(limits[able]) * CROWDED, current_a)) + 1
+        count = min(len(able), max(most, least))
+        giving = np.zeros(self.count, bool)
+        giving[able[:count]] = True
+        return giving
+
+    def _most(self, current_a: float) -> int:
+        """Modules that still carry this current well: more than their offset and their smallest set-point."""
+        floor_a = max(2.0 * self.contract.offset_a, self.contract.min_current_a)
+        return max(1, int(current_a / floor_a)) if floor_a else self.count
+
+    def suspected(self, evse: int) -> bool:
+        """Whether a module of this EVSE seems to measure or to do something wrong: the others' sum is not the output."""
+        mine = self.evse == evse
+        late = self._judged_ns - self.heard > self._late_ns
+        return bool((mine & ((self._wrong_since > 0) | self.enable & (late | ~self.healthy))).any())
+
+    def note_measured(self, evse: int) -> None:
+        """The output agrees with its measuring board: the trim holds the offsets of all that run for it."""
+        self.measured |= self.chosen & (self.evse == evse)
+
+    def offset_bound_a(self, evse: int) -> float:
+        """Largest sum of the offsets of the modules that give current to this EVSE [A]: its weakest group's."""
+        running = self.enable & (self.command_a != 0.0)
+        counts = [int((running & mine).sum()) for number, _, mine in self._members if number == evse]
+        return max(counts, default=0) * self.contract.offset_a
 
     def _choose(
         self, key: tuple[int, int], serving: np.ndarray, current_a: float, limits: np.ndarray, now_ns: int
@@ -391,19 +477,30 @@ class Bank:
         """Keep ``chosen`` near the best load, with the least used modules, without changing it at every ampere."""
         best = self.parameters.share__best_load
         healthy = int(serving.sum())
-        least = min(self.parameters.share__modules_min, healthy)
         running = self.chosen & serving
         count = int(running.sum())
         crew = self._crew.setdefault(key, Crew(now_ns))
         total = float(limits[running].sum())
         if current_a >= SPARSE * best * total:
             crew.sparse_ns = now_ns
-        if count < least or current_a > CROWDED * total:
-            crew.size = max(self._need(current_a, limits[serving], best), least)
+        need = self._need(current_a, limits[serving], best)
+        most = healthy if self.contract.starts_slowly else min(healthy, self._most(current_a))
+        least = min(self.parameters.share__modules_min, most)
+        allowed = most  # where those that are too many wait, none is too many
+        if not self.contract.starts_slowly:
+            room = int(RESERVE * max(STATIC_A, STATIC * current_a) / max(self.contract.offset_a, 1e-3))
+            allowed = min(most, max(1, int((self.measured & running).sum()) + room))
+        crowded = current_a > CROWDED * total
+        if count < least or crowded:
+            crew.goal = max(need, least)
+        if crowded or count < min(crew.goal, allowed):
+            crew.size = max(min(crew.goal, allowed), self._need(current_a, limits[serving], CROWDED) if crowded else 1)
             if crew.size > count:
                 self._call(serving & ~running, crew.size - count)
+        elif count > most and most < crew.size:
+            crew.size = crew.goal = most
         elif now_ns - crew.sparse_ns > SPARSE_NS:
-            crew.size = max(self._need(current_a, limits[serving], best), least)
+            crew.size = crew.goal = min(max(need, least), max(count, 1))
             crew.sparse_ns = now_ns
         if count > crew.size and now_ns - crew.moved_ns > LEAVE_NS:  # one by one: each leaving is a small dip
             self.chosen[int(np.argmax(np.where(running, self.hours, -np.inf)))] = False
@@ -414,8 +511,8 @@ class Bank:
 
     def _need(self, current_a: float, limits: np.ndarray, load: float) -> int:
         """Modules that carry this current at this share of their limits."""
-        mean = max(float(limits.mean()), 1e-3)
-        return min(max(int(np.ceil(current_a / (load * mean))), 1), len(limits))
+        mean = max(float(limits.mean()), 1e-3) if len(limits) else 1.0
+        return min(max(int(np.ceil(current_a / (load * mean))), 1), max(len(limits), 1))
 
     def _call(self, spare: np.ndarray, count: int) -> None:
         """Let the least used of ``spare`` run."""

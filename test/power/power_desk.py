@@ -201,6 +201,8 @@ class Desk:
         self.allow(Purpose.TRANSFER, evse, voltage_v=self.emf_v + 50.0, current_a=current_a)
         output = self.control.channels[evse]
         self.run(lambda: output.snapshot.mode == 3 and abs(output.snapshot.current_a - current_a) < 0.02 * current_a)
+        crews = self.control.bank._crew
+        self.run(lambda: all(c.size >= c.goal for c in crews.values()))  # those whose offset was unknown joined too
 
 
 _READY: dict[str, Desk] = {}

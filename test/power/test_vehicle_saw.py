@@ -173,6 +173,7 @@ def charging(amperes: float = 200.0, **parameters: object) -> Callable[[], Desk]
     def make() -> Desk:
         desk = charged(amperes, **parameters)
         desk.run(lambda: desk.network.current_a > 0.992 * amperes)
+        desk.run(1.0)  # the trim has come to rest
         return desk
 
     return make

@@ -21,7 +21,8 @@ from canopen.sdo.exceptions import SdoError
 
 from robot_charger.common.can_bus import open_bus
 from robot_charger.power import codec
-from robot_charger.power.bank import HOLD_MS, Bank
+from robot_charger.power.bank import Bank
+from robot_charger.power.contract import CONTRACTS
 from robot_charger.power.drivers import Frames, ModuleDriver
 
 TPDO1, RPDO1, TPDO2, EMERGENCY, HEARTBEAT = 0x180, 0x200, 0x280, 0x080, 0x700
@@ -168,7 +169,7 @@ class Master:
             if found != DEVICE_TYPE:
                 raise SdoError(f"device type {found:#x}, {DEVICE_TYPE:#x} expected")
             node.sdo["Producer heartbeat time"].raw = HEARTBEAT_MS
-            node.sdo["RPDO1 communication"]["Deadline"].raw = HOLD_MS
+            node.sdo["RPDO1 communication"]["Deadline"].raw = round(CONTRACTS["canopen"].hold_s * 1e3)
             node.sdo["TPDO1 communication"]["Event timer"].raw = MEASURED_MS
             node.sdo["TPDO2 communication"]["Event timer"].raw = CONDITION_MS
             node.nmt.state = "OPERATIONAL"

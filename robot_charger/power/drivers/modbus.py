@@ -34,7 +34,7 @@ import numpy as np
 
 from robot_charger.common.clock import MILLISECOND, now_ns
 from robot_charger.power import codec
-from robot_charger.power.bank import HOLD_MS, Bank
+from robot_charger.power.bank import Bank
 from robot_charger.power.drivers import Frames, ModuleDriver
 from robot_charger.power.modbus_line import LineError, ModbusLine
 
@@ -45,6 +45,7 @@ STATE_REGISTERS = STATE.size // 2
 ON = 1
 DECIVOLT, CENTIAMPERE, DECIKELVIN = 0.1, 0.01, 0.1
 PERIOD_S = 0.010  # of a round, when the line is quick enough
+HOLD_MS = 50  # at least
 STALE_NS = HOLD_MS * MILLISECOND  # set-points older than this are not passed on: zero is
 HOLD_ROUNDS = 4
 HOLD_MOST_MS = 500
