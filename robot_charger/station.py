@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 from robot_charger.common.can_udp import SLOTS
 from robot_charger.common.configuration import config_directory
 from robot_charger.power.busload import buses_needed, own_buses_needed
-from robot_charger.power.contract import CONTRACTS
+from robot_charger.power.contract import CONTRACTS, Contract
 
 EVSE_NODES = ("pilot", "v2g", "chademo", "supervisor")  # one of each per EVSE, in /evseN
 
@@ -81,6 +82,7 @@ DESK_AC_A = 32.0  # of the desk's AC outlets, three phases
 ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", *ACDP)  # TLS 1.3, mutual
 BIDIRECTIONAL = ("iso15118-20-bpt", "acdp-bpt", "chademo-v2x")
 MODBUS_UNITS = 247  # on one line
+DESK_POWER_W = 150_000.0
 DESK_EXPORT_W = 30_000.0  # what the desk's grid connection takes back
 
 
@@ -137,7 +139,7 @@ class DeskOptions:
     @property
     def buses(self) -> int:
         """CAN buses of the bank: the modules', and the station's own where the modules are not on it."""
-        if self.module_protocol == "ek3":
+        if not CONTRACTS[self.module_protocol].own_bus:
             return buses_needed(self.modules, len(self.evses))
         carried = CONTRACTS[self.module_protocol].bit_rate > 0  # Modbus lines are no CAN buses
         return 1 + (own_buses_needed(self.module_protocol, self.modules) if carried else 0)
@@ -149,6 +151,23 @@ class DeskOptions:
     @property
     def exports(self) -> bool:
         return self.protocol in BIDIRECTIONAL
+
+
+def desk_modules(protocol: str) -> int:
+    """Modules of a desk's bank of some 150 kW."""
+    return math.ceil(DESK_POWER_W / CONTRACTS[protocol].rating.power_w)
+
+
+def rating_parameters(contract: Contract) -> dict[str, Any]:
+    """Parameters of a bank of such modules as its maker rates them."""
+    rating = contract.rating
+    return {
+        "max_voltage_v": rating.voltage_v,
+        "module.max_voltage_v": rating.voltage_v,
+        "module.max_current_a": rating.current_a,
+        "module.power_w": rating.power_w,
+        "module.min_current_a": max(contract.min_current_a, 0.1),
+    }
 
 
 @dataclass(frozen=True)
@@ -166,12 +185,12 @@ class Desk:
     @property
     def bus(self) -> str:
         """The station's bus, and with EK3 modules theirs."""
-        return f"udp:{self.can_port}*{self.options.buses if self.options.module_protocol == 'ek3' else 1}"
+        return f"udp:{self.can_port}*{self.options.buses if not CONTRACTS[self.options.module_protocol].own_bus else 1}"
 
     @property
     def module_bus(self) -> str:
-        """Buses of CANopen modules, else empty."""
-        if self.options.module_protocol != "canopen":
+        """Buses of modules that have their own, else empty."""
+        if self.options.buses < 2 or not CONTRACTS[self.options.module_protocol].own_bus:
             return ""
         return f"udp:{self.can_port + SLOTS}*{self.options.buses - 1}"
 
@@ -190,7 +209,9 @@ class Desk:
         seed = ("--seed", str(o.seed))
         if not o.chademo and not o.ac:  # first, for v2g waits for its link
             yield from (SimulatorSpec(f"plc{n}", "plc", ("--evse", str(n))) for n in o.evses)
-        yield SimulatorSpec("safety", "safety", ("--bus", self.bus, *evses))
+        contract = CONTRACTS[o.module_protocol]
+        cut_off = ("--cut-off",) if contract.cut_off_needed else ()
+        yield SimulatorSpec("safety", "safety", ("--bus", self.bus, *evses, *cut_off))
         modules = ("--modules", str(o.modules), "--protocol", o.module_protocol, "--module-bus", self.module_bus)
         ac = ("--ac", *evses[1:]) if o.ac else ()
         yield SimulatorSpec("rack", "rack", ("--bus", self.bus, *modules, *evses, *seed, *ac))
@@ -247,8 +268,11 @@ class Desk:
         }
         if o.camera:
             overrides["robot"] = {"camera_file": "arm/camera.yaml"}
-        if o.module_protocol == "modbus":
-            overrides["power"] |= {"module.timeout_ms": 500.0}  # modules are asked one after the other
+        contract = CONTRACTS[o.module_protocol]
+        if contract.cut_off_needed:  # the desk's safety controller does both
+            overrides["power"] |= {"contactors_break_load": True, "module.cut_off": "inhibit"}
+        if contract.polled and contract.bit_rate:
+            overrides["power"] |= rating_parameters(contract)
         if o.csms_absent:  # nobody was ever asked about a token: whoever comes is trusted, and billed later
             overrides["backend"] |= {"authorize.offline": "all", "backoff.repeats": 1}
         if o.needs_pki:

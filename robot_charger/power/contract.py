@@ -103,7 +103,7 @@ CONTRACTS = {
             range=Range(500.0, 2.0), rating=_HV,
         ),
         Contract(
-            "winline", "Winline, Maxwell MXR", 125_000, extended=True, spacing_s=0.010, frames=2, report_s=0.5,
+            "winline", "Winline, Maxwell MXR", 125_000, extended=True, spacing_s=0.005, frames=2, report_s=0.5,
             silent_s=2.0, hold_s=15.0, hold_known=False, start_s=2.0, delay_s=0.2, min_current_a=1.0,
             last_address=63, modules_a_bus=12, rating=_HV,
         ),

@@ -255,6 +255,7 @@ class Control:
                 self.faults.append((channel.evse, report))
             output.changes.clear()
             channel.snapshot = self._snapshot(channel, demand, now_ns)
+        self.bank.shared(now_ns)
         links = self._move_links(now_ns)
         self._tell_modules(now_ns)
         self.cycles += 1
@@ -274,7 +275,7 @@ class Control:
         output, measured, permit = channel.output, channel.measured, demand.permit
         delivering = output.mode == Mode.TRANSFER and output.enable and permit is not None
         if not delivering or permit is None:
-            return channel.trim.step(now_ns, Sight(False, output.setpoint_a, 0.0, 0.0, 0.0, True, False, 0.0, 0.0, 0.0))
+            return channel.trim.step(now_ns, Sight(False, output.setpoint_a, 0.0, 0.0, 0.0, True, False, 0.0, 0, 0.0, 0.0))
         volts = max(measured.voltage_v, 1.0)
         sight = Sight(
             delivering=True,
@@ -286,6 +287,7 @@ class Control:
             trusted=now_ns - channel.measured_ns <= STALE_NS
             and not (inputs.disputed or self.bank.suspected(channel.evse)),
             bound_a=self.bank.offset_bound_a(channel.evse),
+            modules=int((self.bank.giving & (self.bank.evse == channel.evse)).sum()),
             lowest_a=max(permit.min_current_a, permit.min_power_w / volts),
             highest_a=min(permit.max_current_a, permit.max_power_w / volts),
         )
@@ -408,8 +410,18 @@ class Control:
             seen=seen,
             disputed=self.bank.disputed(channel.evse, now_ns),
             highest_v=self.bank.highest_v(channel.evse),
-            settled=self.switch is None or self.switch.settled(channel.evse, self._top_v(channel)),
+            uncertain_a=self.bank.uncertain_a(channel.evse),
+            settled=self._settled(channel, now_ns),
         )
+
+    def _settled(self, channel: Channel, now_ns: int) -> bool:
+        """Whether the modules are joined, and set to the range, that this session needs."""
+        top_v = self._top_v(channel)
+        mine = self.bank.evse == channel.evse
+        idle = channel.output.mode == Mode.OFF
+        series = self.switch.wanted(top_v) if self.switch and top_v else self.bank.series(channel.evse)
+        ready = self.driver.prepare(mine, top_v / series, idle, now_ns)
+        return ready and (self.switch is None or self.switch.settled(channel.evse, top_v))
 
     def _snapshot(self, channel: Channel, demand: Demand, now_ns: int) -> Snapshot:
         output, measured = channel.output, channel.measured

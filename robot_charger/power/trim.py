@@ -35,6 +35,7 @@ class Sight:
     saturated: bool  # the modules are asked for less than the set-point
     trusted: bool  # the board's frame is fresh and nobody disputes it
     bound_a: float  # declared offsets of the modules that give current
+    modules: int  # how many those are
     lowest_a: float  # of the permit
     highest_a: float
 
@@ -49,6 +50,7 @@ class Trim:
         self._rate = min(SLOWEST_HZ, 1.0 / max(DEAD_TIMES * contract.delay_s, 1e-3))
         self._past: deque[tuple[int, float]] = deque()
         self._alike_ns = 0
+        self._modules = 0
         self._last_ns = 0
 
     def step(self, now_ns: int, sight: Sight) -> float:
@@ -56,10 +58,13 @@ class Trim:
         self._last_ns = now_ns
         self.agreed = False
         if not sight.delivering:
-            self.value_a = 0.0
+            self.value_a, self._modules = 0.0, 0
             self._past.clear()
             self._alike_ns = now_ns
             return sight.setpoint_a
+        if 0 < sight.modules < self._modules:
+            self.value_a *= sight.modules / self._modules  # who leaves takes his offset along
+        self._modules = sight.modules
         error_a = sight.setpoint_a - sight.measured_a
         if self._steady(now_ns, sight.setpoint_a) and self._believable(sight):
             if abs(error_a) > max(DEAD_A, DEAD * abs(sight.setpoint_a)):

@@ -116,6 +116,7 @@ class Controller:
     evses: list[int]
     latched: bool = False
     blocks: int = 0  # of the contactor matrix
+    cuts_off: bool = False  # it drives the modules' inhibit input, or an AC contactor before them
     switched: bool = False  # three contactors per EVSE join its groups: one in series, two in parallel
     grid_export_w: float = GRID_EXPORT_W
     heartbeat_s: float = HEARTBEAT_S
@@ -268,11 +269,18 @@ class SafetyProcess:
     """The controller with its bus and wires."""
 
     def __init__(
-        self, port: FramePort, evses: list[int], heartbeat_s: float, blocks: int = 0, switched: bool = False
+        self,
+        port: FramePort,
+        evses: list[int],
+        heartbeat_s: float,
+        blocks: int = 0,
+        switched: bool = False,
+        cuts_off: bool = False,
     ) -> None:
         self.port = port
         self.path: Path = run_directory() / "safety.json"
-        self.controller = Controller(evses, self._read_latch(), blocks, switched, heartbeat_s=heartbeat_s)
+        self.controller = Controller(evses, self._read_latch(), blocks, switched=switched, heartbeat_s=heartbeat_s)
+        self.controller.cuts_off = cuts_off
         self._saved = self.controller.latched
         self.cycle = 0
         self._told: tuple[float, dict[str, Any]] = (0.0, {})
@@ -327,6 +335,8 @@ class SafetyProcess:
         closed = {str(e): c.closed for e, c in self.controller.circuits.items()}
         released = self.controller.released
         signals = {"contactors": closed, "links": self.controller.links_closed, "released": released}
+        if self.controller.cuts_off:
+            signals["cut_off"] = not released
         told_s, told = self._told
         if signals != told or now_s - told_s >= REPEAT_S:
             self._told = (now_s, signals)
@@ -368,12 +378,15 @@ def main() -> None:
     )
     parser.add_argument("--blocks", type=int, default=0, help="blocks of the contactor matrix, 0: there is none")
     parser.add_argument("--switched", action="store_true", help="contactors join the groups in series or in parallel")
+    parser.add_argument(
+        "--cut-off", action="store_true", help="it drives the modules' inhibit input: they end with power's heartbeat"
+    )
     arguments = parser.parse_args()
     stop = StopSignal()
     try:
         port = frame_port(open_bus(expand(arguments.bus)[0], can_filters=HEARS))
         heartbeat_s = arguments.heartbeat_ms / 1e3
-        process = SafetyProcess(port, arguments.evses, heartbeat_s, arguments.blocks, arguments.switched)
+        process = SafetyProcess(port, arguments.evses, heartbeat_s, arguments.blocks, arguments.switched, arguments.cut_off)
     except (BusError, WireError) as error:
         refuse(f"safety: {error}")
     simulator_realtime(30)  # hardware does not wait for a computer's other work

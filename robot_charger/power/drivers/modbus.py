@@ -35,7 +35,8 @@ import numpy as np
 from robot_charger.common.clock import MILLISECOND, now_ns
 from robot_charger.power import codec
 from robot_charger.power.bank import Bank
-from robot_charger.power.drivers import Frames, ModuleDriver
+from robot_charger.power.drivers import Frames, ModuleDriver, module_buses
+from robot_charger.power.parameters import PowerParameters
 from robot_charger.power.modbus_line import LineError, ModbusLine
 
 SETPOINT_REGISTER, STATE_REGISTER = 0, 16
@@ -68,8 +69,12 @@ def decode_state(registers: list[int]) -> tuple[int, ...]:
     return STATE.unpack(struct.pack(f">{STATE_REGISTERS}H", *registers))
 
 
-class ModbusDriver(ModuleDriver):
+class Driver(ModuleDriver):
     """A thread per line; set-points and states change hands under a lock."""
+
+    @classmethod
+    def make(cls, bank: Bank, parameters: PowerParameters, groups: bool) -> Driver:
+        return cls(bank, module_buses(parameters))
 
     def __init__(self, bank: Bank, lines: list[str]) -> None:
         super().__init__(bank, first_port=1)
@@ -82,7 +87,7 @@ class ModbusDriver(ModuleDriver):
         bank = self.bank
         for bus, line in enumerate(self._lines):
             for address, answered_ns, values in line.collect():
-                index = np.array([bank.first[bus] + address - 1])
+                index = np.array([bank.first[bus] + address - bank.contract.first_address])
                 state, faults, volts, amperes, obeyed, available, temperature, ambient, _, hours = values
                 bank.report(
                     index,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from robot_charger.power import codec
-from robot_charger.power.bank import assign
+from robot_charger.power.placing import assign
 from robot_charger.sim.rack.habits import Habits
 
 LAG_S = 0.005  # of a module's current behind its set-point
@@ -153,7 +153,7 @@ class Rack:
         self.enable = np.zeros(n, bool)
         self.valid_at = np.full(n, -math.inf)  # last valid set-point [s]
         self.hold_s = np.full(n, habits.hold_s)
-        self.started_s = np.full(n, math.inf)  # when a module is through with its soft start
+        self.started_s = np.full(n, -math.inf)  # when a module is through with its soft start
         self.inhibited = False  # the safety controller's cut-off
         self.range_v = np.full(n, habits.rating.voltage_v)  # of the output range that a module is in
         self.ambient = np.full(n, 25.0) + random.uniform(-1.0, 1.0, n)
@@ -194,6 +194,9 @@ class Rack:
         self._delayed: deque[tuple[float, np.ndarray]] = deque()
         self._volts = np.zeros(n)  # at each module's terminals, after the last step
         self._frames = np.zeros(n, codec.STATUS)
+        self.available = np.full(n, self.rated_a)
+        self.state = np.full(n, codec.State.STANDBY, np.uint8)
+        self.module_faults = np.zeros(n, np.uint16)
         self._warm_s = 0.0  # time since temperatures and hours were brought up to date
         self._refresh()
 
@@ -282,7 +285,7 @@ class Rack:
 
     def _really(self, wanted: np.ndarray, running: np.ndarray, began: np.ndarray, now_s: float) -> np.ndarray:
         """What modules make of their set-points: soft start, offset, gain; one below the bus's voltage gives nothing."""
-        self.started_s = np.where(began, now_s + self.habits.start_s, np.where(running, self.started_s, math.inf))
+        self.started_s = np.where(began, now_s + self.habits.start_s, self.started_s)
         giving = running & (now_s >= self.started_s)
         below = (wanted >= 0.0) & (self.setpoint_v < self._volts - 0.5)
         real = np.where(wanted >= 0.0, np.maximum(wanted * self.error + self.offset_a, 0.0), wanted * self.error)
