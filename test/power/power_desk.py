@@ -132,13 +132,13 @@ class Desk:
         self.safety.step(now_s, self.worlds)
         for evse, network in self.rack.networks.items():
             network.contactors = self.safety.circuits[evse].closed
-        if self.safety.cuts_off:
-            self.rack.cut_off(not self.safety.released)
+        self.rack.inhibited = self.safety.out.inhibit
         self.rack.join(self.safety.links_closed)
         self.rack.step(now_s, 0.01)
         for evse, network in self.rack.networks.items():
             self.worlds[evse].current_a = network.current_a
             self.worlds[evse].voltage_v = network.output_v
+            self.worlds[evse].pilot = self.pilots[evse] if self.control.channels[evse].gate.pilot_needed else None
         if not self.safety.has("silent"):
             for identifier, frame in self.safety.frames(self.worlds):
                 self._hear(identifier, frame)
@@ -251,7 +251,6 @@ def real(protocol: str, modules: int = 5, habits: Habits | None = None, **parame
     values = {name.replace(".", "__"): value for name, value in rating_parameters(contract).items()}
     own = {"module__bus": "udp:1", "contactors_break_load": True, "module__cut_off": "inhibit"}
     desk = Desk(modules, buses=buses, habits=habits, module__protocol=protocol, **{**values, **own, **parameters})
-    desk.safety.cuts_off = True
     return desk
 
 

@@ -154,7 +154,6 @@ class Rack:
         self.valid_at = np.full(n, -math.inf)  # last valid set-point [s]
         self.hold_s = np.full(n, habits.hold_s)
         self.started_s = np.full(n, -math.inf)  # when a module is through with its soft start
-        self.inhibited = False  # the safety controller's cut-off
         self.range_v = np.full(n, habits.rating.voltage_v)  # of the output range that a module is in
         self.ambient = np.full(n, 25.0) + random.uniform(-1.0, 1.0, n)
         self.temperature = self.ambient + 5.0
@@ -165,6 +164,7 @@ class Rack:
         self._gain = 1.0 + random.normal(0.0, 0.001, n)
         self.offset_a, self.error = habits.errors(n, random)
         self._random = random
+        self.inhibited = 0  # EVSEs whose modules the safety controller holds off, a bit each
         self.counter = 0
         self.dead = np.zeros(n, bool)
         self.silent = np.zeros(n, bool)
@@ -261,7 +261,7 @@ class Rack:
         self._age()
         unfed = self.unfed | ("supply-lost" in self.faults)
         shut = (self._cool_w <= 0.0) | unfed
-        self._failed = self.dead | shut | self.booting | self.inhibited
+        self._failed = self.dead | shut | self.booting
         running = np.where(self._cool_w < self.rated_w, codec.State.DERATED, codec.State.RUNNING)
         self._running_state = np.where(shut, codec.State.FAULT, running).astype(np.uint8)
         idle = np.where(self.booting, codec.State.INIT, codec.State.STANDBY)
@@ -291,12 +291,6 @@ class Rack:
         real = np.where(wanted >= 0.0, np.maximum(wanted * self.error + self.offset_a, 0.0), wanted * self.error)
         return np.where(giving & ~below, np.minimum(real, self.available * 1.02), 0.0)
 
-    def cut_off(self, on: bool) -> None:
-        """The safety controller inhibits the modules, or releases them."""
-        if on != self.inhibited:
-            self.inhibited = on
-            self._refresh()
-
     def _age(self) -> None:
         """What hours of operation leave of each module's rating and efficiency."""
         worn = np.minimum(self.hours / LIFE_H, 1.0)
@@ -314,6 +308,8 @@ class Rack:
         self._measure()
         fresh = now_s - self.valid_at <= self.hold_s
         running = self.enable & fresh & ~self._failed
+        held = self._held()
+        running &= ~held
         began = running & ~self._ran
         self.starts += began
         self._ran = running
@@ -340,13 +336,21 @@ class Rack:
             self.hottest = np.maximum(self.hottest, self.temperature)
             self._warm_s = 0.0
             self._frames["temperature"] = codec.raw_celsius(self.temperature)
-        on = running & (now_s >= self.started_s) | self.stuck if self.habits.start_s else running | self.stuck
+        self.current[held] = 0.0
+        started = now_s >= self.started_s if self.habits.start_s else True
+        on = (running & started | self.stuck) & ~held
         for evse, network in self.networks.items():
             self._network(network, evse, on, dt_s)
         if self._any_loose:  # of no output: their capacitors empty themselves
             self._volts[self._loose] *= math.exp(-dt_s / (BANK_BLEED_OHM * BANK_FARAD))
             self.current[self._loose] = 0.0
         self._measure()
+
+    def _held(self) -> np.ndarray:
+        """Modules that the safety controller holds off by wire, whatever they were told or have broken."""
+        if not self.inhibited:
+            return np.zeros(self.count, bool)
+        return (self.evse > 0) & (self.inhibited >> np.maximum(self.evse - 1, 0) & 1).astype(bool)
 
     def join(self, links: int) -> None:
         """The matrix's closed contactors, bit b * EVSEs + k joining block b to the k-th EVSE."""
