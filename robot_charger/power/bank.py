@@ -494,7 +494,9 @@ class Bank:
             return divide(current_a, limits_a)
         full = weight >= 1.0
         shares = current_a * weight / float(weight.sum())
-        if (np.abs(shares[full]) > limits_a[full]).any() and full.any():  # those at their limit keep it, others the rest
+        if (
+            np.abs(shares[full]) > limits_a[full]
+        ).any() and full.any():  # those at their limit keep it, others the rest
             shares[full] = np.copysign(np.minimum(abs(current_a), limits_a[full]), current_a)
             rest = current_a - float(shares[full].sum())
             shares[~full] = rest * weight[~full] / max(float(weight[~full].sum()), 1e-9)

@@ -293,7 +293,9 @@ class Control:
         output, measured, permit = channel.output, channel.measured, demand.permit
         delivering = output.mode == Mode.TRANSFER and output.enable and permit is not None
         if not delivering or permit is None:
-            return channel.trim.step(now_ns, Sight(False, output.setpoint_a, 0.0, 0.0, 0.0, True, False, 0.0, 0, 0.0, 0.0))
+            return channel.trim.step(
+                now_ns, Sight(False, output.setpoint_a, 0.0, 0.0, 0.0, True, False, 0.0, 0, 0.0, 0.0)
+            )
         volts = max(measured.voltage_v, 1.0)
         sight = Sight(
             delivering=True,

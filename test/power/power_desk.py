@@ -254,7 +254,7 @@ def real(protocol: str, modules: int = 5, habits: Habits | None = None, **parame
     return desk
 
 
-def follow(desk: Desk, currents: tuple[float, ...], seconds: float = 5.0) -> list[tuple[float, float, float]]:
+def follow(desk: Desk, currents: tuple[float, ...], seconds: float = 4.0) -> list[tuple[float, float, float]]:
     """Charge at these currents, one after the other: (asked [A], got [A], worst error as a share of what is allowed).
 
     Judged from one second after the set-point has arrived; IEC 61851-23: 2.5 A below 50 A, 5 % above.

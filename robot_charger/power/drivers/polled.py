@@ -139,7 +139,7 @@ class PolledDriver(ModuleDriver):
         return out
 
     def _off_at_once(self, line: Line, now_ns: int) -> list[Frame]:
-        """"Off" waits for nothing; what was to be sent to that module is not sent any more."""
+        """ "Off" waits for nothing; what was to be sent to that module is not sent any more."""
         part = slice(line.modules.start, line.modules.stop)
         ended = np.flatnonzero(self.sent_on[part] & ~self.bank.enable[part]) + part.start
         leaving: list[Frame] = []

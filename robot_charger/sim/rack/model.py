@@ -508,7 +508,14 @@ class Rack:
         gain = WRONG_SHARE if "output-wrong" in self.faults else 1.0
         return {
             evse: codec.OutputMeasurement(
-                n.output_v * gain, n.bank_v * gain, n.current_a + self._ripple(n), n.pin_c, n.pin_c, n.cable_c, n.coolant_c, self.counter
+                n.output_v * gain,
+                n.bank_v * gain,
+                n.current_a + self._ripple(n),
+                n.pin_c,
+                n.pin_c,
+                n.cable_c,
+                n.coolant_c,
+                self.counter,
             ).encode(evse)
             for evse, n in self.networks.items()
         }
