@@ -48,7 +48,7 @@ from robot_charger.power.parameters import PowerParameters
 from robot_charger.sim.rack.habits import of_contract
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test" / "power"))
-import power_desk  # noqa: E402
+import power_desk
 
 BANKS = {46: 1, 303: 5, 909: 13}
 ACCURACY = (  # protocol, modules, buses, currents

@@ -68,7 +68,7 @@ class Vehicle:
         self.frozen, self._frozen_ns = True, now_ns
 
     def crowded(self, now_ns: int) -> bool:
-        """More control frames in the last second than any vehicle sends, or frames that contradict each other in turn."""
+        """More control frames in a second than any vehicle sends, or frames that contradict each other in turn."""
         rate = self._rates.get(frames.VEHICLE_CONTROL, deque())
         while rate and now_ns - rate[0] > SECOND_NS:
             rate.popleft()

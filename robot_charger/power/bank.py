@@ -515,7 +515,7 @@ class Bank:
         return max(1, int(allowed_a / max(self.contract.offset_a, 1e-3)))
 
     def suspected(self, evse: int) -> bool:
-        """Whether a module of this EVSE seems to measure or to do something wrong: the others' sum is not the output."""
+        """Whether a module of this EVSE seems to do something wrong: the others' sum is not the output."""
         mine = self.evse == evse
         late = self._judged_ns - self.heard > self._late_ns
         return bool((mine & ((self._wrong_since > 0) | self.enable & (late | ~self.healthy))).any())

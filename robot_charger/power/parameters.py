@@ -68,6 +68,7 @@ class PowerParameters:
         low=0.0,
         high=60_000.0,
     )
+    module__answer_ms: float = parameter(100.0, "Modbus modules: time for one answer", unit="ms", low=20.0, high=2000.0)
     module__hold_s: float = parameter(
         0.0,
         "a module keeps its last set-point for so long without a frame, from its data sheet; 0: as its contract says",
@@ -174,13 +175,19 @@ class PowerParameters:
     meter__kind: str = parameter("modbus-tcp", "the DC meter", choices=METERS)
     meter__address: str = parameter(
         "",
-        "HOST:PORT of a modbus-tcp meter, DEVICE:BAUD of a modbus-rtu one (one line, unit id = EVSE); "
+        "HOST:PORT of a modbus-tcp meter, DEVICE:BAUD:FORMAT of a modbus-rtu one (FORMAT 8N1, 8E1, 8O1 or 8N2); "
         "empty: the simulation's, from rack.json in its run directory",
     )
     meter__signs: bool = parameter(
         False, "the meter signs readings (OCMF): one as a session begins, one as it ends, in power/meter's signed_data"
     )
     meter__signed: bool = parameter(True, "the meter's current and power registers carry a sign")
+    meter__map: str = parameter(
+        "", "register map of the meter: a name of power/meters.yaml, FILE.yaml:NAME, or empty for this project's own"
+    )
+    meter__reversed: bool = parameter(False, "the meter is wired the other way: its import is this station's export")
+    meter__units: list[int] = parameter([0], "Modbus unit of each EVSE's meter; 0: the EVSE's number", low=0, high=247)
+    meter__timeout_ms: float = parameter(500.0, "time for one answer of a meter", unit="ms", low=50.0, high=5000.0)
 
     def check(self) -> None:
         """What no single range can say. Raises ParameterError."""

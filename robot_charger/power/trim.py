@@ -2,7 +2,7 @@
 
 Modules miss their set-point by a constant each, and the constants add up. The trim integrates the difference between
 asked and measured and is added to what the modules are asked. It is frozen wherever the difference has another cause:
-while the voltage is controlled, the modules are at their limits, the current is moving, or the board is old or disputed.
+while the voltage is controlled, the modules are at their limits, the current moves, or the board is old or disputed.
 """
 
 from __future__ import annotations

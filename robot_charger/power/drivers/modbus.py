@@ -36,8 +36,8 @@ from robot_charger.common.clock import MILLISECOND, now_ns
 from robot_charger.power import codec
 from robot_charger.power.bank import Bank
 from robot_charger.power.drivers import Frames, ModuleDriver, module_buses
-from robot_charger.power.parameters import PowerParameters
 from robot_charger.power.modbus_line import LineError, ModbusLine
+from robot_charger.power.parameters import PowerParameters
 
 SETPOINT_REGISTER, STATE_REGISTER = 0, 16
 SETPOINT = struct.Struct(">HhHH")
@@ -50,7 +50,6 @@ HOLD_MS = 50  # at least
 STALE_NS = HOLD_MS * MILLISECOND  # set-points older than this are not passed on: zero is
 HOLD_ROUNDS = 4
 HOLD_MOST_MS = 500
-TIMEOUT_S = 0.1  # of one answer
 REST_S = 1.0  # who did not answer REST_AFTER times is left alone for so long: its time-out stops the others
 REST_AFTER = 3
 
@@ -74,12 +73,12 @@ class Driver(ModuleDriver):
 
     @classmethod
     def make(cls, bank: Bank, parameters: PowerParameters, groups: bool) -> Driver:
-        return cls(bank, module_buses(parameters))
+        return cls(bank, module_buses(parameters), parameters.module__answer_ms / 1e3)
 
-    def __init__(self, bank: Bank, lines: list[str]) -> None:
+    def __init__(self, bank: Bank, lines: list[str], timeout_s: float = 0.1) -> None:
         super().__init__(bank, first_port=1)
         self._lines = [
-            Line(ModbusLine(name, "modules", TIMEOUT_S), bank.address[bank.first[i] : bank.first[i + 1]].tolist())
+            Line(ModbusLine(name, "modules", timeout_s), bank.address[bank.first[i] : bank.first[i + 1]].tolist())
             for i, name in enumerate(lines)
         ]
 

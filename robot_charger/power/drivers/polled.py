@@ -191,7 +191,7 @@ class PolledDriver(ModuleDriver):
         return line.modules.start + int(np.argmin(order))
 
     def _state(self, i: int, now_ns: int) -> list[Frame]:
-        """What a module is to know now, in the safe order: what changed, or all of it when the last time is long ago."""
+        """What a module is to know now, in the safe order: what changed, or all of it after a while."""
         bank = self.bank
         stale = now_ns - self._sent_ns[i] > REFRESH_S * SECOND
         self._sent_ns[i] = now_ns

@@ -18,8 +18,8 @@ from robot_charger.common.clock import Ticker, now_ns
 from robot_charger.common.process import StopSignal, parent_gone, refuse, simulator_realtime
 from robot_charger.common.wires import WireEnd, WireError, run_directory
 from robot_charger.power import codec
-from robot_charger.power.meter import Reading, encode_registers
 from robot_charger.power.contract import CONTRACTS, PROTOCOLS
+from robot_charger.power.meter import Reading, encode_registers
 from robot_charger.sim.rack.ac import FAULTS as AC_FAULTS
 from robot_charger.sim.rack.ac import AcSupply
 from robot_charger.sim.rack.ek3 import Ek3Modules
@@ -223,7 +223,7 @@ def main() -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="what real modules do: offset, scatter, gain, hold_s, start_s, ripple_a, overshoot, inrush (docs/power.md)",
+        help="what real modules do: offset, scatter, gain, hold_s, start_s, ripple_a, overshoot, inrush",
     )
     arguments = parser.parse_args()
     stop = StopSignal()

@@ -284,7 +284,7 @@ class Rack:
         self._real = bool(habits.start_s or self.offset_a.any() or (self.error != 1.0).any())
 
     def _really(self, wanted: np.ndarray, running: np.ndarray, began: np.ndarray, now_s: float) -> np.ndarray:
-        """What modules make of their set-points: soft start, offset, gain; one below the bus's voltage gives nothing."""
+        """What modules make of their set-points: soft start, offset, gain; below the bus they give nothing."""
         self.started_s = np.where(began, now_s + self.habits.start_s, self.started_s)
         giving = running & (now_s >= self.started_s)
         below = (wanted >= 0.0) & (self.setpoint_v < self._volts - 0.5)
