@@ -7,11 +7,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
-from launch import LaunchDescription
 from robot_charger import station
 from robot_charger.common import host_only
 from robot_charger.sim.arm import gazebo

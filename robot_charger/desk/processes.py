@@ -59,7 +59,7 @@ class Processes:
         return child
 
     def _spawn(self, name: str, command: Sequence[str], log: Path) -> subprocess.Popen:
-        environment = {**os.environ, **self.environment, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **self.environment, PARENT: str(os.getpid())}
         if not name.startswith(ELSEWHERE):
             environment.update(self.station_environment)
         with log.open("ab") as output:

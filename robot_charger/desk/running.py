@@ -8,13 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import yaml
 from typing_extensions import Self
 
 from robot_charger.common import host_only
 from robot_charger.desk.observer import Observer
 from robot_charger.desk.processes import Child, Processes
-from robot_charger.station import NodeSpec
+from robot_charger.station import ENVIRONMENT, NodeSpec, override_file
 
 SETTLE_S = 3.0  # from the wish to end to zero current and open contactors
 
@@ -40,7 +39,7 @@ class RunningStation:
         self.directory = directory
         self.hurry: Callable[[], bool] = lambda: False
         self.started_at = time.monotonic()
-        self.environment: dict[str, str] = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self.environment: dict[str, str] = dict(ENVIRONMENT)
         self.processes = Processes(directory, self.environment, respawn)
         self.stack = contextlib.ExitStack()  # closed last
         self.observer: Observer | None = None
@@ -58,7 +57,7 @@ class RunningStation:
             host_only.stay()
             self.prepare()
             for spec in self.specs():
-                self.processes.start(spec.name, spec.command(self._override_file(spec)))
+                self.processes.start(spec.name, spec.command(override_file(spec, self.directory)))
             self.observer = Observer(self.evses)
         except BaseException:
             self.close()
@@ -69,11 +68,6 @@ class RunningStation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _override_file(self, spec: NodeSpec) -> Path:
-        path = self.directory / f"{spec.name.strip('/').replace('/', '_')}.yaml"
-        path.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(spec.overrides)}}))
-        return path
 
     def tick(self) -> None:
         """Raise StationFailed when a process died and is not started again."""
