@@ -40,6 +40,7 @@ from robot_charger.common.process import PARENT
 from robot_charger.common.respawn import Upkeep
 
 LOGGER = "robot_charger"
+STARTED = "the simulators are started"  # desk.simulators writes it
 SIMULATORS_END_S = "10"  # [s] they end after power, which launch gives 5 s
 
 
@@ -113,7 +114,15 @@ class Nodes:
         self._ending = False
 
     def start(self) -> list[LaunchDescriptionEntity]:
-        return [action for spec in self._specs for action in self._node(spec)]
+        return self._as_begun([action for spec in self._specs for action in self._node(spec)])
+
+    def _as_begun(self, actions: list[LaunchDescriptionEntity]) -> list[LaunchDescriptionEntity]:
+        """``actions`` under the remappings and parameters that held when the launch file was read."""
+
+        def restore(context: LaunchContext) -> None:
+            context.launch_configurations.update(self._surroundings)
+
+        return [GroupAction([OpaqueFunction(function=restore), *actions])]
 
     def _node(self, spec: station.NodeSpec) -> list[LaunchDescriptionEntity]:
         overrides = [dict(spec.overrides)] if spec.overrides else []
@@ -153,10 +162,7 @@ class Nodes:
         return None
 
     def _again(self, spec: station.NodeSpec, context: LaunchContext) -> list[LaunchDescriptionEntity]:
-        def restore(context: LaunchContext) -> None:
-            context.launch_configurations.update(self._surroundings)
-
-        return [GroupAction([OpaqueFunction(function=restore), *self._node(spec)])]
+        return self._as_begun(self._node(spec))
 
     def _end(self) -> list[LaunchDescriptionEntity]:
         """Wait until no plug is in, then end."""
@@ -202,23 +208,46 @@ def planned(prepared: Mapping[str, Any]) -> list[station.NodeSpec]:
 
 
 def simulation(context: LaunchContext, wishes: Mapping[str, Any], sessions: int) -> list[LaunchDescriptionEntity]:
-    """A planned simulation: simulators, nodes, and with ``sessions`` the vehicles, whose last one ends the launch."""
+    """A whole simulation: simulators, nodes, the arm's frames, and the vehicles."""
     prepared = plan(wishes)
+    specs = planned(prepared)
+    return [*run(context, prepared, specs, sessions), *arm_description(context, specs)]
+
+
+def run(
+    context: LaunchContext,
+    prepared: Mapping[str, Any],
+    specs: Iterable[station.NodeSpec],
+    sessions: int,
+    without: Iterable[str] = (),
+) -> list[LaunchDescriptionEntity]:
+    """The processes of a simulation that ``plan`` prepared; the last of its ``sessions`` ends the launch.
+
+    ``without``: simulators that run elsewhere.
+    """
     directory, python = prepared["directory"], [wrapper("python"), "-m"]
     variables = environment(ROBOT_CHARGER_SIM=directory)
-    nodes = Nodes(context, planned(prepared), prepared["evses"], ROBOT_CHARGER_SIM=directory)
     simulators = [*python, "robot_charger.desk.simulators", directory]
+    if without := list(without):
+        simulators += ["--without", *without]
     visits = [*python, "robot_charger.desk.visits", directory, "--sessions", str(sessions)]
 
     def unwell(status: int) -> str:
         return f"the sessions did not all complete (status {status}); what they say is above" if status else ""
 
-    return [
-        *one_process("simulators", simulators, lambda status: f"a simulator ended (status {status})", **variables),
-        *nodes.start(),
-        *arm_description(context, planned(prepared)),
-        *(one_process("visits", visits, unwell, **variables) if sessions else []),
-    ]
+    first = one_process("simulators", simulators, lambda status: f"a simulator ended (status {status})", **variables)
+    others = Nodes(context, specs, prepared["evses"], ROBOT_CHARGER_SIM=directory).start()
+    others += one_process("visits", visits, unwell, **variables) if sessions else []
+    begun = partial(_once, STARTED, others)
+    return [RegisterEventHandler(OnProcessIO(target_action=first[-1], on_stdout=begun)), *first]
+
+
+def _once(line: str, actions: list[LaunchDescriptionEntity], event: Any) -> list[LaunchDescriptionEntity] | None:
+    """``actions`` when a process writes ``line``, and nothing after."""
+    if line.encode() not in event.text:
+        return None
+    now, actions[:] = list(actions), []
+    return now
 
 
 def arm_description(context: LaunchContext, specs: Iterable[station.NodeSpec]) -> list[LaunchDescriptionEntity]:

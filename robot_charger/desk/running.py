@@ -11,6 +11,7 @@ from types import TracebackType
 from typing_extensions import Self
 
 from robot_charger.common import host_only
+from robot_charger.common.respawn import Upkeep
 from robot_charger.desk.observer import Observer
 from robot_charger.desk.processes import Child, Processes
 from robot_charger.station import ENVIRONMENT, NodeSpec, override_file
@@ -34,13 +35,13 @@ class RunningStation:
     is never skipped, for power's last act is zero set-points and open contactors.
     """
 
-    def __init__(self, evses: Sequence[int], directory: Path, respawn: bool = False) -> None:
+    def __init__(self, evses: Sequence[int], directory: Path, upkeep: Upkeep | None = None) -> None:
         self.evses = list(evses)
         self.directory = directory
         self.hurry: Callable[[], bool] = lambda: False
         self.started_at = time.monotonic()
         self.environment: dict[str, str] = dict(ENVIRONMENT)
-        self.processes = Processes(directory, self.environment, respawn)
+        self.processes = Processes(directory, self.environment, upkeep=upkeep)
         self.stack = contextlib.ExitStack()  # closed last
         self.observer: Observer | None = None
 
@@ -70,10 +71,17 @@ class RunningStation:
         self.close()
 
     def tick(self) -> None:
-        """Raise StationFailed when a process died and is not started again."""
-        for child in self.processes.dead():
-            if child.ended:
-                raise StationFailed(*_death(child))
+        """Raise StationFailed when a process died that nobody starts again, or when no EVSE is left in service.
+
+        A station that lost its last EVSE lives on while a plug is in: its vehicle is unplugged first.
+        """
+        dead, upkeep = self.processes.dead(), self.processes.upkeep
+        if not upkeep:
+            for child in dead:
+                if child.ended:
+                    raise StationFailed(*_death(child))
+        elif upkeep.all_lost and self.observer and not any(self.observer.plugged(n) for n in self.evses):
+            raise StationFailed(upkeep.why, "refuses its configuration" in upkeep.why)
 
     def close(self) -> None:
         try:

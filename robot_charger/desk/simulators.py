@@ -22,6 +22,7 @@ from robot_charger.desk.plan import load
 from robot_charger.desk.processes import Processes
 from robot_charger.station import ENVIRONMENT
 
+STARTED = "the simulators are started"  # the launch file waits for it
 SAFE_S = 4.0  # [s] longest wait for power to say that the output is safe
 SILENT_S = 0.5  # [s] power is gone: it speaks at 25 Hz
 
@@ -35,6 +36,7 @@ def run(directory: Path, without: list[str], stop: StopSignal) -> int:
         for simulator in desk.simulators():
             if simulator.name not in without:
                 processes.start(f"sim_{simulator.name}", simulator.command())
+        print(STARTED, flush=True)
         while not stop.wait(0.2):
             for child in processes.dead():
                 words = child.last_words()
