@@ -97,7 +97,7 @@ def replay(folder: Path, count: int) -> dict[str, Any]:
     """Deliver the queue to a CSMS in a process of its own."""
     (folder / "run").mkdir()
     csms = subprocess.Popen(
-        [sys.executable, "-m", "robot_charger.sim.csms", "--store", str(folder / "csms.sqlite")],
+        [sys.executable, "-m", "robot_charger.sim.csms", "--store", str(folder / "csms.sqlite"), "--no-schemas"],
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -181,8 +181,8 @@ class Outbox:
         order = store.order
         if store.readings < BACKLOG:
             return None
-        running = {t.transaction_id for t in self._station.evses.values()} & order.keys()
-        fresh = store.fresh & order.keys()
+        running = {t.transaction_id for t in self._station.evses.values() if t.transaction_id in order}
+        fresh = {t for t in store.fresh if t in order}
         for group in (running, fresh - running):
             for transaction_id in sorted(group, key=order.__getitem__):
                 entry = self._head(transaction_id)

@@ -242,6 +242,9 @@ class Store:
     ) -> None:
         """A message was answered: forget it and, in the same commit, keep what the answer told and queue what
         follows from it. What may be sent again without harm need not be forgotten durably."""
+        if not settings and not follow and not durable and (row := self._forget(number)):
+            self._less(row)
+            return
         with self._transaction(durable):
             gone = self._db.execute(
                 f"select transaction_id, {_PERIODIC} from queue where number=?", (number,)
@@ -262,6 +265,19 @@ class Store:
         self._queued += 1 if follow else 0
         if gone is None:
             self._count_aside()
+
+    def _forget(self, number: int) -> tuple[str, int] | None:
+        """The same for one message without more, in one statement; None: it is not in the queue. Raises StoreError."""
+        try:
+            if self._durable:
+                self._db.execute("pragma synchronous=normal")
+                self._durable = False
+            found = self._db.execute(
+                f"delete from queue where number=? returning transaction_id, {_PERIODIC}", (number,)
+            ).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"store {self.path}: {error}") from error
+        return found[0] if found else None
 
     def _less(self, row: tuple[str, int] | None) -> None:
         """One message of a transaction, periodic or not, left the queue."""
