@@ -221,7 +221,7 @@ def csms(arguments: tuple[str, ...]) -> None:
 
 @main.command()
 @click.option("--evses", default="1", show_default=True, help="Numbers of the EVSEs, comma-separated.")
-@click.option("--config", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Parameter files.")
+@click.option("--config", type=click.Path(path_type=Path), help="Directory of parameter files.")
 @click.option(
     "--logs", type=click.Path(file_okay=False, path_type=Path), default=Path("/tmp/robot-charger"), show_default=True
 )
@@ -229,11 +229,12 @@ def up(evses: str, config: Path | None, logs: Path) -> None:
     """The nodes of a real station on this computer, without ros2 launch. Ctrl-C ends them, power first."""
     from robot_charger.common.process import require_logs
     from robot_charger.desk import up as desk
+    from robot_charger.station import evse_numbers
 
     try:
-        numbers = [int(n) for n in evses.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"{evses!r} is no list of numbers like 1,2", param_hint="--evses") from None
+        numbers = evse_numbers(evses)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--evses") from None
     require_logs()
     sys.exit(desk.run(numbers, config, logs))
 

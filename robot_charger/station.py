@@ -1,4 +1,8 @@
-"""Which processes a station consists of: one description, read by the command line tool and by the launch files."""
+"""Which processes a station consists of: one description, read by the command line tool and by the launch files.
+
+Launch files run under the system's Python: what needs more than the standard library and PyYAML is imported where it
+is used.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from robot_charger.common.can_udp import SLOTS
-from robot_charger.common.configuration import config_directory
-from robot_charger.power.busload import buses_needed, canopen_buses_needed
+from robot_charger.common.configuration import Trouble, check, config_directory
 
 EVSE_NODES = ("pilot", "v2g", "chademo", "supervisor")  # one of each per EVSE, in /evseN
 
@@ -67,6 +69,24 @@ def nodes(
     ]
     per_evse = [spec(name, f"/evse{evse}", {}) for evse in evses for name in EVSE_NODES]
     return station + per_evse
+
+
+def evse_numbers(text: str) -> list[int]:
+    """Numbers of EVSEs from a text like ``1,2``. Raises ValueError with a sentence."""
+    try:
+        numbers = [int(n) for n in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{text!r} is no list of EVSE numbers like 1,2") from None
+    if min(numbers) < 1 or len(set(numbers)) < len(numbers):
+        raise ValueError(f"{text!r}: EVSEs are numbered from 1, each once")
+    return numbers
+
+
+def troubles(evses: Sequence[int], config: Path | None = None) -> list[Trouble]:
+    """What is wrong with the parameter files of a station; empty when it may start."""
+    if config is not None and not config.is_dir():
+        return [Trouble(config, 0, "is no directory; it must hold the parameter files, power.yaml and so on")]
+    return check(nodes(evses, config))
 
 
 CSMS_STORE = "csms.sqlite"
@@ -136,6 +156,8 @@ class DeskOptions:
     @property
     def buses(self) -> int:
         """CAN buses of the bank: the modules', and the station's own where the modules are not on it."""
+        from robot_charger.power.busload import buses_needed, canopen_buses_needed
+
         if self.module_protocol == "ek3":
             return buses_needed(self.modules, len(self.evses))
         return 1 + (canopen_buses_needed(self.modules) if self.module_protocol == "canopen" else 0)
@@ -171,10 +193,15 @@ class Desk:
         """Buses of CANopen modules, else empty."""
         if self.options.module_protocol != "canopen":
             return ""
-        return f"udp:{self.can_port + SLOTS}*{self.options.buses - 1}"
+        return f"udp:{self._port(1)}*{self.options.buses - 1}"
 
     def vehicle_bus(self, evse: int) -> str:
-        return f"udp:{self.can_port + SLOTS * (self.options.buses + self.options.evses.index(evse))}"
+        return f"udp:{self._port(self.options.buses + self.options.evses.index(evse))}"
+
+    def _port(self, bus: int) -> int:
+        from robot_charger.common.can_udp import SLOTS
+
+        return self.can_port + SLOTS * bus
 
     @property
     def can_buses(self) -> list[str]:
@@ -244,7 +271,7 @@ class Desk:
             "pilot": {},
         }
         if o.camera:
-            overrides["robot"] = {"camera_file": "arm/camera.yaml"}
+            overrides["robot"] = {"camera_file": str(config_directory() / "arm/camera.yaml")}
         if o.module_protocol == "modbus":
             overrides["power"] |= {"module.timeout_ms": 500.0}  # modules are asked one after the other
         if o.csms_absent:  # nobody was ever asked about a token: whoever comes is trusted, and billed later

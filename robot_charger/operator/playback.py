@@ -52,6 +52,7 @@ GOAL_ERRORS = {  # the robot's answer that leads to a fault (Connect.ERROR_*), w
     606: 13,
     609: 14,
     504: 18,
+    610: 19,
 }
 MATED, RELEASED, FOLLOWING, WITHDRAW = 6, 7, 8, 10  # RobotState.MODE_*
 OUTSIDE = ("idle", "unavailable")

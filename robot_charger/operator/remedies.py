@@ -267,6 +267,10 @@ ADVICE: dict[Code, Advice] = {
         "The arm or its tool does not answer.",
         "The arm's own controller: brakes, protective stop, network cable. Then reset on site.",
     ),
+    Code.ROBOT_OBSTACLE: Advice(
+        "The arm met something where nothing should be, stopped and drew back.",
+        "Look for a person or a thing between arm and vehicle. Clear the way, then reset on site.",
+    ),
     Code.BACKEND_OFFLINE: Advice(
         "The CSMS cannot be reached. Sessions go on by the offline policy; records wait in the store.",
         "Network, address and DNS. `/backend/state` tells how many records wait.",

@@ -29,6 +29,7 @@ class ErrorCode(IntEnum):
     FLAP_CLOSED = 16
     WRONG_INLET = 17
     EMERGENCY = 18
+    OBSTACLE = 19
 
 
 class RobotError(Exception):
@@ -126,3 +127,9 @@ class WrongInlet(RobotError):
 
 class Emergency(RobotError):
     code, stay, fault = ErrorCode.EMERGENCY, True, Code.EMERGENCY_STOP
+
+
+class Obstacle(RobotError):
+    """Contact where none is expected: a person or a thing. One more look and one more attempt, then a person comes."""
+
+    code, fault = ErrorCode.OBSTACLE, Code.ROBOT_OBSTACLE

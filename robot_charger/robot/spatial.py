@@ -126,3 +126,17 @@ def quaternion(rotation: Array) -> tuple[float, float, float, float]:
         return 0.0, 0.0, 0.0, 1.0
     s = math.sin(0.5 * angle) / angle
     return float(vector[0] * s), float(vector[1] * s), float(vector[2] * s), math.cos(0.5 * angle)
+
+
+def within(low: float, value: float, high: float) -> float:
+    return min(max(low, value), high)
+
+
+def length(vector: Array) -> float:
+    """Euclidean length of a vector (n,). For a few numbers faster than NumPy's own."""
+    return math.sqrt(float(vector @ vector))
+
+
+def limited(vector: Array, most: float) -> Array:
+    """Each part within +-``most``."""
+    return np.minimum(np.maximum(vector, -most), most)

@@ -473,7 +473,7 @@ def test_an_attempt_s_time_out_counts_only_time_in_which_the_arm_could_move(benc
 
 def test_a_pause_of_the_computer_during_the_look_is_not_a_lost_inlet(parked: Any) -> None:
     parked.robot.start_connect(1, "ccs2", parked.now)
-    assert parked.run(5.0, lambda: parked.robot._inlet is not None)
+    assert parked.run(5.0, lambda: parked.robot.arm.inlet is not None)
     parked.arm_starved = parked.robot_starved = 110
     assert parked.finish().error == ErrorCode.NONE
 
