@@ -78,7 +78,7 @@ class Receiver:
     def control(self, data: bytes, now_ns: int) -> list[Frame]:
         """A connection-management frame of the peer: what to answer at once."""
         if len(data) != 8:
-            return self._broken(f"transport control of {len(data)} bytes")
+            return self._count(f"transport control of {len(data)} bytes")
         if data[0] == RTS:
             return self._request(data, now_ns)
         if data[0] == ABORT and self._open and self._open.pgn == _pgn(data):
@@ -88,10 +88,9 @@ class Receiver:
     def packet(self, data: bytes, now_ns: int) -> tuple[list[Frame], tuple[int, bytes] | None]:
         """A data frame: what to answer at once, and the message (PGN, bytes) when it is complete."""
         o = self._open
-        if o is None:
-            return self._broken("a packet that belongs to no message"), None
-        if len(data) != 8:
-            return self._abort(REASON_RESOURCES, f"a packet of {len(data)} bytes"), None
+        if o is None or len(data) != 8:
+            text = "a packet that belongs to no message" if len(data) == 8 else f"a packet of {len(data)} bytes"
+            return self._count(text), None
         o.heard_ns, o.patience_ns = now_ns, PACKET_NS
         if data[0] != o.following:
             if data[0] < o.following:
@@ -145,7 +144,12 @@ class Receiver:
         return [(self._down, _control(ABORT, reason, 0xFF, 0xFF, 0xFF, pgn=pgn))]
 
     def _broken(self, text: str) -> list[Frame]:
+        """What was under way is lost."""
         self._open = None
+        return self._count(text)
+
+    def _count(self, text: str) -> list[Frame]:
+        """A frame that moves nothing."""
         self.bad += 1
         self.last_bad = text
         return []

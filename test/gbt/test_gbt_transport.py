@@ -184,3 +184,13 @@ def test_any_frames_leave_a_receiver_that_works(frames: list[tuple[bool, bytes]]
     message = bytes(range(20))
     begin(sender, station, 0x1100, message)
     assert pump(sender, station)[0] == [(0x1100, message)]
+
+
+def test_frames_of_wrong_length_do_not_break_what_is_under_way() -> None:
+    station = receiver()
+    station.control(bytes.fromhex("10090002FF001100"), 0)
+    station.control(b"\x10\x09", 1)
+    assert station.packet(b"\x01\x02", 2) == ([], None)
+    assert station.packet(b"\x01" + bytes(7), 3) == ([], None)
+    assert station.packet(b"\x02" + bytes(7), 4)[1] == (0x1100, bytes(9))
+    assert station.bad == 2
