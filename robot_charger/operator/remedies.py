@@ -229,6 +229,11 @@ ADVICE: dict[Code, Advice] = {
         "Two modules answer by the same address.",
         "The text names it. Unplug one of the CAN plugs; set the address switch anew; mind the new module.",
     ),
+    Code.REVERSED_POLARITY: Advice(
+        "The voltage at the inlet has the wrong sign: the contactors do not close.",
+        "Exchanged poles in the cable, the plug or the vehicle. Measure before you touch; take the cable "
+        "out of service.",
+    ),
     Code.INSULATION: Advice(
         "Insulation measured below the limit at the cable check. Never retried on this vehicle.",
         "Try another vehicle. Same there: cable or plug wet or damaged, replace. Only this one: it belongs "
@@ -260,6 +265,19 @@ ADVICE: dict[Code, Advice] = {
     Code.FIELD_BREACHED: Advice(
         "Someone or something is in the protective field of the bay: the arm holds.",
         "Clear the bay. Restart deliberately; the arm does not go on by itself. Clean the scanner if nobody is there.",
+    ),
+    Code.FIRE: Advice(
+        "Smoke or heat was detected. Everything is off, the arm holds and does not unplug, until a reset on site.",
+        "Clear the bays and call the fire service. After inspection by a qualified person, reset on site.",
+    ),
+    Code.MAINS_LOST: Advice(
+        "The mains failed: the station runs on its uninterruptible supply. It ends the session and frees the vehicle.",
+        "See to the supply. The arm's brakes hold it; free a vehicle by hand if the supply ends first.",
+    ),
+    Code.SAFETY_TRIP: Advice(
+        "The safety controller tripped this EVSE; the reason is in the text (docs/safety-controller.md). Latched until "
+        "a reset on site.",
+        "Find the cause before you reset: voltage, polarity, current or protective earth were outside their limits.",
     ),
     Code.ROBOT_JAM: Advice(
         "The plug went neither in nor back to the expected force: it sits askew.",

@@ -62,6 +62,7 @@ class Wires:
         arm = self.end.signals("arm")  # a plug does not fall out because nobody speaks of it
         here = rack.get(str(self.evse), rack)  # a rack of several EVSEs may tell them apart by number
         station = {} if self.station == "pilot" else self._fresh(f"{self.station}{self.evse}")
+        allowed = bool(self._fresh("safety").get("d_allowed", True))  # its relay lies in the wires d1, d2 and A+
         return Inputs(
             arrive=int(cli.get("arrive") or 0),
             leave=cli.get("leave") or False,
@@ -71,9 +72,9 @@ class Wires:
             inlet_voltage_v=float(here.get("voltage_v") or 0.0),
             inlet_current_a=float(here.get("current_a") or 0.0),
             station_lock=bool(station["lock"]) if "lock" in station else None,
-            d1=bool(station.get("d1")),
-            d2=bool(station.get("d2")),
-            auxiliary=bool(station.get("auxiliary")),
+            d1=allowed and bool(station.get("d1")),
+            d2=allowed and bool(station.get("d2")),
+            auxiliary=allowed and bool(station.get("auxiliary")),
         )
 
     def send(self, outputs: Outputs, now_s: float) -> None:

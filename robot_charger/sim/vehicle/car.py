@@ -527,6 +527,10 @@ class Car:
             leaks = leaks or self.charge_seconds > min(3.0, self.options.charge_seconds / 2)
         return LEAKING_OHM if leaks else HEALTHY_OHM
 
+    def _pilot_level(self) -> int:
+        """Level that the safety controller's own comparators see: A, B or C (guard.logic.Pilot)."""
+        return (3 if self._ready else 2) if self.connected else 1
+
     def _outputs(self) -> Outputs:
         visit, on_pilot = self._visit, self.connected and not self.options.on_can
         standing = self.state not in (State.AWAY, State.ARRIVING, State.LEAVING)
@@ -546,6 +550,7 @@ class Car:
                 "occupied": self.state is not State.AWAY,
                 "immobilised": self.parked,
                 "insulation_ohm": self._insulation() if self.connected else None,
+                "pilot": None if self.options.is_chademo else self._pilot_level(),
             },
             arm={"present": standing, "locked": self.locked},
             chademo={"k": self.switch_k and self.connected, "lock_feedback": self.locked},
