@@ -50,6 +50,7 @@ _ERRORS: dict[int, str] = {
     Code.CONTACTOR_WELDED: "PowerSwitchFailure",
     Code.OVERTEMPERATURE: "HighTemperature",
     Code.CHADEMO_LOCK: "ConnectorLockFailure",
+    Code.GBT_LOCK: "ConnectorLockFailure",
 }
 
 

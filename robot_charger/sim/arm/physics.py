@@ -328,6 +328,26 @@ class ArmWorld:
         ]
         self._moving_until = self.steps  # begin the first segment at the next step
 
+    @property
+    def commanded(self) -> bool:
+        """A trajectory is under way."""
+        return bool(self._segments)
+
+    def hold(self) -> None:
+        """The enable of the safety controller is gone: the arm stops where it is and takes no trajectory."""
+        self._segments = []
+        self._moving_until = self.steps
+        self._paused_until = max(self._paused_until, self.steps + GUARD_PAUSE)
+
+    def near(self, reach_m: float) -> tuple[int, int]:
+        """Bays that the tool is in (nearer than ``reach_m`` to the inlet), and those in whose inlet its plug is."""
+        here, near, zone = self._at, 0, 0
+        for number, stall in self.stalls.items():
+            bit = 1 << (number - 1)
+            near |= bit * bool(np.linalg.norm(stall.inlet[:3, 3] - here) < reach_m)
+            zone |= bit * (stall.present and self.held == number and stall.depth > 0.0)
+        return near, zone
+
     def grip(self, closed: bool) -> None:
         """Close or open the gripper."""
         if closed != self._grip_wanted:

@@ -182,6 +182,7 @@ class Dialect:
     least: Callable[[str, Talk], Tree | None]  # the least fields of a response, without its code; None: no such one
     unpack: Callable[[int, bytes], Heard]  # raises ExiError
     pack: Callable[[str, Tree, Talk], tuple[int, str, Tree]]  # payload type, schema, tree
+    beside: frozenset[str] = frozenset()  # requests that may come at any time and change nothing
 
     def due(self, expected: Iterable[str], last: str) -> str:
         """The request that most likely was meant: the last one again, or the first of the table that may come."""
