@@ -153,10 +153,10 @@ def test_a_launch_file_is_short_and_describes_its_arguments(said, name):
         assert len(argument.keywords["description"]) > 10
 
 
-def test_the_station_is_seven_nodes_with_their_files(said, config):
+def test_the_station_is_eight_nodes_with_their_files(said, config):
     nodes = kinds(run("station", config=str(config)), "Node")
     assert sorted(n["executable"] for n in nodes) == [
-        "backend", "chademo", "pilot", "power", "robot", "supervisor", "v2g"
+        "backend", "chademo", "gbt", "pilot", "power", "robot", "supervisor", "v2g"
     ]  # fmt: skip
     for node in nodes:
         assert node["namespace"] == ("/" if node["executable"] in ("power", "robot", "backend") else "/evse1")
