@@ -59,7 +59,7 @@ setup: .venv/.installed
 	@touch $@
 
 # The project itself, with its compiled interfaces; editable, so that only these files matter.
-.venv/.installed: .venv/.locked setup.py setup.cfg pyproject.toml rosidl_build.py package.xml $(INTERFACES)
+.venv/.installed: .venv/.locked setup.py pyproject.toml rosidl_build.py rosidl_export.py package.xml $(INTERFACES)
 	@for compiler in "$${CC:-cc}" "$${CXX:-c++}"; do command -v $${compiler%% *} >/dev/null || { echo "make: the compiler $$compiler is missing; install one (apt install g++)." >&2; exit 1; }; done
 	@echo "setup: robot_charger (compiles its interfaces the first time, about a minute)"
 	@$(PIP) install --no-deps --no-build-isolation --editable .

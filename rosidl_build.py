@@ -160,6 +160,14 @@ def system_ros() -> Path | None:
     return None
 
 
+def dependencies(package: str, descriptions: Iterable[Path]) -> list[str]:
+    """Other interface packages whose types ours contain, from the JSON type descriptions of ours."""
+    names: set[str] = set(IMPLIED)
+    for file in descriptions:
+        names |= {t["type_name"].split("/")[0] for t in json.loads(file.read_text())["type_hashes"]}
+    return sorted(names - {package})
+
+
 def build(package: str, source: Path, folder: Path) -> Interfaces:
     """Build the interfaces of `package` found in source/{msg,srv,action} inside `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -245,20 +253,13 @@ class _Build:
 
     def _convert_to_idl(self) -> list[str]:
         """Write every interface as .idl; returns paths relative to the idl folder."""
-        from rosidl_adapter import convert_to_idl
-
         out = self.folder / "idl"
         shutil.rmtree(out, ignore_errors=True)
-        paths = []
-        for file in self.files:
-            kind = file.suffix[1:]
-            try:
-                with _quiet():
-                    convert_to_idl(self.source, self.package, file.relative_to(self.source), out)
-            except Exception as error:
-                raise BuildError(f"{file}: {str(error) or type(error).__name__}") from error
-            paths.append(f"{kind}/{file.stem}.idl")
-        return paths
+        with ProcessPoolExecutor(1) as child:
+            trouble = child.submit(_convert_all, self.package, self.source, self.files, out).result()
+        if trouble:
+            raise BuildError(trouble)
+        return [f"{file.suffix[1:]}/{file.stem}.idl" for file in self.files]
 
     def _arguments(self, name: str, idl: list[str], hashes: Path | None) -> tuple[Path, Path]:
         """Write the JSON file a generator reads; returns it and the generator's output folder.
@@ -340,6 +341,7 @@ class _Build:
         shutil.rmtree(lib, ignore_errors=True)
         lib.mkdir()
         product = Interfaces()
+        others = dependencies(self.package, hashes.rglob("*.json"))
         for generator in self.generators:
             mine = [objects[s] for s in sources[generator.name] if s.name != entry]
             if not mine:
@@ -348,8 +350,8 @@ class _Build:
             needs = [
                 *[f"{self.package}__{name}" for name in generator.uses],
                 *generator.links,
-                *[f"{dependency}__{generator.name}" for dependency in self._dependencies(hashes)],
-                *[f"{dependency}__rosidl_generator_c" for dependency in self._dependencies(hashes)],
+                *[f"{dependency}__{generator.name}" for dependency in others],
+                *[f"{dependency}__rosidl_generator_c" for dependency in others],
             ]
             self._link(output, mine, needs, ["-Wl,--as-needed", "-Wl,-rpath,$ORIGIN"])
             product.libraries.append(output)
@@ -412,13 +414,6 @@ class _Build:
         ]
         folders += [Path(sysconfig.get_path("include")), Path(numpy.get_include())]
         return own + [part for folder in folders for part in ("-isystem", str(folder))]
-
-    def _dependencies(self, hashes: Path) -> list[str]:
-        """Other interface packages whose types ours contain."""
-        names: set[str] = set(IMPLIED)
-        for file in hashes.rglob("*.json"):
-            names |= {t["type_name"].split("/")[0] for t in json.loads(file.read_text())["type_hashes"]}
-        return sorted(names - {self.package})
 
     def _link(self, output: Path, objects: list[Path], libraries: Iterable[str], flags: list[str]) -> None:
         folders = [output.parent, *[p / "lib" for p in self.prefixes]]
@@ -506,15 +501,21 @@ def _call(command: list[str], task: str) -> None:
         raise BuildError(f"Cannot {task}: {reason.group() if reason else done.stderr.strip()}")
 
 
-class _quiet:
-    """Keep the adapters' progress lines off the terminal."""
+def _convert_all(package: str, source: Path, files: list[Path], out: Path) -> str:
+    """Convert every interface file to .idl; why that failed, or an empty text. Runs in a process of its own.
 
-    def __enter__(self) -> None:
-        self.stdout, sys.stdout = sys.stdout, open(os.devnull, "w")
+    empy 3 replaces sys.stdout for the rest of its process and stops when somebody else does (empy 4 does not).
+    The adapter also prints a line per file, so this process gives up its standard output.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    from rosidl_adapter import convert_to_idl
 
-    def __exit__(self, *_: object) -> None:
-        sys.stdout.close()
-        sys.stdout = self.stdout
+    for file in files:
+        try:
+            convert_to_idl(source, package, file.relative_to(source), out)
+        except (Exception, SystemExit) as error:
+            return f"{file}: {str(error) or type(error).__name__}"
+    return ""
 
 
 def _write(file: Path, text: str) -> None:

@@ -23,6 +23,7 @@ PROTOCOLS = (
     "acdp-bpt",
     "chademo",
     "chademo-v2x",
+    "gbt",
     "ac",
 )
 MODULE_PROTOCOLS = ("ek3", "canopen", "modbus")
@@ -85,7 +86,7 @@ def impossible(simulation: DeskOptions, fault: str) -> str:
         return f"--pnc is not for {o.protocol}: only iso15118-2 has it here"
     if o.pnc and not o.tls:
         return "--pnc needs --tls: a contract is only shown over TLS"
-    if o.tls and (o.chademo or o.protocol in ("din", "ac")):
+    if o.tls and (o.on_can or o.protocol in ("din", "ac")):
         return f"--tls is not for {o.protocol}: it has no TLS"
     if o.exports and o.target_soc is not None:
         return f"--target-soc is not for {o.protocol}: its vehicle gives back what it took"
@@ -110,7 +111,7 @@ def impossible(simulation: DeskOptions, fault: str) -> str:
             server()
         except NoGazeboError as error:
             return f"--engine gazebo: {error}"
-    if o.interface and (o.chademo or o.protocol == "ac"):
+    if o.interface and (o.on_can or o.protocol == "ac"):
         return f"--interface is not for {o.protocol}: there is no V2G link"
     if o.interface and len(o.evses) > 1:
         return f"--interface carries one vehicle, not --evses {len(o.evses)}: discovery has one port there"
@@ -221,7 +222,7 @@ def csms(arguments: tuple[str, ...]) -> None:
 
 @main.command()
 @click.option("--evses", default="1", show_default=True, help="Numbers of the EVSEs, comma-separated.")
-@click.option("--config", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Parameter files.")
+@click.option("--config", type=click.Path(path_type=Path), help="Directory of parameter files.")
 @click.option(
     "--logs", type=click.Path(file_okay=False, path_type=Path), default=Path("/tmp/robot-charger"), show_default=True
 )
@@ -229,11 +230,12 @@ def up(evses: str, config: Path | None, logs: Path) -> None:
     """The nodes of a real station on this computer, without ros2 launch. Ctrl-C ends them, power first."""
     from robot_charger.common.process import require_logs
     from robot_charger.desk import up as desk
+    from robot_charger.station import evse_numbers
 
     try:
-        numbers = [int(n) for n in evses.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"{evses!r} is no list of numbers like 1,2", param_hint="--evses") from None
+        numbers = evse_numbers(evses)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--evses") from None
     require_logs()
     sys.exit(desk.run(numbers, config, logs))
 

@@ -1,4 +1,8 @@
-"""Which processes a station consists of: one description, read by the command line tool and by the launch files."""
+"""Which processes a station consists of: one description, read by the command line tool and by the launch files.
+
+Launch files run under the system's Python: what needs more than the standard library and PyYAML is imported where it
+is used.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from robot_charger.common.can_udp import SLOTS
-from robot_charger.common.configuration import config_directory
-from robot_charger.power.busload import buses_needed, canopen_buses_needed
+from robot_charger.common.configuration import Trouble, check, config_directory
 
-EVSE_NODES = ("pilot", "v2g", "chademo", "supervisor")  # one of each per EVSE, in /evseN
+EVSE_NODES = ("pilot", "v2g", "chademo", "gbt", "supervisor")  # one of each per EVSE, in /evseN
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,32 @@ def nodes(
     return station + per_evse
 
 
+def evse_numbers(text: str) -> list[int]:
+    """Numbers of EVSEs from a text like ``1,2``. Raises ValueError with a sentence."""
+    try:
+        numbers = [int(n) for n in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{text!r} is no list of EVSE numbers like 1,2") from None
+    if min(numbers) < 1 or len(set(numbers)) < len(numbers):
+        raise ValueError(f"{text!r}: EVSEs are numbered from 1, each once")
+    return numbers
+
+
+def troubles(evses: Sequence[int], config: Path | None = None) -> list[Trouble]:
+    """What is wrong with the parameter files of a station; empty when it may start."""
+    if config is not None and not config.is_dir():
+        return [Trouble(config, 0, "is no directory; it must hold the parameter files, power.yaml and so on")]
+    return check(nodes(evses, config))
+
+
 CSMS_STORE = "csms.sqlite"
 DEMO_TOKEN = "ROBOT-CHARGER-DEMO"  # an id token that the desk's CSMS knows
 DEMO_CONTRACT = "DEEKXC00000001"  # and the contract of the test PKI (v2g.pki)
 ACDP = ("acdp", "acdp-bpt")
 CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", *ACDP)
 CHADEMO = ("chademo", "chademo-v2x")
+GBT = "gbt"
+ON_CAN = (*CHADEMO, GBT)  # the vehicle speaks over CAN in the plug, and there is no control pilot
 AC = "ac"  # IEC 61851-1 mode 3, nobody talks
 DESK_AC_A = 32.0  # of the desk's AC outlets, three phases
 ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", *ACDP)  # TLS 1.3, mutual
@@ -122,6 +144,10 @@ class DeskOptions:
         return self.protocol in CHADEMO
 
     @property
+    def on_can(self) -> bool:
+        return self.protocol in ON_CAN
+
+    @property
     def ac(self) -> bool:
         return self.protocol == AC
 
@@ -131,11 +157,15 @@ class DeskOptions:
 
     @property
     def connector(self) -> str:
-        return "chademo" if self.chademo else "acdp" if self.acdp else "type2" if self.ac else "ccs2"
+        if self.on_can:
+            return "chademo" if self.chademo else GBT
+        return "acdp" if self.acdp else "type2" if self.ac else "ccs2"
 
     @property
     def buses(self) -> int:
         """CAN buses of the bank: the modules', and the station's own where the modules are not on it."""
+        from robot_charger.power.busload import buses_needed, canopen_buses_needed
+
         if self.module_protocol == "ek3":
             return buses_needed(self.modules, len(self.evses))
         return 1 + (canopen_buses_needed(self.modules) if self.module_protocol == "canopen" else 0)
@@ -171,22 +201,27 @@ class Desk:
         """Buses of CANopen modules, else empty."""
         if self.options.module_protocol != "canopen":
             return ""
-        return f"udp:{self.can_port + SLOTS}*{self.options.buses - 1}"
+        return f"udp:{self._port(1)}*{self.options.buses - 1}"
 
     def vehicle_bus(self, evse: int) -> str:
-        return f"udp:{self.can_port + SLOTS * (self.options.buses + self.options.evses.index(evse))}"
+        return f"udp:{self._port(self.options.buses + self.options.evses.index(evse))}"
+
+    def _port(self, bus: int) -> int:
+        from robot_charger.common.can_udp import SLOTS
+
+        return self.can_port + SLOTS * bus
 
     @property
     def can_buses(self) -> list[str]:
-        """All there are: of the modules, and of CHAdeMO vehicles."""
-        vehicles = [self.vehicle_bus(n) for n in self.options.evses] if self.options.chademo else []
+        """All there are: of the modules, and of vehicles that speak over CAN."""
+        vehicles = [self.vehicle_bus(n) for n in self.options.evses] if self.options.on_can else []
         return [self.bus, *vehicles]
 
     def simulators(self) -> Iterator[SimulatorSpec]:
         o = self.options
         evses = ("--evses", *(str(n) for n in o.evses))
         seed = ("--seed", str(o.seed))
-        if not o.chademo and not o.ac:  # first, for v2g waits for its link
+        if not o.on_can and not o.ac:  # first, for v2g waits for its link
             yield from (SimulatorSpec(f"plc{n}", "plc", ("--evse", str(n))) for n in o.evses)
         yield SimulatorSpec("safety", "safety", ("--bus", self.bus, *evses))
         modules = ("--modules", str(o.modules), "--protocol", o.module_protocol, "--module-bus", self.module_bus)
@@ -210,7 +245,7 @@ class Desk:
         arguments += ["--charge-seconds", str(o.charge_seconds)]
         if o.interface:
             arguments += ["--interface", o.interface]
-        if o.chademo:
+        if o.on_can:
             arguments += ["--can", self.vehicle_bus(n)]
         if o.needs_pki:
             arguments += ["--option", "tls=true", "--option", f"pki={self.pki / 'vehicle'}"]
@@ -244,7 +279,7 @@ class Desk:
             "pilot": {},
         }
         if o.camera:
-            overrides["robot"] = {"camera_file": "arm/camera.yaml"}
+            overrides["robot"] = {"camera_file": str(config_directory() / "arm/camera.yaml")}
         if o.module_protocol == "modbus":
             overrides["power"] |= {"module.timeout_ms": 500.0}  # modules are asked one after the other
         if o.csms_absent:  # nobody was ever asked about a token: whoever comes is trusted, and billed later
@@ -257,11 +292,13 @@ class Desk:
         if o.exports:
             overrides["power"] |= {"bidirectional": True}
             overrides["supervisor"] |= {"export.max_power_w": DESK_EXPORT_W}
-        if o.chademo:
-            overrides["supervisor"] |= {"protocol": "chademo", "connector": o.connector}
+        if o.on_can:
+            overrides["supervisor"] |= {"protocol": o.connector, "connector": o.connector}
+            overrides["backend"] |= {"connectors": ["cG105" if o.chademo else "cGBT"]}
             overrides["v2g"] |= {"link": "none"}
             overrides["pilot"] |= {"connector": o.connector}
             overrides["power"] |= {"ramp.down_a_s": 400.0}  # from k opened to 5 A within 0.5 s
+        if o.chademo:
             overrides["chademo"] |= {"v2x": o.exports}
         if o.ac:
             overrides["supervisor"] |= {"protocol": AC, "connector": o.connector}
@@ -271,8 +308,8 @@ class Desk:
             overrides["backend"] |= {"connectors": ["cType2"]}
         for n in o.evses:
             overrides[f"/evse{n}/supervisor"] = {"memory": str(self.directory / f"supervisor{n}.json")}
-            if o.chademo:
-                overrides[f"/evse{n}/chademo"] = {"bus": self.vehicle_bus(n)}
+            if o.on_can:
+                overrides[f"/evse{n}/{o.connector}"] = {"bus": self.vehicle_bus(n)}
         for name, values in o.overrides.items():
             overrides.setdefault(name, {}).update(values)
         return nodes(o.evses, overrides=overrides, simulation=True)

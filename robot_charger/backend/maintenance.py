@@ -1,20 +1,18 @@
-"""What a CSMS does to a station besides charging: firmware, logs, certificates, security events."""
+"""What a CSMS does to a station besides charging: logs, certificates, security events; firmware is in firmware.py."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import json
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from robot_charger.backend import security, transfer
+from robot_charger.backend import transfer
+from robot_charger.backend.firmware import Firmware, FirmwareRules, FirmwareUpdates
 from robot_charger.backend.records import Call, Now, iso, parse_time
 from robot_charger.backend.security import CertificateError, Certificates
 from robot_charger.backend.station import Station
@@ -38,20 +36,6 @@ class LogRing(logging.Handler):
         self.lines.append((moment, f"{iso(moment)} {self.format(record)}"))
 
 
-@dataclass(frozen=True)
-class Firmware:
-    """A firmware update as asked for."""
-
-    request_id: int | None
-    location: str
-    retrieve_at: str
-    install_at: str = ""
-    signature: str = ""  # base64
-    certificate: str = ""  # PEM
-    retries: int = 0
-    retry_interval_s: int = 10
-
-
 class Messages(Protocol):
     """What the OCPP version's module says for this one."""
 
@@ -69,23 +53,34 @@ class Maintenance:
         clock: Callable[[], Now],
         spawn: Callable[[Any], None],
         folder: Path,
-        installer: str = "",
+        rules: FirmwareRules | None = None,
         ring: LogRing | None = None,
+        places: transfer.Places | None = None,
+        limits: transfer.Limits | None = None,
     ) -> None:
         self.station = station
         self.certificates = certificates
         self.messages = messages
-        self.firmware_state = "Idle"
         self.log_state = "Idle"
         self.log_request: int | None = None
-        self.firmware: Firmware | None = None
         self._clock = clock
         self._spawn = spawn
         self._folder = folder
-        self._installer = installer
         self._ring = ring or LogRing()
-        self._job = 0  # number of the newest firmware job; an older one gives up
         self._log_job = 0
+        self._places = places or transfer.Places()
+        self.updates = FirmwareUpdates(
+            station,
+            certificates,
+            messages,
+            clock,
+            spawn,
+            folder,
+            rules or FirmwareRules(),
+            self._places,
+            limits or transfer.Limits(),
+            self.security_event,
+        )
         station.settings.note("root_entries", certificates.count)
 
     # Security events.
@@ -137,93 +132,25 @@ class Maintenance:
         self.station.settings.note("root_entries", self.certificates.count)
         return status
 
-    # Firmware.
-    def update_firmware(self, firmware: Firmware, signed: bool = True) -> str:
+    @property
+    def firmware_state(self) -> str:
+        """FirmwareStatusEnumType of the last update."""
+        return self.updates.state
+
+    @property
+    def firmware(self) -> Firmware | None:
+        return self.updates.firmware
+
+    def update_firmware(self, firmware: Firmware) -> str:
         """OCPP UpdateFirmwareStatusEnumType."""
-        if not transfer.supported(firmware.location) or not self._installer:
-            return "Rejected"
-        if signed:
-            try:
-                chain = security.split(firmware.certificate)
-                roots = self.certificates.roots("ManufacturerRootCertificate")
-                security.check_chain(chain, roots, self._clock().wall)
-            except CertificateError as error:
-                self.security_event("InvalidFirmwareSigningCertificate", str(error))
-                return "InvalidCertificate"
-        before = self.firmware_state
-        running = before not in ("Idle", "Installed", "InstallationFailed", "DownloadFailed", "InvalidSignature")
-        self._job += 1
-        self._spawn(self._update(self._job, firmware, signed))
-        return "AcceptedCanceled" if running else "Accepted"
-
-    def _say(self, status: str, firmware: Firmware) -> None:
-        self.firmware_state, self.firmware = status, firmware
-        self.station.outside.send(self.messages.firmware_status(status, firmware))
-
-    async def _wait_until(self, text: str, status: str, firmware: Firmware) -> None:
-        seconds = (parse_time(text) - self._clock().wall).total_seconds() if text else 0.0
-        if seconds > 0:
-            self._say(status, firmware)
-            await asyncio.sleep(seconds)
-
-    async def _update(self, job: int, firmware: Firmware, signed: bool) -> None:
-        image = self._folder / "firmware.staged"
-        await self._wait_until(firmware.retrieve_at, "DownloadScheduled", firmware)
-        for attempt in range(firmware.retries + 1):
-            if job != self._job:
-                return
-            self._say("Downloading", firmware)
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                await asyncio.to_thread(transfer.download, firmware.location, image)
-                break
-            except (transfer.TransferError, OSError) as error:
-                log.warning("firmware: %s", error)
-                if attempt == firmware.retries:
-                    self._say("DownloadFailed", firmware)
-                    return
-                await asyncio.sleep(firmware.retry_interval_s)
-        self._say("Downloaded", firmware)
-        if signed:
-            try:
-                certificate = security.split(firmware.certificate)[0]
-                signature = base64.b64decode(firmware.signature, validate=True)
-                security.verify_signature(certificate, signature, image.read_bytes())
-            except (CertificateError, binascii.Error, ValueError) as error:
-                image.unlink()
-                self._say("InvalidSignature", firmware)
-                self.security_event("InvalidFirmwareSignature", str(error))
-                return
-            self._say("SignatureVerified", firmware)
-        await self._wait_until(firmware.install_at, "InstallScheduled", firmware)
-        if any(t.busy for t in self.station.evses.values()):
-            self._say("InstallScheduled", firmware)
-        while any(t.busy for t in self.station.evses.values()):
-            await asyncio.sleep(0.2)
-        if job != self._job:
-            return
-        self._say("Installing", firmware)
-        if await self._run("install", image):
-            self._say("Installed", firmware)
-            self.security_event("FirmwareUpdated")
-        else:
-            await self._run("rollback", image)
-            self._say("InstallationFailed", firmware)
-
-    async def _run(self, word: str, image: Path) -> bool:
-        try:
-            process = await asyncio.create_subprocess_exec(self._installer, word, str(image))
-            return await process.wait() == 0
-        except OSError as error:
-            log.error("parameter firmware.installer: %s", error)
-            return False
+        return self.updates.update(firmware)
 
     # Logs.
     def get_log(
         self, kind: str, request_id: int | None, location: str, oldest: str, latest: str, retries: int, interval_s: int
     ) -> tuple[str, str]:
         """OCPP LogStatusEnumType and the file's name."""
-        if not transfer.supported(location):
+        if not transfer.supported(location, self._places):
             return "Rejected", ""
         running = self.log_state == "Uploading"
         stamp = self._clock().wall.strftime("%Y%m%dT%H%M%SZ")
@@ -258,13 +185,14 @@ class Maintenance:
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._folder / name
         file.write_text(text)
+        file.chmod(0o600)
         try:
             for attempt in range(retries + 1):
                 if job != self._log_job:
                     return
                 self._say_log("Uploading", request_id)
                 try:
-                    await asyncio.to_thread(transfer.upload, file, location, name)
+                    await asyncio.to_thread(transfer.upload, file, location, name, self._places)
                     self._say_log("Uploaded", request_id)
                     return
                 except transfer.TransferError as error:

@@ -207,6 +207,7 @@ class BackendNode(StationNode):
         if m.soc != self._charge.get(evse):
             self._charge[evse] = m.soc
             service.post(service.station.state_of_charge, evse, m.soc if m.soc >= 0 else None)
+        service.station.vehicle_limit(evse, m.vehicle_max_current_a, m.vehicle_max_power_w)
         told = self._needs_ns.get(evse, 0)
         if m.phase in _NEEDS_KNOWN and m.vehicle_max_current_a > 0 and m.stamp_ns - told >= SECOND:
             self._needs_ns[evse] = m.stamp_ns
@@ -238,6 +239,8 @@ class BackendNode(StationNode):
 
     def _on_robot(self, m: Any) -> None:
         service = self.service
+        if service:
+            service.station.arm_parked = m.mode == msg.RobotState.MODE_PARKED
         figures = self._figures.hear(m.mode, m.stamp_ns / 1e9, m.attempt, m.peak_force_n, m.lateral_error_m, m.depth_m)
         if service and figures:
             service.post(service.dialect.robot, figures)

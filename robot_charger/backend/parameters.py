@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cryptography import x509
+
 from robot_charger.backend.records import Identity
+from robot_charger.backend.security import CertificateError, check_root, split
+from robot_charger.backend.site_power import SitePlan
 from robot_charger.backend.transactions import POINTS
+from robot_charger.backend.transfer import Network
 from robot_charger.common.parameters import ParameterError, parameter
 
 VERSIONS = ("1.6", "2.0.1", "2.1")
@@ -25,10 +31,10 @@ class BackendParameters:
         2, "0 none, 1 password, 2 TLS and password, 3 TLS with a client certificate", low=0, high=3, unsafe=0
     )
     allow_plain: bool = parameter(False, "allow a connection without TLS (security profiles 0 and 1)", unsafe=True)
-    password_file: str = parameter("", "file that holds the password of profiles 1 and 2, mode 0600")
-    tls__ca_file: str = parameter("", "PEM file of the CSMS's root certificates; empty: the system's")
-    tls__certificate_file: str = parameter("", "PEM file of the station's certificate chain (profile 3)")
-    tls__key_file: str = parameter("", "PEM file of the station's key (profile 3)")
+    password_file: str = parameter("", "file that holds the password of profiles 1 and 2, mode 0600", file=True)
+    tls__ca_file: str = parameter("", "PEM file of the CSMS's root certificates; empty: the system's", file=True)
+    tls__certificate_file: str = parameter("", "PEM file of the station's certificate chain (profile 3)", file=True)
+    tls__key_file: str = parameter("", "PEM file of the station's key (profile 3)", file=True)
     tls__folder: str = parameter("", "folder of certificates the CSMS installs; empty: beside the store")
     tls__pin_sha256: str = parameter("", "SHA-256 of the CSMS's certificate, hex; empty: not pinned")
     store: str = parameter("~/.local/state/robot_charger/backend.sqlite", "the durable store (an SQLite file)")
@@ -60,9 +66,43 @@ class BackendParameters:
     rfid__reader: str = parameter("", "part of the name of a PC/SC card reader; empty: none")
     rfid__evse: int = parameter(0, "the EVSE this reader stands at, 0: it serves all of them", low=0, high=32)
     firmware__installer: str = parameter(
-        "", "program called with `install FILE`, or `rollback FILE` when that failed; empty: no updates"
+        "",
+        "program called with `version FILE` (prints the image's version), `install FILE`, and `rollback FILE` when "
+        "that failed; empty: no updates",
     )
-    firmware__unsigned: bool = parameter(False, "take unsigned firmware of plain OCPP 1.6", unsafe=True)
+    firmware__unsigned: bool = parameter(False, "install firmware that is not signed", unsafe=True)
+    firmware__downgrade: bool = parameter(
+        False, "install firmware that is not newer than what was installed before", unsafe=True
+    )
+    firmware__root_file: str = parameter(
+        "", "PEM file of the maker's roots, which sign firmware; put there at commissioning"
+    )
+    firmware__root_over_ocpp: bool = parameter(
+        False, "let the CSMS install and delete the maker's roots (ManufacturerRootCertificate)", unsafe=True
+    )
+    transfer__hosts: list = parameter(
+        [], "hosts with a private address, beside the CSMS's, that files may come from and logs go to"
+    )
+    transfer__field_networks: list = parameter(
+        [], "the station's own field networks, like 192.168.10.0/24: files and logs never go there"
+    )
+    transfer__max_mb: int = parameter(512, "largest file that is loaded", unit="MiB", low=1, high=65536)
+    transfer__keep_free_mb: int = parameter(
+        256, "disk space that a download leaves free", unit="MiB", low=0, high=1 << 20
+    )
+    limit__site_w: float = parameter(
+        0.0, "most power that the site may draw from the grid, also without a CSMS; 0: no limit", unit="W", low=0.0
+    )
+    limit__efficiency: float = parameter(
+        0.94, "output power over grid power, for limits that count on the grid side", low=0.5, high=1.0
+    )
+    limit__auxiliary_w: float = parameter(
+        500.0, "what the station itself draws: cooling, arm, computers", unit="W", low=0.0, high=100_000.0
+    )
+    limit__site_meter: bool = parameter(False, "a meter of the whole site is on /site/meter; limit.site_w counts there")
+    limit__fallback_w: float = parameter(
+        0.0, "what the station may draw from the grid while the site's meter is silent", unit="W", low=0.0
+    )
     call_timeout_s: int = parameter(30, "how long the CSMS may take to answer", unit="s", low=1, high=600)
     ping_s: int = parameter(20, "WebSocket ping interval, and time-out of its pong; 0: none", unit="s", low=0, high=600)
     backoff__minimum_s: int = parameter(2, "first wait before a reconnect", unit="s", low=0, high=3600)
@@ -94,6 +134,35 @@ class Plan:
     def certificate_folder(self) -> Path:
         folder = self.parameters.tls__folder
         return Path(folder).expanduser() if folder else self.store_path.with_suffix(".certificates")
+
+    @property
+    def maker_roots(self) -> list[x509.Certificate]:
+        """Raises ParameterError."""
+        file = self.parameters.firmware__root_file
+        if not file:
+            return []
+        try:
+            roots = split(Path(file).expanduser().read_text())
+            for root in roots:
+                check_root(root)
+        except (OSError, CertificateError) as error:
+            raise ParameterError(f"parameter firmware.root_file = {file!r}: {error}") from error
+        return roots
+
+    @property
+    def field_networks(self) -> tuple[Network, ...]:
+        """Raises ParameterError."""
+        try:
+            return tuple(ipaddress.ip_network(n, strict=False) for n in self.parameters.transfer__field_networks)
+        except ValueError as error:
+            raise ParameterError(f"parameter transfer.field_networks: {error}") from error
+
+    @property
+    def site(self) -> SitePlan:
+        p = self.parameters
+        return SitePlan(
+            p.limit__site_w, p.limit__efficiency, p.limit__auxiliary_w, p.limit__fallback_w, p.limit__site_meter
+        )
 
     @property
     def identity(self) -> Identity:
@@ -156,7 +225,9 @@ def plan(p: BackendParameters) -> Plan:
         raise ParameterError("parameter tls.certificate_file and tls.key_file are needed by security profile 3")
     if any(url.startswith("wss:") for url in [p.url, *p.fallback_urls]):
         tls_context(p)
-    return Plan(p, password)
+    found = Plan(p, password)
+    _ = found.maker_roots, found.field_networks  # impossible ones end the start
+    return found
 
 
 def tls_context(p: BackendParameters) -> ssl.SSLContext:

@@ -7,16 +7,18 @@ for the chain and key that the CSMS had signed. Other nodes may read the V2G and
 from __future__ import annotations
 
 import contextlib
-import itertools
+import logging
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from robot_charger.backend.records import Payload
 
@@ -28,7 +30,9 @@ KINDS = {
     "OEMRootCertificate": "oem-root",
     "CentralSystemRootCertificate": "csms-root",
 }
+MAKER = "ManufacturerRootCertificate"
 MAX_CERTIFICATES = 100
+log = logging.getLogger("robot_charger.backend")
 
 
 class CertificateError(ValueError):
@@ -58,15 +62,102 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def check_chain(chain: list[x509.Certificate], roots: list[x509.Certificate], moment: datetime) -> None:
-    """Leaf first; every link signed by the next, the last by a root. Raises CertificateError."""
-    for certificate in chain:
-        check_validity(certificate, moment)
-    for certificate, issuer in itertools.pairwise(chain):
-        if not issued_by(certificate, issuer):
-            raise CertificateError("a link of the chain is not signed by the next")
-    if not any(issued_by(chain[-1], root) or chain[-1] == root for root in roots):
-        raise CertificateError("the chain ends at no installed root")
+CODE_SIGNING = "codeSigning"  # of what a certificate is used for: who signs firmware
+CLIENT = "clientAuth"  # the station itself, towards its CSMS
+_PURPOSE = {CODE_SIGNING: ExtendedKeyUsageOID.CODE_SIGNING, CLIENT: ExtendedKeyUsageOID.CLIENT_AUTH}
+MAX_DEPTH = 5  # certificates between leaf and root
+
+
+def check_chain(
+    chain: list[x509.Certificate], roots: list[x509.Certificate], moment: datetime, purpose: str = CLIENT
+) -> None:
+    """Path validation (RFC 5280, section 6) from the leaf, which comes first, to one of ``roots``.
+
+    Signatures, names, validity, CA flag, path length, key usage and critical extensions; the leaf is no CA and its
+    extended key usage names ``purpose`` (a signer of firmware must have one, the station's own certificate may lack
+    it). Raises CertificateError.
+    """
+    if not chain or not roots:
+        raise CertificateError(
+            "there is no certificate" if not chain else "no root is installed that could vouch for it"
+        )
+    try:
+        from cryptography.x509 import verification  # here: before cryptography 45 there is no ExtensionPolicy
+
+        criticality = verification.Criticality.AGNOSTIC
+        wanted = _PURPOSE[purpose]
+
+        def leaf_usage(policy: Any, certificate: x509.Certificate, usage: x509.ExtendedKeyUsage | None) -> None:
+            if usage is not None and wanted not in usage:
+                raise ValueError(f"the certificate is not for {purpose}")
+
+        def issuer_usage(policy: Any, certificate: x509.Certificate, usage: x509.ExtendedKeyUsage | None) -> None:
+            if usage is not None and not {wanted, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(usage):
+                raise ValueError(f"the issuer is not for {purpose}")
+
+        leaf = (
+            verification.ExtensionPolicy.permit_all()
+            .may_be_present(x509.BasicConstraints, criticality, _leaf_is_no_ca)
+            .may_be_present(x509.KeyUsage, criticality, _leaf_signs)
+        )
+        demand = leaf.require_present if purpose == CODE_SIGNING else leaf.may_be_present
+        leaf = demand(x509.ExtendedKeyUsage, criticality, leaf_usage)
+        issuer = (
+            verification.ExtensionPolicy.permit_all()
+            .require_present(x509.BasicConstraints, criticality, _issuer_is_ca)
+            .may_be_present(x509.KeyUsage, criticality, _issuer_signs)
+            .may_be_present(x509.ExtendedKeyUsage, criticality, issuer_usage)
+        )
+        verifier = (
+            verification.PolicyBuilder()
+            .store(verification.Store(roots))
+            .time(moment)
+            .max_chain_depth(MAX_DEPTH)
+            .extension_policies(ee_policy=leaf, ca_policy=issuer)
+            .build_client_verifier()
+        )
+        verifier.verify(chain[0], chain[1:])
+    except (ImportError, AttributeError) as error:
+        raise CertificateError(f"the cryptography library is too old to check a chain: {error}") from error
+    except (verification.VerificationError, ValueError) as error:
+        raise CertificateError(f"the chain is not valid: {str(error).split(' (encountered')[0]}") from error
+
+
+def _leaf_is_no_ca(policy: Any, certificate: x509.Certificate, found: x509.BasicConstraints | None) -> None:
+    if found is not None and found.ca:
+        raise ValueError("the signer is a certificate authority")
+
+
+def _leaf_signs(policy: Any, certificate: x509.Certificate, found: x509.KeyUsage | None) -> None:
+    if found is not None and not found.digital_signature:
+        raise ValueError("the key is not for digital signatures")
+
+
+def _issuer_is_ca(policy: Any, certificate: x509.Certificate, found: x509.BasicConstraints) -> None:
+    if not found.ca:
+        raise ValueError("the issuer is no certificate authority")
+
+
+def _issuer_signs(policy: Any, certificate: x509.Certificate, found: x509.KeyUsage | None) -> None:
+    if found is not None and not found.key_cert_sign:
+        raise ValueError("the issuer's key is not for certificates")
+
+
+def check_root(certificate: x509.Certificate) -> None:
+    """A root vouches for others: CA flag, keyCertSign, signed by itself. Raises CertificateError."""
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound as error:
+        raise CertificateError("no certificate authority: it has no basicConstraints") from error
+    except ValueError as error:
+        raise CertificateError(f"its extensions cannot be read: {error}") from error
+    if not constraints.ca:
+        raise CertificateError("no certificate authority")
+    with contextlib.suppress(x509.ExtensionNotFound):
+        if not certificate.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign:
+            raise CertificateError("its key is not for certificates")
+    if not issued_by(certificate, certificate):
+        raise CertificateError("not signed by itself")
 
 
 def hash_data(certificate: x509.Certificate, issuer: x509.Certificate) -> Payload:
@@ -106,24 +197,32 @@ def fingerprint(der: bytes) -> str:
     return _sha256(der)
 
 
-def verify_signature(certificate: x509.Certificate, signature: bytes, data: bytes) -> None:
-    """A signature over ``data`` (SHA-256; RSA-PSS, RSA PKCS#1 or ECDSA). Raises CertificateError."""
+def verify_signature(certificate: x509.Certificate, signature: bytes, digest: bytes) -> None:
+    """A signature over what has this SHA-256 (RSA-PSS, RSA PKCS#1 or ECDSA). Raises CertificateError."""
     key = certificate.public_key()
+    form = Prehashed(hashes.SHA256())
     if isinstance(key, ec.EllipticCurvePublicKey):
         with contextlib.suppress(InvalidSignature):
-            key.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+            key.verify(signature, digest, ec.ECDSA(form))
             return
     elif isinstance(key, rsa.RSAPublicKey):
         for how in (padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.AUTO), padding.PKCS1v15()):
             with contextlib.suppress(InvalidSignature):
-                key.verify(signature, data, how, hashes.SHA256())
+                key.verify(signature, digest, how, form)
                 return
     raise CertificateError("the signature does not fit")
 
 
 class Certificates:
-    def __init__(self, folder: Path) -> None:
+    """``maker_roots`` sign firmware; they were put on the station at commissioning (parameter firmware.root_file).
+    A CSMS may add roots of the maker only with ``maker_root_over_ocpp``."""
+
+    def __init__(
+        self, folder: Path, maker_roots: list[x509.Certificate] | None = None, maker_root_over_ocpp: bool = False
+    ) -> None:
         self.folder = folder
+        self._maker_roots = maker_roots or []
+        self._maker_root_over_ocpp = maker_root_over_ocpp
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
 
@@ -137,7 +236,10 @@ class Certificates:
 
     def roots(self, kind: str) -> list[x509.Certificate]:
         wanted = KINDS[kind]
-        return [c for k, file in self._files() if KINDS[k] == wanted for c in split(file.read_text())]
+        if kind == MAKER and not self._maker_root_over_ocpp:
+            return list(self._maker_roots)  # pinned: what lies in the folder does not count
+        pinned = self._maker_roots if kind == MAKER else []
+        return pinned + [c for k, file in self._files() if KINDS[k] == wanted for c in split(file.read_text())]
 
     @property
     def count(self) -> int:
@@ -145,14 +247,16 @@ class Certificates:
 
     def install(self, kind: str, pem: str, moment: datetime) -> str:
         """OCPP InstallCertificateStatusEnumType."""
-        if kind not in KINDS:
+        if kind not in KINDS or (kind == MAKER and not self._maker_root_over_ocpp):
             return "Rejected"
         try:
             certificates = split(pem)
             if len(certificates) != 1:
                 raise CertificateError("one certificate at a time")
             check_validity(certificates[0], moment)
-        except CertificateError:
+            check_root(certificates[0])
+        except CertificateError as error:
+            log.warning("InstallCertificate %s refused: %s", kind, error)
             return "Rejected"
         if self.count >= MAX_CERTIFICATES:
             return "Rejected"
@@ -166,6 +270,8 @@ class Certificates:
     def installed(self, kinds: list[str] | None = None) -> list[tuple[str, Payload]]:
         """Kind and hash data of the installed roots, and of the station's own chain as V2GCertificateChain."""
         found = []
+        if kinds is None or MAKER in kinds:
+            found += [(MAKER, hash_data(c, c)) for c in self._maker_roots]
         for kind, file in self._files():
             if (
                 kinds is None
@@ -178,7 +284,7 @@ class Certificates:
 
     def delete(self, wanted: Payload) -> str:
         """OCPP DeleteCertificateStatusEnumType."""
-        for _, file in self._files():
+        for kind, file in self._files():
             certificate = split(file.read_text())[0]
             have = hash_data(certificate, certificate)
             same = all(
@@ -186,6 +292,8 @@ class Certificates:
                 for k in ("issuerNameHash", "issuerKeyHash", "serialNumber")
             )
             if same and wanted["hashAlgorithm"] == "SHA256":
+                if kind == MAKER and not self._maker_root_over_ocpp:
+                    return "Failed"
                 file.unlink()
                 return "Accepted"
         return "NotFound"

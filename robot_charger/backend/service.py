@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from robot_charger.backend.client import Client, Network, NotAnsweredError, RefusedError
+from robot_charger.backend.firmware import FirmwareRules
 from robot_charger.backend.maintenance import LogRing, Maintenance
 from robot_charger.backend.networks import Networks
 from robot_charger.backend.parameters import Plan
@@ -25,6 +27,7 @@ from robot_charger.backend.settings import Settings
 from robot_charger.backend.station import Outside, Station
 from robot_charger.backend.store import Store
 from robot_charger.backend.transactions import TransactionSettings
+from robot_charger.backend.transfer import Limits, Places
 from robot_charger.backend.v16 import Version16
 from robot_charger.backend.v21 import Version21
 from robot_charger.backend.v201 import Version201
@@ -121,9 +124,10 @@ class Service:
             _Outside(self),
             TransactionSettings(final_meter_s=p.final_meter_s, recovery_s=p.recovery_s),
             this_boot,
+            plan.site,
         )
         self.dialect = DIALECTS[p.version](self.station, clock)
-        certificates = Certificates(plan.certificate_folder)
+        certificates = Certificates(plan.certificate_folder, plan.maker_roots, p.firmware__root_over_ocpp)
         self.networks = Networks(plan, self.settings, certificates, self.store.get, self.store.put)
         self.client = Client(
             self.station, self.dialect, self.networks.ways, clock, callbacks.changed, boot_reason=reason
@@ -137,12 +141,13 @@ class Service:
             clock,
             self.spawn,
             plan.certificate_folder,
-            p.firmware__installer,
+            FirmwareRules(p.firmware__installer, p.firmware__unsigned, p.firmware__downgrade),
             self._ring,
+            Places(self._csms_hosts, tuple(p.transfer__hosts), plan.field_networks),
+            Limits(p.transfer__max_mb << 20, p.transfer__keep_free_mb << 20),
         )
         self.dialect.client, self.dialect.networks = self.client, self.networks
         self.dialect.maintenance = self.maintenance
-        self.dialect.unsigned_firmware = p.firmware__unsigned
         self.client.pin = p.tls__pin_sha256
         self.client.on_accepted = self._accepted
         self.client.on_security = self._security_event
@@ -157,6 +162,12 @@ class Service:
         self._end: asyncio.Event | None = None
         self._asking = 0
         self._peak_lag = 0.0
+
+    def _csms_hosts(self) -> list[str]:
+        """Hosts that the station was set up for, and the one that it speaks to."""
+        p, now = self.plan.parameters, self.client.network
+        urls = [p.url, *p.fallback_urls, *([now.url] if now and self.client.connected else [])]
+        return [h for url in urls if (h := urlsplit(url).hostname)]
 
     def _accepted(self, network: Network) -> None:
         self.networks.connected(network)

@@ -185,6 +185,17 @@ class SmartCharging:
                 source = self._name(profile)
         return Limit(current, power, minimum, source)
 
+    def station_limit(self, now: Now) -> Limit:
+        """What all EVSEs together may draw; a maximum in A is one of the grid side, per phase, and of the outputs."""
+        found = self._highest(STATION_MAX, 0, None, now.wall)
+        if found is None:
+            return Limit()
+        profile, schedule, period, _ = found
+        value = float(period.get("limit", math.inf))
+        if schedule["chargingRateUnit"] == "A":
+            return Limit(max_current_a=value, source=self._name(profile))
+        return Limit(max_power_w=value, source=self._name(profile))
+
     @staticmethod
     def _name(profile: Payload) -> str:
         return f"{profile['chargingProfilePurpose']} {profile['id']}"

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -29,6 +29,7 @@ from robot_charger.backend.records import (
     parse_time,
 )
 from robot_charger.backend.settings import Settings
+from robot_charger.backend.site_power import SiteBudget, SitePlan, Want
 from robot_charger.backend.smart_charging import ProfileError, SmartCharging
 from robot_charger.backend.store import Store, StoreError
 from robot_charger.backend.tokens import Tokens
@@ -108,6 +109,7 @@ class Station:
         outside: Outside,
         transaction_settings: TransactionSettings | None = None,
         boot_id: str = "",
+        site: SitePlan | None = None,
     ) -> None:
         self.identity = identity
         self.store = store
@@ -141,6 +143,10 @@ class Station:
         self._aligned = 0
         self._counter = itertools.count(1)
         self.supply: dict[int, tuple[float, float]] = {}  # rated current, power of each EVSE
+        self.vehicle_limits: dict[int, tuple[float, float]] = {}  # current, power that its vehicle can take
+        self.budget = SiteBudget(site)
+        self.arm_parked: bool | None = None  # None: there is no arm that says so
+        self._held = False  # firmware is being installed
         self._apply_settings()
         settings.watchers.append(lambda name, value: self._apply_settings())
 
@@ -292,15 +298,56 @@ class Station:
             if status != self.status[evse]:
                 self.status[evse] = status
                 self.outside.status_changed(evse)
-            limit = self.smart.limit(evse, self.evses[evse].open, now, self.supply.get(evse))
-            if limit != self._limits.get(evse):
-                self._limits[evse] = limit
-                self.outside.limit(evse, limit)
+        self._set_limits(now)
         if self._reset_pending and not any(t.busy for t in self.evses.values()):
             reason, self._reset_pending = self._reset_pending, ""
             for evse in self.evses:
                 self.outside.request(ToVehicleSide(evse, Request.RESET, text=reason))
             self.outside.restart(reason)
+
+    def _set_limits(self, now: Now) -> None:
+        """What each EVSE may draw: its own limits, and its share of what the station may draw."""
+        own = {e: self.smart.limit(e, t.open, now, self.supply.get(e)) for e, t in self.evses.items()}
+        whole = self.smart.station_limit(now)
+        shares = self.budget.share(
+            whole.max_power_w, whole.max_current_a, {e: self._want(e, own[e]) for e in self.evses}, now
+        )
+        for evse, limit in own.items():
+            watts, amperes = shares[evse]
+            if watts < limit.max_power_w or amperes < limit.max_current_a:
+                limit = replace(
+                    limit,
+                    max_power_w=min(watts, limit.max_power_w),
+                    max_current_a=min(amperes, limit.max_current_a),
+                    source=whole.source or "limit of the site",
+                )
+            if limit != self._limits.get(evse):
+                self._limits[evse] = limit
+                self.outside.limit(evse, limit)
+
+    def _want(self, evse: int, own: Limit) -> Want:
+        transactions = self.evses[evse]
+        view, reading = transactions.view, transactions.reading
+        rated_a, rated_w = self.supply.get(evse, (0.0, 0.0))
+        vehicle_a, vehicle_w = self.vehicle_limits.get(evse, (0.0, 0.0))
+        return Want(
+            active=view is not None and self._in_use(evse),
+            output_on=view is not None and view.output_on,
+            need_w=min(own.max_power_w, rated_w or math.inf, vehicle_w or math.inf),
+            need_a=min(own.max_current_a, rated_a or math.inf, vehicle_a or math.inf),
+            drawn_w=reading.power_w if reading else 0.0,
+            drawn_a=reading.current_a if reading else 0.0,
+            drawn_ns=reading.stamp_ns if reading else 0,
+        )
+
+    def site_meter(self, watts: float, now: Now) -> None:
+        """What the whole site draws from the grid [W]."""
+        self.budget.site_meter(watts, now)
+        self._set_limits(now)
+
+    def vehicle_limit(self, evse: int, amperes: float, watts: float) -> None:
+        """What the vehicle on this EVSE can take; 0: not known."""
+        self.vehicle_limits[evse] = (amperes, watts)
 
     def external_limit(self, evse: int, limit: Limit, now: Now) -> None:
         """Somebody else than the CSMS limits an EVSE, or no longer does (K11 - K14): the vehicle first, then the CSMS
@@ -552,7 +599,22 @@ class Station:
         self.outside.request(ToVehicleSide(evse, Request.STOP, session_id, text=text))
 
     def operative(self, evse: int) -> bool:
-        return not self._inoperative & {0, evse}
+        return not self._held and not self._inoperative & {0, evse}
+
+    @property
+    def may_update(self) -> bool:
+        """Firmware may be installed: no transaction, no vehicle in a bay, the arm parked."""
+        resting = (None, Phase.IDLE, Phase.UNAVAILABLE)
+        views = [t.view for t in self.evses.values()]
+        free = all((v.phase if v else None) in resting and not (v and v.mated) for v in views)
+        return free and self.arm_parked is not False and not any(t.busy for t in self.evses.values())
+
+    def hold(self, on: bool, now: Now) -> None:
+        """While firmware is installed no session begins."""
+        if on != self._held:
+            self._held = on
+            self.tell_availability()
+            self._after(now)
 
     def change_availability(self, evse: int, operative: bool, now: Now) -> str:
         """OCPP 2.x ChangeAvailabilityStatusEnumType; EVSE 0 is the whole station."""

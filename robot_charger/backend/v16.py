@@ -12,7 +12,8 @@ from typing import Any
 
 from robot_charger.backend.client import Client, Reply
 from robot_charger.backend.device_model import DeviceModel
-from robot_charger.backend.maintenance import Firmware, Maintenance
+from robot_charger.backend.firmware import Firmware
+from robot_charger.backend.maintenance import Maintenance
 from robot_charger.backend.networks import Networks
 from robot_charger.backend.records import Call, Now, Outcome, Payload, Reading, Record, Token, TokenInfo
 from robot_charger.backend.settings import RO, WO
@@ -46,6 +47,7 @@ _ERRORS: dict[int, str] = {
     Code.CONTACTOR_WELDED: "PowerSwitchFailure",
     Code.OVERTEMPERATURE: "HighTemperature",
     Code.CHADEMO_LOCK: "ConnectorLockFailure",
+    Code.GBT_LOCK: "ConnectorLockFailure",
 }
 
 
@@ -99,7 +101,6 @@ def sampled(reading: Reading, measurands: list[str]) -> list[Payload]:
 class Version16:
     version = "1.6"
     subprotocol = "ocpp1.6"
-    unsigned_firmware = False
     plug_and_charge = None  # 1.6 has no messages for it
 
     def __init__(self, station: Station, clock: Callable[[], Now]) -> None:
@@ -488,19 +489,16 @@ class Version16:
         return {"fileName": name} if name else {}
 
     def _update_firmware(self, payload: Payload) -> Payload:
-        """Unsigned: taken only where the station is told to (parameter firmware.unsigned)."""
-        if self.unsigned_firmware:
-            self.care.update_firmware(
-                Firmware(
-                    None,
-                    payload["location"],
-                    payload["retrieveDate"],
-                    retries=payload.get("retries", 0),
-                    retry_interval_s=payload.get("retryInterval", 10),
-                ),
-                signed=False,
-            )
-        else:
+        """Plain 1.6 has no signature: done only with parameter firmware.unsigned."""
+        firmware = Firmware(
+            None,
+            payload["location"],
+            payload["retrieveDate"],
+            retries=payload.get("retries", 0),
+            retry_interval_s=payload.get("retryInterval", 10),
+        )
+        if self.care.update_firmware(firmware) not in ("Accepted", "AcceptedCanceled"):
+            # Its answer has no word for a refusal.
             self.station.outside.send(("FirmwareStatusNotification", {"status": "InstallationFailed"}))
         return {}
 
@@ -555,6 +553,7 @@ def _plain_firmware_status(status: str) -> str:
         "SignatureVerified": "Downloaded",
         "InstallScheduled": "Downloaded",
         "InvalidSignature": "InstallationFailed",
+        "InstallVerificationFailed": "InstallationFailed",
         "InstallRebooting": "Installing",
     }.get(status, status)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from robot_charger.backend.client import Client, Reply
 from robot_charger.backend.device_model import DeviceModel
-from robot_charger.backend.maintenance import Firmware, Maintenance
+from robot_charger.backend.firmware import Firmware
+from robot_charger.backend.maintenance import Maintenance
 from robot_charger.backend.networks import Networks
 from robot_charger.backend.plug_and_charge import PlugAndCharge
 from robot_charger.backend.records import (
@@ -652,7 +653,6 @@ class Version2:
 
     def _update_firmware(self, payload: Payload) -> Payload:
         wanted = payload["firmware"]
-        signed = "signature" in wanted or "signingCertificate" in wanted
         firmware = Firmware(
             payload["requestId"],
             wanted["location"],
@@ -663,7 +663,7 @@ class Version2:
             payload.get("retries", 0),
             payload.get("retryInterval", 10),
         )
-        return {"status": self.care.update_firmware(firmware, signed)}
+        return {"status": self.care.update_firmware(firmware)}
 
     def _get_log(self, payload: Payload) -> Payload:
         place = payload["log"]

@@ -28,6 +28,7 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from robot_charger import msg
+from robot_charger.common import configuration
 from robot_charger.common import parameters as parameters_module
 from robot_charger.common.clock import now_ns
 from robot_charger.common.executor import LeanExecutor
@@ -194,6 +195,7 @@ class StationNode(LifecycleNode):
     # Parameters.
     def _declare(self) -> Any:
         values: dict[str, Any] = {}
+        named = configuration.named_files(configuration.started(executable(), sys.argv))
         for name, (field, meaning) in parameters_module.fields_of(self._parameters_class).items():
             default = parameters_module.default_of(field)
             descriptor = ParameterDescriptor(description=meaning.describe())
@@ -206,17 +208,12 @@ class StationNode(LifecycleNode):
                 elif kind is int:
                     descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
             override = self._parameter_overrides.get(name)
-            if override is not None and isinstance(default, float) and isinstance(override.value, int):
-                self._parameter_overrides[name] = Parameter(name, value=float(override.value))
-                override = self._parameter_overrides[name]
             if override is not None:  # refuse in our words before rclpy does in its own
-                trial = parameters_module.fields_of(self._parameters_class)[name][1]
-                value = override.value
-                if type(value) is not type(default) and not isinstance(default, list):
-                    raise ParameterError(f"parameter {name} = {value!r} must be a {type(default).__name__}")
-                reason = trial.refuse(name, value)
-                if reason:
+                value = parameters_module.converted(name, named.get(name, override.value), default)
+                if reason := meaning.refuse(name, value):
                     raise ParameterError(reason)
+                if value or not isinstance(default, list):
+                    self._parameter_overrides[name] = Parameter(name, value=value)
             try:
                 if isinstance(default, list) and not default:
                     value = self.declare_parameter(name, Parameter.Type.STRING_ARRAY, descriptor).value or []
@@ -274,6 +271,22 @@ class StationNode(LifecycleNode):
         self._diagnostics.publish(array)
 
 
+def executable() -> str:
+    """The node that this process runs, from ``python -m robot_charger.NODE.node``."""
+    return Path(sys.argv[0]).parent.name
+
+
+def require_configuration() -> None:
+    """End with one line for each fault in the parameter files of this process."""
+    if executable() not in configuration.table():
+        return
+    troubles = configuration.check([configuration.started(executable(), sys.argv)], whole=False)
+    for trouble in troubles[:-1]:
+        print(trouble, file=sys.stderr)
+    if troubles:
+        refuse(str(troubles[-1]))
+
+
 def run(factory: Callable[[], StationNode], before: Callable[[], None] | None = None) -> None:
     """Main of a node's process. ``before`` runs while the process has one thread and no ROS.
 
@@ -285,12 +298,13 @@ def run(factory: Callable[[], StationNode], before: Callable[[], None] | None = 
     if before:
         before()
     require_logs()
+    require_configuration()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = factory()
     except (ParameterError, StartError) as error:
         rclpy.try_shutdown()
-        refuse(f"{Path(sys.argv[0]).parent.name}: {error}")
+        refuse(f"{executable()}: {error}")
     executor = LeanExecutor()
     executor.add_node(node)
     gc.collect()

@@ -27,6 +27,7 @@ class Meaning:
     high: float | None = None
     choices: tuple[str, ...] = ()
     live: bool = False  # may change while the node is active
+    file: bool = False  # names a file or a folder: a relative one is beside the parameter file that names it
     unsafe: Any = None  # value that lowers safety or privacy, or a function that tells so: shown on /diagnostics
 
     def describe(self) -> str:
@@ -80,6 +81,30 @@ def default_of(field: dataclasses.Field) -> Any:
     return field.default_factory()
 
 
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list"}
+
+
+def converted(name: str, value: Any, default: Any) -> Any:
+    """``value`` as the type of ``default``; a whole number is a number, and the other way round, also in a list.
+
+    Raises ParameterError where the types differ.
+    """
+    kind = type(default)
+    if kind is list and not isinstance(value, str | bool | int | float):
+        values = list(value)
+        if not default:
+            return values  # of text: rclpy declares an empty list so
+        return [converted(f"{name}[{index}]", item, default[0]) for index, item in enumerate(values)]
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is int and type(value) is float and value.is_integer():
+        return int(value)
+    if type(value) is not kind:
+        hint = ": put it in quotes" if kind is str and type(value) is not list else ""
+        raise ParameterError(f"parameter {name} = {value!r} must be {_WORDS[kind]}{hint}")
+    return value
+
+
 def build(cls: type[T], values: dict[str, Any]) -> T:
     """Validated parameters from ROS names. Raises ParameterError on an unknown name, type or value."""
     table = fields_of(cls)
@@ -89,13 +114,7 @@ def build(cls: type[T], values: dict[str, Any]) -> T:
     arguments = {}
     for name, (field, meaning) in table.items():
         default = default_of(field)
-        value = values.get(name, default)
-        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if isinstance(default, list) and not isinstance(value, list):
-            value = list(value)
-        if type(value) is not type(default):
-            raise ParameterError(f"parameter {name} = {value!r} must be a {type(default).__name__}")
+        value = converted(name, values.get(name, default), default)
         reason = meaning.refuse(name, value)
         if reason:
             raise ParameterError(reason)

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from robot_charger import station
+from robot_charger.common.process import BAD_USAGE
 from robot_charger.desk.interrupts import Interrupts
 from robot_charger.desk.running import RunningStation, StationFailed
 from robot_charger.desk.view import View
@@ -28,7 +29,10 @@ class Station(RunningStation):
 
 
 def run(evses: Sequence[int], config: Path | None, logs: Path) -> int:
-    """Until Ctrl-C or SIGTERM. Exit status 0, 1 when a node cannot live, 2 when one refuses its parameters."""
+    """Until Ctrl-C or SIGTERM. Exit status 0, 1 when a node cannot live, 2 when the parameters are refused."""
+    if troubles := station.troubles(evses, config):
+        print(*troubles, sep="\n", file=sys.stderr)
+        return BAD_USAGE
     interrupts = Interrupts()
     running = Station(evses, config, logs)
     running.hurry = interrupts.hurry
@@ -43,5 +47,5 @@ def run(evses: Sequence[int], config: Path | None, logs: Path) -> int:
                 time.sleep(0.2)
     except StationFailed as failure:
         print(failure, file=sys.stderr)
-        return 2 if failure.bad_usage else 1
+        return BAD_USAGE if failure.bad_usage else 1
     return 0

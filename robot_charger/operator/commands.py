@@ -17,6 +17,7 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
 @click.command()
 @click.option("--station", is_flag=True, help="Check for real hardware, by the parameter files of --config.")
 @click.option("--config", type=DIRECTORY, help="Folder of the parameter files [default: the installed ones].")
+@click.option("--evses", default="1", show_default=True, help="Numbers of the EVSEs, comma-separated.")
 @click.option("--can", multiple=True, help="CAN-FD interface of the modules; more than one possible.")
 @click.option("--plc", multiple=True, help="Network interface of the PLC modem; more than one possible.")
 @click.option("--certificates", multiple=True, type=click.Path(path_type=Path), help="PEM file or folder.")
@@ -24,6 +25,7 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
 def doctor(
     station: bool,
     config: Path | None,
+    evses: str,
     can: tuple[str, ...],
     plc: tuple[str, ...],
     certificates: tuple[Path, ...],
@@ -33,19 +35,18 @@ def doctor(
 
     Exit status: 0 when it is fit, 1 when something has to be mended, 2 for bad usage.
     """
-    import yaml
-
     from robot_charger.operator import doctor as checks
     from robot_charger.operator.machine import Machine
 
     needs = checks.Needs()
     if station or config:
         from robot_charger.common.configuration import config_directory
+        from robot_charger.station import evse_numbers
 
         try:
-            needs = checks.needs_of(config or config_directory())
-        except (OSError, yaml.YAMLError, AttributeError) as error:
-            raise click.UsageError(f"the parameter files cannot be read: {error}") from None
+            needs = checks.needs_of(config or config_directory(), evse_numbers(evses))
+        except (OSError, ValueError) as error:
+            raise click.UsageError(str(error)) from None
     needs = dataclasses.replace(
         needs,
         can=needs.can + can,

@@ -1,20 +1,22 @@
 """Pages that are written from the code: ``python -m robot_charger.operator.docs [--check] [FOLDER]``.
 
 docs/topics.md from the table of topics and msg/, docs/parameters.md from the nodes' parameter classes,
-docs/faults.md from the fault codes and their remedies.
+docs/faults.md from the fault codes and their remedies, and robot_charger/common/parameters.json, by which parameter
+files are checked (common.configuration).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from robot_charger.common.faults import Code
-from robot_charger.common.parameters import default_of, fields_of
+from robot_charger.common.parameters import Meaning, default_of, fields_of
 from robot_charger.operator.remedies import ADVICE, FAMILIES
 from robot_charger.station import nodes
 
@@ -153,6 +155,20 @@ def parameters_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def parameters_table() -> str:
+    """What common.configuration needs to know of every parameter, as JSON: one line each."""
+    nodes = []
+    for executable, cls in parameter_classes().items():
+        lines = []
+        for name, (field, meaning) in fields_of(cls).items():
+            keys = ("unit", "low", "high", "choices", "file")
+            entry = {"default": default_of(field)}
+            entry |= {k: getattr(meaning, k) for k in keys if getattr(meaning, k) != getattr(Meaning, k)}
+            lines.append(f"{json.dumps(name)}: {json.dumps(entry)}")
+        nodes.append(f"{json.dumps(executable)}: {{\n" + ",\n".join(lines) + "\n}")
+    return "{\n" + ",\n".join(nodes) + "\n}\n"
+
+
 def faults_page() -> str:
     lines = ["# Fault codes", "", GENERATED, ""]
     lines += [
@@ -179,17 +195,21 @@ def faults_page() -> str:
 
 
 def pages(source: Path) -> dict[str, str]:
-    """File name in docs/ -> what it should hold."""
-    return {"topics.md": topics_page(source), "parameters.md": parameters_page(), "faults.md": faults_page()}
+    """File below ``source`` -> what it should hold."""
+    return {
+        "docs/topics.md": topics_page(source),
+        "docs/parameters.md": parameters_page(),
+        "docs/faults.md": faults_page(),
+        "robot_charger/common/parameters.json": parameters_table(),
+    }
 
 
 def stale(source: Path) -> list[str]:
-    """Names of the pages below ``source``/docs that are not current."""
-    folder = source / "docs"
+    """Names of the files below ``source`` that are not current."""
     return [
         name
         for name, text in pages(source).items()
-        if not (folder / name).exists() or (folder / name).read_text() != text
+        if not (source / name).exists() or (source / name).read_text() != text
     ]
 
 
@@ -200,9 +220,9 @@ def main(arguments: list[str]) -> int:
     old = stale(source)
     if not check:
         for name in old:
-            (source / "docs" / name).write_text(pages(source)[name])
+            (source / name).write_text(pages(source)[name])
     for name in old:
-        print(f"docs/{name} {'is not current: python -m robot_charger.operator.docs' if check else 'written'}")
+        print(f"{name} {'is not current: python -m robot_charger.operator.docs' if check else 'written'}")
     return 1 if check and old else 0
 
 

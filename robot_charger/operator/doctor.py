@@ -5,16 +5,14 @@ A finding that is not well names what is wrong and the command that mends it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timezone
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from robot_charger.common import host_only
+from robot_charger import station
+from robot_charger.common import configuration, host_only
 from robot_charger.common.process import LOG_REMEDY
 from robot_charger.operator.machine import CAP_NET_RAW, Machine
 
@@ -32,6 +30,7 @@ ROS = {  # the set that works together, as in setup.py
     "ros-action-msgs": "2.0",
 }
 BITRATE, DATA_BITRATE, CHADEMO_BITRATE = 1_000_000, 5_000_000, 500_000
+GBT_BITRATE = 250_000
 FREE_BYTES = 500 * 1024 * 1024
 RECEIVE_BUFFER = 1024 * 1024
 WARN_DAYS = 30
@@ -59,42 +58,46 @@ class Needs:
     """What the computer is to be fit for."""
 
     station: bool = False  # real hardware: interfaces, permissions and certificates are then required
+    parameters: tuple[Path, tuple[configuration.Trouble, ...]] | None = None  # directory of files, and their faults
     can: tuple[str, ...] = ()  # power modules and safety controller
     vehicle_can: tuple[str, ...] = ()  # CHAdeMO
+    gbt_can: tuple[str, ...] = ()  # GB/T 27930
     plc: tuple[str, ...] = ()
     certificates: tuple[Path, ...] = ()
     data: tuple[Path, ...] = field(default_factory=lambda: (Path("~/.local/state/robot_charger").expanduser(),))
 
 
-def needs_of(config: Path) -> Needs:
-    """What the parameter files of a station ask for. Raises OSError or yaml.YAMLError."""
-    parameters: dict[str, dict[str, Any]] = {}
-    for name in ("power", "chademo", "v2g", "backend"):
-        file = config / f"{name}.yaml"
-        if file.exists():
-            for section in (yaml.safe_load(file.read_text()) or {}).values():
-                parameters.setdefault(name, {}).update((section or {}).get("ros__parameters") or {})
+def needs_of(config: Path, evses: Sequence[int] = (1,)) -> Needs:
+    """What the parameter files of a station with these EVSEs ask for. Their faults are in ``parameters``."""
+    asked: list[tuple[str, str, configuration.Value]] = []  # executable, parameter, value: one per node
+    for node in station.nodes(evses, config):
+        values: dict[str, configuration.Value] = {}
+        for section in (s for file in node.files for s in configuration.read(file).sections if s.is_for(node.name)):
+            values.update(section.values)
+        asked += [(node.executable, name, value) for name, value in values.items() if value.value]
 
-    def value(node: str, key: str) -> str:
-        return str(parameters.get(node, {}).get(key) or "")
+    def texts(executable: str, name: str) -> list[str]:
+        return list(dict.fromkeys(str(v.value) for e, n, v in asked if (e, n) == (executable, name)))
 
-    def socketcan(text: str) -> tuple[str, ...]:
-        parts = [p.strip() for p in text.split(",")]
-        return tuple(p.partition(":")[2] for p in parts if p.startswith("socketcan:"))
+    def paths(executable: str, name: str) -> list[Path]:
+        named = [v.file.parent / Path(str(v.value)).expanduser() for e, n, v in asked if (e, n) == (executable, name)]
+        return list(dict.fromkeys(named))
 
-    certificates = [
-        value("v2g", "tls.directory"),
-        value("backend", "tls.ca_file"),
-        value("backend", "tls.certificate_file"),
-    ]
-    store = value("backend", "store")
+    def socketcan(buses: list[str]) -> tuple[str, ...]:
+        parts = [part.strip() for bus in buses for part in bus.split(",")]
+        return tuple(part.partition(":")[2] for part in parts if part.startswith("socketcan:"))
+
+    certificates = [paths("v2g", "tls.directory"), paths("backend", "tls.ca_file")]
+    certificates += [paths("backend", "tls.certificate_file")]
     return Needs(
         station=True,
-        can=socketcan(value("power", "bus")),
-        vehicle_can=socketcan(value("chademo", "bus")),
-        plc=tuple(p for p in [value("v2g", "interface")] if p),
-        certificates=tuple(Path(c).expanduser() for c in certificates if c),
-        data=(Path(store).expanduser().parent,) if store else Needs().data,
+        parameters=(config, tuple(station.troubles(evses, config))),
+        can=socketcan(texts("power", "bus")),
+        vehicle_can=socketcan(texts("chademo", "bus")),
+        gbt_can=socketcan(texts("gbt", "bus")),
+        plc=tuple(texts("v2g", "interface")),
+        certificates=tuple(path for found in certificates for path in found),
+        data=tuple(store.parent for store in paths("backend", "store")) or Needs().data,
     )
 
 
@@ -145,6 +148,16 @@ def _ros(machine: Machine, needs: Needs) -> Iterator[Finding]:
         yield Finding("ros", Level.BAD, f"rclpy cannot be imported: {error}", remedy)
 
 
+def _parameters(machine: Machine, needs: Needs) -> Iterator[Finding]:
+    if needs.parameters is None:
+        return
+    folder, troubles = needs.parameters
+    for trouble in troubles:
+        yield Finding("parameters", Level.BAD, str(trouble), f"correct {trouble.file}; docs/parameters.md lists all")
+    if not troubles:
+        yield Finding("parameters", Level.OK, f"{folder}: files, sections, names, types and ranges are right")
+
+
 def _compiler(machine: Machine, needs: Needs) -> Iterator[Finding]:
     missing = [
         n for n in ("cc", "c++") if not machine.program(machine.environment().get({"cc": "CC"}.get(n, "CXX"), n))
@@ -181,6 +194,8 @@ def _can(machine: Machine, needs: Needs) -> Iterator[Finding]:
         yield from _can_interface(machine, name, BITRATE, DATA_BITRATE)
     for name in needs.vehicle_can:
         yield from _can_interface(machine, name, CHADEMO_BITRATE, 0)
+    for name in needs.gbt_can:
+        yield from _can_interface(machine, name, GBT_BITRATE, 0)
     if not needs.station and not needs.can:
         yield Finding("can", Level.OK, "not needed: a desk's CAN runs over UDP on 127.0.0.1")
 
@@ -447,6 +462,7 @@ def _dds(machine: Machine, needs: Needs) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Machine, Needs], Iterator[Finding]], ...] = (
     _python,
     _ros,
+    _parameters,
     _compiler,
     _messages,
     _can,

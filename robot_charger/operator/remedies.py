@@ -17,7 +17,7 @@ class Advice(NamedTuple):
 FAMILIES = {
     1: "Control pilot and proximity",
     2: "V2G: SLAC, DIN 70121, ISO 15118",
-    3: "CHAdeMO",
+    3: "CHAdeMO (from 301) and GB/T 27930 (from 351)",
     4: "Power",
     5: "Insulation and safety",
     6: "Robot",
@@ -134,6 +134,36 @@ ADVICE: dict[Code, Advice] = {
         "A frame of the vehicle has a wrong length or impossible values.",
         "Keep the recording; check termination and shielding if frames are damaged at random.",
     ),
+    Code.GBT_TIMEOUT: Advice(
+        "A step of the GB/T 27930 handshake took too long, also after three restarts.",
+        "The text names the message that did not come. Check 12 V on A+, CAN termination (120 ohm at both ends), 250 "
+        "kbit/s; many vehicles must be asleep for a minute before they answer again.",
+    ),
+    Code.GBT_SILENT: Advice(
+        "The vehicle fell silent in the charge or at its end.",
+        "The text names the message. CAN wires S+ and S- in the plug, termination, bit rate 250 kbit/s.",
+    ),
+    Code.GBT_VEHICLE_FAULT: Advice(
+        "The vehicle reports a fault of its battery, or a cell is above the vehicle's own limit.",
+        "The text names it. Look at the vehicle's display; another vehicle may charge.",
+    ),
+    Code.GBT_INCOMPATIBLE: Advice(
+        "The battery's voltage is outside the station's range, not the one that the vehicle named, or reversed.",
+        "Compare the text with `power/limits`. With plus and minus exchanged: do not use this vehicle or plug again "
+        "before both were measured.",
+    ),
+    Code.GBT_WIRES: Advice(
+        "CC1 does not show a plug that is all in, or the lines cannot be read.",
+        "Push the plug in until its latch clicks; check the comparator of CC1 (3.2 to 4.8 V) and the digital inputs.",
+    ),
+    Code.GBT_LOCK: Advice(
+        "The electronic lock did not follow, opened under load, or holds a plug that is still live.",
+        "The text says which. Check the lock, its supply and the feedback switch; never force a plug that is live.",
+    ),
+    Code.GBT_FRAME: Advice(
+        "More charging requests arrive than one vehicle sends.",
+        "A second vehicle, or a recording, is on this bus: each plug needs a bus of its own.",
+    ),
     Code.MODULE_LOST: Advice(
         "A module sends no status frames any more. The bank goes on with less.",
         "`/power/modules` names it. Check its mains, its CAN plug and its address; swap it with a neighbour.",
@@ -199,6 +229,11 @@ ADVICE: dict[Code, Advice] = {
         "Two modules answer by the same address.",
         "The text names it. Unplug one of the CAN plugs; set the address switch anew; mind the new module.",
     ),
+    Code.REVERSED_POLARITY: Advice(
+        "The voltage at the inlet has the wrong sign: the contactors do not close.",
+        "Exchanged poles in the cable, the plug or the vehicle. Measure before you touch; take the cable "
+        "out of service.",
+    ),
     Code.INSULATION: Advice(
         "Insulation measured below the limit at the cable check. Never retried on this vehicle.",
         "Try another vehicle. Same there: cable or plug wet or damaged, replace. Only this one: it belongs "
@@ -230,6 +265,19 @@ ADVICE: dict[Code, Advice] = {
     Code.FIELD_BREACHED: Advice(
         "Someone or something is in the protective field of the bay: the arm holds.",
         "Clear the bay. Restart deliberately; the arm does not go on by itself. Clean the scanner if nobody is there.",
+    ),
+    Code.FIRE: Advice(
+        "Smoke or heat was detected. Everything is off, the arm holds and does not unplug, until a reset on site.",
+        "Clear the bays and call the fire service. After inspection by a qualified person, reset on site.",
+    ),
+    Code.MAINS_LOST: Advice(
+        "The mains failed: the station runs on its uninterruptible supply. It ends the session and frees the vehicle.",
+        "See to the supply. The arm's brakes hold it; free a vehicle by hand if the supply ends first.",
+    ),
+    Code.SAFETY_TRIP: Advice(
+        "The safety controller tripped this EVSE; the reason is in the text (docs/safety-controller.md). Latched until "
+        "a reset on site.",
+        "Find the cause before you reset: voltage, polarity, current or protective earth were outside their limits.",
     ),
     Code.ROBOT_JAM: Advice(
         "The plug went neither in nor back to the expected force: it sits askew.",

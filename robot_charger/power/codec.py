@@ -2,8 +2,7 @@
 against each other.
 
 All values are little-endian. Set-point and safety frames end with an alive counter (u8, advances with every frame)
-and a CRC-16 (CCITT polynomial 0x1021, started with the frame's id, over all bytes before it), so that a repeated,
-damaged or misplaced frame is told from a live one.
+and a CRC-16 (common/e2e.py), so that a repeated, damaged or misplaced frame is told from a live one.
 
 Ids, by range: 0x100 + address module status (10 ms), 0x200 + address module set-point (10 ms), 0x2E0 + group
 set-points of 15 modules in one frame (10 ms, instead of the former), 0x300 + address module sensors (100 ms),
@@ -19,6 +18,11 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
 import numpy as np
+
+from robot_charger.common import e2e
+
+crc, intact, _sealed = e2e.crc, e2e.intact, e2e.seal
+Alive = e2e.Sequence
 
 STATUS_ID = 0x100
 SETPOINT_ID = 0x200
@@ -82,6 +86,32 @@ class Safety(IntFlag):
     POWER_LOST = 16  # power's heartbeat was not heard: contactors open
     MONITOR_FAULT = 32
     INTERNAL = 64
+    HEARS_POWER = 128  # the echo is valid
+    FIRE = 256
+    MAINS_LOST = 512  # the station runs on its uninterruptible supply
+    ARM_ENABLED = 1024
+
+
+REASONS = (
+    "none",
+    "emergency stop",
+    "the channels of the E-stop chain differ",
+    "fire",
+    "over-voltage",
+    "reversed polarity",
+    "over-current",
+    "current with open contactors",
+    "protective earth lost",
+    "heartbeat lost",
+    "a door is open",
+    "mains lost",
+    "over-temperature",
+    "a contactor is welded",
+    "one pole is open, the other closed",
+    "the pilot left C and D",
+    "the vehicle moved",
+)
+"""Why the safety controller stopped: SafetyStatus.reason as text."""
 
 
 class Monitor(IntEnum):
@@ -102,6 +132,8 @@ class Bay(IntFlag):
     OCCUPIED = 8
     IMMOBILISED = 16
     FIELD_CLEAR = 32
+    TRIPPED = 64  # the safety controller tripped this EVSE: reset on site
+    INHIBITED = 128  # its modules are held off by wire
 
 
 POLES = int(Bay.POSITIVE_CLOSED | Bay.NEGATIVE_CLOSED)
@@ -150,11 +182,11 @@ GROUP = np.dtype(
 )
 """Set-points of 15 neighbours, 64 bytes; the top bit of each voltage is its enable."""
 
-_POWER = struct.Struct("<HHHHBBH")
-_SAFETY = struct.Struct("<HHBBH")
+_POWER = struct.Struct("<HHHHBBB2xBH")
+_SAFETY = struct.Struct("<HHHBBBBH")
 _LINKS = struct.Struct("<HHBBH")
 _GRID = struct.Struct("<IxBH")
-_OUTPUT = struct.Struct("<HHhBBBBxxxBH")
+_OUTPUT = struct.Struct("<hhhBBBBxxxBH")
 _EVSE = struct.Struct("<HBBBBH")
 LENGTHS = {
     "power": _POWER.size,
@@ -169,32 +201,6 @@ LENGTHS = {
 def rows(frames: list[bytes]) -> np.ndarray:
     """Frames of one length as u8 (n, length)."""
     return np.frombuffer(b"".join(frames), np.uint8).reshape(len(frames), -1)
-
-
-def crc(identifier: int, payload: bytes) -> int:
-    """CRC of a frame's bytes before the CRC itself."""
-    return crc_hqx(payload, identifier)
-
-
-def _sealed(identifier: int, data: bytes) -> bytes:
-    return data[:-2] + crc(identifier, data[:-2]).to_bytes(2, "little")
-
-
-def intact(identifier: int, data: bytes) -> bool:
-    """Whether a sealed frame's CRC is right."""
-    return len(data) > 2 and crc(identifier, data[:-2]) == data[-2] | data[-1] << 8
-
-
-class Alive:
-    """Says of each counter value whether it advanced: a repeated frame is not a live one."""
-
-    def __init__(self) -> None:
-        self._last: int | None = None
-
-    def advanced(self, counter: int) -> bool:
-        fresh = counter != self._last
-        self._last = counter
-        return fresh
 
 
 def raw_volts(voltage_v: np.ndarray, top: int = 0xFFFF) -> np.ndarray:
@@ -310,21 +316,21 @@ class PowerCommand:
     links: int = 0  # matrix and series contactors
     state: int = 0  # 0 idle, 1 serving, 2 stopping
     counter: int = 0
+    echo: int = 0  # the newest counter of SafetyStatus that power took
+    echo_valid: bool = False
 
     def encode(self) -> bytes:
-        return _sealed(
-            POWER_ID,
-            _POWER.pack(
-                self.contactors, self.monitors, self.self_tests, self.links, self.state, self.counter & 0xFF, 0
-            ),
-        )
+        masks = self.contactors, self.monitors, self.self_tests, self.links
+        rest = self.state, self.echo & 0xFF, int(self.echo_valid), self.counter & 0xFF, 0
+        return _sealed(POWER_ID, _POWER.pack(*masks, *rest))
 
     @staticmethod
     def decode(data: bytes) -> PowerCommand | None:
         """None when the length or the CRC is wrong."""
         if len(data) != _POWER.size or not intact(POWER_ID, data):
             return None
-        return PowerCommand(*_POWER.unpack(data)[:-1])
+        contactors, monitors, self_tests, links, state, echo, flags, counter, _ = _POWER.unpack(data)
+        return PowerCommand(contactors, monitors, self_tests, links, state, counter, echo, bool(flags & 1))
 
 
 @dataclass(frozen=True)
@@ -335,17 +341,20 @@ class SafetyStatus:
     contactors: int = 0  # feedback of both poles, bit 0 is EVSE 1
     cabinet_c: float = 25.0
     counter: int = 0
+    tripped: int = 0  # EVSEs that the controller has tripped until a person resets them
+    echo: int = 0  # the newest counter of PowerCommand that the controller took
+    reason: int = 0  # of the first stop since the last reset (guard.logic.Reason)
 
     def encode(self) -> bytes:
-        cabinet = _celsius(self.cabinet_c)
-        return _sealed(SAFETY_ID, _SAFETY.pack(self.bits, self.contactors, cabinet, self.counter & 0xFF, 0))
+        last = _celsius(self.cabinet_c), self.echo & 0xFF, self.reason, self.counter & 0xFF, 0
+        return _sealed(SAFETY_ID, _SAFETY.pack(self.bits, self.contactors, self.tripped, *last))
 
     @staticmethod
     def decode(data: bytes) -> SafetyStatus | None:
         if len(data) != _SAFETY.size or not intact(SAFETY_ID, data):
             return None
-        bits, contactors, cabinet, counter, _ = _SAFETY.unpack(data)
-        return SafetyStatus(bits, contactors, cabinet + CELSIUS_OFFSET, counter)
+        bits, contactors, tripped, cabinet, echo, reason, counter, _ = _SAFETY.unpack(data)
+        return SafetyStatus(bits, contactors, cabinet + CELSIUS_OFFSET, counter, tripped, echo, reason)
 
 
 @dataclass(frozen=True)
@@ -386,9 +395,9 @@ class GridPermit:
 
 @dataclass(frozen=True)
 class OutputMeasurement:
-    """What the measuring board of one output sees; the current is positive into the vehicle."""
+    """What the measuring board of one output sees: current into the vehicle and voltage of + are positive."""
 
-    voltage_v: float = 0.0  # vehicle's side of the contactors
+    voltage_v: float = 0.0  # vehicle's side of the contactors; negative: the poles are exchanged
     bank_voltage_v: float = 0.0
     current_a: float = 0.0
     positive_c: float = 25.0  # contact pins
@@ -399,8 +408,8 @@ class OutputMeasurement:
 
     def encode(self, evse: int) -> bytes:
         data = _OUTPUT.pack(
-            _word(self.voltage_v, VOLT),
-            _word(self.bank_voltage_v, VOLT),
+            _word(self.voltage_v, VOLT, -32768, 32767),
+            _word(self.bank_voltage_v, VOLT, -32768, 32767),
             _word(self.current_a, OUTPUT_AMPERE, -32768, 32767),
             _celsius(self.positive_c),
             _celsius(self.negative_c),

@@ -7,12 +7,13 @@ Plain Python; the node owns the buses and the clock. ``take`` is given what arri
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from robot_charger.common.can_udp import Batch
 from robot_charger.common.clock import MILLISECOND, SECOND
+from robot_charger.common.e2e import echo_age
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.terms import Insulation
 from robot_charger.power import busload, codec
@@ -30,6 +31,9 @@ MATRIX_MODES = (Mode.OFF, Mode.TRANSFER, Mode.FAULT)  # an output may gain or lo
 FEW = 4  # frames that are cheaper to take one by one than as arrays
 _PRESSED = int(codec.Safety.EMERGENCY_STOP)
 _EMERGENCY = _PRESSED | int(codec.Safety.EMERGENCY_LATCHED)
+_GOOD = int(codec.Safety.HEARS_POWER | codec.Safety.ARM_ENABLED)  # bits that are no reason to hurry
+_DANGER = _EMERGENCY | int(codec.Safety.FIRE)
+_CYCLE_NS = 10 * MILLISECOND
 
 
 @dataclass(frozen=True)
@@ -178,9 +182,15 @@ class Control:
             return False
         if identifier == codec.SAFETY_ID:
             safety = codec.SafetyStatus.decode(data)
-            if safety is not None and self._safety_counter.advanced(safety.counter):
-                urgent = bool(safety.bits & ~self.safety.bits)
-                self.safety, self.safety_ns = safety, now_ns
+            if safety is not None:
+                urgent = bool(safety.bits & ~self.safety.bits & ~_GOOD)
+                if self._safety_counter.advanced(safety.counter) and self._prompt(safety):
+                    self.safety, self.safety_ns = safety, now_ns
+                    return urgent
+                # Refusing a frame hides no danger that it names.
+                danger = self.safety.bits | (safety.bits & _DANGER)
+                self.safety = replace(self.safety, bits=danger, tripped=self.safety.tripped | safety.tripped)
+                self.bad += 1
                 return urgent
         elif identifier == codec.LINK_ID:
             matrix = codec.LinkStatus.decode(data)
@@ -215,6 +225,13 @@ class Control:
         self.bad += 1
         return False
 
+    def _prompt(self, safety: codec.SafetyStatus) -> bool:
+        """Whether the frame is not late: it returns a counter that power has sent a moment ago (common/e2e.py)."""
+        if not safety.bits & codec.Safety.HEARS_POWER:
+            return True  # it permits nothing
+        patience_ns = self.parameters.safety_timeout_ms * MILLISECOND + self._grace_ns
+        return echo_age(self._counter, safety.echo) * _CYCLE_NS <= patience_ns
+
     def step(self, now_ns: int) -> list[Frames]:
         """One cycle: judge everything, return the frames to send now."""
         self._first_ns = self._first_ns or now_ns
@@ -244,8 +261,9 @@ class Control:
         self._tell_modules(now_ns)
         self.cycles += 1
         self._counter = (self._counter + 1) & 0xFF
+        state, echo = 2 if self.stopping else 1, self.safety.counter
         command = codec.PowerCommand(
-            contactors, monitors, self_tests, links, 2 if self.stopping else 1, self._counter
+            contactors, monitors, self_tests, links, state, self._counter, echo, self.safety_alive
         ).encode()
         frames: list[Frames] = [(0, np.array([codec.POWER_ID]), np.frombuffer(command, np.uint8)[None])]
         frames += self.driver.frames(now_ns, self._counter)
@@ -342,6 +360,7 @@ class Control:
     def _inputs(self, channel: Channel, now_ns: int, blocked: FaultReport | None) -> Inputs:
         p = self.parameters
         seen = now_ns - channel.status_ns <= p.safety_timeout_ms * MILLISECOND + self._grace_ns
+        blocked = self._tripped(channel.evse, blocked)
         age_ns = now_ns - channel.measured_ns
         measured = age_ns <= p.measurement_timeout_ms * MILLISECOND + self._grace_ns or channel.evse in p.ac
         for code, lost, what in (
@@ -370,6 +389,16 @@ class Control:
             highest_v=self.bank.highest_v(channel.evse),
             settled=self.switch is None or self.switch.settled(channel.evse, self._top_v(channel)),
         )
+
+    def _tripped(self, evse: int, blocked: FaultReport | None) -> FaultReport | None:
+        """The safety controller's trip of this EVSE; it counts however old the frame that named it."""
+        active = bool(self.safety.tripped >> (evse - 1) & 1)
+        if not active and (evse, Code.SAFETY_TRIP) not in self._standing:
+            return blocked
+        reason = codec.REASONS[self.safety.reason] if self.safety.reason < len(codec.REASONS) else "unknown reason"
+        report = FaultReport(Code.SAFETY_TRIP, Severity.EMERGENCY, f"the safety controller tripped: {reason}", active)
+        self._tell(evse, report)
+        return blocked or (report if active else None)
 
     def _snapshot(self, channel: Channel, demand: Demand, now_ns: int) -> Snapshot:
         output, measured = channel.output, channel.measured
@@ -407,7 +436,7 @@ class Control:
         patience_ns = self.parameters.safety_timeout_ms * MILLISECOND + self._grace_ns
         self.safety_alive = now_ns - self.safety_ns <= patience_ns
         started = self.safety_ns > 0 or now_ns - self._first_ns > START_NS
-        bits = self.safety.bits if self.safety_alive else 0
+        bits = self.safety.bits & ~_GOOD if self.safety_alive else self.safety.bits & _DANGER
         emergency = bits & _EMERGENCY
         alive = self.bank.bus_alive(now_ns)
         grace = now_ns - self._first_ns <= START_NS
@@ -427,6 +456,8 @@ class Control:
                 started and not self.safety_alive,
                 f"no valid frame of the safety controller for {patience_ns / MILLISECOND:.0f} ms",
             ),
+            (Code.FIRE, Severity.EMERGENCY, bool(bits & codec.Safety.FIRE), "smoke or heat was detected"),
+            (Code.MAINS_LOST, Severity.STOP, bool(bits & codec.Safety.MAINS_LOST), "the mains failed"),
             (Code.DOOR, Severity.STOP, bool(bits & codec.Safety.DOOR_OPEN), "a cabinet door is open"),
             self._overtemperature(bits),
             (

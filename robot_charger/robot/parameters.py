@@ -12,13 +12,14 @@ class RobotParameters:
     """Defaults fit the arm, tool and plugs of config/arm."""
 
     evses: list = parameter([1], "EVSEs served; their bays are in bays_file", low=1, high=20)
-    bays_file: str = parameter("bays.yaml", "bays, in config/ or an absolute path")
-    arm_urdf: str = parameter("arm/arm.urdf", "arm, in config/ or an absolute path")
-    arm_file: str = parameter("arm/arm.yaml", "tool on the arm, in config/ or an absolute path")
-    connectors_file: str = parameter("arm/connectors.yaml", "plugs, in config/ or an absolute path")
+    bays_file: str = parameter("bays.yaml", "bays, beside the parameter file that names it", file=True)
+    arm_urdf: str = parameter("arm/arm.urdf", "arm, beside the parameter file that names it", file=True)
+    arm_file: str = parameter("arm/arm.yaml", "tool on the arm, beside the parameter file", file=True)
+    connectors_file: str = parameter("arm/connectors.yaml", "plugs, beside the parameter file", file=True)
     camera_file: str = parameter(
         "",
         "camera that looks at the inlets, e.g. arm/camera.yaml; empty: another estimator publishes /robot/inlet_pose",
+        file=True,
     )
 
     realtime: bool = parameter(True, "run the motion thread under SCHED_FIFO where the system allows")

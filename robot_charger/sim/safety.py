@@ -1,12 +1,12 @@
 """python -m robot_charger.sim.safety --bus udp:PORT --evses 1 2
 
-The simulated safety controller: E-stop chain, power's heartbeat, contactors with feedback, insulation monitors
-and bay sensors, over CAN-FD. It is a process of its own and dies with nobody: when its parent goes, it stays until
-all contactors are open. A latched emergency is kept in ``safety.json`` over restarts, until ``reset`` on the wire.
+The simulated safety controller: the reference logic of ``robot_charger.guard``, with contactors, insulation monitors
+and terminals around it, over CAN-FD. It is a process of its own and dies with nobody: when its parent goes, it stays
+until all contactors are open. A latched emergency is kept in ``safety.json`` over restarts, until a ``reset``.
 
-Wire from ``cli``: ``fault`` (emergency-stop, isolation, isolation-charging, self-test, weld, link-weld,
-link-drop, feedback-stuck, door, field, grid-withdrawn, grid-silent, silent), ``on``, ``evse`` (0 = all), or ``reset``:
-true.
+Wire from ``cli``: ``fault`` (emergency-stop, chain, fire, mains-lost, over-temperature, earth-lost, pole-weld,
+isolation, isolation-charging, self-test, weld, link-weld, link-drop, feedback-stuck, door, field, grid-withdrawn,
+grid-silent, silent), ``on``, ``evse`` (0 = all), or ``reset``: true.
 """
 
 from __future__ import annotations
@@ -23,24 +23,33 @@ from robot_charger.common.can_bus import BusError, FramePort, expand, frame_port
 from robot_charger.common.clock import Ticker
 from robot_charger.common.process import StopSignal, parent_gone, refuse, simulator_realtime
 from robot_charger.common.wires import WireEnd, WireError, run_directory
+from robot_charger.guard import frames
+from robot_charger.guard.logic import Config, EvseInputs, Guard, Inputs, Outputs, Status
 from robot_charger.power import codec
 
 PERIOD_S = 0.010
 HEARTBEAT_S = 0.080  # contactors must be open within 100 ms of power's loss
 CLOSE_S = 0.030  # of a contactor
 OPEN_S = 0.020
-ZERO_WAIT_S = 0.100  # after an E-stop power has so long to end the current before contactors open under load
 SMALL_A = 5.0
 SELF_TEST_S = 1.0
 MEASURE_S = 0.4
 STATION_OHM = 5e6  # insulation of the station itself
 FAULT_OHM = 20e3
 GRACE_S = 2.0
+ARM_S = 0.5  # an arm that was not heard for so long is not there
 GRID_EXPORT_W = 1e6  # what the desk's grid protection permits
 REPEAT_S = 0.05  # signals are told again after so long, though they stay
+CABINET = 80  # 30 deg C
 HEARS = ({"can_id": codec.POWER_ID, "can_mask": 0x7FF},)  # its acceptance filter
 FAULTS = (
     "emergency-stop",
+    "chain",
+    "fire",
+    "mains-lost",
+    "over-temperature",
+    "earth-lost",
+    "pole-weld",
     "isolation",
     "isolation-charging",
     "self-test",
@@ -63,7 +72,7 @@ class Circuit:
     coil: bool = False
     closed: bool = False  # what the main contacts really do
     moved_at: float = 0.0
-    armed: bool = False  # the request was seen off since the last forced opening
+    stuck: bool = False  # its positive pole is welded
     monitor: int = codec.Monitor.OFF
     sequence: int = 0
     ohm: float = 0.0
@@ -100,18 +109,31 @@ class Circuit:
 
 @dataclass
 class World:
-    """What the controller senses of one EVSE."""
+    """What the controller's terminals sense of one EVSE."""
 
     occupied: bool = False
     immobilised: bool = False
     vehicle_ohm: float | None = None
     voltage_v: float = 0.0
     current_a: float = 0.0
+    pilot: int | None = None  # guard.logic.Pilot; None: not wired to the controller
+    bay: bool = True  # it has bay sensors
+
+
+@dataclass
+class Arm:
+    """What the controller senses of the arm; masks of EVSEs."""
+
+    request: bool = False
+    moving: bool = False
+    passive: bool = False
+    near: int = 0
+    zone: int = 0
 
 
 @dataclass
 class Controller:
-    """The logic of the safety controller, without I/O."""
+    """The reference logic of robot_charger.guard between simulated contactors, monitors and terminals."""
 
     evses: list[int]
     latched: bool = False
@@ -121,19 +143,14 @@ class Controller:
     heartbeat_s: float = HEARTBEAT_S
     faults: set[tuple[str, int]] = field(default_factory=set)  # (name, EVSE or 0)
     circuits: dict[int, Circuit] = field(default_factory=dict)
-    command: codec.PowerCommand = field(default_factory=codec.PowerCommand)
-    heard_at: float = float("-inf")
-    ever_heard: bool = False
-    stopped_at: float | None = None
-    counter: int = 0
-    bits: int = 0
-    released: bool = False  # AC contactors have their coils' supply through it
+    arm: Arm = field(default_factory=Arm)
 
     def __post_init__(self) -> None:
         self.circuits = {evse: Circuit() for evse in self.evses}
-        n = len(self.evses)
-        self.links = [Circuit() for _ in range(3 * n if self.switched else self.blocks * n)]
-        self._alive = codec.Alive()
+        config = Config(tuple(self.evses), round(self.heartbeat_s * 1e3), blocks=self.blocks, switched=self.switched)
+        self.guard = Guard(config, self.latched)
+        self.inputs = Inputs(evses={evse: EvseInputs() for evse in self.evses})
+        self.links = [Circuit() for _ in range(3 * len(self.evses) if self.switched else self.blocks * len(self.evses))]
 
     def has(self, name: str, evse: int = 0) -> bool:
         return (name, 0) in self.faults or (name, evse) in self.faults
@@ -149,78 +166,78 @@ class Controller:
         return True
 
     def reset(self) -> None:
-        """A person resets the emergency on site; in vain while the button is still pressed."""
-        if not self.has("emergency-stop"):
-            self.latched = False
+        """A person turns the key on site for a moment; in vain while the button is pressed."""
+        self.inputs.reset = not self.has("emergency-stop")
 
     def hear(self, data: bytes, now_s: float) -> None:
         """A frame with power's id."""
-        command = codec.PowerCommand.decode(data)
-        if command is not None and self._alive.advanced(command.counter):
-            self.command, self.heard_at, self.ever_heard = command, now_s, True
+        self.guard.hear(data, _ms(now_s))
 
     @property
     def all_open(self) -> bool:
         return not any(c.closed for c in self.circuits.values())
 
+    @property
+    def out(self) -> Outputs:
+        """What the controller drives now."""
+        return self.guard.out
+
+    @property
+    def released(self) -> bool:
+        """AC contactors have their coils' supply through it."""
+        return self.out.released
+
+    @property
+    def bits(self) -> int:
+        return self.out.bits
+
     def step(self, now_s: float, worlds: dict[int, World]) -> None:
-        """One cycle: coils, monitors and the status bits."""
-        self.counter = (self.counter + 1) & 0xFF
-        pressed = self.has("emergency-stop")
-        self.latched = self.latched or pressed
-        lost = now_s - self.heard_at > self.heartbeat_s
-        self.bits = int(
-            codec.Safety.EMERGENCY_STOP * pressed
-            + codec.Safety.EMERGENCY_LATCHED * self.latched
-            + codec.Safety.DOOR_OPEN * self.has("door")
-            + codec.Safety.POWER_LOST * (lost and self.ever_heard)
-        )
-        forbidden = self.latched or self.has("door")
-        self.released = not lost and not forbidden
-        if not forbidden:
-            self.stopped_at = None
-        elif self.stopped_at is None:
-            self.stopped_at = now_s
+        """One cycle: terminals, guard, then coils and monitors."""
+        self._sense(worlds)
+        out = self.guard.step(self.inputs, _ms(now_s))
+        self.inputs.reset = False
+        self.latched = out.latched
+        request = self.guard.request
+        heard = bool(out.bits & Status.HEARS_POWER)
         for evse, circuit in self.circuits.items():
-            world = worlds.get(evse, World())
             bit = 1 << (evse - 1)
-            requested = bool(self.command.contactors & bit) and not lost
-            if lost or forbidden:
-                circuit.armed = False
-            elif not self.command.contactors & bit:
-                circuit.armed = True
-            wait = self.stopped_at is not None and now_s - self.stopped_at < ZERO_WAIT_S
-            under_load = circuit.coil and abs(world.current_a) >= SMALL_A and wait
-            wanted = requested and (circuit.armed or (forbidden and under_load))
-            circuit.drive(wanted, self.has("weld", evse), now_s)
+            circuit.drive(bool(out.coils & bit), self.has("weld", evse), now_s)
             circuit.measure(
-                bool(self.command.monitors & bit) and not lost,
-                bool(self.command.self_tests & bit),
+                bool(request.monitors & bit) and heard,
+                bool(request.self_tests & bit),
                 self.has("self-test", evse),
-                self._insulation(evse, world),
+                self._insulation(evse, worlds.get(evse, World())),
                 now_s,
             )
-            if circuit.monitor == codec.Monitor.FAULT:
-                self.bits |= int(codec.Safety.MONITOR_FAULT)
+        for number, link in enumerate(self.links):
+            wanted = bool(out.links >> number & 1) and not self.has("link-drop")
+            link.drive(wanted, self.has("link-weld"), now_s)
 
-        self._drive_links(now_s, lost)
-
-    def _drive_links(self, now_s: float, lost: bool) -> None:
-        """Contactors of matrix and groups: as asked, but never rivals together; without power's heartbeat they stay."""
-        for bit, circuit in enumerate(self.links):
-            rivals = [self.links[i] for i in self._rivals(bit)]
-            wanted = circuit.coil if lost else bool(self.command.links >> bit & 1)
-            wanted = wanted and not self.has("link-drop")
-            free = not any(rival.coil or rival.closed for rival in rivals)
-            circuit.drive(wanted and (free or circuit.coil), self.has("link-weld"), now_s)
-
-    def _rivals(self, bit: int) -> list[int]:
-        """Contactors that may not be closed beside this one: others of its block; series beside parallel."""
-        if self.switched:
-            first = bit - bit % 3
-            return [first + 1, first + 2] if bit == first else [first]
-        first = bit - bit % len(self.evses)
-        return [i for i in range(first, first + len(self.evses)) if i != bit]
+    def _sense(self, worlds: dict[int, World]) -> None:
+        inputs, config = self.inputs, self.guard.config
+        inputs.chain_a = not self.has("emergency-stop")
+        inputs.chain_b = inputs.chain_a and not self.has("chain")
+        inputs.fire = self.has("fire")
+        inputs.door_open = self.has("door")
+        inputs.mains_ok = not self.has("mains-lost")
+        inputs.over_temperature = self.has("over-temperature")
+        inputs.monitor_fault = any(c.monitor == codec.Monitor.FAULT for c in self.circuits.values())
+        inputs.links_closed = self.links_closed
+        inputs.arm_request, inputs.arm_moving, inputs.arm_passive = self.arm.request, self.arm.moving, self.arm.passive
+        inputs.arm_near, inputs.arm_zone = self.arm.near, self.arm.zone
+        for evse, circuit in self.circuits.items():
+            world, terminals, bit = worlds.get(evse, World()), inputs.evses[evse], 1 << (evse - 1)
+            config.bay_fitted = config.bay_fitted | bit if world.bay else config.bay_fitted & ~bit
+            wired = world.pilot is not None
+            config.pilot_fitted = config.pilot_fitted | bit if wired else config.pilot_fitted & ~bit
+            shown = circuit.closed and not self.has("feedback-stuck", evse)
+            circuit.stuck = (circuit.stuck or circuit.closed) and self.has("pole-weld", evse)
+            terminals.positive_closed, terminals.negative_closed = shown or circuit.stuck, shown
+            terminals.voltage_dv, terminals.current_da = round(10.0 * world.voltage_v), round(10.0 * world.current_a)
+            terminals.pilot = world.pilot or 0
+            terminals.earth_ok = not self.has("earth-lost", evse)
+            terminals.occupied, terminals.immobilised = world.occupied, world.immobilised
+            terminals.field_clear = not self.has("field", evse)
 
     @property
     def links_closed(self) -> int:
@@ -238,30 +255,25 @@ class Controller:
 
     def frames(self, worlds: dict[int, World]) -> list[tuple[int, bytes]]:
         """Status frames of this cycle: (id, data)."""
-        feedback = 0
-        frames = []
-        for evse, circuit in self.circuits.items():
-            world = worlds.get(evse, World())
-            shown = circuit.closed
-            if self.has("feedback-stuck", evse):
-                shown = False
-            feedback |= shown << (evse - 1)
-            bits = int(
-                codec.POLES * shown
-                + codec.Bay.COIL * circuit.coil
-                + codec.Bay.OCCUPIED * world.occupied
-                + codec.Bay.IMMOBILISED * world.immobilised
-                + codec.Bay.FIELD_CLEAR * (not self.has("field", evse))
+        guard, out = self.guard, self.out
+        bits, echo = int(out.bits), guard.request.counter
+        made = [frames.encode_safety(bits, out.closed, out.tripped, CABINET, echo, int(out.reason), guard.counter)]
+        made += [
+            frames.encode_evse(
+                evse, min(round(c.ohm / 100.0), 0xFFFF), c.monitor, c.sequence, int(guard.bay_bits[evse]), guard.counter
             )
-            status = codec.EvseStatus(circuit.ohm, circuit.monitor, circuit.sequence, bits, self.counter)
-            frames.append((codec.EVSE_ID + evse, status.encode(evse)))
-        safety = codec.SafetyStatus(self.bits, feedback, 30.0, self.counter)
-        export_w = 0.0 if self.has("grid-withdrawn") else self.grid_export_w
+            for evse, c in self.circuits.items()
+        ]
         if not self.has("grid-silent"):
-            frames.append((codec.GRID_ID, codec.GridPermit(export_w, self.counter).encode()))
+            export_w = 0.0 if self.has("grid-withdrawn") else self.grid_export_w
+            made.append(frames.encode_grid(round(export_w), guard.counter))
         if self.links:
-            frames.append((codec.LINK_ID, codec.LinkStatus(self.links_closed, self.counter).encode()))
-        return [(codec.SAFETY_ID, safety.encode()), *frames]
+            made.append(frames.encode_links(self.links_closed, guard.counter))
+        return made
+
+
+def _ms(now_s: float) -> int:
+    return round(now_s * 1e3) & 0xFFFFFFFF
 
 
 class SafetyProcess:
@@ -275,7 +287,7 @@ class SafetyProcess:
         self.controller = Controller(evses, self._read_latch(), blocks, switched, heartbeat_s=heartbeat_s)
         self._saved = self.controller.latched
         self.cycle = 0
-        self._told: tuple[float, dict[str, Any]] = (0.0, {})
+        self._told: dict[str, tuple[float, dict[str, Any]]] = {}
         self.wires = WireEnd("safety", on_signals=self._on_signals, threaded=False)
 
     def _read_latch(self) -> bool:
@@ -307,12 +319,20 @@ class SafetyProcess:
         worlds = {}
         for evse in controller.evses:
             car = self.wires.signals(f"vehicle{evse}")
+            pilot = car.get("pilot")
             worlds[evse] = World(
                 bool(car.get("occupied")),
                 bool(car.get("immobilised")),
                 car.get("insulation_ohm"),
                 float(rack.get("voltage_v", {}).get(str(evse), 0.0)),
                 float(rack.get("current_a", {}).get(str(evse), 0.0)),
+                None if pilot is None else int(pilot),
+                "occupied" in car,
+            )
+        arm = self.wires.signals("arm")
+        if arm and self.wires.age_s("arm") < ARM_S:
+            controller.arm = Arm(
+                bool(arm["request"]), bool(arm["moving"]), bool(arm["passive"]), int(arm["near"]), int(arm["zone"])
             )
         controller.step(now_s, worlds)
         if controller.latched != self._saved:
@@ -320,24 +340,40 @@ class SafetyProcess:
             self.path.write_text(json.dumps({"emergency_latched": self._saved}))
         self.tell(now_s)
         if not controller.has("silent"):
-            frames = controller.frames(worlds)
-            self.port.write([identifier for identifier, _ in frames], codec.rows([data for _, data in frames]))
+            made = controller.frames(worlds)
+            for length in {len(data) for _, data in made}:
+                some = [(identifier, data) for identifier, data in made if len(data) == length]
+                self.port.write([identifier for identifier, _ in some], codec.rows([data for _, data in some]))
 
     def tell(self, now_s: float) -> None:
+        out = self.controller.out
         closed = {str(e): c.closed for e, c in self.controller.circuits.items()}
-        released = self.controller.released
-        signals = {"contactors": closed, "links": self.controller.links_closed, "released": released}
-        told_s, told = self._told
-        if signals != told or now_s - told_s >= REPEAT_S:
-            self._told = (now_s, signals)
-            self.wires.send("rack", signals)
+        signals = {
+            "contactors": closed,
+            "links": self.controller.links_closed,
+            "released": out.released,
+            "inhibit": out.inhibit,
+        }
+        self._send("rack", signals, now_s)
+        self._send("arm", {"enable": out.arm_enable}, now_s)
+        for evse in self.controller.evses:
+            bit = 1 << (evse - 1)
+            self._send(f"pilot{evse}", {"f": bool(out.pilot_f & bit)}, now_s)
+            self._send(f"vehicle{evse}", {"d_allowed": bool(out.d_allowed & bit)}, now_s)
         if self.cycle % 10 == 0:
             self.wires.send("cli", {"emergency": self.controller.latched, "contactors": closed})
+
+    def _send(self, peer: str, signals: dict[str, Any], now_s: float) -> None:
+        """At once when they change, and again and again."""
+        told_s, told = self._told.get(peer, (-REPEAT_S, {}))
+        if signals != told or now_s - told_s >= REPEAT_S:
+            self._told[peer] = (now_s, signals)
+            self.wires.send(peer, signals)
 
     def close(self) -> None:
         for circuit in self.controller.circuits.values():
             circuit.coil = circuit.closed = False
-        self.controller.released = False
+        self.controller.guard.out.released = False
         self.tell(time.monotonic())
         self.wires.close()
         self.port.close()

@@ -19,6 +19,23 @@ from robot_charger.common.terms import Authorization, Insulation, Link, Lock, Ph
 SUPERVISOR_SILENT_S = 1.5  # session/state comes at 5 Hz
 INLET_AGE_S = 1.5  # a camera that looks at several bays in turn tells of each about once a second
 TALKING = frozenset({Phase.LINKING, Phase.CABLE_CHECK, Phase.PRECHARGE, Phase.CHARGING, Phase.STOPPING})
+# Phases of the supervisor in which an ACDP vehicle is talked to: from parking to the arm at home again.
+TALKING_ACDP = frozenset(
+    {
+        Phase.POSITIONING,
+        Phase.CONNECTING,
+        Phase.MATED,
+        Phase.RELEASED,
+        Phase.LINKING,
+        Phase.CABLE_CHECK,
+        Phase.PRECHARGE,
+        Phase.CHARGING,
+        Phase.STOPPING,
+        Phase.GRASPED,
+        Phase.DISCONNECTING,
+        Phase.DEPARTING,  # for the vehicle's SessionStopReq
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -86,21 +103,33 @@ class Station:
 
     @property
     def inlet_known(self) -> bool:
-        """The inlet's place was measured a moment ago, or the plug is in it."""
-        return self.mated or (self.inlet_stamp_ns > 0 and now_ns() - self.inlet_stamp_ns < INLET_AGE_S * SECOND)
+        """``inlet_known_at`` now."""
+        return self.inlet_known_at(now_ns())
+
+    def inlet_known_at(self, at_ns: int) -> bool:
+        """The inlet's place was measured a moment before, or the plug is in it."""
+        return self.mated or (self.inlet_stamp_ns > 0 and at_ns - self.inlet_stamp_ns < INLET_AGE_S * SECOND)
+
+    def silent_at(self, at_ns: int) -> bool:
+        """The supervisor had not spoken for a while at that moment (CLOCK_MONOTONIC)."""
+        return at_ns - self.session_stamp_ns > SUPERVISOR_SILENT_S * SECOND
 
     def supervisor_silent(self) -> bool:
-        return now_ns() - self.session_stamp_ns > SUPERVISOR_SILENT_S * SECOND
+        return self.silent_at(now_ns())
 
-    @property
-    def stopping(self) -> bool:
-        """The vehicle shall end the transfer: on request, on a shutdown, or because nobody permits it any more."""
+    def stopping_at(self, at_ns: int) -> bool:
+        """The vehicle shall end the transfer: on request, on a shutdown, or because the supervisor is silent."""
         return (
             self.stop_requested
             or self.shutdown != Shutdown.NONE
             or self.phase in (Phase.STOPPING, Phase.FAULTED)
-            or self.supervisor_silent()
+            or self.silent_at(at_ns)
         )
+
+    @property
+    def stopping(self) -> bool:
+        """``stopping_at`` now."""
+        return self.stopping_at(now_ns())
 
     def announced(self) -> tuple[float, float, float]:
         """Voltage [V], current [A] and power [W] to announce: the smallest of supply, back end and permit.

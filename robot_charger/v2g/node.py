@@ -34,7 +34,7 @@ from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, St
 from robot_charger.common.plc_link import LinkError, PlcLink  # noqa: E402
 from robot_charger.common.topics import EVENTS, fill  # noqa: E402
 from robot_charger.common.wires import RUN_DIRECTORY, run_directory  # noqa: E402
-from robot_charger.v2g import codec, pki  # noqa: E402
+from robot_charger.v2g import pki  # noqa: E402
 from robot_charger.v2g.bridge import Bridge, Vehicle  # noqa: E402
 from robot_charger.v2g.parameters import V2gParameters  # noqa: E402
 from robot_charger.v2g.record import Recorder  # noqa: E402
@@ -80,9 +80,8 @@ class V2gNode(StationNode):
             self.get_logger().warning("no PLC link on this desk: no vehicle can be spoken to")
             return
         contexts = self._tls_contexts()
-        codec.prepare(self.parameters.tls__directory)
         self._recorder = Recorder(self.parameters.privacy__record_identity)
-        record = self._recorder.put if self.parameters.record == "on" else lambda direction, name, message: None
+        record = self._recorder.put if self.parameters.record == "on" else lambda entry: None
         self._worker = Worker(str(self.evse), link, self.parameters, self.bridge, self._on_report, record, contexts)
         try:
             self._worker.start()

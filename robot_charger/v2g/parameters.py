@@ -59,7 +59,7 @@ class V2gParameters:
         40.0, "longest wait for a match (TT_EVSE_SLAC_init, 20 to 50)", unit="s", low=1.0, high=120.0
     )
     tls__required: bool = parameter(True, "refuse vehicles that do not offer TLS; false allows plain TCP", unsafe=False)
-    tls__directory: str = parameter("", "directory of the station's certificates, empty = no TLS")
+    tls__directory: str = parameter("", "directory of the station's certificates, empty = no TLS", file=True)
     pnc: bool = parameter(False, "offer Plug and Charge where TLS is spoken")
     contract_installation: bool = parameter(
         False, "with pnc: offer to install and renew contract certificates, which the back end must be able to issue"

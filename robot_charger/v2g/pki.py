@@ -117,32 +117,9 @@ def vehicle_context(directory: Path, tls13: bool) -> ssl.SSLContext:
     return context
 
 
-def check_contract(chain_pem: bytes, emaid: str, directory: Path) -> None:
-    """A contract certificate chain (leaf first) leads to the station's mobility operator root and names ``emaid``.
-
-    The package lets a chain of another root pass and leaves the verdict to a back end; here it must fit.
-    Raises PkiError.
-    """
-    from iso15118.shared.exceptions import CertExpiredError, CertSignatureError
-    from iso15118.shared.security import get_cert_cn, verify_certs
-
-    root = Path(_certs(directory, ISO_2, "moRootCACert.der")).read_bytes()
-    try:
-        certificates = x509.load_pem_x509_certificates(chain_pem)
-    except ValueError as error:
-        raise PkiError("the contract's certificates cannot be read") from error
-    der = [certificate.public_bytes(serialization.Encoding.DER) for certificate in certificates]
-    leaf, authorities = der[0], [data for data in der[1:] if data != root]
-    try:
-        verify_certs(leaf, authorities, root)
-    except CertExpiredError as error:
-        raise PkiError("a certificate of the contract has expired") from error
-    except CertSignatureError as error:
-        raise PkiError("the contract was not issued under a mobility operator this station knows") from error
-    except Exception as error:  # the package's tree has no common root
-        raise PkiError(f"the contract's certificates do not fit: {type(error).__name__}") from error
-    if get_cert_cn(leaf).replace("-", "").upper() != emaid.replace("-", "").upper():
-        raise PkiError("the contract's certificate names another account than the vehicle")
+def operator_root(directory: Path) -> bytes:
+    """The root certificate of the mobility operators that this station knows [DER]. Raises PkiError."""
+    return Path(_certs(directory, ISO_2, "moRootCACert.der")).read_bytes()
 
 
 def check_validity(chain: Path) -> None:

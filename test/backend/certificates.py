@@ -11,7 +11,9 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+
+CODE_SIGNING = ExtendedKeyUsageOID.CODE_SIGNING
 
 
 def name(common: str) -> x509.Name:
@@ -33,7 +35,14 @@ class Authority:
     def pem(self) -> str:
         return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
 
-    def _sign(self, subject: x509.Name, public_key: Any, authority: bool, days: int = 365) -> x509.Certificate:
+    def _sign(
+        self,
+        subject: x509.Name,
+        public_key: Any,
+        authority: bool,
+        days: int = 365,
+        usage: x509.ObjectIdentifier | None = None,
+    ) -> x509.Certificate:
         now = datetime.now(timezone.utc)
         issuer = subject if authority else self.certificate.subject
         builder = (
@@ -52,17 +61,19 @@ class Authority:
             url = x509.UniformResourceIdentifier(self.ocsp)
             place = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, url)
             builder = builder.add_extension(x509.AuthorityInformationAccess([place]), False)
+        if usage:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), False)
         if authority:
-            usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-            builder = builder.add_extension(usage, True)
+            key_usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+            builder = builder.add_extension(key_usage, True)
         else:
             names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         return builder.sign(self.key, hashes.SHA256())
 
-    def issue(self, common: str, days: int = 365) -> tuple[Path, Path]:
+    def issue(self, common: str, days: int = 365, usage: x509.ObjectIdentifier | None = None) -> tuple[Path, Path]:
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(name(common), key.public_key(), False, days)
+        certificate = self._sign(name(common), key.public_key(), False, days, usage)
         chain, secret = self.folder / f"{common}.pem", self.folder / f"{common}.key"
         chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         secret.write_bytes(

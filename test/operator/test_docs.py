@@ -22,13 +22,14 @@ def test_generated_pages_are_current():
 def test_an_old_page_is_noticed_and_renewed(tmp_path):
     for folder in ("msg", "srv", "action"):
         shutil.copytree(SOURCE / folder, tmp_path / folder)
-    (tmp_path / "docs").mkdir()
+    for folder in ("docs", "robot_charger/common"):
+        (tmp_path / folder).mkdir(parents=True)
     assert docs.main(["--check", str(tmp_path)]) == 1
     assert docs.main([str(tmp_path)]) == 0
     assert docs.main(["--check", str(tmp_path)]) == 0
     page = tmp_path / "docs/faults.md"
     page.write_text(page.read_text().replace("`PILOT_LEVEL`", "`PILOT_LEVER`"))
-    assert docs.stale(tmp_path) == ["faults.md"]
+    assert docs.stale(tmp_path) == ["docs/faults.md"]
 
 
 def test_every_fault_has_advice():

@@ -111,11 +111,13 @@ class Desk:
         self.safety.step(now_s, self.worlds)
         for evse, network in self.rack.networks.items():
             network.contactors = self.safety.circuits[evse].closed
+        self.rack.inhibited = self.safety.out.inhibit
         self.rack.join(self.safety.links_closed)
         self.rack.step(now_s, 0.01)
         for evse, network in self.rack.networks.items():
             self.worlds[evse].current_a = network.current_a
             self.worlds[evse].voltage_v = network.output_v
+            self.worlds[evse].pilot = self.pilots[evse] if self.control.channels[evse].gate.pilot_needed else None
         if not self.safety.has("silent"):
             for identifier, frame in self.safety.frames(self.worlds):
                 self._hear(identifier, frame)

@@ -83,18 +83,18 @@ def test_group_setpoints(modules: int, counter: int) -> None:
         assert told["Counter"] == counter and codec.intact(0x2E0 + group, data[group].tobytes())
 
 
-@given(U16, U16, U16, U16, st.integers(0, 2), U8)
-def test_power_command(contactors: int, monitors: int, tests: int, links: int, state: int, counter: int) -> None:
-    command = codec.PowerCommand(contactors, monitors, tests, links, state, counter)
+@given(st.tuples(U16, U16, U16, U16, st.integers(0, 2), U8, U8, st.booleans()))
+def test_power_command(values: tuple[Any, ...]) -> None:
+    command = codec.PowerCommand(*values)
     told = dbc("PowerCommand", command.encode())
-    names = ("Contactors", "Monitors", "SelfTests", "Links", "State", "Counter")
-    assert tuple(told[n] for n in names) == (contactors, monitors, tests, links, state, counter)
+    names = ("Contactors", "Monitors", "SelfTests", "Links", "State", "Counter", "Echo", "EchoValid")
+    assert tuple(told[n] for n in names) == values
     assert codec.PowerCommand.decode(command.encode()) == command
 
 
-@given(st.integers(0, 127), U16, st.integers(-50, 205), U8)
-def test_safety_status(bits: int, contactors: int, cabinet: int, counter: int) -> None:
-    status = codec.SafetyStatus(bits, contactors, float(cabinet), counter)
+@given(st.integers(0, 2047), U16, st.integers(-50, 205), U8, st.tuples(U16, U8, st.integers(0, 16)))
+def test_safety_status(bits: int, contactors: int, cabinet: int, counter: int, rest: tuple[int, int, int]) -> None:
+    status = codec.SafetyStatus(bits, contactors, float(cabinet), counter, *rest)
     told = dbc("SafetyStatus", status.encode())
     names = (
         "EmergencyStop",
@@ -104,9 +104,14 @@ def test_safety_status(bits: int, contactors: int, cabinet: int, counter: int) -
         "PowerLost",
         "MonitorFault",
         "Internal",
+        "HearsPower",
+        "Fire",
+        "MainsLost",
+        "ArmEnabled",
     )
     assert sum(told[n] << i for i, n in enumerate(names)) == bits
     assert (told["ContactorsClosed"], told["Cabinet"], told["Counter"]) == (contactors, cabinet, counter)
+    assert (told["Tripped"], told["Echo"], int(getattr(told["Reason"], "value", told["Reason"]))) == rest
     assert codec.SafetyStatus.decode(status.encode()) == status
 
 
@@ -176,7 +181,7 @@ def test_grid_permit(watts: int, counter: int) -> None:
     assert codec.GridPermit.decode(permit.encode()) == permit
 
 
-@given(st.integers(1, 16), st.integers(0, 20000), st.integers(0, 20000), I16, U8)
+@given(st.integers(1, 16), st.integers(-20000, 20000), st.integers(-20000, 20000), I16, U8)
 def test_output_measurement(evse: int, volts: int, bank: int, amperes: int, counter: int) -> None:
     measured = codec.OutputMeasurement(volts * 0.05, bank * 0.05, amperes * 0.1, 40.0, 41.0, 30.0, 35.0, counter)
     told = dbc("OutputMeasurement", measured.encode(evse))
@@ -187,11 +192,20 @@ def test_output_measurement(evse: int, volts: int, bank: int, amperes: int, coun
     assert codec.OutputMeasurement.decode(evse, measured.encode(evse)) == measured
 
 
-@given(st.integers(1, 16), U16, st.integers(0, 3), U8, st.integers(0, 63), U8)
+@given(st.integers(1, 16), U16, st.integers(0, 3), U8, st.integers(0, 255), U8)
 def test_evse_status(evse: int, ohm: int, monitor: int, sequence: int, bits: int, counter: int) -> None:
     status = codec.EvseStatus(ohm * codec.OHM, monitor, sequence, bits, counter)
     told = dbc("EvseStatus", status.encode(evse))
-    names = ("PositiveClosed", "NegativeClosed", "Coil", "Occupied", "Immobilised", "FieldClear")
+    names = (
+        "PositiveClosed",
+        "NegativeClosed",
+        "Coil",
+        "Occupied",
+        "Immobilised",
+        "FieldClear",
+        "Tripped",
+        "Inhibited",
+    )
     assert sum(told[n] << i for i, n in enumerate(names)) == bits
     assert (told["Insulation"], told["Monitor"], told["Sequence"]) == (ohm * 100, monitor, sequence)
     assert codec.EvseStatus.decode(evse, status.encode(evse)) == status

@@ -274,6 +274,13 @@ RACK = [
 ]
 SAFETY = [
     Row("emergency-stop", Stop(0.05), {Code.EMERGENCY_STOP}),
+    Row("chain", Stop(0.05), {Code.EMERGENCY_STOP}, what="of its channels one opens"),
+    Row("fire", Stop(0.05), {Code.EMERGENCY_STOP, Code.FIRE}),
+    Row("mains-lost", Stop(0.08), {Code.MAINS_LOST}),
+    Row("over-temperature", Stop(0.05), {Code.OVERTEMPERATURE}),
+    Row("earth-lost", Stop(0.55), {Code.SAFETY_TRIP}),
+    Row("pole-weld", NOTHING, what="while charging"),
+    Row("pole-weld", Stop(1.1), {Code.CONTACTOR_WELDED}, then=ending, what="at the end"),
     Row("door", Stop(0.05), {Code.DOOR}),
     Row("silent", Stop(0.14), {Code.SAFETY_LOST}),
     Row("feedback-stuck", Stop(0.05), {Code.CONTACTOR_FEEDBACK}),

@@ -284,10 +284,7 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
     link.join_user()
     from robot_charger.common.faults import Code
     from robot_charger.common.terms import Link
-    from robot_charger.v2g import codec
     from robot_charger.v2g.bridge import Bridge
-
-    codec.prepare(options.get("pki", ""))
     from robot_charger.v2g.worker import Worker
 
     values = {"slac.settle_s": 0.0, "tls.required": False, **options.get("parameters", {})}
@@ -299,14 +296,14 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
         contexts = pki.station_contexts(Path(parameters.tls__directory))
     bridge = Bridge()
     reports: list[str] = []
-    names: list[str] = []
+    entries: list[Any] = []
     worker = Worker(
         "1",
         link,
         parameters,
         bridge,
         lambda report: reports.append(report.code.name) if report.active else None,
-        lambda direction, name, message: names.append(name),
+        entries.append,
         contexts,
     )
     begun = time.monotonic()
@@ -364,7 +361,7 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
         "sessions": results,
         "startup_s": startup,
         "reports": reports,
-        "names": names,
+        "names": [entry.name for entry in entries],
         "values": worker.status.values,
     }
 

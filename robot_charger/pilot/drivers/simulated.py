@@ -50,7 +50,12 @@ class SimulatedPilot:
         self._vehicle = f"vehicle{evse}"
         self._wire = WireEnd(f"pilot{evse}", directory)
         self._output = Output(PilotMode.OFF)
+        self._forced = False  # to F, by the safety controller
         self._sent_ns = 0
+
+    @property
+    def _effective(self) -> Output:
+        return Output(PilotMode.F) if self._forced else self._output
 
     def set_output(self, output: Output) -> None:
         if output != self._output:
@@ -58,14 +63,18 @@ class SimulatedPilot:
             self._send()
 
     def measure(self) -> Levels:
+        forced = self._wire.age_s("safety") < SILENT_S and bool(self._wire.signals("safety").get("f"))
+        if forced != self._forced:
+            self._forced = forced
+            self._send()
         if now_ns() - self._sent_ns > REPEAT_S * SECOND:
             self._send()
         if self._wire.age_s(self._vehicle) > SILENT_S:
-            return levels(self._output, None, True, None)
+            return levels(self._effective, None, True, None)
         signals = self._wire.signals(self._vehicle)
         ohm, pp_ohm = signals.get("cp_ohm"), signals.get("pp_ohm")
         return levels(
-            self._output,
+            self._effective,
             None if ohm is None else max(0.0, float(ohm)),
             bool(signals.get("diode", True)),
             None if pp_ohm is None else float(pp_ohm),
@@ -78,7 +87,7 @@ class SimulatedPilot:
 
     def _send(self) -> None:
         self._sent_ns = now_ns()
-        self._wire.send(self._vehicle, {"mode": _WIRE_MODE[self._output.mode], "duty": self._output.duty})
+        self._wire.send(self._vehicle, {"mode": _WIRE_MODE[self._effective.mode], "duty": self._effective.duty})
 
 
 class SimulatedOutlet:

@@ -53,6 +53,10 @@ REST_MS = 50  # the same while everything rests
 CATCH_UP_MS = 50  # time lost to a busy machine beyond this is dropped: to the robot the arm then seems to lag
 MAX_AHEAD = 120.0  # [s]
 PICTURE_S = 0.2  # between two pictures of the camera
+BAY_REACH_M = 0.6  # of the tool from an inlet, within the protective field of its bay
+SAFETY_S = 0.25  # a safety controller that was not heard for so long enables nothing
+TELL_S = 0.05
+REST_S = 0.3  # without a trajectory, before the arm asks for its enable again
 
 
 class ArmSimulator(Node):
@@ -80,6 +84,9 @@ class ArmSimulator(Node):
             full, kind, qos = topic(name)
             self.create_subscription(kind, full, callback, qos)
         self.wires = WireEnd("arm", on_signals=self._on_signals)
+        self._asks = False  # for the safety controller's enable
+        self._sensed: tuple[float, dict[str, Any]] = (0.0, {})  # by the safety controller
+        self._commanded_s = 0.0  # when a trajectory was last refused or under way
 
     def _publisher(self, name: str) -> Any:
         full, kind, qos = topic(name)
@@ -103,6 +110,7 @@ class ArmSimulator(Node):
             return
         with self._lock:
             self.world.trajectory(points)
+        self._commanded_s = time.monotonic()
         self._stirred.set()
 
     def _on_tool_command(self, command: msg.ToolCommand) -> None:
@@ -153,6 +161,7 @@ class ArmSimulator(Node):
                 return before // period_ms != after // period_ms
 
             if every(REST_MS if resting else 10):
+                self._obey_safety()
                 self._publish_motion()
             if every(REST_MS if resting else 20):
                 self._publish_tool()
@@ -174,6 +183,24 @@ class ArmSimulator(Node):
             elif ahead > 0.0:
                 time.sleep(ahead)
             self._stirred.clear()
+
+    def _obey_safety(self) -> None:
+        """Ask for the safety controller's enable and hold without it; a desk without a controller has none to obey."""
+        age_s, now_s = self.wires.age_s("safety"), time.monotonic()
+        if age_s == math.inf:
+            return
+        enabled = age_s < SAFETY_S and bool(self.wires.signals("safety").get("enable"))
+        with self._lock:
+            if not enabled:
+                self.world.hold()
+            moving = self.world.commanded
+            near, zone = self.world.near(BAY_REACH_M)
+        # After a stop it asks again only when no motion was commanded for a while: the same command does not go on.
+        self._asks = enabled or (now_s - self._commanded_s > REST_S and not self._asks)
+        signals = {"request": self._asks, "moving": moving, "passive": False, "near": near, "zone": zone}
+        if signals != self._sensed[1] or now_s - self._sensed[0] > TELL_S:
+            self._sensed = now_s, signals
+            self.wires.send("safety", signals)
 
     def _publish_motion(self) -> None:
         with self._lock:
@@ -260,7 +287,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the parking poses (default 0)")
     parser.add_argument(
-        "--connector", default="ccs2", help="plugs and inlets: ccs2, ccs1, nacs, chademo, acdp, type2 (default ccs2)"
+        "--connector", default="ccs2", help="plugs, inlets: ccs2, ccs1, nacs, chademo, gbt, acdp, type2 (default ccs2)"
     )
     parser.add_argument(
         "--kind", default="front", help="of vehicles, of config/arm/vehicles.yaml; mixed: any, by seed (default front)"

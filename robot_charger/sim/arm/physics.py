@@ -16,7 +16,7 @@ import numpy as np
 from robot_charger.robot.kinematics import AXES
 from robot_charger.robot.perception import Camera
 from robot_charger.robot.spatial import Array, from_xyz_rpy, inverse, largest, moved, quaternion, transform
-from robot_charger.sim.arm.guard import Guard
+from robot_charger.sim.arm.guard import PAUSE, Guard
 from robot_charger.sim.arm.model import (
     EVERYTHING,
     HAND_N_M,
@@ -152,6 +152,7 @@ class ArmWorld:
         d.act[:AXES] = self.site.park
         self._segments: list[tuple[int, Array]] = []
         self._moving_until = 0
+        self._disabled_until = 0  # the safety controller's enable is gone
         self._grip_wanted = False
         self._grip_done = 0
         self._moves = False
@@ -310,7 +311,9 @@ class ArmWorld:
     def trajectory(self, points: Sequence[tuple[float, Sequence[float]]]) -> None:
         """Replace the running trajectory: (seconds from now, joint angles (6,) [rad]) in order of time."""
         self._stir()
-        if self.limp or ((self.steps < self.guard.paused_until or self.guard.beyond) and self._into(points[-1][1])):
+        if self.limp or self.steps < self._disabled_until:
+            return
+        if (self.steps < self.guard.paused_until or self.guard.beyond) and self._into(points[-1][1]):
             return
         slow = 5.0 if "slow" in self.faults else 1.0
         self._segments = [
@@ -345,6 +348,26 @@ class ArmWorld:
             self.model.actuator_biasprm[:AXES, 2] = -LIMP_DAMPING
             self._segments, self._moving_until = [], self.steps
         self._act[:], self._drive[:] = self._q, 0.0
+
+    @property
+    def commanded(self) -> bool:
+        """A trajectory is under way."""
+        return bool(self._segments)
+
+    def hold(self) -> None:
+        """The enable of the safety controller is gone: the arm stops where it is and takes no trajectory."""
+        self._segments = []
+        self._moving_until = self.steps
+        self._disabled_until = self.steps + PAUSE
+
+    def near(self, reach_m: float) -> tuple[int, int]:
+        """Bays that the tool is in (nearer than ``reach_m`` to the inlet), and those in whose inlet its plug is."""
+        here, near, zone = self._at, 0, 0
+        for number, stall in self.stalls.items():
+            bit = 1 << (number - 1)
+            near |= bit * bool(np.linalg.norm(stall.inlet[:3, 3] - here) < reach_m)
+            zone |= bit * (stall.present and self.held == number and stall.depth > 0.0)
+        return near, zone
 
     def grip(self, closed: bool) -> None:
         """Close or open the gripper."""

@@ -56,10 +56,10 @@ def tls(options: argparse.Namespace) -> ssl.SSLContext | None:
 
 def issue_contracts(csms: Csms, directory: Path) -> None:
     """Answer Get15118EVCertificate from a test PKI."""
-    from robot_charger.v2g import codec
+    from robot_charger.sim import package
 
-    codec.prepare()
-    with codec.quiet_import():
+    package.prepare()
+    with package.quiet_import():
         from robot_charger.sim import contracts
     csms.answers["Get15118EVCertificate"] = lambda station, payload: contracts.ocpp(payload, directory)
 

@@ -88,6 +88,7 @@ class RackProcess:
         contactors = self.wires.signals("safety").get("contactors", {})
         self.rack.join(int(self.wires.signals("safety").get("links", 0)))
         alive = self.wires.age_s("safety") < 0.5  # without its controller a contactor's spring opens it
+        self.rack.inhibited = int(self.wires.signals("safety").get("inhibit", 0)) if alive else 0
         for evse, network in self.rack.networks.items():
             network.contactors = alive and bool(contactors.get(str(evse)))
             if evse in self.ac:

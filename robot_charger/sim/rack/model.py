@@ -153,6 +153,7 @@ class Rack:
         self.booting = np.zeros(n, bool)  # in its bootloader: no power, no set-points
         self._gain = 1.0 + random.normal(0.0, 0.001, n)
         self._random = random
+        self.inhibited = 0  # EVSEs whose modules the safety controller holds off, a bit each
         self.counter = 0
         self.dead = np.zeros(n, bool)
         self.silent = np.zeros(n, bool)
@@ -281,6 +282,8 @@ class Rack:
         self._measure()
         fresh = now_s - self.valid_at <= self.hold_s
         running = self.enable & fresh & ~self._failed
+        held = self._held()
+        running &= ~held
         self.starts += running & ~self._ran
         self._ran = running
         self.state = np.where(running, self._running_state, self._idle_state)
@@ -304,13 +307,20 @@ class Rack:
             self.hottest = np.maximum(self.hottest, self.temperature)
             self._warm_s = 0.0
             self._frames["temperature"] = codec.raw_celsius(self.temperature)
-        on = running | self.stuck
+        self.current[held] = 0.0
+        on = (running | self.stuck) & ~held
         for evse, network in self.networks.items():
             self._network(network, evse, on, dt_s)
         if self._any_loose:  # of no output: their capacitors empty themselves
             self._volts[self._loose] *= math.exp(-dt_s / (BANK_BLEED_OHM * BANK_FARAD))
             self.current[self._loose] = 0.0
         self._measure()
+
+    def _held(self) -> np.ndarray:
+        """Modules that the safety controller holds off by wire, whatever they were told or have broken."""
+        if not self.inhibited:
+            return np.zeros(self.count, bool)
+        return (self.evse > 0) & (self.inhibited >> np.maximum(self.evse - 1, 0) & 1).astype(bool)
 
     def join(self, links: int) -> None:
         """The matrix's closed contactors, bit b * EVSEs + k joining block b to the k-th EVSE."""
