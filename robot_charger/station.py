@@ -14,7 +14,7 @@ from typing import Any
 
 from robot_charger.common.configuration import Trouble, check, config_directory
 
-EVSE_NODES = ("pilot", "v2g", "chademo", "supervisor")  # one of each per EVSE, in /evseN
+EVSE_NODES = ("pilot", "v2g", "chademo", "gbt", "supervisor")  # one of each per EVSE, in /evseN
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,8 @@ DEMO_CONTRACT = "DEEKXC00000001"  # and the contract of the test PKI (v2g.pki)
 ACDP = ("acdp", "acdp-bpt")
 CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", *ACDP)
 CHADEMO = ("chademo", "chademo-v2x")
+GBT = "gbt"
+ON_CAN = (*CHADEMO, GBT)  # the vehicle speaks over CAN in the plug, and there is no control pilot
 AC = "ac"  # IEC 61851-1 mode 3, nobody talks
 DESK_AC_A = 32.0  # of the desk's AC outlets, three phases
 ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", *ACDP)  # TLS 1.3, mutual
@@ -142,6 +144,10 @@ class DeskOptions:
         return self.protocol in CHADEMO
 
     @property
+    def on_can(self) -> bool:
+        return self.protocol in ON_CAN
+
+    @property
     def ac(self) -> bool:
         return self.protocol == AC
 
@@ -151,7 +157,9 @@ class DeskOptions:
 
     @property
     def connector(self) -> str:
-        return "chademo" if self.chademo else "acdp" if self.acdp else "type2" if self.ac else "ccs2"
+        if self.on_can:
+            return "chademo" if self.chademo else GBT
+        return "acdp" if self.acdp else "type2" if self.ac else "ccs2"
 
     @property
     def buses(self) -> int:
@@ -205,15 +213,15 @@ class Desk:
 
     @property
     def can_buses(self) -> list[str]:
-        """All there are: of the modules, and of CHAdeMO vehicles."""
-        vehicles = [self.vehicle_bus(n) for n in self.options.evses] if self.options.chademo else []
+        """All there are: of the modules, and of vehicles that speak over CAN."""
+        vehicles = [self.vehicle_bus(n) for n in self.options.evses] if self.options.on_can else []
         return [self.bus, *vehicles]
 
     def simulators(self) -> Iterator[SimulatorSpec]:
         o = self.options
         evses = ("--evses", *(str(n) for n in o.evses))
         seed = ("--seed", str(o.seed))
-        if not o.chademo and not o.ac:  # first, for v2g waits for its link
+        if not o.on_can and not o.ac:  # first, for v2g waits for its link
             yield from (SimulatorSpec(f"plc{n}", "plc", ("--evse", str(n))) for n in o.evses)
         yield SimulatorSpec("safety", "safety", ("--bus", self.bus, *evses))
         modules = ("--modules", str(o.modules), "--protocol", o.module_protocol, "--module-bus", self.module_bus)
@@ -237,7 +245,7 @@ class Desk:
         arguments += ["--charge-seconds", str(o.charge_seconds)]
         if o.interface:
             arguments += ["--interface", o.interface]
-        if o.chademo:
+        if o.on_can:
             arguments += ["--can", self.vehicle_bus(n)]
         if o.needs_pki:
             arguments += ["--option", "tls=true", "--option", f"pki={self.pki / 'vehicle'}"]
@@ -284,11 +292,13 @@ class Desk:
         if o.exports:
             overrides["power"] |= {"bidirectional": True}
             overrides["supervisor"] |= {"export.max_power_w": DESK_EXPORT_W}
-        if o.chademo:
-            overrides["supervisor"] |= {"protocol": "chademo", "connector": o.connector}
+        if o.on_can:
+            overrides["supervisor"] |= {"protocol": o.connector, "connector": o.connector}
+            overrides["backend"] |= {"connectors": ["cG105" if o.chademo else "cGBT"]}
             overrides["v2g"] |= {"link": "none"}
             overrides["pilot"] |= {"connector": o.connector}
             overrides["power"] |= {"ramp.down_a_s": 400.0}  # from k opened to 5 A within 0.5 s
+        if o.chademo:
             overrides["chademo"] |= {"v2x": o.exports}
         if o.ac:
             overrides["supervisor"] |= {"protocol": AC, "connector": o.connector}
@@ -298,8 +308,8 @@ class Desk:
             overrides["backend"] |= {"connectors": ["cType2"]}
         for n in o.evses:
             overrides[f"/evse{n}/supervisor"] = {"memory": str(self.directory / f"supervisor{n}.json")}
-            if o.chademo:
-                overrides[f"/evse{n}/chademo"] = {"bus": self.vehicle_bus(n)}
+            if o.on_can:
+                overrides[f"/evse{n}/{o.connector}"] = {"bus": self.vehicle_bus(n)}
         for name, values in o.overrides.items():
             overrides.setdefault(name, {}).update(values)
         return nodes(o.evses, overrides=overrides, simulation=True)

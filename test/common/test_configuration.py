@@ -15,7 +15,7 @@ from robot_charger.cli import main
 from robot_charger.common import configuration
 from robot_charger.common.configuration import check, config_directory, named_files, read, scalar, started
 
-NODES = ("backend", "chademo", "pilot", "power", "robot", "supervisor", "v2g")
+NODES = ("backend", "chademo", "gbt", "pilot", "power", "robot", "supervisor", "v2g")
 
 
 @pytest.fixture

@@ -77,10 +77,10 @@ def test_a_launch_file_is_short(name):
     assert len((LAUNCH / f"{name}.launch.py").read_text().splitlines()) <= 40
 
 
-def test_the_station_is_seven_nodes_with_their_files(launch_stand_ins):
+def test_the_station_is_eight_nodes_with_their_files(launch_stand_ins):
     nodes = kinds(run("station"), "LifecycleNode")
     assert sorted(n["name"] for n in nodes) == [
-        "backend", "chademo", "pilot", "power", "robot", "supervisor", "v2g"
+        "backend", "chademo", "gbt", "pilot", "power", "robot", "supervisor", "v2g"
     ]  # fmt: skip
     for node in nodes:
         assert node["executable"] == node["name"] and node["package"] == "robot_charger"
@@ -127,6 +127,7 @@ def test_every_parameter_file_names_known_parameters(file):
     classes = {
         "pilot": "robot_charger.pilot.node:PilotParameters",
         "chademo": "robot_charger.chademo.node:ChademoParameters",
+        "gbt": "robot_charger.gbt.parameters:GbtParameters",
         "v2g": "robot_charger.v2g.parameters:V2gParameters",
         "power": "robot_charger.power.parameters:PowerParameters",
         "robot": "robot_charger.robot.parameters:RobotParameters",

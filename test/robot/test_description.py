@@ -109,7 +109,7 @@ def test_modes_are_those_of_the_message() -> None:
 @pytest.mark.parametrize(
     "change, words",
     [
-        (("connectors: [ccs2, ccs1, nacs, chademo, acdp, type2]", "connectors: [schuko]"), "schuko"),
+        (("connectors: [ccs2, ccs1, nacs, chademo, gbt, acdp, type2]", "connectors: [schuko]"), "schuko"),
         (("workspace: [0.20, 0.35, 0.32]", "workspace: [0.20, 0.35]"), "workspace"),
         (("park: [-0.35,", "park: [oops,"), "park|oops"),
         (("xyz: [1.08, 0.0, 0.80]", "xyz: [1.08]"), "inlet"),

@@ -532,7 +532,7 @@ def test_other_bays(bench: Any, evse: int) -> None:
     assert rehearsal.disconnect(evse).error == ErrorCode.NONE
 
 
-@pytest.mark.parametrize("connector", ["ccs1", "nacs", "chademo", "type2"])
+@pytest.mark.parametrize("connector", ["ccs1", "nacs", "chademo", "gbt", "type2"])
 def test_other_plugs(bench: Any, connector: str) -> None:
     rehearsal = bench.Rehearsal(seed=12, connector=connector)
     rehearsal.world.arrive(1)
