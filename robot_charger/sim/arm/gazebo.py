@@ -24,7 +24,7 @@ import yaml
 from robot_charger.robot.description import config_file
 from robot_charger.robot.kinematics import GRIPPER
 from robot_charger.robot.spatial import Array, from_quaternion
-from robot_charger.sim.arm.model import HELD_MASS
+from robot_charger.sim.arm.model import HANDLE, HELD_MASS
 from robot_charger.sim.arm.physics import ArmWorld
 
 EVSE = 1
@@ -84,7 +84,7 @@ def _body(world: Element, model: mujoco.MjModel, name: str, bodies: list[int], p
             continue
         w, x, y, z = model.geom_quat[index]
         at = _xyz_rpy(from_quaternion(model.geom_pos[index], (x, y, z, w)))
-        touches = bool(model.geom_contype[index] or model.geom_conaffinity[index])
+        touches = bool(model.geom_contype[index] & ~HANDLE or model.geom_conaffinity[index])
         for tag in ("visual", "collision") if touches else ("visual",):
             part = _add(link, tag, name=f"{tag}{index}")
             _add(part, "pose", at)
