@@ -23,6 +23,7 @@ PROTOCOLS = (
     "acdp-bpt",
     "chademo",
     "chademo-v2x",
+    "gbt",
     "ac",
 )
 MODULE_PROTOCOLS = ("ek3", "canopen", "modbus", "infypower", "uugreen", "winline")
@@ -49,6 +50,7 @@ DC_FAULTS = ("isolation", "isolation-charging", "self-test", "module-dead")
 ELSEWHERE = {
     "exi": "robot_charger.v2g.exi.cli:exi",
     "pki": "robot_charger.v2g.pki:command",
+    "queue": "robot_charger.backend.queue:command",
     **{
         name: f"robot_charger.operator.commands:{name}"
         for name in ("doctor", "permit", "record", "replay", "report", "watch")
@@ -85,7 +87,7 @@ def impossible(simulation: DeskOptions, fault: str) -> str:
         return f"--pnc is not for {o.protocol}: only iso15118-2 has it here"
     if o.pnc and not o.tls:
         return "--pnc needs --tls: a contract is only shown over TLS"
-    if o.tls and (o.chademo or o.protocol in ("din", "ac")):
+    if o.tls and (o.on_can or o.protocol in ("din", "ac")):
         return f"--tls is not for {o.protocol}: it has no TLS"
     if o.exports and o.target_soc is not None:
         return f"--target-soc is not for {o.protocol}: its vehicle gives back what it took"
@@ -110,7 +112,7 @@ def impossible(simulation: DeskOptions, fault: str) -> str:
             server()
         except NoGazeboError as error:
             return f"--engine gazebo: {error}"
-    if o.interface and (o.chademo or o.protocol == "ac"):
+    if o.interface and (o.on_can or o.protocol == "ac"):
         return f"--interface is not for {o.protocol}: there is no V2G link"
     if o.interface and len(o.evses) > 1:
         return f"--interface carries one vehicle, not --evses {len(o.evses)}: discovery has one port there"

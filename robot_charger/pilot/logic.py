@@ -163,7 +163,7 @@ class PilotLogic:
         self.diode_margin_v = diode_margin_v
         self.state = State.UNKNOWN
         self.since_ns = 0
-        self._text = "this connector has no control pilot" if connector == proximity.PILOTLESS else ""
+        self._text = "this connector has no control pilot" if connector in proximity.PILOTLESS else ""
         self._differs_since_ns: int | None = None
         self._candidate: tuple[State, Code] | None = None  # what the last measurement would make of it
         self._code = Code.NONE
@@ -225,7 +225,7 @@ class PilotLogic:
         return iec61851.time_s("filter_fault" if verdict.state is State.FAULT else "filter_state")
 
     def _judge(self, levels: Levels, output: Output) -> _Verdict:
-        if self.connector == proximity.PILOTLESS:
+        if self.connector in proximity.PILOTLESS:
             return _Verdict(State.UNKNOWN)
         if output.mode is PilotMode.OFF:
             return _Verdict(State.E, text="generator off")

@@ -176,7 +176,7 @@ class Gate:
             return Demand(abrupt=True, reason=reason, fault=fault, permit=permit)
         if target.purpose == Purpose.NONE:
             return Demand(reason="the vehicle asks for nothing", permit=permit, target=target)
-        if self.pilot_needed and target.protocol != "chademo":
+        if self.pilot_needed and target.protocol not in ("chademo", "gbt"):
             if now_ns - self.pilot_ns > ALIVE_NS + self.grace_ns:
                 fault = _stop(Code.PILOT_LOST, "the pilot node is silent")
                 return Demand(abrupt=True, reason=fault.text, fault=fault, permit=permit)

@@ -67,7 +67,7 @@ class Supervisor(StationNode):
     def configure(self) -> None:
         p = self.parameters
         self._limits = p.limits()
-        self._heard.pilotless = p.protocol == "chademo"
+        self._heard.pilotless = p.protocol in ("chademo", "gbt")
         self._heard.ac_cable_a = p.cable__max_current_a if p.protocol == "ac" else 0.0
         self._heard.slow_node_grace_ns = p.node_age_grace_ms * 1_000_000
         self._remember()

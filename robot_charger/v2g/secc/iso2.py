@@ -91,12 +91,13 @@ def loop_demand(talk: Talk, body: Tree) -> Tree:
         talk.say(remaining_s=remaining_s)
     ev_status(talk, body)
     energy.transfer(talk, voltage_v, current_a)
+    limits = talk.station.announced()
     return {
         "DC_EVSEStatus": answers.dc_status(talk),
         "EVSEPresentVoltage": answers.present_voltage(talk.station),
         "EVSEPresentCurrent": answers.present_current(talk.station),
-        **answers.achieved(talk, voltage_v, current_a),
-        **answers.loop_limits(talk.station),
+        **answers.achieved(talk.station, limits, voltage_v, current_a),
+        **answers.loop_limits(limits),
     }
 
 
@@ -152,6 +153,7 @@ def payment_selection(talk: Talk, body: Tree) -> Answer:
     if services - {CHARGE_SERVICE, contract.SERVICE["ServiceID"]} or (installs and not contract.offered(talk)):
         text = "the vehicle chose a service that is not offered"
         raise Refused("FAILED_ServiceSelectionInvalid", Code.V2G_SEQUENCE, text)
+    talk.facts["pnc"] = False
     if chosen == "ExternalPayment":
         return Answer({}, "external")
     if not talk.settings.pnc:
@@ -273,8 +275,8 @@ ROWS = {
         payment_selection,
         "8.4.3.5",
         **{
-            "external": "AuthorizationReq",
-            "contract": "PaymentDetailsReq",
+            "external": "PaymentServiceSelectionReq AuthorizationReq",
+            "contract": "PaymentServiceSelectionReq PaymentDetailsReq",
             "contract and certificate": "PaymentDetailsReq CertificateInstallationReq CertificateUpdateReq",
         },
     ),
