@@ -36,7 +36,7 @@ $B mkdir -p /root/dev/shm; $B mount -t tmpfs tmpfs /root/dev/shm
 $B ip link set lo up
 $B ip link add dev vcan0 type vcan; $B ip link set vcan0 mtu 72; $B ip link set vcan0 up
 $B ip link add dev vcan1 type vcan; $B ip link set vcan1 mtu 16; $B ip link set vcan1 up
-$B uname -sr; $B ip link show type vcan
+$B uname -sr; $B ip link show vcan0; $B ip link show vcan1
 echo "#!/bin/sh
 cd TREE && HOME=/tmp PATH=/usr/bin:/bin:/usr/sbin:/sbin PYTHONDONTWRITEBYTECODE=1 ROBOT_CHARGER_KERNEL=1 \\
   .venv/bin/python -m pytest --noconftest -p no:cacheprovider -q -rs --color=no test/kernel ARGS
@@ -112,8 +112,9 @@ def main() -> int:
     if missing:
         print(f"kernel: SKIPPED, no {', '.join(missing)} in .tools/kernel (make tools; needs Debian's apt)", flush=True)
         return 0
-    libraries = TOOLS / "usr/lib/x86_64-linux-gnu"
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
+    folders = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")
+    libraries = ":".join(str(TOOLS / folder) for folder in folders)
+    environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
     with tempfile.TemporaryDirectory(prefix="rc-kernel-") as directory:
         disk = Path(directory) / "initrd"
         disk.write_bytes(initrd(options.pytest))
