@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from robot_charger.common.configuration import Trouble, check, config_directory
 
+# Of every process of a station: one thread for each numeric library. More of them cost time and hinder setns(2).
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 EVSE_NODES = ("pilot", "v2g", "chademo", "gbt", "supervisor")  # one of each per EVSE, in /evseN
 
 
@@ -55,11 +59,13 @@ def nodes(
     """
     config = config or config_directory()
     overrides = overrides or {}
+    desk = config / "simulation.yaml"
+    desk = desk if desk.exists() else config_directory() / "simulation.yaml"  # a station's own folder may lack it
 
     def spec(executable: str, namespace: str, extra: Mapping[str, Any]) -> NodeSpec:
         full = f"{namespace.rstrip('/')}/{executable}"
         values = {**extra, **overrides.get(executable, {}), **overrides.get(full, {})}
-        files = [config / f"{executable}.yaml", *([config / "simulation.yaml"] if simulation else [])]
+        files = [config / f"{executable}.yaml", *([desk] if simulation else [])]
         return NodeSpec(executable, namespace, tuple(files), values)
 
     station = [
@@ -69,6 +75,13 @@ def nodes(
     ]
     per_evse = [spec(name, f"/evse{evse}", {}) for evse in evses for name in EVSE_NODES]
     return station + per_evse
+
+
+def override_file(spec: NodeSpec, directory: Path) -> Path:
+    """Write the node's overrides as a parameter file into ``directory``; its path."""
+    path = directory / f"{spec.name.strip('/').replace('/', '_')}.yaml"
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(spec.overrides)}}))
+    return path
 
 
 def evse_numbers(text: str) -> list[int]:
@@ -82,11 +95,19 @@ def evse_numbers(text: str) -> list[int]:
     return numbers
 
 
-def troubles(evses: Sequence[int], config: Path | None = None) -> list[Trouble]:
-    """What is wrong with the parameter files of a station; empty when it may start."""
+def troubles(
+    evses: Sequence[int], config: Path | None = None, namespaces: Sequence[str] | None = None
+) -> list[Trouble]:
+    """What is wrong with the parameter files of a station; empty when it may start.
+
+    ``namespaces``: of the nodes, where they are not those of ``nodes()``.
+    """
     if config is not None and not config.is_dir():
         return [Trouble(config, 0, "is no directory; it must hold the parameter files, power.yaml and so on")]
-    return check(nodes(evses, config))
+    specs = nodes(evses, config)
+    return check(
+        replace(s, namespace=n) for s, n in zip(specs, namespaces or [s.namespace for s in specs], strict=True)
+    )
 
 
 CSMS_STORE = "csms.sqlite"
@@ -136,6 +157,7 @@ class DeskOptions:
     seed: int = 0
     csms_absent: bool = False  # no CSMS is there until it is told to come
     record: bool = False  # publish decoded V2G messages for a recorder
+    config: Path | None = None  # parameter files under those of the simulation; None: the package's
     motion: Path | None = None  # where the arm's simulator writes how everything moved, for a film
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parameters, as in nodes()
 
@@ -312,4 +334,4 @@ class Desk:
                 overrides[f"/evse{n}/{o.connector}"] = {"bus": self.vehicle_bus(n)}
         for name, values in o.overrides.items():
             overrides.setdefault(name, {}).update(values)
-        return nodes(o.evses, overrides=overrides, simulation=True)
+        return nodes(o.evses, o.config, overrides, simulation=True)

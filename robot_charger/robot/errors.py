@@ -85,6 +85,12 @@ class NotSeated(RobotError):
     code, again, fault = ErrorCode.NOT_SEATED, True, Code.ROBOT_NOT_MATED
 
 
+class Drifted(RobotError):
+    """The wrench is off by some newtons since its last zero: the next attempt takes another."""
+
+    code, again, fault = ErrorCode.SENSOR, True, Code.ROBOT_SENSOR
+
+
 class SensorError(RobotError):
     """Wrench or joint states dead, frozen or biased."""
 
@@ -111,6 +117,12 @@ class Stuck(RobotError):
 
 class ToolError(RobotError):
     code, fault = ErrorCode.TOOL, Code.ROBOT_ARM
+
+
+class PlugHeld(ToolError):
+    """The hand would have to open on a plug that nothing else holds: it stays as it is, for a person."""
+
+    stay = True
 
 
 class TimedOut(RobotError):

@@ -116,6 +116,7 @@ class ArmSimulator(Node):
     def _on_tool_command(self, command: msg.ToolCommand) -> None:
         with self._lock:
             self.world.grip(bool(command.grip))
+            self.world.set_limp(bool(command.limp))
         self._stirred.set()
 
     def _on_signals(self, sender: str, signals: dict[str, Any]) -> None:
