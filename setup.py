@@ -36,6 +36,7 @@ EXECUTABLES = {
     "pilot": "robot_charger.pilot.node",
     "v2g": "robot_charger.v2g.node",
     "chademo": "robot_charger.chademo.node",
+    "gbt": "robot_charger.gbt.node",
     "power": "robot_charger.power.node",
     "robot": "robot_charger.robot.node",
     "backend": "robot_charger.backend.node",

@@ -13,9 +13,9 @@ from robot_charger.common.faults import Code
 from robot_charger.common.plc_link import LinkError
 from robot_charger.common.streams import abort
 from robot_charger.v2g.bridge import Bridge
+from robot_charger.v2g.certificates import Contexts, operator_root
 from robot_charger.v2g.discovery import Counters, Discovery
 from robot_charger.v2g.parameters import V2gParameters
-from robot_charger.v2g.pki import Contexts, operator_root
 from robot_charger.v2g.record import Entry
 from robot_charger.v2g.secc.table import Settings
 from robot_charger.v2g.session import Outcome, Session

@@ -45,7 +45,7 @@ from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, St
 from robot_charger.common.plc_link import LinkError, PlcLink  # noqa: E402
 from robot_charger.common.topics import EVENTS, fill  # noqa: E402
 from robot_charger.common.wires import RUN_DIRECTORY, run_directory  # noqa: E402
-from robot_charger.v2g import pki  # noqa: E402
+from robot_charger.v2g import certificates  # noqa: E402
 from robot_charger.v2g.bridge import Bridge, Vehicle  # noqa: E402
 from robot_charger.v2g.parameters import V2gParameters  # noqa: E402
 from robot_charger.v2g.record import Recorder  # noqa: E402
@@ -161,7 +161,7 @@ class V2gNode(StationNode):
     def _transport(self) -> str:
         return self._worker.link.transport if self._worker else ""
 
-    def _tls_contexts(self) -> pki.Contexts | None:
+    def _tls_contexts(self) -> certificates.Contexts | None:
         directory = self.parameters.tls__directory
         if not directory:
             if self.parameters.tls__required:
@@ -170,8 +170,8 @@ class V2gNode(StationNode):
                 raise StartError("pnc is true but tls.directory names no certificates")
             return None
         try:
-            return pki.station_contexts(Path(directory), self.parameters.pnc)
-        except (OSError, pki.PkiError) as error:
+            return certificates.station_contexts(Path(directory), self.parameters.pnc)
+        except (OSError, certificates.PkiError) as error:
             raise StartError(f"tls.directory {directory}: {error}") from error
 
     # Out.

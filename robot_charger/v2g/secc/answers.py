@@ -90,10 +90,12 @@ def dc_charge_parameter(talk: Talk) -> Tree:
     }
 
 
-def achieved(talk: Talk, asked_v: float, asked_a: float) -> Tree:
+Limits = tuple[float, float, float]  # voltage [V], current [A], power [W] of Station.announced()
+
+
+def achieved(station: Station, limits: Limits, asked_v: float, asked_a: float) -> Tree:
     """The three LimitAchieved fields: the supply is at a limit, or the vehicle asked for more than it may have."""
-    station = talk.station
-    voltage, current, power = station.announced()
+    voltage, current, power = limits
     return {
         "EVSECurrentLimitAchieved": station.current_limited or abs(asked_a) > current,
         "EVSEVoltageLimitAchieved": station.voltage_limited or asked_v > voltage > 0.0,
@@ -101,9 +103,9 @@ def achieved(talk: Talk, asked_v: float, asked_a: float) -> Tree:
     }
 
 
-def loop_limits(station: Station) -> Tree:
+def loop_limits(limits: Limits) -> Tree:
     """The limits in CurrentDemandRes."""
-    voltage, current, power = station.announced()
+    voltage, current, power = limits
     return {
         "EVSEMaximumVoltageLimit": physical(voltage, "V"),
         "EVSEMaximumCurrentLimit": physical(current, "A"),
@@ -165,9 +167,9 @@ def meter_info_20(station: Station) -> Tree:
     }
 
 
-def charge_limits_20(station: Station) -> Tree:
+def charge_limits_20(limits: Limits) -> Tree:
     """The four charge limits of DC_ChargeLoopRes."""
-    voltage, current, power = station.announced()
+    voltage, current, power = limits
     return {
         "EVSEMaximumChargePower": rational(power),
         "EVSEMinimumChargePower": rational(0.0),
