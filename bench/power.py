@@ -43,8 +43,8 @@ from robot_charger.power.control import Control
 from robot_charger.power.loop import PERIOD_S, ControlLoop
 from robot_charger.power.output import Mode
 from robot_charger.power.parameters import PowerParameters
-from robot_charger.words.values import ChargePermit, Pilot, PilotState, Purpose, VehicleTarget
 from robot_charger.sim.rack.habits import of_contract
+from robot_charger.words.values import ChargePermit, Pilot, PilotState, Purpose, VehicleTarget
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test" / "power"))
 import power_desk

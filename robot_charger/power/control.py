@@ -23,8 +23,8 @@ from robot_charger.power.output import SAFE_V, SMALL_A, Inputs, Mode, Output, ca
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.power.series import Pair, SeriesSwitch
 from robot_charger.power.sharing import Sharer, Sharing
-from robot_charger.words.values import ChargePermit, Insulation, PilotState, VehicleTarget
 from robot_charger.power.trim import Sight, Trim
+from robot_charger.words.values import ChargePermit, Insulation, PilotState, VehicleTarget
 
 EvseFault = tuple[int, FaultReport]  # EVSE (0 = the station) and what began or ended
 START_NS = 2 * SECOND  # modules may need so long to speak after activation
@@ -296,6 +296,7 @@ class Control:
         command = codec.PowerCommand(0, 0, 0, 0, 2, self._counter).encode()
         frames: list[Frames] = [(0, np.array([codec.POWER_ID]), np.frombuffer(command, np.uint8)[None])]
         return frames + self.driver.frames(self._last_ns, self._counter)
+
     def _trimmed(self, channel: Channel, demand: Demand, inputs: Inputs, now_ns: int) -> float:
         """What to ask the modules of this output for [A]: its set-point, corrected by its measuring board."""
         output, measured, permit = channel.output, channel.measured, demand.permit

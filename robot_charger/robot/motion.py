@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from robot_charger.words.values import Zone
 from robot_charger.robot.actions import Actions
 from robot_charger.robot.collision import Collision
 from robot_charger.robot.contact import SENSE_LOST, Contact

@@ -21,8 +21,8 @@ from robot_charger.sim.rack.model import Rack
 from robot_charger.sim.rack.polled import answering
 from robot_charger.sim.rack.service import Service
 from robot_charger.sim.safety import Controller, World
-from robot_charger.words.values import ChargePermit, Pilot, PilotState, Purpose, VehicleTarget
 from robot_charger.station import rating_parameters
+from robot_charger.words.values import ChargePermit, Pilot, PilotState, Purpose, VehicleTarget
 
 assert as_batch  # the same Batch as on a real bus
 CYCLE_NS = 10 * MILLISECOND
