@@ -36,6 +36,7 @@ EXECUTABLES = {
     "pilot": "robot_charger.pilot.node",
     "v2g": "robot_charger.v2g.node",
     "chademo": "robot_charger.chademo.node",
+    "gbt": "robot_charger.gbt.node",
     "power": "robot_charger.power.node",
     "robot": "robot_charger.robot.node",
     "backend": "robot_charger.backend.node",
@@ -72,13 +73,9 @@ ROS_WHEELS = [
 
 # Ranges that resolve together and import; requirements.lock holds the exact set that is tested.
 REQUIREMENTS = [
-    "aiofile>=3.8",
     "canopen>=2.3",
     "click>=8.1",
-    "cryptography>=41",
-    "environs>=9.5",
-    "iso15118>=0.28.5",
-    "marshmallow<4",
+    "cryptography>=42",
     "mcap>=1.2",
     "mcap-ros2-support>=0.5",
     "mujoco>=3.2",
@@ -86,8 +83,6 @@ REQUIREMENTS = [
     "ocpp>=2.0",
     "opencv-python-headless>=4.8",
     "psutil>=5.9",
-    "py4j>=0.10.9",
-    "pydantic>=1.10,<2",
     "pymodbus>=3.7",
     "pyroute2>=0.7",
     "pyserial>=3.5",
@@ -96,6 +91,16 @@ REQUIREMENTS = [
     "pyyaml>=6",
     "rich>=13",
     "websockets>=13",
+]
+
+# What a desk needs beside: the iso15118 package plays the simulated vehicle.
+SIM_REQUIREMENTS = [
+    "aiofile>=3.8",
+    "environs>=9.5",
+    "iso15118>=0.28.5",
+    "marshmallow<4",
+    "py4j>=0.10.9",
+    "pydantic>=1.10,<2",
 ]
 
 TEST_REQUIREMENTS = [
@@ -272,7 +277,11 @@ setup(
         *tree("config", "launch"),
     ],
     install_requires=REQUIREMENTS + ([] if rosidl_build.system_ros() else ROS_WHEELS),
-    extras_require={"test": TEST_REQUIREMENTS, "rfid": ["pyscard>=2.0"]},  # rfid: a PC/SC card reader
+    extras_require={
+        "sim": SIM_REQUIREMENTS,
+        "test": [*SIM_REQUIREMENTS, *TEST_REQUIREMENTS],
+        "rfid": ["pyscard>=2.0"],  # a PC/SC card reader
+    },
     entry_points={
         "console_scripts": ["robot-charger = robot_charger.cli:main"],
         "can.interface": ["udp = robot_charger.common.can_udp:UdpBus"],

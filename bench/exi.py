@@ -27,8 +27,8 @@ import exi_fuzz  # noqa: E402
 import exi_generate  # noqa: E402
 import exi_oracle  # noqa: E402
 
+from robot_charger.sim.exi_adapter import ExiCodec  # noqa: E402
 from robot_charger.v2g.exi import NAMESPACES, decode, encode  # noqa: E402
-from robot_charger.v2g.exi.adapter import ExiCodec  # noqa: E402
 from robot_charger.v2g.exi.codec import SIGNED  # noqa: E402
 
 SESSIONS = json.loads((ROOT / "test" / "v2g" / "exi_sessions.json").read_text())

@@ -6,15 +6,21 @@ is used.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from robot_charger.common.configuration import Trouble, check, config_directory
+import yaml
 
-EVSE_NODES = ("pilot", "v2g", "chademo", "supervisor")  # one of each per EVSE, in /evseN
+from robot_charger.common.configuration import Trouble, check, config_directory
+from robot_charger.power.contract import CONTRACTS, Contract
+
+# Of every process of a station: one thread for each numeric library. More of them cost time and hinder setns(2).
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+EVSE_NODES = ("pilot", "v2g", "chademo", "gbt", "supervisor")  # one of each per EVSE, in /evseN
 
 
 @dataclass(frozen=True)
@@ -55,11 +61,13 @@ def nodes(
     """
     config = config or config_directory()
     overrides = overrides or {}
+    desk = config / "simulation.yaml"
+    desk = desk if desk.exists() else config_directory() / "simulation.yaml"  # a station's own folder may lack it
 
     def spec(executable: str, namespace: str, extra: Mapping[str, Any]) -> NodeSpec:
         full = f"{namespace.rstrip('/')}/{executable}"
         values = {**extra, **overrides.get(executable, {}), **overrides.get(full, {})}
-        files = [config / f"{executable}.yaml", *([config / "simulation.yaml"] if simulation else [])]
+        files = [config / f"{executable}.yaml", *([desk] if simulation else [])]
         return NodeSpec(executable, namespace, tuple(files), values)
 
     station = [
@@ -69,6 +77,13 @@ def nodes(
     ]
     per_evse = [spec(name, f"/evse{evse}", {}) for evse in evses for name in EVSE_NODES]
     return station + per_evse
+
+
+def override_file(spec: NodeSpec, directory: Path) -> Path:
+    """Write the node's overrides as a parameter file into ``directory``; its path."""
+    path = directory / f"{spec.name.strip('/').replace('/', '_')}.yaml"
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(spec.overrides)}}))
+    return path
 
 
 def evse_numbers(text: str) -> list[int]:
@@ -82,11 +97,19 @@ def evse_numbers(text: str) -> list[int]:
     return numbers
 
 
-def troubles(evses: Sequence[int], config: Path | None = None) -> list[Trouble]:
-    """What is wrong with the parameter files of a station; empty when it may start."""
+def troubles(
+    evses: Sequence[int], config: Path | None = None, namespaces: Sequence[str] | None = None
+) -> list[Trouble]:
+    """What is wrong with the parameter files of a station; empty when it may start.
+
+    ``namespaces``: of the nodes, where they are not those of ``nodes()``.
+    """
     if config is not None and not config.is_dir():
         return [Trouble(config, 0, "is no directory; it must hold the parameter files, power.yaml and so on")]
-    return check(nodes(evses, config))
+    specs = nodes(evses, config)
+    return check(
+        replace(s, namespace=n) for s, n in zip(specs, namespaces or [s.namespace for s in specs], strict=True)
+    )
 
 
 CSMS_STORE = "csms.sqlite"
@@ -95,11 +118,14 @@ DEMO_CONTRACT = "DEEKXC00000001"  # and the contract of the test PKI (v2g.pki)
 ACDP = ("acdp", "acdp-bpt")
 CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", *ACDP)
 CHADEMO = ("chademo", "chademo-v2x")
+GBT = "gbt"
+ON_CAN = (*CHADEMO, GBT)  # the vehicle speaks over CAN in the plug, and there is no control pilot
 AC = "ac"  # IEC 61851-1 mode 3, nobody talks
 DESK_AC_A = 32.0  # of the desk's AC outlets, three phases
 ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", *ACDP)  # TLS 1.3, mutual
 BIDIRECTIONAL = ("iso15118-20-bpt", "acdp-bpt", "chademo-v2x")
 MODBUS_UNITS = 247  # on one line
+DESK_POWER_W = 150_000.0
 DESK_EXPORT_W = 30_000.0  # what the desk's grid connection takes back
 
 
@@ -134,12 +160,17 @@ class DeskOptions:
     seed: int = 0
     csms_absent: bool = False  # no CSMS is there until it is told to come
     record: bool = False  # publish decoded V2G messages for a recorder
+    config: Path | None = None  # parameter files under those of the simulation; None: the package's
     motion: Path | None = None  # where the arm's simulator writes how everything moved, for a film
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parameters, as in nodes()
 
     @property
     def chademo(self) -> bool:
         return self.protocol in CHADEMO
+
+    @property
+    def on_can(self) -> bool:
+        return self.protocol in ON_CAN
 
     @property
     def ac(self) -> bool:
@@ -151,16 +182,19 @@ class DeskOptions:
 
     @property
     def connector(self) -> str:
-        return "chademo" if self.chademo else "acdp" if self.acdp else "type2" if self.ac else "ccs2"
+        if self.on_can:
+            return "chademo" if self.chademo else GBT
+        return "acdp" if self.acdp else "type2" if self.ac else "ccs2"
 
     @property
     def buses(self) -> int:
         """CAN buses of the bank: the modules', and the station's own where the modules are not on it."""
-        from robot_charger.power.busload import buses_needed, canopen_buses_needed
+        from robot_charger.power.busload import buses_needed, own_buses_needed
 
-        if self.module_protocol == "ek3":
+        if not CONTRACTS[self.module_protocol].own_bus:
             return buses_needed(self.modules, len(self.evses))
-        return 1 + (canopen_buses_needed(self.modules) if self.module_protocol == "canopen" else 0)
+        carried = CONTRACTS[self.module_protocol].bit_rate > 0  # Modbus lines are no CAN buses
+        return 1 + (own_buses_needed(self.module_protocol, self.modules) if carried else 0)
 
     @property
     def needs_pki(self) -> bool:
@@ -169,6 +203,23 @@ class DeskOptions:
     @property
     def exports(self) -> bool:
         return self.protocol in BIDIRECTIONAL
+
+
+def desk_modules(protocol: str) -> int:
+    """Modules of a desk's bank of some 150 kW."""
+    return math.ceil(DESK_POWER_W / CONTRACTS[protocol].rating.power_w)
+
+
+def rating_parameters(contract: Contract) -> dict[str, Any]:
+    """Parameters of a bank of such modules as its maker rates them."""
+    rating = contract.rating
+    return {
+        "max_voltage_v": rating.voltage_v,
+        "module.max_voltage_v": rating.voltage_v,
+        "module.max_current_a": rating.current_a,
+        "module.power_w": rating.power_w,
+        "module.min_current_a": max(contract.min_current_a, 0.1),
+    }
 
 
 @dataclass(frozen=True)
@@ -186,12 +237,12 @@ class Desk:
     @property
     def bus(self) -> str:
         """The station's bus, and with EK3 modules theirs."""
-        return f"udp:{self.can_port}*{self.options.buses if self.options.module_protocol == 'ek3' else 1}"
+        return f"udp:{self.can_port}*{self.options.buses if not CONTRACTS[self.options.module_protocol].own_bus else 1}"
 
     @property
     def module_bus(self) -> str:
-        """Buses of CANopen modules, else empty."""
-        if self.options.module_protocol != "canopen":
+        """Buses of modules that have their own, else empty."""
+        if self.options.buses < 2 or not CONTRACTS[self.options.module_protocol].own_bus:
             return ""
         return f"udp:{self._port(1)}*{self.options.buses - 1}"
 
@@ -205,15 +256,15 @@ class Desk:
 
     @property
     def can_buses(self) -> list[str]:
-        """All there are: of the modules, and of CHAdeMO vehicles."""
-        vehicles = [self.vehicle_bus(n) for n in self.options.evses] if self.options.chademo else []
+        """All there are: of the modules, and of vehicles that speak over CAN."""
+        vehicles = [self.vehicle_bus(n) for n in self.options.evses] if self.options.on_can else []
         return [self.bus, *vehicles]
 
     def simulators(self) -> Iterator[SimulatorSpec]:
         o = self.options
         evses = ("--evses", *(str(n) for n in o.evses))
         seed = ("--seed", str(o.seed))
-        if not o.chademo and not o.ac:  # first, for v2g waits for its link
+        if not o.on_can and not o.ac:  # first, for v2g waits for its link
             yield from (SimulatorSpec(f"plc{n}", "plc", ("--evse", str(n))) for n in o.evses)
         yield SimulatorSpec("safety", "safety", ("--bus", self.bus, *evses))
         modules = ("--modules", str(o.modules), "--protocol", o.module_protocol, "--module-bus", self.module_bus)
@@ -237,7 +288,7 @@ class Desk:
         arguments += ["--charge-seconds", str(o.charge_seconds)]
         if o.interface:
             arguments += ["--interface", o.interface]
-        if o.chademo:
+        if o.on_can:
             arguments += ["--can", self.vehicle_bus(n)]
         if o.needs_pki:
             arguments += ["--option", "tls=true", "--option", f"pki={self.pki / 'vehicle'}"]
@@ -273,8 +324,11 @@ class Desk:
         }
         if o.camera:
             overrides["robot"] = {"camera_file": str(config_directory() / "arm/camera.yaml")}
-        if o.module_protocol == "modbus":
-            overrides["power"] |= {"module.timeout_ms": 500.0}  # modules are asked one after the other
+        contract = CONTRACTS[o.module_protocol]
+        if contract.cut_off_needed:  # the desk's safety controller does both
+            overrides["power"] |= {"contactors_break_load": True, "module.cut_off": "inhibit"}
+        if contract.polled and contract.bit_rate:
+            overrides["power"] |= rating_parameters(contract)
         if o.csms_absent:  # nobody was ever asked about a token: whoever comes is trusted, and billed later
             overrides["backend"] |= {"authorize.offline": "all", "backoff.repeats": 1}
         if o.needs_pki:
@@ -285,11 +339,13 @@ class Desk:
         if o.exports:
             overrides["power"] |= {"bidirectional": True}
             overrides["supervisor"] |= {"export.max_power_w": DESK_EXPORT_W}
-        if o.chademo:
-            overrides["supervisor"] |= {"protocol": "chademo", "connector": o.connector}
+        if o.on_can:
+            overrides["supervisor"] |= {"protocol": o.connector, "connector": o.connector}
+            overrides["backend"] |= {"connectors": ["cG105" if o.chademo else "cGBT"]}
             overrides["v2g"] |= {"link": "none"}
             overrides["pilot"] |= {"connector": o.connector}
             overrides["power"] |= {"ramp.down_a_s": 400.0}  # from k opened to 5 A within 0.5 s
+        if o.chademo:
             overrides["chademo"] |= {"v2x": o.exports}
         if o.ac:
             overrides["supervisor"] |= {"protocol": AC, "connector": o.connector}
@@ -299,8 +355,8 @@ class Desk:
             overrides["backend"] |= {"connectors": ["cType2"]}
         for n in o.evses:
             overrides[f"/evse{n}/supervisor"] = {"memory": str(self.directory / f"supervisor{n}.json")}
-            if o.chademo:
-                overrides[f"/evse{n}/chademo"] = {"bus": self.vehicle_bus(n)}
+            if o.on_can:
+                overrides[f"/evse{n}/{o.connector}"] = {"bus": self.vehicle_bus(n)}
         for name, values in o.overrides.items():
             overrides.setdefault(name, {}).update(values)
-        return nodes(o.evses, overrides=overrides, simulation=True)
+        return nodes(o.evses, o.config, overrides, simulation=True)

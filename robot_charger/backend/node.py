@@ -30,7 +30,7 @@ from robot_charger.backend.parameters import BackendParameters, plan
 from robot_charger.backend.records import START_BUTTON, Limit, Reading, SessionView, Token, TokenInfo, ToVehicleSide
 from robot_charger.backend.records import iso as to_iso
 from robot_charger.backend.robot_figures import RobotFigures
-from robot_charger.backend.service import Callbacks, Service, clock
+from robot_charger.backend.service import Callbacks, Service
 from robot_charger.backend.store import StoreError
 from robot_charger.common.clock import MILLISECOND, SECOND, now_ns
 from robot_charger.common.faults import Code, FaultReport, Severity
@@ -276,7 +276,7 @@ class BackendNode(StationNode):
     def _post(self, name: str, *arguments: Any) -> None:
         service = self.service
         if service:
-            service.post(lambda: getattr(service.station, name)(*arguments, clock()))
+            service.post(lambda: getattr(service.station, name)(*arguments, service.clock()))
 
     async def _authorize(self, request: Any, response: Any) -> Any:
         service = self.service
@@ -402,6 +402,9 @@ class BackendNode(StationNode):
             "sent": state.sent,
             "refused": state.refused,
             "unreadable from the CSMS": service.client.bad_messages,
+            "set aside": service.store.aside,
+            "CSMS's time less the computer's [s]": round(service.clock.difference_s, 1),
+            "clock offset in use [s]": round(service.clock.offset_s, 1),
             "store": str(service.store.path),
         }
         if self._cards:

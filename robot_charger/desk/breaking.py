@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import can
 
 from robot_charger.common.can_bus import expand, open_bus
-from robot_charger.desk.promises import CUT, FREEZE, GARBAGE, KILL, SELF_TEST, SLOW
+from robot_charger.desk.promises import CUT, FREEZE, GARBAGE, GBT, KILL, SELF_TEST, SLOW
 
 if TYPE_CHECKING:
     from robot_charger.desk.simulation import Simulation
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 FROZEN_S, VEHICLE_FROZEN_S, SLOW_S, CUT_S, GARBAGE_S, FULL_S = 3.0, 8.0, 4.0, 4.0, 3.0, 5.0
 RUNS_S, SLEEPS_S = 0.15, 0.6  # of a slow process
 BURST = 10  # frames of garbage at a time
+LAST_STANDARD_ID = 0x7FF
+# Of a vehicle, and of no use with less than four bytes.
+CHADEMO_IDS = (0x100, 0x101, 0x102)
+GBT_IDS = (0x1C0656F4, 0x181056F4, 0x181356F4, 0x101956F4, 0x1CEC56F4, 0x1CEB56F4)
 # A link's name in its simulator's own list of faults.
 LINKS = {"sim_csms": ("csms", "csms-gone"), "sim_plc": ("plc{n}", "link-down")}
 
@@ -127,7 +131,10 @@ class CanGarbage(Breaker):
             data = self._random.randbytes(8 if foreign else self._random.randrange(0, 4))
             with contextlib.suppress(can.CanError, OSError):
                 assert self._bus
-                self._bus.send(can.Message(arbitration_id=identifier, is_extended_id=False, is_fd=self._fd, data=data))
+                extended = identifier > LAST_STANDARD_ID
+                self._bus.send(
+                    can.Message(arbitration_id=identifier, is_extended_id=extended, is_fd=self._fd, data=data)
+                )
 
     def end(self) -> None:
         if self._bus:
@@ -202,7 +209,8 @@ def breaker(station: Any, target: str, fault: str, evse: int) -> Breaker:
     if target == "bus_modules":
         return CanGarbage(expand(station.desk.bus)[0], (0x101, 0x102, 0x301, 0x400, 0x401), fd=True)
     if target.startswith("bus_vehicle"):
-        return CanGarbage(station.desk.vehicle_bus(evse), (0x100, 0x101, 0x102), fd=False)
+        identifiers = GBT_IDS if station.desk.options.protocol in GBT else CHADEMO_IDS
+        return CanGarbage(station.desk.vehicle_bus(evse), identifiers, fd=False)
     if target == "disk":
         return DiskFull(station)
     if target == "clock":

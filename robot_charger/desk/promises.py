@@ -31,8 +31,10 @@ PHASES = ("connecting", *PLUGGED, "stopping", "disconnecting")  # in the order o
 ACDP, AC = ("acdp",), ("ac",)
 CCS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt")
 CHADEMO = ("chademo", "chademo-v2x")
-PILOT, DC = (*CCS, *ACDP, *AC), (*CCS, *ACDP, *CHADEMO)
-PROTOCOLS = (*CCS, *ACDP, *CHADEMO, *AC)
+GBT = ("gbt",)
+ON_CAN = (*CHADEMO, *GBT)  # the vehicle speaks over CAN in the plug
+PILOT, DC = (*CCS, *ACDP, *AC), (*CCS, *ACDP, *ON_CAN)
+PROTOCOLS = (*CCS, *ACDP, *ON_CAN, *AC)
 NO_PHASES = {protocol: ("cable_check", "precharge") for protocol in AC}
 # No resistors, modules or safety frames without their process: the station is of no use after its death.
 STAY_DEAD = ("sim_safety", "sim_vehicle{n}", "sim_rack", "sim_arm")
@@ -76,12 +78,20 @@ PROMISES = (
         CHADEMO,
     ),
     Promise(
+        ("/evse{n}/gbt",), (KILL, FREEZE, SLOW), PLUGGED, STOP, 0.4, 1.0,
+        "the target is not renewed: power holds none older than 300 ms; A+ falls with the process's outputs", GBT,
+    ),
+    Promise(
         ("sim_vehicle{n}",), (KILL,), ("charging",), STOP, 1.0, 1.5,
         "the pilot's resistors are gone with the car: state A, power off within 100 ms of being seen", PILOT,
     ),
     Promise(
         ("sim_vehicle{n}",), (KILL, FREEZE), ("charging",), STOP, 1.2, 2.0,
         "no frame of the vehicle for 1 s, or k open", CHADEMO,
+    ),
+    Promise(
+        ("sim_vehicle{n}",), (KILL, FREEZE), ("charging",), STOP, 1.2, 2.0,
+        "CC1 no longer shows a plug, or no BCL for 1 s", GBT,
     ),
     Promise(
         ("sim_vehicle{n}",), (FREEZE,), ("charging",), STOP, 5.2, 6.0,
@@ -105,7 +115,7 @@ PROMISES = (
     ),
     Promise(
         ("/robot",), (KILL, FREEZE, SLOW), PLUGGED, CONTINUE, 0.0, 0.0,
-        "the arm stands clear: it is needed again only to unplug", (*CCS, *CHADEMO, *AC),
+        "the arm stands clear: it is needed again only to unplug", (*CCS, *ON_CAN, *AC),
     ),
     Promise(
         ("/robot",), (KILL, FREEZE), PLUGGED, STOP, 1.6, 2.2,
@@ -120,14 +130,19 @@ PROMISES = (
         "the record is kept and sent when somebody answers again",
     ),
     Promise(
-        ("sim_arm",), (FREEZE,), PLUGGED, CONTINUE, 0.0, 0.0, "the arm stands clear", (*CCS, *CHADEMO, *AC),
+        ("sim_arm",), (FREEZE,), PLUGGED, CONTINUE, 0.0, 0.0, "the arm stands clear", (*CCS, *ON_CAN, *AC),
     ),
     Promise(
-        ("/evse{n}/chademo",), (KILL, FREEZE), (*MOVING, *PLUGGED), CONTINUE, 0.0, 0.0, "another plug is in", PILOT,
+        ("/evse{n}/chademo",), (KILL, FREEZE), (*MOVING, *PLUGGED), CONTINUE, 0.0, 0.0, "another plug is in",
+        (*PILOT, *GBT),
+    ),
+    Promise(
+        ("/evse{n}/gbt",), (KILL, FREEZE), (*MOVING, *PLUGGED), CONTINUE, 0.0, 0.0, "another plug is in",
+        (*PILOT, *CHADEMO),
     ),
     Promise(
         ("/evse{n}/v2g", "/evse{n}/pilot"), (KILL, FREEZE), PLUGGED, CONTINUE, 0.0, 0.0,
-        "another plug is in; CHAdeMO has no control pilot", CHADEMO,
+        "another plug is in; CHAdeMO and GB/T have no control pilot", ON_CAN,
     ),
     Promise(
         ("/evse{n}/v2g",), (KILL, FREEZE), PLUGGED, CONTINUE, 0.0, 0.0, "nobody talks", AC,
@@ -137,7 +152,7 @@ PROMISES = (
     ),
     Promise(
         ("bus_vehicle{n}",), (GARBAGE,), PLUGGED, CONTINUE, 0.0, 0.0, "what nobody can use is dropped and counted",
-        CHADEMO,
+        ON_CAN,
     ),
     Promise(
         ("clock",), (JUMP,), PHASES, CONTINUE, 0.0, 0.0, "times of protocols and of safety are monotonic",
@@ -148,7 +163,7 @@ PROMISES = (
     ),
     Promise(
         ("sim_safety",), (SELF_TEST,), ("cable_check",), CONTINUE, 0.0, 0.0,
-        "unplugged, inspected and plugged again, once", (*CCS, *CHADEMO),
+        "unplugged, inspected and plugged again, once", (*CCS, *ON_CAN),
     ),
 )  # fmt: skip
 

@@ -102,7 +102,7 @@ class View:
             f"robot    {ROBOT_MODES.get(robot.mode, '?')}" if robot else "robot    -",
             f"force {robot.axial_force_n:6.1f} N  depth {1000 * robot.depth_m:5.1f} mm" if robot else "",
         )
-        contactors = ("closed" if power.contactors_closed else "open") if power else "-"
+        contactors = ("open" if power.contactors_open else "closed") if power else "-"
         table.add_row(
             f"contacts {contactors}",
             f"energy   {meter.import_wh:9.1f} Wh" if meter else "energy   -",

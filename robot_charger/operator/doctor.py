@@ -30,6 +30,7 @@ ROS = {  # the set that works together, as in setup.py
     "ros-action-msgs": "2.0",
 }
 BITRATE, DATA_BITRATE, CHADEMO_BITRATE = 1_000_000, 5_000_000, 500_000
+GBT_BITRATE = 250_000
 FREE_BYTES = 500 * 1024 * 1024
 RECEIVE_BUFFER = 1024 * 1024
 WARN_DAYS = 30
@@ -60,6 +61,7 @@ class Needs:
     parameters: tuple[Path, tuple[configuration.Trouble, ...]] | None = None  # directory of files, and their faults
     can: tuple[str, ...] = ()  # power modules and safety controller
     vehicle_can: tuple[str, ...] = ()  # CHAdeMO
+    gbt_can: tuple[str, ...] = ()  # GB/T 27930
     plc: tuple[str, ...] = ()
     certificates: tuple[Path, ...] = ()
     data: tuple[Path, ...] = field(default_factory=lambda: (Path("~/.local/state/robot_charger").expanduser(),))
@@ -92,6 +94,7 @@ def needs_of(config: Path, evses: Sequence[int] = (1,)) -> Needs:
         parameters=(config, tuple(station.troubles(evses, config))),
         can=socketcan(texts("power", "bus")),
         vehicle_can=socketcan(texts("chademo", "bus")),
+        gbt_can=socketcan(texts("gbt", "bus")),
         plc=tuple(texts("v2g", "interface")),
         certificates=tuple(path for found in certificates for path in found),
         data=tuple(store.parent for store in paths("backend", "store")) or Needs().data,
@@ -191,6 +194,8 @@ def _can(machine: Machine, needs: Needs) -> Iterator[Finding]:
         yield from _can_interface(machine, name, BITRATE, DATA_BITRATE)
     for name in needs.vehicle_can:
         yield from _can_interface(machine, name, CHADEMO_BITRATE, 0)
+    for name in needs.gbt_can:
+        yield from _can_interface(machine, name, GBT_BITRATE, 0)
     if not needs.station and not needs.can:
         yield Finding("can", Level.OK, "not needed: a desk's CAN runs over UDP on 127.0.0.1")
 

@@ -205,7 +205,7 @@ def _vehicle(story: Story) -> str:
 
 
 def _without_pilot(story: Story) -> bool:
-    """A connector such as CHAdeMO's: its pilot has never been in any state."""
+    """A connector such as CHAdeMO's or GB/T's: its pilot has never been in any state."""
     lane = story.lanes.get("pilot")
     return lane is not None and all(name.startswith("?") for _, name in lane.changes)
 

@@ -220,7 +220,7 @@ class _Reader:
             script.fault = fault or script.fault
             script.stop_reason = reason or script.stop_reason
             script.connector = connector or script.connector
-            script.protocol = {"chademo": "chademo", "plain": "ac", "ac": "ac"}.get(protocol, "ccs")
+            script.protocol = {"chademo": "chademo", "gbt": "gbt", "plain": "ac", "ac": "ac"}.get(protocol, "ccs")
             if authorization and not script.authorised_at:
                 script.authorised_at = at
             script.accepted = script.accepted or authorization == 2

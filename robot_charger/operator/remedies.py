@@ -17,7 +17,7 @@ class Advice(NamedTuple):
 FAMILIES = {
     1: "Control pilot and proximity",
     2: "V2G: SLAC, DIN 70121, ISO 15118",
-    3: "CHAdeMO",
+    3: "CHAdeMO (from 301) and GB/T 27930 (from 351)",
     4: "Power",
     5: "Insulation and safety",
     6: "Robot",
@@ -81,8 +81,9 @@ ADVICE: dict[Code, Advice] = {
         "Keep the recording: it is a fault of the vehicle or of our tables. Reported to both, it can be replayed.",
     ),
     Code.V2G_DECODE: Advice(
-        "Bytes arrived that are no valid V2G message.",
-        "Keep the recording. Bad checksums on the PLC link, or a vehicle with a private schema.",
+        "The vehicle sent a message that cannot be decoded, or a value that cannot be.",
+        "The text names the message and the field. Keep the recording: with `record` on, v2g/record holds the bytes "
+        "(`exi`), which `robot-charger exi decode` explains. Many vehicles at once: checksums on the PLC link.",
     ),
     Code.V2G_TLS: Advice(
         "TLS failed: certificates missing, refused, or expired.",
@@ -133,6 +134,36 @@ ADVICE: dict[Code, Advice] = {
     Code.CHADEMO_FRAME: Advice(
         "A frame of the vehicle has a wrong length or impossible values.",
         "Keep the recording; check termination and shielding if frames are damaged at random.",
+    ),
+    Code.GBT_TIMEOUT: Advice(
+        "A step of the GB/T 27930 handshake took too long, also after three restarts.",
+        "The text names the message that did not come. Check 12 V on A+, CAN termination (120 ohm at both ends), 250 "
+        "kbit/s; many vehicles must be asleep for a minute before they answer again.",
+    ),
+    Code.GBT_SILENT: Advice(
+        "The vehicle fell silent in the charge or at its end.",
+        "The text names the message. CAN wires S+ and S- in the plug, termination, bit rate 250 kbit/s.",
+    ),
+    Code.GBT_VEHICLE_FAULT: Advice(
+        "The vehicle reports a fault of its battery, or a cell is above the vehicle's own limit.",
+        "The text names it. Look at the vehicle's display; another vehicle may charge.",
+    ),
+    Code.GBT_INCOMPATIBLE: Advice(
+        "The battery's voltage is outside the station's range, not the one that the vehicle named, or reversed.",
+        "Compare the text with `power/limits`. With plus and minus exchanged: do not use this vehicle or plug again "
+        "before both were measured.",
+    ),
+    Code.GBT_WIRES: Advice(
+        "CC1 does not show a plug that is all in, or the lines cannot be read.",
+        "Push the plug in until its latch clicks; check the comparator of CC1 (3.2 to 4.8 V) and the digital inputs.",
+    ),
+    Code.GBT_LOCK: Advice(
+        "The electronic lock did not follow, opened under load, or holds a plug that is still live.",
+        "The text says which. Check the lock, its supply and the feedback switch; never force a plug that is live.",
+    ),
+    Code.GBT_FRAME: Advice(
+        "More charging requests arrive than one vehicle sends.",
+        "A second vehicle, or a recording, is on this bus: each plug needs a bus of its own.",
     ),
     Code.MODULE_LOST: Advice(
         "A module sends no status frames any more. The bank goes on with less.",

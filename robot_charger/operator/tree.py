@@ -1,7 +1,7 @@
 """The station's health as one tree, as rqt_robot_monitor shows it: made of what the nodes say, once a second.
 
-/Station, below it one branch per EVSE (pilot, v2g, chademo, supervisor, rates of its topics), the power bank with its
-modules, robot, back end, recorder, and the rates of the station's topics. A branch is as bad as the worst below it
+/Station, below it one branch per EVSE (pilot, v2g, chademo, gbt, supervisor, rates of its topics), the power bank with
+its modules, robot, back end, recorder, and the rates of the station's topics. A branch is as bad as the worst below it
 and says that one's sentence. Plain logic; times are seconds of any clock that does not jump.
 """
 

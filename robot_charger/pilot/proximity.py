@@ -24,12 +24,12 @@ class PlugBand:
 OPEN_OHM = 4500.0  # above: nothing plugged, all kinds
 SHORT_OHM = 60.0  # below: an error, Type 2 (table B.2)
 
-PILOTLESS = "chademo"  # has neither a control pilot nor a proximity wire for the station
+PILOTLESS = ("chademo", "gbt")  # have neither a control pilot nor a proximity wire for the pilot board
 
 # A value between two bands of the Type 2 table takes the lower rating, so the bands reach up to the next one.
 KINDS: dict[str, tuple[PlugBand, ...]] = {
     "none": (),
-    PILOTLESS: (),
+    **dict.fromkeys(PILOTLESS, ()),
     "type2": (
         PlugBand(SHORT_OHM, 140.0, Proximity.CONNECTED, 63.0),
         PlugBand(140.0, 308.0, Proximity.CONNECTED, 32.0),

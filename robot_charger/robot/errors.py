@@ -63,6 +63,12 @@ class NotSeated(RobotError):
     code, again = ErrorCode.NOT_SEATED, True
 
 
+class Drifted(RobotError):
+    """The wrench is off by some newtons since its last zero: the next attempt takes another."""
+
+    code, again, fault = ErrorCode.SENSOR, True, Code.ROBOT_SENSOR
+
+
 class SensorError(RobotError):
     """Wrench or joint states dead, frozen or biased."""
 
@@ -89,6 +95,12 @@ class Stuck(RobotError):
 
 class ToolError(RobotError):
     code = ErrorCode.TOOL
+
+
+class PlugHeld(ToolError):
+    """The hand would have to open on a plug that nothing else holds: it stays as it is, for a person."""
+
+    stay = True
 
 
 class TimedOut(RobotError):

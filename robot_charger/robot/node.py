@@ -78,6 +78,7 @@ class RobotNode(StationNode):
         self._bays: dict[int, Bays] = {}
         self._eyes: Eyes | None = None
         self._unplaced = self._bad = 0
+        self._limp = False  # what the arm was asked for last
         self._ticker = Ticker(PERIOD)
 
     # Life cycle.
@@ -308,6 +309,9 @@ class RobotNode(StationNode):
         senses.q_age, senses.wrench_age = now - self._stamps["joints"], now - self._stamps["wrench"]
         senses.tool_age = now - self._stamps["tool"]
         bay = self._bays.get(evse)
+        senses.breached = frozenset(
+            n for n, b in self._bays.items() if now - b.state_at <= BAY_AGE and not b.state.field_clear
+        )
         senses.zone = Zone.NONE
         if bay is not None:
             known = now - bay.state_at <= BAY_AGE
@@ -321,8 +325,10 @@ class RobotNode(StationNode):
         return senses
 
     def _send(self, robot: ConnectionRobot, command: Command) -> None:
-        if command.grip is not None:
-            self._tool_command.publish(msg.ToolCommand(stamp_ns=now_ns(), grip=command.grip))
+        if command.grip is not None or command.limp != self._limp:
+            self._limp = command.limp
+            grip = self._senses.gripper_closed if command.grip is None else command.grip
+            self._tool_command.publish(msg.ToolCommand(stamp_ns=now_ns(), grip=grip, limp=command.limp))
         if command.q is not None:
             point = JointTrajectoryPoint(positions=command.q.tolist())
             point.time_from_start.nanosec = round(self.parameters.horizon_s * 1e9)

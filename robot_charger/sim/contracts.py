@@ -26,7 +26,8 @@ from iso15118.shared.messages.iso15118_2.header import MessageHeader
 from iso15118.shared.messages.iso15118_2.msgdef import V2GMessage
 from iso15118.shared.security import create_signature, encrypt_priv_key
 
-from robot_charger.v2g import codec, pki
+from robot_charger.sim import package
+from robot_charger.v2g import pki
 
 
 def exi(part: Any) -> bytes:
@@ -44,8 +45,7 @@ def answer(request: bytes, directory: Path, code: ResponseCode = ResponseCode.OK
 
     An update keeps the account. ``code``: what the answer says of itself. Raises when the request is none.
     """
-    if EXI().exi_codec is None:
-        EXI().set_exi_codec(codec.exi_codec())
+    package.use_codec()
     asked = EXI().from_exi(request, Namespace.ISO_V2_MSG_DEF)
     update = asked.body.certificate_update_req
     readable_by = (

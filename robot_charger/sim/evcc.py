@@ -20,8 +20,9 @@ from typing import Any, Protocol
 
 from robot_charger.common.plc_link import LinkError, PlcLink, hardware_address, link_local_address
 from robot_charger.common.streams import abort
+from robot_charger.sim import package
 from robot_charger.sim.slac_ev import Behaviour, NoMatchError, SlacEv
-from robot_charger.v2g import codec, v2gtp
+from robot_charger.v2g import v2gtp
 
 log = logging.getLogger(__name__)
 
@@ -113,14 +114,10 @@ def prepare(pki: str = "") -> None:
     Whoever has wires to serve does it before a plug comes: in a thread beside them it starves them on a busy machine.
     """
     with _preparing:
-        codec.prepare(pki)
-        with codec.quiet_import():
+        package.prepare(pki)
+        with package.quiet_import():
             from robot_charger.sim import evcc_session as _  # noqa: F401  (imports the package's EVCC)
-        from iso15118.shared.exi_codec import EXI
-
-        if EXI().exi_codec is None:
-            EXI().set_exi_codec(codec.exi_codec())
-            codec.warm()
+        package.use_codec()
 
 
 class Evcc:
@@ -201,7 +198,8 @@ class Evcc:
             wants, has = ("TLS", "no TLS") if self.options.tls else ("no TLS", "TLS")
             raise LinkError(f"the SECC answered with {has}, the vehicle asked for {wants}")
         reader, writer = await self._connect(found)
-        from robot_charger.sim.evcc_session import Session, VehicleController, config
+        from robot_charger.sim.evcc_controller import VehicleController
+        from robot_charger.sim.evcc_session import Session, config
 
         controller = VehicleController(self.vehicle, self.protocol, self.options, self._mac())
         session = Session(

@@ -9,6 +9,7 @@ from robot_charger.common.parameters import ParameterError, parameter
 from robot_charger.supervisor.model import Limits
 
 AC_CONNECTORS = ("type2", "type1")
+GBT_HANDSHAKE_S = 120.0  # [s] GB/T names itself and gets ready after the insulation test, ISO 15118 before it
 
 
 @dataclass(frozen=True)
@@ -16,16 +17,16 @@ class SupervisorParameters:
     connector: str = parameter(
         "ccs2",
         "connector the robot carries for this EVSE",
-        choices=("ccs2", "ccs1", "nacs", "chademo", "acdp", *AC_CONNECTORS),
+        choices=("ccs2", "ccs1", "nacs", "chademo", "gbt", "acdp", *AC_CONNECTORS),
     )
     protocol: str = parameter(
         "ccs",
         "family of the vehicle's protocol; acdp: it talks before contact and asks for the plug (v2g: link acdp); ac: "
         "nobody talks, the pilot tells the current (pilot: ac.rated_current_a)",
-        choices=("ccs", "chademo", "acdp", "ac"),
+        choices=("ccs", "chademo", "gbt", "acdp", "ac"),
     )
     managed: list[str] = parameter(
-        ["/power", "pilot", "v2g", "chademo", "/robot", "/backend"], "nodes brought up in this order"
+        ["/power", "pilot", "v2g", "chademo", "gbt", "/robot", "/backend"], "nodes brought up in this order"
     )
     cable__max_current_a: float = parameter(400.0, "rating of cable and plug", unit="A", low=0.0, high=1000.0)
     export__max_power_w: float = parameter(
@@ -83,5 +84,8 @@ class SupervisorParameters:
         values = {n: getattr(self, f"limits__{n}") for n in names if hasattr(self, f"limits__{n}")}
         if self.protocol != "ccs":  # nobody there reads the control pilot while asleep
             values["wake_after_s"] = 0.0
+        if self.protocol == "gbt":  # BRO AA may take 60 s, and three restarts of the handshake 10 s each
+            values["cable_check_s"] += GBT_HANDSHAKE_S
+            values["precharge_s"] += GBT_HANDSHAKE_S
         acdp, ac = self.protocol == "acdp", self.protocol == "ac"
         return Limits(**values, follows=self.arm_follows, talks_first=acdp, plain_ac=ac)

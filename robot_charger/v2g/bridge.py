@@ -19,6 +19,23 @@ from robot_charger.words.values import Authorization, Insulation, Link, Lock, Ph
 SUPERVISOR_SILENT_S = 1.5  # session/state comes at 5 Hz
 INLET_AGE_S = 1.5  # a camera that looks at several bays in turn tells of each about once a second
 TALKING = frozenset({Phase.LINKING, Phase.CABLE_CHECK, Phase.PRECHARGE, Phase.CHARGING, Phase.STOPPING})
+# Phases of the supervisor in which an ACDP vehicle is talked to: from parking to the arm at home again.
+TALKING_ACDP = frozenset(
+    {
+        Phase.POSITIONING,
+        Phase.CONNECTING,
+        Phase.MATED,
+        Phase.RELEASED,
+        Phase.LINKING,
+        Phase.CABLE_CHECK,
+        Phase.PRECHARGE,
+        Phase.CHARGING,
+        Phase.STOPPING,
+        Phase.GRASPED,
+        Phase.DISCONNECTING,
+        Phase.DEPARTING,  # for the vehicle's SessionStopReq
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +60,8 @@ class Station:
     # power/state
     voltage_v: float = 0.0
     current_a: float = 0.0
-    contactors_closed: bool = False
+    contactors_closed: bool = False  # both poles
+    pole_closed: bool = False  # one pole only, or welded, or not surely open
     insulation: int = Insulation.UNKNOWN
     insulation_permit_number: int = 0
     voltage_limited: bool = False

@@ -6,28 +6,20 @@ import asyncio
 import math
 import ssl
 from collections.abc import Callable
-from typing import Any
-
-from iso15118.secc.secc_settings import Config
-from iso15118.shared.messages.enums import AuthEnum, Protocol
+from pathlib import Path
 
 from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Code
 from robot_charger.common.plc_link import LinkError
 from robot_charger.common.streams import abort
 from robot_charger.v2g.bridge import Bridge
-from robot_charger.v2g.controller import Controller
+from robot_charger.v2g.certificates import Contexts, operator_root
 from robot_charger.v2g.discovery import Counters, Discovery
 from robot_charger.v2g.parameters import V2gParameters
-from robot_charger.v2g.pki import Contexts
+from robot_charger.v2g.record import Entry
+from robot_charger.v2g.secc.table import Settings
 from robot_charger.v2g.session import Outcome, Session
 from robot_charger.words.values import Link
-
-PACKAGE_PROTOCOLS = {
-    "din70121": Protocol.DIN_SPEC_70121,
-    "iso15118-2": Protocol.ISO_15118_2,
-    "iso15118-20": Protocol.ISO_15118_20_DC,
-}
 
 
 class Conversation:
@@ -38,7 +30,7 @@ class Conversation:
         interface: str,
         parameters: V2gParameters,
         bridge: Bridge,
-        record: Callable[[str, str, Any], None],
+        record: Callable[[Entry], None],
         contexts: Contexts | None,
     ) -> None:
         self.parameters = parameters
@@ -55,9 +47,11 @@ class Conversation:
         self._session: Session | None = None
         self._running: asyncio.Task[Outcome] | None = None
         self._outcome: asyncio.Future[Outcome] | None = None
+        self._closing: set[asyncio.Task[None]] = set()  # connections that came to nothing
         self._open_since = 0
         self._tls_error = ""
-        self._paused: Session | None = None  # how it ended; the same vehicle may join it again
+        self._paused = ""  # SessionID of a paused session; the same vehicle may join it again
+        self._root = operator_root(Path(parameters.tls__directory)) if parameters.pnc else b""
 
     @property
     def counters(self) -> Counters:
@@ -107,7 +101,7 @@ class Conversation:
 
     def forget(self) -> None:
         """Another vehicle, or the same in a new session: nothing is resumed."""
-        self._paused = None
+        self._paused = ""
 
     async def finish(self) -> None:
         """Let the last answer through and close."""
@@ -133,8 +127,7 @@ class Conversation:
         if self._outcome is None:
             abort(writer.transport)
             return
-        controller = Controller(self.bridge, self.parameters)
-        session = Session((reader, writer), self._config(writer), controller, self._record, self._paused)
+        session = Session((reader, writer), self.settings(writer), self.bridge, self.parameters, self._record)
         self._session = session
         self._running = asyncio.ensure_future(session.run())
         self._running.add_done_callback(lambda task: self._on_done(session, task))
@@ -148,13 +141,15 @@ class Conversation:
         if task.cancelled():
             return
         outcome = task.result()
-        self._paused = session if outcome.paused else self._paused
+        self._paused = session.session_id if outcome.paused else self._paused
         if outcome.begun and self._outcome is not None:
             if not self._outcome.done():
                 self._outcome.set_result(outcome)
             return
         # Nothing of a vehicle yet: a port scanner, or one that tries again. Go on listening.
-        abort(session.writer.transport)
+        closing = asyncio.ensure_future(session.close())  # lets the last answer through
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
         self._session = None
         self._open_since = now_ns()
         if self.bridge.vehicle.phase == Link.LINKED:
@@ -165,21 +160,31 @@ class Conversation:
         self.bridge.say(text=f"TLS handshake failed: {text}"[:200])
         self.on_tls_error(text)
 
-    def _config(self, writer: asyncio.StreamWriter) -> Config:
+    def settings(self, writer: asyncio.StreamWriter) -> Settings:
         """What may be spoken on this connection: no DIN over TLS, no -20 without TLS 1.3 and a client certificate."""
-        names = list(self.parameters.protocols)
+        parameters = self.parameters
+        names = list(parameters.protocols)
         tls: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
         if tls is not None:
             names = [name for name in names if name != "din70121"]
             if tls.version() != "TLSv1.3" or not tls.getpeercert(binary_form=True):
                 names = [name for name in names if name != "iso15118-20"]
-        config = Config()
-        config.supported_protocols = [PACKAGE_PROTOCOLS[name] for name in names]
-        if self.parameters.link == "acdp":  # nothing else is spoken over the air
-            config.supported_protocols = [Protocol.ISO_15118_20_ACDP] if "iso15118-20" in names else []
-        config.supported_auth_options = [AuthEnum.EIM] + ([AuthEnum.PNC] if self.parameters.pnc and tls else [])
-        config.allow_cert_install_service = self.parameters.pnc and self.parameters.contract_installation
-        config.free_cert_install_service = True
-        config.free_charging_service = False
-        config.enforce_tls = self.parameters.tls__required
-        return config
+        device = parameters.link == "acdp"  # nothing else is spoken over the air
+        return Settings(
+            protocols=tuple(name for name in names if name == "iso15118-20" or not device),
+            evse_id=parameters.evse_id,
+            evse_id_din=parameters.evse_id_din,
+            pnc=parameters.pnc and tls is not None,
+            contract_installation=parameters.contract_installation,
+            operator_root=self._root,
+            authorization_timeout_s=parameters.authorization_timeout_s,
+            stop_grace_s=parameters.stop_grace_s,
+            pause_after_s=parameters.pause_after_s,
+            receipt_s=parameters.receipt_s,
+            bidirectional=parameters.bidirectional,
+            device=device,
+            publish_identity=parameters.privacy__publish_identity,
+            joins=self._paused,
+            loop_timeout_s=parameters.vehicle_timeout_ms / 1000,
+            loop_timeout_20_s=parameters.vehicle_timeout_20_ms / 1000,
+        )

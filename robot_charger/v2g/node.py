@@ -45,7 +45,7 @@ from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, St
 from robot_charger.common.plc_link import LinkError, PlcLink  # noqa: E402
 from robot_charger.common.topics import EVENTS, fill  # noqa: E402
 from robot_charger.common.wires import RUN_DIRECTORY, run_directory  # noqa: E402
-from robot_charger.v2g import codec, pki  # noqa: E402
+from robot_charger.v2g import certificates  # noqa: E402
 from robot_charger.v2g.bridge import Bridge, Vehicle  # noqa: E402
 from robot_charger.v2g.parameters import V2gParameters  # noqa: E402
 from robot_charger.v2g.record import Recorder  # noqa: E402
@@ -91,9 +91,8 @@ class V2gNode(StationNode):
             self.get_logger().warning("no PLC link on this desk: no vehicle can be spoken to")
             return
         contexts = self._tls_contexts()
-        codec.prepare(self.parameters.tls__directory)
         self._recorder = Recorder(self.parameters.privacy__record_identity)
-        record = self._recorder.put if self.parameters.record == "on" else lambda direction, name, message: None
+        record = self._recorder.put if self.parameters.record == "on" else lambda entry: None
         self._worker = Worker(str(self.evse), link, self.parameters, self.bridge, self._on_report, record, contexts)
         try:
             self._worker.start()
@@ -162,7 +161,7 @@ class V2gNode(StationNode):
     def _transport(self) -> str:
         return self._worker.link.transport if self._worker else ""
 
-    def _tls_contexts(self) -> pki.Contexts | None:
+    def _tls_contexts(self) -> certificates.Contexts | None:
         directory = self.parameters.tls__directory
         if not directory:
             if self.parameters.tls__required:
@@ -171,8 +170,8 @@ class V2gNode(StationNode):
                 raise StartError("pnc is true but tls.directory names no certificates")
             return None
         try:
-            return pki.station_contexts(Path(directory), self.parameters.pnc)
-        except (OSError, pki.PkiError) as error:
+            return certificates.station_contexts(Path(directory), self.parameters.pnc)
+        except (OSError, certificates.PkiError) as error:
             raise StartError(f"tls.directory {directory}: {error}") from error
 
     # Out.
@@ -284,6 +283,7 @@ class V2gNode(StationNode):
             voltage_v=state.voltage_v,
             current_a=state.current_a,
             contactors_closed=state.contactors_closed,
+            pole_closed=not (state.contactors_closed or state.contactors_open),
             insulation=state.insulation,
             insulation_permit_number=state.insulation_permit_number,
             voltage_limited=state.voltage_limited,

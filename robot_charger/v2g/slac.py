@@ -12,18 +12,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
+import types
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from robot_charger.common.plc_link import Frames
-from robot_charger.v2g.codec import quiet_import
+from robot_charger.v2g.quiet import quiet_import
+
+
+@dataclass
+class Config:
+    """The settings of a pyslac session, in the place of pyslac's own, which reads ``.env`` with two packages more."""
+
+    slac_init_timeout: float = 50.0
+    slac_atten_results_timeout: int | None = None  # milliseconds; None: as long as the sounds last
+
+
+_environment = types.ModuleType("pyslac.environment")
+_environment.Config = Config  # type: ignore[attr-defined]
+sys.modules.setdefault("pyslac.environment", _environment)
 
 with quiet_import():  # pyslac reconfigures logging
     from pyslac import session as pyslac_session
     from pyslac import utils as pyslac_utils
     from pyslac.enums import EVSE_PLC_MAC, SLAC_GROUPS, STATE_MATCHED, STATE_UNMATCHED
-    from pyslac.environment import Config
     from pyslac.sockets import async_linux_socket as pyslac_socket
 
 # pyslac writes the network key at DEBUG. Its loggers are replaced, not only disabled: another package's
@@ -126,7 +140,7 @@ class _Session(pyslac_session.SlacEvseSession):
         # Not the parent's constructor: it opens a socket and asks the system for the MAC.
         self.iface = ""
         self.evse_id = name
-        self.config = Config(slac_init_timeout=50, slac_atten_results_timeout=None)
+        self.config = Config()
         self.evse_plc_mac = EVSE_PLC_MAC
         self.frames: asyncio.Queue[bytes] = asyncio.Queue(maxsize=64)
         self.wanted_run_id = b""

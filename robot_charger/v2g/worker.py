@@ -13,18 +13,18 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.plc_link import LinkError, NoFrames, PlcLink
-from robot_charger.v2g import acdp, codec
-from robot_charger.v2g.bridge import TALKING, Bridge
+from robot_charger.v2g.bridge import TALKING, TALKING_ACDP, Bridge
+from robot_charger.v2g.certificates import Contexts
+from robot_charger.v2g.conversation import Conversation
 from robot_charger.v2g.parameters import V2gParameters
-from robot_charger.v2g.pki import Contexts
+from robot_charger.v2g.record import Entry
+from robot_charger.v2g.secc import protocols
+from robot_charger.v2g.session import Outcome
 from robot_charger.words.values import Link, Phase
-
-if TYPE_CHECKING:  # the iso15118 package is imported by the V2G thread
-    from robot_charger.v2g.session import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ class Status:
 class Worker:
     """``start()`` returns when the link is ready, or raises LinkError with the reason; ``stop()`` ends the thread.
 
-    ``report`` is called with faults (in the V2G thread), ``record`` with (direction, name, message) of every
-    V2G message.
+    ``report`` is called with faults (in the V2G thread), ``record`` with an entry for every V2G
+    message.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Worker:
         parameters: V2gParameters,
         bridge: Bridge,
         report: Callable[[FaultReport], None] = lambda report: None,
-        record: Callable[[str, str, Any], None] = lambda direction, name, message: None,
+        record: Callable[[Entry], None] = lambda entry: None,
         contexts: Contexts | None = None,
     ) -> None:
         self.name = name
@@ -121,16 +121,12 @@ class Worker:
             self._ready.set()
 
     async def _serve(self) -> None:
-        from iso15118.shared.exi_codec import EXI
-
-        from robot_charger.v2g.conversation import Conversation
         from robot_charger.v2g.slac import KeyNotSetError, Matcher
 
         self._loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
         self.bridge.on_session = lambda: self._call(self._wake.set)
-        EXI().set_exi_codec(codec.exi_codec())
-        codec.warm()
+        protocols.warm()
         conversation = Conversation(self.link.interface, self.parameters, self.bridge, self._record, self._contexts)
         conversation.on_tls_error = self._report_tls
         frames = NoFrames() if self._acdp else self.link.frames()
@@ -280,7 +276,7 @@ class Worker:
 
     def _wanted(self, session_id: str) -> bool:
         station = self.bridge.station
-        phases = acdp.TALKING if self._acdp else TALKING
+        phases = TALKING_ACDP if self._acdp else TALKING
         return station.session_id == session_id and (station.phase in phases or station.phase == ONLY_TALKED_TO)
 
     def _ended(self, text: str) -> None:

@@ -73,7 +73,7 @@ ENUMS = {
 }
 ZERO = {"Code": "NONE"}  # a code of zero means: no fault
 # Messages that only people's tools and recorders read as they are.
-NO_VALUES = ("ModuleArray", "ModuleState", "SessionEvent")
+NO_VALUES = ("ModuleArray", "ModuleState")
 
 _LINE = re.compile(r"^(?P<type>[\w/<=\[\]]+)\s+(?P<name>\w+)\s*(=\s*(?P<value>\S+))?\s*(#\s*(?P<text>.*))?$")
 _UNIT = re.compile(r"\[([^\]]+)\]")

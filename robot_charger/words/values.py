@@ -126,6 +126,13 @@ class Code(IntEnum):
     CHADEMO_WIRES = 305
     CHADEMO_LOCK = 306
     CHADEMO_FRAME = 307
+    GBT_TIMEOUT = 351
+    GBT_SILENT = 352
+    GBT_VEHICLE_FAULT = 353
+    GBT_INCOMPATIBLE = 354
+    GBT_WIRES = 355
+    GBT_LOCK = 356
+    GBT_FRAME = 357
     MODULE_LOST = 401
     MODULE_FAULT = 402
     POWER_BUS = 403
@@ -528,6 +535,18 @@ class SafetyState:
     over_temperature: bool = False
     power_heartbeat_lost: bool = False
     fault_bits: int = 0
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class SessionEvent:
+    """msg/SessionEvent.msg."""
+
+    stamp_ns: int = 0
+    time: int = 0  # [ns] of the wall clock, since 1970
+    evse: int = 0
+    session_id: str = ""
+    name: str = ""
     text: str = ""
 
 

@@ -73,6 +73,7 @@ def test_a_strict_csms_of_another_hand_accepts_every_word(tmp_path: Path, versio
                 security_profile=0,
                 allow_plain=True,
                 store=str(tmp_path / "s.sqlite"),
+                transfer__hosts=["127.0.0.1"],
                 sample_s=0,
                 serial="0815",
             )

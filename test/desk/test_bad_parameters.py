@@ -28,7 +28,7 @@ def start(node: str, *parameters: str, namespace: str = "/evse1") -> subprocess.
     [
         ("supervisor", "memori:=x", ["memori", "unknown", "memory"]),
         ("supervisor", "cable.max_current_a:=4000.0", ["cable.max_current_a", "at most 1000 A"]),
-        ("supervisor", "protocol:=gbt", ["protocol", "ccs", "chademo"]),
+        ("supervisor", "protocol:=mcs", ["protocol", "ccs", "chademo"]),
         ("supervisor", "limits.max_replugs:=many", ["limits.max_replugs", "a whole number"]),
         ("pilot", "connector:=usb", ["connector", "ccs2"]),
         ("power", "max_voltage_v:=5000.0", ["max_voltage_v", "at most 1000 V"]),

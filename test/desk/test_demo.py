@@ -148,12 +148,13 @@ def test_the_csms_absent_for_the_whole_session_and_back_later(tmp_path, version)
 @pytest.mark.parametrize(
     "arguments, word",
     [
-        (["--protocol", "gbt"], "--protocol"),
+        (["--protocol", "mcs"], "--protocol"),
         (["--modules", "0"], "--modules"),
         (["--fault", "meteor"], "--fault"),
         (["--json", "/nowhere/out.json"], "--json"),
         (["--protocol", "din", "--tls"], "--tls"),
         (["--protocol", "chademo", "--tls"], "--tls"),
+        (["--protocol", "gbt", "--tls"], "--tls"),
         (["--pnc"], "--tls"),
         (["--video", "film.avi"], "--video"),
         (["--protocol", "iso15118-20", "--tls", "--pnc"], "--pnc"),

@@ -159,7 +159,7 @@ def test_a_board_that_does_not_answer_is_told() -> None:
     assert (outlet.contactor, outlet.told) == (False, [Code.CONTACTOR_FEEDBACK])
 
 
-@pytest.mark.parametrize("connector", ["ccs2", "ccs1", "chademo", "none"])
+@pytest.mark.parametrize("connector", ["ccs2", "ccs1", "chademo", "gbt", "none"])
 def test_never_on_a_dc_plug(connector: str) -> None:
     with pytest.raises(ValueError, match="is not allowed"):
         AcOutlet(connector)

@@ -152,7 +152,7 @@ def test_a_withdrawn_permit_opens_at_once(station: AcStation) -> None:
     station.hears("power/state", lambda m: not m.contactors_requested)
 
 
-@pytest.mark.parametrize("connector", ["ccs2", "chademo"])
+@pytest.mark.parametrize("connector", ["ccs2", "chademo", "gbt"])
 def test_an_ac_outlet_with_a_dc_plug_is_refused_in_one_line(sim_directory: Path, connector: str) -> None:
     words = ["--ros-args", "-r", "__ns:=/evse1", "-p", f"connector:={connector}", "-p", "ac.rated_current_a:=16.0"]
     command = [sys.executable, "-m", "robot_charger.pilot.node", *words]

@@ -263,7 +263,7 @@ def test_a_station_that_ends_the_pwm_gets_its_plug_back() -> None:
     assert not desk.car.locked and desk.car.state is State.CONNECTED
 
 
-@pytest.mark.parametrize("protocol", ["chademo", "acdp"])
+@pytest.mark.parametrize("protocol", ["chademo", "gbt", "acdp"])
 def test_who_does_not_talk_by_the_pilot_does_not_miss_its_pwm(protocol: str) -> None:
     desk = Desk(protocol=protocol)
     desk.plug_in()

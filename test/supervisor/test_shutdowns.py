@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import itertools
 import sys
@@ -17,10 +16,10 @@ from robot_charger.common.clock import now_ns
 from robot_charger.supervisor import flow
 from robot_charger.supervisor.model import Inputs, Limits, Session
 from robot_charger.supervisor.shutdowns import FROM_A, RAMP_A_S, SHUTDOWNS, page
-from robot_charger.v2g.acdp import Message, Secc
-from robot_charger.v2g.bridge import Bridge
-from robot_charger.v2g.controller import Controller
-from robot_charger.v2g.parameters import V2gParameters
+from robot_charger.v2g.bridge import Station
+from robot_charger.v2g.secc import acdp, answers
+from robot_charger.v2g.secc.energy import Energy
+from robot_charger.v2g.secc.table import Moment, Settings, Talk
 from robot_charger.words.values import Link, Phase, Purpose, Shutdown
 
 CLASSES = pytest.mark.parametrize("kind", SHUTDOWNS, ids=lambda k: k.name.lower())
@@ -65,19 +64,19 @@ def test_the_current_and_the_contactors(kind: Shutdown) -> None:
 
 @CLASSES
 def test_the_notification_of_iso_15118_20_and_the_flags_of_acdp(kind: Shutdown) -> None:
-    bridge = stopping(kind)
-    status = asyncio.run(Controller(bridge, V2gParameters()).get_evse_status())
-    assert status is not None and status.evse_notification.name == "TERMINATE"
-    asked = Message("ACDP_SystemStatusReq", "00" * 8, {"EVTechnicalStatus": {"EVReadyToCharge": True}})
-    flags = Secc(lambda device, done: None).answer(asked, "00" * 8, "DCChargeLoop", bridge.station)[0].fields
+    talk = stopping(kind)
+    status = answers.status_20(talk)
+    assert status is not None and status["EVSENotification"] == "Terminate"
+    flags = acdp.system_status(talk, {}).fields
     assert {f for f in ("EVSEEmergencyShutdown", "EVSEMalfunction") if flags[f]} == set(SHUTDOWNS[kind].acdp_flags)
 
 
 @CLASSES
 def test_the_status_that_din_and_iso_15118_2_tell(kind: Shutdown) -> None:
-    status = asyncio.run(Controller(stopping(kind), V2gParameters()).get_dc_evse_status())
-    assert status.evse_status_code.name == SHUTDOWNS[kind].ccs_status
-    assert status.evse_notification.name == "STOP_CHARGING"
+    status = answers.dc_status(stopping(kind))
+    words = SHUTDOWNS[kind].ccs_status.removeprefix("EVSE_").split("_")
+    assert status["EVSEStatusCode"] == "EVSE_" + "".join(word.capitalize() for word in words)
+    assert status["EVSENotification"] == "StopCharging"
 
 
 @CLASSES
@@ -98,12 +97,13 @@ def test_the_bits_and_the_current_that_a_chademo_vehicle_sees(kind: Shutdown) ->
     assert not desk.locked, "dead and let go"
 
 
-def stopping(kind: Shutdown) -> Bridge:
+def stopping(kind: Shutdown) -> Talk:
     """What v2g knows when a transfer is ended by this class."""
-    bridge = Bridge()
-    bridge.inform(session_id="s", phase=Phase.STOPPING, shutdown=int(kind), session_stamp_ns=now_ns())
-    bridge.vehicle = replace(bridge.vehicle, phase=Link.CHARGING)
-    return bridge
+    talk = Talk(Settings(protocols=()), Energy())
+    talk.now = Moment(now_ns(), 0.0)
+    talk.phase = Link.CHARGING
+    talk.station = Station(session_id="s", phase=Phase.STOPPING, shutdown=int(kind), session_stamp_ns=talk.now.ns)
+    return talk
 
 
 def helper(name: str, file: str) -> Any:

@@ -19,7 +19,7 @@ from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Code
 from robot_charger.common.plc_link import Frames
 from robot_charger.sim import slac_ev
-from robot_charger.v2g import codec, v2gtp
+from robot_charger.v2g import v2gtp
 
 EVSE = bytes.fromhex("02ec0000e5e1")
 LONGEST_S = 5.0  # one session on a slow and busy computer; the next message is never waited for longer
@@ -198,23 +198,13 @@ def _stream(random: Random) -> bytes:
 
 def sessions(count: int, seed: int) -> dict[str, int]:
     """Streams into sessions, most of them after a valid handshake: each ends by itself with a code."""
-    from iso15118.secc.secc_settings import Config
-    from iso15118.shared.exi_codec import EXI
-    from iso15118.shared.messages.enums import AuthEnum, Protocol
-
     from robot_charger.common.parameters import build
     from robot_charger.v2g.bridge import Bridge
-    from robot_charger.v2g.controller import Controller
     from robot_charger.v2g.parameters import V2gParameters
+    from robot_charger.v2g.secc.table import Settings
     from robot_charger.v2g.session import Session
     from robot_charger.words.values import Phase
 
-    codec.prepare()
-    EXI().set_exi_codec(codec.exi_codec())
-    config = Config()
-    config.supported_protocols = [Protocol.ISO_15118_20_DC, Protocol.ISO_15118_2, Protocol.DIN_SPEC_70121]
-    config.supported_auth_options = [AuthEnum.EIM]
-    config.allow_cert_install_service = config.free_charging_service = config.enforce_tls = False
     random = Random(seed)
     hellos = [hello("din70121"), hello("iso15118-2"), hello("iso15118-20")]
     outcomes: Counter[str] = Counter()
@@ -224,7 +214,8 @@ def sessions(count: int, seed: int) -> dict[str, int]:
         bridge.inform(session_stamp_ns=now_ns() + 10**12, session_id="s", phase=Phase.LINKING)
         reader = asyncio.StreamReader(limit=2 * v2gtp.MAX_PAYLOAD)
         writer = _Writer()
-        session = Session((reader, writer), config, Controller(bridge, parameters))  # type: ignore[arg-type]
+        settings = Settings(protocols=("iso15118-20", "iso15118-2", "din70121"), device=parameters.link == "acdp")
+        session = Session((reader, writer), settings, bridge, parameters)  # type: ignore[arg-type]
         reader.feed_data(random.choice([b"", *hellos]) + _stream(random))
         reader.feed_eof()
         outcome = await asyncio.wait_for(session.run(), LONGEST_S)

@@ -13,8 +13,9 @@ from typing import Any
 
 from secc_desk import Desk, Supply, always, code, fields
 
-from robot_charger.common.terms import Purpose
+from robot_charger.v2g.exi import decode
 from robot_charger.v2g.secc.table import End, Reply
+from robot_charger.words.values import Purpose
 
 PROTOCOLS = {"din70121": "din70121", "iso15118_2": "iso15118-2"}
 LOOPS = frozenset(
@@ -53,6 +54,15 @@ def with_session_id(exi: bytes, session_id: str) -> bytes:
     shift = 8 * len(exi) - ID_BIT - width
     mask = ((1 << width) - 1) << shift
     return (bits & ~mask | int.from_bytes(data, "big") << shift).to_bytes(len(exi), "big")
+
+
+def asks_for_ac(requests: list[list[Any]]) -> bool:
+    """A car that wants alternating current."""
+    for _, name, schema, text, *_ in requests:
+        if name == "ChargeParameterDiscoveryReq":
+            body = decode(bytes.fromhex(text), schema)["V2G_Message"]["Body"][name]
+            return str(body.get("RequestedEnergyTransferMode", "")).startswith("AC")
+    return False
 
 
 def desk(protocol: str, supply: Supply | None = None) -> Desk:

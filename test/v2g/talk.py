@@ -16,9 +16,11 @@ from typing import Any
 from v2g_desk import Car, Plain
 
 from robot_charger.common.parameters import build
-from robot_charger.v2g import codec, pki
+from robot_charger.sim import package
+from robot_charger.v2g import pki
 from robot_charger.v2g.bridge import Bridge, Vehicle
 from robot_charger.v2g.parameters import V2gParameters
+from robot_charger.v2g.record import Entry
 from robot_charger.v2g.worker import Worker
 from robot_charger.words.values import Link
 
@@ -28,12 +30,11 @@ LONGEST_S = 20.0
 
 @dataclass
 class Told:
-    """``link``: what vehicle/link says in the end. ``names``: messages in order, as the station saw them."""
+    """``link``: what vehicle/link says in the end. ``entries``: messages in order, as the station saw them."""
 
     link: Vehicle
     phases: list[str]
-    names: list[str]
-    messages: list[Any]
+    entries: list[Entry]
     ok: bool  # the vehicle's view
     text: str
     car: Car
@@ -41,10 +42,25 @@ class Told:
     live: list[bool] = field(default_factory=list)  # the station's contactors at each message
 
     @property
+    def names(self) -> list[str]:
+        """Messages in order."""
+        return [entry.name for entry in self.entries]
+
+    @property
     def codes(self) -> list[str]:
         """Response codes of the station's answers, in order."""
-        bodies = [m.body.get_message() if hasattr(m, "body") else m for m in self.messages]
-        return [b.response_code.value for b in bodies if hasattr(b, "response_code")]
+        bodies = [body_of(entry) for entry in self.entries if entry.direction == "out"]
+        return [str(body["ResponseCode"]) for body in bodies]
+
+    def bodies(self, name: str) -> list[Any]:
+        """The fields of every message of that name."""
+        return [body_of(entry) for entry in self.entries if entry.name == name]
+
+
+def body_of(entry: Entry) -> Any:
+    """The fields of a decoded message, out of its envelope."""
+    ((name, content),) = entry.tree.items()
+    return next(iter(content["Body"].values())) if name == "V2G_Message" else content
 
 
 @dataclass
@@ -61,19 +77,16 @@ class Desk:
 
 def talk(directory: Path, **options: Any) -> Told:
     desk = Desk(directory, **options)
-    codec.prepare(str(desk.certificates / "vehicle") if desk.certificates else "")
-    from iso15118.shared.exi_codec import EXI
-
-    if EXI().exi_codec is None:
-        EXI().set_exi_codec(codec.exi_codec())
+    package.prepare(str(desk.certificates / "vehicle") if desk.certificates else "")
+    package.use_codec()
     return asyncio.run(asyncio.wait_for(_talk(desk), LONGEST_S))
 
 
 async def _talk(desk: Desk) -> Told:
     from robot_charger.sim.evcc import Options
+    from robot_charger.sim.evcc_controller import VehicleController
     from robot_charger.sim.evcc_session import Session as VehicleSession
-    from robot_charger.sim.evcc_session import VehicleController, config
-    from robot_charger.v2g.controller import Controller
+    from robot_charger.sim.evcc_session import config
     from robot_charger.v2g.conversation import Conversation
     from robot_charger.v2g.session import Session
 
@@ -83,19 +96,17 @@ async def _talk(desk: Desk) -> Told:
         bridge.ask_contract = desk.ask_contract
     bridge.begin("s-0")
     plain = Plain(bridge, desk.directory, {"authorization": "accepted", **desk.station})
-    names: list[str] = []
-    messages: list[Any] = []
+    entries: list[Entry] = []
     live: list[bool] = []
 
-    def note(direction: str, name: str, message: Any) -> None:
-        names.append(name)
+    def note(entry: Entry) -> None:
+        entries.append(entry)
         live.append(bridge.station.contactors_closed)
-        messages.append(message)
 
     options = Options(tls=desk.certificates is not None, loop_period_s=0.01, **desk.options)
     ours, theirs = await _connect(desk)
     conversation = Conversation("", parameters, bridge, note, None)
-    session = Session(ours, conversation._config(ours[1]), Controller(bridge, parameters), note)
+    session = Session(ours, conversation.settings(ours[1]), bridge, parameters, note)
     car = Car(desk.directory, **{"charge_s": 0.1, **desk.car})
     controller = VehicleController(car, desk.protocol, options, "02EC000000E1")
     vehicle = VehicleSession(theirs, config(desk.protocol, options), "", controller, options)
@@ -110,7 +121,7 @@ async def _talk(desk: Desk) -> Told:
         running.cancel()
     Worker("1", None, parameters, bridge).conclude(outcome)  # type: ignore[arg-type]
     phases = [Link[name].name for name in plain.phases]
-    return Told(bridge.vehicle, phases, names, messages, ok, text, car, vehicle, live)
+    return Told(bridge.vehicle, phases, entries, ok, text, car, vehicle, live)
 
 
 async def _step(plain: Plain) -> None:

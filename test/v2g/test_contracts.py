@@ -13,19 +13,20 @@ from talk import Told, talk
 
 from robot_charger.backend.plug_and_charge import PlugAndCharge
 from robot_charger.common.faults import Code
+from robot_charger.sim import package
 from robot_charger.sim.csms.__main__ import issue_contracts
 from robot_charger.sim.csms.server import Csms
-from robot_charger.v2g import codec, pki
+from robot_charger.v2g import pki
 from robot_charger.v2g.record import describe
+from robot_charger.v2g.secc import contract as secc_contract
 from robot_charger.words.values import Link
 
-codec.prepare()
-with codec.quiet_import():
+package.prepare()
+with package.quiet_import():
     from iso15118.evcc.states import iso15118_2_states as evcc_states
     from iso15118.shared.messages.iso15118_2.datatypes import ResponseCode
 
     from robot_charger.sim import contracts, evcc_contract
-    from robot_charger.v2g import controller
 
 WANTS = ("install", "update")
 
@@ -113,16 +114,19 @@ def test_a_contract_is_renewed(certificates: Path) -> None:
 
 def test_the_record_hides_the_contract(certificates: Path) -> None:
     told = session(certificates, "install", BackEnd(certificates))
-    answer = told.messages[told.names.index("CertificateInstallationRes")]
-    body = describe(answer, identity=False)["Body"]["CertificateInstallationRes"]
+    entry = told.entries[told.names.index("CertificateInstallationRes")]
+    line = describe(entry, identity=False)
+    assert line["exi"] == "hidden" != describe(entry, identity=True)["exi"]
+    body = line["fields"]["Body"]["CertificateInstallationRes"]
     assert body["ContractSignatureEncryptedPrivateKey"] == "hidden" == body["eMAID"]
     assert body["ResponseCode"] == "OK"
 
 
 def test_both_services_are_offered(certificates: Path) -> None:
     told = session(certificates, "install", BackEnd(certificates))
-    answer = told.messages[told.names.index("ServiceDetailRes")].body.service_detail_res
-    sets = {s.parameter_set_id: s.parameters[0].str_value for s in answer.service_parameter_list.parameter_set}
+    (answer,) = told.bodies("ServiceDetailRes")
+    offered = answer["ServiceParameterList"]["ParameterSet"]
+    sets = {entry["ParameterSetID"]: entry["Parameter"][0]["stringValue"] for entry in offered}
     assert sets == {1: "Installation", 2: "Update"}
 
 
@@ -158,13 +162,13 @@ def test_a_back_end_that_refuses(certificates: Path, wants: str) -> None:
 
 @pytest.mark.parametrize("wants", WANTS)
 def test_a_back_end_that_says_nothing_in_time(certificates: Path, wants: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controller, "CONTRACT_WAIT_S", 0.1)
+    monkeypatch.setattr(secc_contract, "CONTRACT_WAIT_S", 0.1)
     told = session(certificates, wants, lambda update, request, answer: None)
     assert_refused(told, "FAILED_NoCertificateAvailable", "did not answer in 0.1 s")
 
 
 def test_the_vehicle_waits_longer_than_the_station() -> None:
-    assert controller.CONTRACT_WAIT_S < 5.0  # V2G_EVCC_Msg_Timeout of both messages
+    assert secc_contract.CONTRACT_WAIT_S < 5.0  # V2G_EVCC_Msg_Timeout of both messages
 
 
 @pytest.mark.parametrize("wants", WANTS)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from robot_charger.sim.exi_adapter import ExiCodec
 from robot_charger.v2g.exi import ExiDecodeError, ExiEncodeError, decode, encode, guess
-from robot_charger.v2g.exi.adapter import ExiCodec
 from robot_charger.v2g.exi.cli import exi
 from robot_charger.v2g.exi.trace import trace
 

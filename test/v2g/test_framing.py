@@ -9,10 +9,13 @@ import pytest
 
 from robot_charger.common.clock import now_ns
 from robot_charger.common.parameters import build
-from robot_charger.v2g import codec, v2gtp
+from robot_charger.v2g import v2gtp
 from robot_charger.v2g.bridge import Bridge
 from robot_charger.v2g.exi import NAMESPACES, encode
 from robot_charger.v2g.parameters import V2gParameters
+from robot_charger.v2g.record import Entry
+from robot_charger.v2g.secc.table import Settings
+from robot_charger.v2g.session import Session
 from robot_charger.words.values import Phase
 
 NAMES = ["supportedAppProtocolReq", "SessionSetupReq", "ServiceDiscoveryReq"]
@@ -29,50 +32,36 @@ def told() -> bytes:
 
 async def answers(pieces: list[bytes]) -> tuple[list[str], list[str]]:
     """Names of the requests heard and of the answers given."""
-    from iso15118.secc.secc_settings import Config
-    from iso15118.shared.exi_codec import EXI
-    from iso15118.shared.messages.enums import AuthEnum, Protocol
-
-    from robot_charger.v2g.controller import Controller
-    from robot_charger.v2g.session import Session
-
-    EXI().set_exi_codec(codec.exi_codec())
-    config = Config()
-    config.supported_protocols, config.supported_auth_options = [Protocol.ISO_15118_2], [AuthEnum.EIM]
-    config.allow_cert_install_service = config.free_charging_service = config.enforce_tls = False
     bridge = Bridge()
     bridge.inform(session_stamp_ns=now_ns() + 10**12, session_id="s", phase=Phase.LINKING)
-    heard: dict[str, list[str]] = {"in": [], "out": []}
+    entries: list[Entry] = []
     reader = asyncio.StreamReader(limit=2 * v2gtp.MAX_PAYLOAD)
-    controller = Controller(bridge, build(V2gParameters, {"tls.required": False}))
-    session = Session(
-        (reader, link_fuzz._Writer()), config, controller, lambda way, name, message: heard[way].append(name)
-    )
+    parameters = build(V2gParameters, {"tls.required": False})
+    settings = Settings(protocols=("iso15118-2",))
+    session = Session((reader, link_fuzz._Writer()), settings, bridge, parameters, entries.append)  # type: ignore[arg-type]
     running = asyncio.ensure_future(session.run())
     for piece in pieces:
         reader.feed_data(piece)
         await asyncio.sleep(0)
     await asyncio.wait_for(running, 5.0)
-    return heard["in"], heard["out"]
+    ways = {way: [entry.name for entry in entries if entry.direction == way] for way in ("in", "out")}
+    return ways["in"], ways["out"]
 
 
 EXPECTED = (NAMES, [name.replace("Req", "Res") for name in NAMES])
 
 
 def test_three_messages_in_one_segment() -> None:
-    codec.prepare()
     assert asyncio.run(answers([told()])) == EXPECTED
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 9])
 def test_segments_of_a_few_bytes(size: int) -> None:
-    codec.prepare()
     data = told()
     assert asyncio.run(answers([data[at : at + size] for at in range(0, len(data), size)])) == EXPECTED
 
 
 def test_two_segments_cut_at_every_byte() -> None:
-    codec.prepare()
     data = told()
 
     async def every() -> None:

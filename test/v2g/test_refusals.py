@@ -1,69 +1,23 @@
-"""Every request out of order gets its response: the package's tables, completed, fit the schemas."""
+"""Requests that a well-behaved vehicle does not send get their response: against the simulated vehicle."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from talk import talk
 
 from robot_charger.common.faults import Code
-from robot_charger.v2g import codec
+from robot_charger.sim import package
 from robot_charger.v2g.exi import decode, encode
+from robot_charger.v2g.secc import shared
 from robot_charger.words.values import Link
 
-codec.prepare()
-with codec.quiet_import():
+package.prepare()
+with package.quiet_import():
     from robot_charger.sim import evcc_early
-
-
-def tables() -> SimpleNamespace:
-    from iso15118.secc import failed_responses as package
-    from iso15118.shared.exi_codec import EXI
-
-    from robot_charger.v2g import refusals
-
-    EXI().set_exi_codec(codec.exi_codec())
-    made = SimpleNamespace(
-        failed_responses_din_spec=package.init_failed_responses_din_spec_70121(),
-        failed_responses_isov2=package.init_failed_responses_iso_v2(),
-        failed_responses_isov20=package.init_failed_responses_iso_v20(),
-    )
-    refusals.complete(made)
-    return made
-
-
-def test_every_refusal_of_20_can_be_encoded() -> None:
-    from iso15118.shared.exi_codec import EXI
-    from iso15118.shared.messages.iso15118_20.common_types import MessageHeader
-
-    header = MessageHeader(session_id="0102030405060708", timestamp=int(time.time()))
-    for response, namespace, _ in tables().failed_responses_isov20.values():
-        response.header = header
-        ((name, body),) = decode(EXI().to_exi(response, namespace), namespace).items()
-        assert (name, body["ResponseCode"]) == (str(response), "FAILED")
-
-
-@pytest.mark.parametrize("protocol", ["din", "iso15118-2"])
-def test_every_refusal_of_din_and_2_can_be_encoded(protocol: str) -> None:
-    from iso15118.shared.exi_codec import EXI
-    from iso15118.shared.messages import din_spec, iso15118_2
-    from iso15118.shared.messages.enums import Namespace
-
-    made = tables()
-    din = protocol == "din"
-    package: Any = din_spec if din else iso15118_2
-    namespace = Namespace.DIN_MSG_DEF if din else Namespace.ISO_V2_MSG_DEF
-    table = made.failed_responses_din_spec if din else made.failed_responses_isov2
-    kinds = [k for k in vars(package.body).values() if isinstance(k, type) and k.__name__.endswith("Req")]
-    assert {k.__name__ for k in kinds} <= {k.__name__ for k in table}  # every request has one
-    for response in table.values():
-        body = package.body.Body.parse_obj({str(response): response.dict(by_alias=True, exclude_none=True)})
-        message = package.msgdef.V2GMessage(header=package.header.MessageHeader(session_id="01020304"), body=body)
-        assert str(EXI().from_exi(EXI().to_exi(message, namespace), namespace)) == str(response)
 
 
 async def put_request(session: Any, way: str, name: str) -> None:
@@ -87,9 +41,7 @@ async def put_request(session: Any, way: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("request_name", ["ServiceDetailReq", "ScheduleExchangeReq"])
-def test_requests_of_20_that_the_package_left_without_an_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_name: str
-) -> None:
+def test_requests_of_20_out_of_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_name: str) -> None:
     monkeypatch.setattr(evcc_early, "put", put_request)
     options = {"leave_at": "AuthorizationSetupReq", "leave_by": request_name}
     told = talk(tmp_path, protocol="iso15118-20", options=options)
@@ -177,12 +129,10 @@ def test_a_vehicle_that_leaves_the_power_delivery_parameter_out(
 def test_what_raises_while_answering_is_answered_with_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
-    from robot_charger.v2g.controller import Controller
-
-    async def broken(self: Any, protocol: Any) -> str:
+    def broken(*arguments: Any) -> str:
         raise RuntimeError("of the test")
 
-    monkeypatch.setattr(Controller, "get_evse_id", broken)
+    monkeypatch.setattr(shared, "set_up", broken)
     told = talk(tmp_path, protocol=protocol)
     assert (told.names[-1], told.codes[-1]) == ("SessionSetupRes", "FAILED")
     assert (told.link.phase, told.link.error) == (Link.FAILED, Code.V2G_INTERNAL)

@@ -11,17 +11,22 @@ import pytest
 from talk import talk
 
 from robot_charger.common.faults import Code
-from robot_charger.v2g import codec, pki, v2gtp
+from robot_charger.sim import package
+from robot_charger.v2g import pki, v2gtp
 from robot_charger.words.values import Link
 
-codec.prepare()
-with codec.quiet_import():
+package.prepare()
+with package.quiet_import():
     from robot_charger.sim import evcc_early
 
 
 def bodies(told: Any, name: str) -> list[Any]:
-    messages = [m for n, m in zip(told.names, told.messages, strict=True) if n == name]
-    return [m.body.get_message() if hasattr(m, "body") else m for m in messages]
+    return list(told.bodies(name))
+
+
+def amperes(value: Any) -> float:
+    """A physical value or a rational number."""
+    return float(value["Value"] * 10.0 ** value.get("Multiplier", value.get("Exponent")))
 
 
 def test_a_vehicle_negotiates_anew_by_the_cable_check(tmp_path: Path) -> None:
@@ -46,7 +51,7 @@ def test_a_vehicle_of_20_without_power_is_asked_to_pause(tmp_path: Path) -> None
     parameters = {"pause_after_s": 0.3}
     told = talk(tmp_path, protocol="iso15118-20", parameters=parameters, station={"limit_a": 0.0}, car={"charge_s": 9})
     assert (told.ok, told.link.phase, told.link.error) == (True, Link.PAUSED, Code.NONE), told.link.text
-    notes = [r.evse_status.evse_notification.value for r in bodies(told, "DC_ChargeLoopRes") if r.evse_status]
+    notes = [r["EVSEStatus"]["EVSENotification"] for r in bodies(told, "DC_ChargeLoopRes") if "EVSEStatus" in r]
     assert set(notes) == {"Pause"}
     assert not told.live[-1] and told.codes[-1] == "OK"
 
@@ -59,10 +64,10 @@ def test_without_power_the_charge_loop_goes_on_until_there_is_some(tmp_path: Pat
     told = talk(tmp_path, protocol=protocol, parameters=parameters, station=station, car={"charge_s": 1.5})
     assert (told.ok, told.link.phase) == (True, Link.ENDED), told.link.text
     if protocol == "iso15118-20":
-        limits = [r.scheduled_dc_charge_loop_res for r in bodies(told, "DC_ChargeLoopRes")]
-        told_a = [r.evse_maximum_charge_current.value * 10**r.evse_maximum_charge_current.exponent for r in limits]
+        limits = [r["Scheduled_DC_CLResControlMode"] for r in bodies(told, "DC_ChargeLoopRes")]
+        told_a = [amperes(r["EVSEMaximumChargeCurrent"]) for r in limits]
     else:
-        told_a = [float(r.evse_max_current_limit.get_decimal_value()) for r in bodies(told, "CurrentDemandRes")]
+        told_a = [amperes(r["EVSEMaximumCurrentLimit"]) for r in bodies(told, "CurrentDemandRes")]
     assert [a for a, _ in itertools.groupby(told_a)] == [150.0, 0.0, 150.0]
 
 
@@ -163,7 +168,7 @@ def test_a_vehicle_of_20_chooses_its_service_anew(tmp_path: Path, monkeypatch: p
     charged = told.names.index("DC_ChargeLoopReq", again)
     assert not any(told.live[again : told.names.index("DC_PreChargeReq", again)])
     assert told.names.index("DC_CableCheckRes", again) < charged
-    assert all(r.service_renegotiation_supported for r in bodies(told, "ServiceDiscoveryRes"))
+    assert all(r["ServiceRenegotiationSupported"] for r in bodies(told, "ServiceDiscoveryRes"))
 
 
 async def choose_anew_too_early(session: Any, way: str, name: str) -> None:
@@ -224,8 +229,8 @@ def test_plug_and_charge_is_not_offered_in_20(tmp_path: Path) -> None:
     told = talk(tmp_path, protocol="iso15118-20", parameters=parameters, certificates=tmp_path)
     assert (told.ok, told.link.contract) == (True, False), told.text
     (offer,) = bodies(told, "AuthorizationSetupRes")
-    assert [service.value for service in offer.auth_services] == ["EIM"]
-    assert offer.pnc_as_res is None and not offer.cert_install_service
+    assert offer["AuthorizationServices"] == ["EIM"]
+    assert "PnC_ASResAuthorizationMode" not in offer and not offer["CertificateInstallationService"]
 
 
 def test_a_vehicle_of_20_that_wants_a_contract_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,9 +241,9 @@ def test_a_vehicle_of_20_that_wants_a_contract_is_refused(tmp_path: Path, monkey
 
 
 def test_contactors_that_do_not_open_end_a_renegotiation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from robot_charger.v2g import controller
+    from robot_charger.v2g.secc import shared
 
-    monkeypatch.setattr(controller, "CONTACTOR_WAIT_S", 0.3)
+    monkeypatch.setattr(shared, "CONTACTOR_WAIT_S", 0.3)
     told = talk(tmp_path, options={"renegotiate": True}, car={"charge_s": 9.0}, station={"welded": True})
     assert told.codes[-1] == "FAILED_ContactorError"
     assert (told.link.phase, told.link.error) == (Link.FAILED, Code.CONTACTOR_WELDED), told.link.text
@@ -255,16 +260,13 @@ def test_a_limit_of_the_back_end_moves_the_charge_loop_and_no_schedule(
     assert told.ok, told.text
     if protocol == "iso15118-20":
         answer = bodies(told, "ScheduleExchangeRes")[-1]
-        tuple_ = answer.scheduled_params.schedule_tuples[0].charging_schedule.power_schedule
-        power = tuple_.schedule_entry_list.entries[0].power
-        assert power.value * 10**power.exponent == 150_000
-        limits = [r.scheduled_dc_charge_loop_res for r in bodies(told, "DC_ChargeLoopRes")]
-        told_a = [r.evse_maximum_charge_current.value * 10**r.evse_maximum_charge_current.exponent for r in limits]
+        schedule = answer["Scheduled_SEResControlMode"]["ScheduleTuple"][0]["ChargingSchedule"]["PowerSchedule"]
+        assert amperes(schedule["PowerScheduleEntries"]["PowerScheduleEntry"][0]["Power"]) == 150_000
+        limits = [r["Scheduled_DC_CLResControlMode"] for r in bodies(told, "DC_ChargeLoopRes")]
+        told_a = [amperes(r["EVSEMaximumChargeCurrent"]) for r in limits]
     else:
-        schedule = bodies(told, "ChargeParameterDiscoveryRes")[-1].sa_schedule_list
+        schedule = bodies(told, "ChargeParameterDiscoveryRes")[-1]["SAScheduleList"]["SAScheduleTuple"][0]
         if protocol == "iso15118-2":
-            entry = schedule.schedule_tuples[0].p_max_schedule.schedule_entries[0]
-            assert float(entry.p_max.get_decimal_value()) == 150_000
-        limits = [r.evse_max_current_limit for r in bodies(told, "CurrentDemandRes")]
-        told_a = [float(limit.get_decimal_value()) for limit in limits]
+            assert amperes(schedule["PMaxSchedule"]["PMaxScheduleEntry"][0]["PMax"]) == 150_000
+        told_a = [amperes(r["EVSEMaximumCurrentLimit"]) for r in bodies(told, "CurrentDemandRes")]
     assert (told_a[0], told_a[-1]) == (60.0, later_a)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +16,13 @@ import secc_messages as messages
 from secc_desk import BEGIN, SUPPLY, always, code, fields, hello
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Authorization, Insulation, Link, Purpose
 from robot_charger.v2g.bridge import Station
 from robot_charger.v2g.exi import decode
 from robot_charger.v2g.exi.codec import grammar
 from robot_charger.v2g.secc import protocols
 from robot_charger.v2g.secc.machine import Machine
 from robot_charger.v2g.secc.table import End, Moment, Reply
+from robot_charger.words.values import Authorization, Insulation, Link, Purpose
 
 LATER = Moment(BEGIN.ns + 60 * 10**9, BEGIN.unix_s + 60)
 SESSION = "0102030405060708"
@@ -81,6 +82,10 @@ def snapshots(machine: Machine) -> list[tuple[str, Station]]:
         insulation_permit_number=permit + 2,
         voltage_v=energy.voltage_v,
         contactors_closed=energy.purpose in (Purpose.PRECHARGE, Purpose.TRANSFER),
+        max_export_current_a=50.0,
+        max_export_power_w=20_000.0,
+        arm="EndPosition",
+        mated=True,
     )
     return [
         ("good", good),
@@ -95,13 +100,16 @@ def snapshots(machine: Machine) -> list[tuple[str, Station]]:
         ("no supply", replace(good, supply_available=False)),
         ("stopping", replace(good, stop_requested=True)),
         ("no power", replace(good, backend_max_power_w=0.0)),
+        ("arm at home", replace(good, arm="Home", mated=False)),
     ]
 
 
 def begin(protocol: str) -> State:
-    machine = protocols.machine(replace(always(), protocols=(protocol,)))
-    schema, major = {"din70121": ("din70121", 2), "iso15118-2": ("iso15118_2", 2)}.get(protocol, ("iso15118_20_dc", 1))
-    reply = machine.take(0x8001, hello(schema, major), replace(SUPPLY, session_stamp_ns=BEGIN.ns), BEGIN)
+    device = protocol == "acdp"
+    settings = replace(always(), protocols=("iso15118-20" if device else protocol,), device=device)
+    machine = protocols.machine(settings)
+    station = replace(SUPPLY, session_stamp_ns=BEGIN.ns)
+    reply = machine.take(0x8001, hello(*messages.FIRST[protocol]), station, BEGIN)
     assert code(reply) == "OK_SuccessfulNegotiation"
     return State(machine, Ghost())
 
@@ -122,6 +130,7 @@ def check(state: State, reply: Reply, name: str) -> None:
     machine, energy, ghost, path = state.machine, state.machine.talk.energy, state.ghost, state.path
     said, body = code(reply), fields(reply)
     assert reply.said is not None and reply.said.name == name.replace("Req", "Res"), path
+    assert decode(reply.message[8:], machine.dialect.pack(reply.said.name, {}, machine.talk)[1])  # type: ignore
     if said.startswith("FAILED"):
         assert reply.end is not None and machine.ended is not None and reply.end.text, path
         assert energy.purpose == Purpose.NONE, path
@@ -172,19 +181,23 @@ def test_every_request_in_every_state(protocol: str) -> None:
     found = explore(protocol)
     reached = {name for state in found.values() for name in state.machine.expected}
     served = set(messages.REQUESTS[protocol])
-    assert served <= reached | {"SessionStopReq"}, served - reached  # nothing in the table is out of reach
+    anywhere = {"SessionStopReq", "ACDP_SystemStatusReq"}
+    assert served <= reached | anywhere, served - reached  # nothing in the table is out of reach
     purposes = {state.machine.talk.energy.purpose for state in found.values()}
     assert purposes == {Purpose.NONE, Purpose.INSULATION_TEST, Purpose.PRECHARGE, Purpose.TRANSFER}
 
 
 @pytest.mark.parametrize("protocol", list(messages.REQUESTS))
 def test_what_may_follow_is_in_the_table(protocol: str) -> None:
-    dialect = protocols.DIALECTS[protocol]
+    dialect = begin(protocol).machine.dialect
+    assert dialect is not None
     for name, entry in dialect.rows.items():
         for outcome, after in entry.follow.items():
             assert after <= set(dialect.rows), (name, outcome)
         assert entry.clause
-    assert all(dialect.before(name) for name in dialect.rows if name not in dialect.first | {"SessionStopReq"})
+    assert all(
+        dialect.before(name) for name in dialect.rows if name not in dialect.first | dialect.beside | {"SessionStopReq"}
+    )
 
 
 def requests_of(schema: str) -> list[str]:
@@ -193,19 +206,33 @@ def requests_of(schema: str) -> list[str]:
     return sorted(name for name in names if name.endswith("Req") and name.replace("Req", "Res") in names)
 
 
-@pytest.mark.parametrize("protocol", ["din70121", "iso15118-2"])
-def test_every_refusal_can_be_encoded(protocol: str) -> None:
-    schema = messages.SCHEMAS[protocol]
-    dialect = protocols.DIALECTS[protocol]
+FAMILIES = {
+    "din70121": ["din70121"],
+    "iso15118-2": ["iso15118_2"],
+    "iso15118-20": ["iso15118_20_common", "iso15118_20_dc"],
+    "acdp": ["iso15118_20_common", "iso15118_20_dc", "iso15118_20_acdp"],
+}
+
+
+@pytest.mark.parametrize("said", ["FAILED", "FAILED_SequenceError", "FAILED_UnknownSession"])
+@pytest.mark.parametrize("protocol", list(FAMILIES))
+def test_every_refusal_can_be_encoded(protocol: str, said: str) -> None:
     state = begin(protocol)
-    for name in requests_of(schema):
+    dialect = state.machine.dialect
+    assert dialect is not None
+    names = {name for schema in FAMILIES[protocol] for name in requests_of(schema)}
+    assert set(dialect.rows) <= names
+    for name in names:
         least = dialect.least(name, state.machine.talk)
         assert least is not None or name not in dialect.rows, name
-        for said in ("FAILED", "FAILED_SequenceError", "FAILED_UnknownSession"):
-            machine = state.clone().machine
-            reply = machine._refuse(name, said, End(Code.V2G_SEQUENCE, "of the test"))
-            assert code(reply) == said
-            tree = decode(reply.message[8:], schema)
-            assert reply.said is not None and list(tree["V2G_Message"]["Body"]) == [reply.said.name]
-            if least is not None:
-                assert reply.said.name == name.replace("Req", "Res")
+        machine = state.clone().machine
+        reply = machine._refuse(name, said, End(Code.V2G_SEQUENCE, "of the test"))
+        assert code(reply) == said and reply.said is not None
+        decode(reply.message[8:], dialect.pack(reply.said.name, {}, machine.talk)[1])
+        if least is not None:
+            assert reply.said.name == name.replace("Req", "Res")
+
+
+def test_the_page_shows_the_tables() -> None:
+    page = Path(__file__).parents[2] / "docs" / "ccs-tables.md"
+    assert page.read_text() == protocols.page()  # python -m robot_charger.v2g.secc.protocols > docs/ccs-tables.md

@@ -21,7 +21,8 @@ from v2g_links import need_namespaces, plc
 from robot_charger import msg, srv
 from robot_charger.common.clock import now_ns
 from robot_charger.common.topics import topic
-from robot_charger.v2g import codec, pki
+from robot_charger.sim import package
+from robot_charger.v2g import pki
 
 L = msg.VehicleLink
 S = msg.SessionState
@@ -200,8 +201,8 @@ def test_tls_is_required_unless_told_otherwise(sim_directory: Path) -> None:
 def test_the_node_asks_the_back_end_for_a_contract(sim_directory: Path) -> None:
     """/vehicle_certificate gets the vehicle's request and its answer reaches the vehicle."""
     need_namespaces()
-    codec.prepare()
-    with codec.quiet_import():
+    package.prepare()
+    with package.quiet_import():
         from robot_charger.sim import contracts
     directory = sim_directory / "pki"
     pki.make(directory)

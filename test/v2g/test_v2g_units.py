@@ -17,6 +17,7 @@ from robot_charger.common.parameters import build
 from robot_charger.v2g import v2gtp
 from robot_charger.v2g.bridge import Bridge, Station
 from robot_charger.v2g.parameters import V2gParameters
+from robot_charger.v2g.record import HIDDEN, Entry, Recorder
 from robot_charger.v2g.session import Outcome
 from robot_charger.v2g.v2gtp import SdpRequest, SdpResponse, V2gtpError
 from robot_charger.v2g.worker import Worker
@@ -100,29 +101,39 @@ def test_changes_that_matter_are_told_at_once() -> None:
     assert len(targets) == 1 and [link.phase for link in links] == [7]
 
 
-def test_the_record_hides_who_it_is() -> None:
-    from robot_charger.v2g import codec
+SETUP = {"V2G_Message": {"Header": {"SessionID": "00"}, "Body": {"SessionSetupReq": {"EVCCID": "AABBCCDDEEFF"}}}}
 
-    codec.prepare()
-    from iso15118.shared.messages.iso15118_2.body import Body, SessionSetupReq
-    from iso15118.shared.messages.iso15118_2.header import MessageHeader
-    from iso15118.shared.messages.iso15118_2.msgdef import V2GMessage
 
-    from robot_charger.v2g.record import HIDDEN, Recorder
-    from robot_charger.v2g.samples import current_demand
+@pytest.mark.parametrize("identity", [False, True])
+def test_the_record_hides_who_it_is(identity: bool) -> None:
+    recorder = Recorder(identity)
+    for name, tree in (("SessionSetupReq", SETUP), ("AuthorizationSetupReq", {"AuthorizationSetupReq": {}})):
+        entry = Entry("in", 0x8001, b"\x80\x01", now_ns())
+        entry.finish(name, tree)
+        recorder.put(entry)
+    first, second = (json.loads(line) for line in recorder.lines())
+    hidden = "AABBCCDDEEFF" if identity else HIDDEN
+    assert first["fields"]["Body"]["SessionSetupReq"]["EVCCID"] == hidden
+    assert (first["exi"], second["exi"]) == ("8001" if identity else HIDDEN, "8001")
+    assert first["payload_type"] == "0x8001"
+    assert not list(recorder.lines())
 
-    body = Body(SessionSetupReq=SessionSetupReq(evcc_id="AABBCCDDEEFF"))
-    setup = V2GMessage(header=MessageHeader(session_id="00"), body=body)
-    for identity in (False, True):
-        recorder = Recorder(identity)
-        recorder.put("in", "SessionSetupReq", setup)
-        recorder.put("out", "CurrentDemandRes", current_demand()[1])
-        first, second = (json.loads(line) for line in recorder.lines())
-        evcc_id = first["fields"]["Body"]["SessionSetupReq"]["EVCCID"]
-        assert evcc_id == ("AABBCCDDEEFF" if identity else HIDDEN)
-        voltage = second["fields"]["Body"]["CurrentDemandRes"]["EVSEPresentVoltage"]
-        assert (voltage["Value"], voltage["Multiplier"]) == (4000, -1)
-        assert not list(recorder.lines())
+
+def test_what_cannot_be_decoded_stays_in_the_record_with_its_field() -> None:
+    recorder = Recorder()
+    entry = Entry("in", 0x8001, b"\x80\x9a", now_ns())
+    recorder.put(entry)
+    assert not list(recorder.lines())  # put aside before it is decoded
+    entry.finish("CurrentDemandReq", None, fault="CurrentDemandReq/EVTargetVoltage could not be decoded")
+    (line,) = (json.loads(text) for text in recorder.lines())
+    assert (line["name"], line["fields"], line["exi"]) == ("CurrentDemandReq", None, "809a")
+    assert "EVTargetVoltage" in line["fault"]
+
+
+def test_a_message_whose_answer_never_came_is_recorded_all_the_same() -> None:
+    recorder = Recorder(identity=True)
+    recorder.put(Entry("in", 0x8001, b"\x80\x9a", now_ns() - 2 * 10**9))
+    assert [json.loads(line)["exi"] for line in recorder.lines()] == ["809a"]
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,7 @@ class ArmSimulator(Node):
     def _on_tool_command(self, command: ToolCommand) -> None:
         with self._lock:
             self.world.grip(bool(command.grip))
+            self.world.set_limp(bool(command.limp))
         self._stirred.set()
 
     def _on_signals(self, sender: str, signals: dict[str, Any]) -> None:
@@ -289,7 +290,7 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the parking poses (default 0)")
     parser.add_argument(
-        "--connector", default="ccs2", help="plugs and inlets: ccs2, ccs1, nacs, chademo, acdp, type2 (default ccs2)"
+        "--connector", default="ccs2", help="plugs, inlets: ccs2, ccs1, nacs, chademo, gbt, acdp, type2 (default ccs2)"
     )
     parser.add_argument(
         "--kind", default="front", help="of vehicles, of config/arm/vehicles.yaml; mixed: any, by seed (default front)"

@@ -2,9 +2,9 @@
 
 ``python -m robot_charger.sim.vehicle --evse N --protocol P --target-soc P|none --charge-seconds S --seed S``
 
-Wires (docs/architecture.md): from pilotN, rack, arm, cli and (CHAdeMO) chademoN; to pilotN, rack, safety, arm,
-cli and (CHAdeMO) chademoN. ``cli`` sends ``arrive`` (number of the visit, counts up), ``leave`` (true, or the
-number of the visit to end) and ``fault`` NAME with ``on``. The process is ready when vehicleN.wire exists.
+Wires (docs/architecture.md): from pilotN (or chademoN, gbtN), rack, arm and cli; to the same and safety. ``cli`` sends
+``arrive`` (number of the visit, counts up), ``leave`` (true, or the number of the visit to end) and ``fault`` NAME with
+``on``. The process is ready when vehicleN.wire exists.
 For a CCS protocol it waits for plcN.json and joins its user namespace before it starts a thread.
 """
 
@@ -38,20 +38,21 @@ PROTOCOLS = (
     "ac",
     "chademo",
     "chademo-v2x",
+    "gbt",
 )
-# Of the car's steps: CHAdeMO's wires answer each other within its 100 ms cycle, an empty bay waits for a car.
-PERIOD_S, CHADEMO_PERIOD_S, AWAY_PERIOD_S = 0.02, 0.01, 0.05
+# Of the car's steps: the wires of a plug with CAN answer each other within 10 ms, an empty bay waits for a car.
+PERIOD_S, CAN_PERIOD_S, AWAY_PERIOD_S = 0.02, 0.01, 0.05
 SILENT_S = 0.5  # a peer that has not spoken for so long is not there
 REPEAT_S = 0.1  # unchanged signals are said again after so long
-NUMBERED = ("pilot", "chademo")  # peers of which every EVSE has one
+NUMBERED = ("pilot", "chademo", "gbt")  # peers of which every EVSE has one
 
 
 class Wires:
     """All wires of one vehicle: inputs from the newest signals, outputs on change and again and again."""
 
-    def __init__(self, evse: int, chademo: bool = False) -> None:
+    def __init__(self, evse: int, station: str = "pilot") -> None:
         self.evse = evse
-        self.chademo = chademo
+        self.station = station  # the part of the station at the plug: pilot, chademo or gbt
         self.end = WireEnd(f"vehicle{evse}", on_signals=self._heard)
         self.faults: set[str] = set()
         self._sent: dict[str, tuple[float, dict[str, Any]]] = {}
@@ -60,8 +61,8 @@ class Wires:
         cli, pilot, rack = (self._fresh(p) for p in ("cli", f"pilot{self.evse}", "rack"))
         arm = self.end.signals("arm")  # a plug does not fall out because nobody speaks of it
         here = rack.get(str(self.evse), rack)  # a rack of several EVSEs may tell them apart by number
-        station = self._fresh(f"chademo{self.evse}")
-        allowed = bool(self._fresh("safety").get("d_allowed", True))  # its relay lies in both wires
+        station = {} if self.station == "pilot" else self._fresh(f"{self.station}{self.evse}")
+        allowed = bool(self._fresh("safety").get("d_allowed", True))  # its relay lies in the wires d1, d2 and A+
         return Inputs(
             arrive=int(cli.get("arrive") or 0),
             leave=cli.get("leave") or False,
@@ -73,12 +74,12 @@ class Wires:
             station_lock=bool(station["lock"]) if "lock" in station else None,
             d1=allowed and bool(station.get("d1")),
             d2=allowed and bool(station.get("d2")),
+            auxiliary=allowed and bool(station.get("auxiliary")),
         )
 
     def send(self, outputs: Outputs, now_s: float) -> None:
-        protocol = ("chademo", outputs.chademo) if self.chademo else ("pilot", outputs.pilot)
         for peer, signals in (
-            protocol,
+            (self.station, getattr(outputs, self.station)),
             ("rack", outputs.rack),
             ("safety", outputs.safety),
             ("arm", outputs.arm),
@@ -116,8 +117,9 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--max-current", type=float, default=None, help="the car's own ceiling [A]")
     parser.add_argument("--interface", default="", help="network interface for V2G where the link is virtual")
-    parser.add_argument("--can", default="", help="CHAdeMO: the bus, e.g. udp:27600")
+    parser.add_argument("--can", default="", help="CHAdeMO, GB/T: the bus, e.g. udp:27600")
     parser.add_argument("--chademo-version", type=int, choices=(1, 2, 3), default=2, help="102.0 of the vehicle")
+    parser.add_argument("--gbt-edition", type=int, choices=(2011, 2015), default=2015, help="of the vehicle")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="handed to the EVCC")
     parser.add_argument("--fault", action="append", default=[], choices=FAULTS)
     return parser.parse_args(words)
@@ -141,6 +143,8 @@ def car_options(args: argparse.Namespace) -> CarOptions:
     if args.protocol.startswith("chademo"):  # request at most 20 A/s, one byte of amperes
         values |= {"ramp_a_per_s": 20.0, "max_current_a": 125.0, "capacity_wh": 40_000.0, "max_voltage_v": 435.0}
         values |= {"max_discharge_current_a": 15.0}
+    if args.protocol == "gbt":
+        values |= {"max_current_a": 200.0, "capacity_wh": 60_000.0}
     if args.protocol == "ac":
         values |= {"max_current_a": 32.0}
     if args.max_current is not None:
@@ -166,7 +170,11 @@ def evcc_factory(link: PlcLink, args: argparse.Namespace) -> Callable[[Car], Ses
     return lambda car: Evcc(car, link, args.protocol, options)
 
 
-def chademo_factory(bus: can.BusABC, args: argparse.Namespace) -> Callable[[Car], Session]:
+def can_factory(bus: can.BusABC, args: argparse.Namespace) -> Callable[[Car], Session]:
+    if args.protocol == "gbt":
+        from robot_charger.sim.gbt_vehicle import GbtSession
+
+        return lambda car: GbtSession(car, bus, args.gbt_edition)
     from robot_charger.sim.chademo_vehicle import ChademoSession
 
     v2x = args.protocol == "chademo-v2x"
@@ -183,20 +191,20 @@ def main(words: list[str] | None = None) -> int:
     try:
         directory = run_directory()
         factory: Callable[[Car], Session] | None = None
-        if options.is_chademo:
+        if options.on_can:
             bus = open_bus(args.can, fd=False)
-            factory = chademo_factory(bus, args)
+            factory = can_factory(bus, args)
         elif args.protocol not in ("plain", "ac"):
             link = PlcLink.wait(directory, args.evse, "ev", args.interface)
             link.join_user()  # while this process has one thread
             factory = evcc_factory(link, args)
-        wires = Wires(args.evse, options.is_chademo)
+        wires = Wires(args.evse, "gbt" if options.is_gbt else "chademo" if options.is_chademo else "pilot")
     except (WireError, LinkError, BusError) as error:
         refuse(f"vehicle {args.evse}: {error}")
     wires.faults |= set(args.fault)
     car = AcCar(options) if args.protocol == "ac" else Car(options, factory)
     ticker = Ticker(AWAY_PERIOD_S)
-    here_s = CHADEMO_PERIOD_S if options.is_chademo else PERIOD_S
+    here_s = CAN_PERIOD_S if options.on_can else PERIOD_S
     try:
         while not stop.event.is_set() and not parent_gone():
             now_s = time.monotonic()
@@ -207,7 +215,7 @@ def main(words: list[str] | None = None) -> int:
     finally:
         car.end()
         wires.end.close()
-        if options.is_chademo:
+        if options.on_can:
             bus.shutdown()
     return 0
 

@@ -24,10 +24,19 @@ FAULTS = (
     "contactor-weld",  # the vehicle's contactor does not open
     "stuck-lock",  # the connector lock does not open
     "current-deviation",  # the vehicle measures another current than it asked for
-    "can-silence",  # CHAdeMO: the vehicle's frames stop during the transfer
+    "can-silence",  # CHAdeMO, GB/T: the vehicle's frames stop during the transfer
+    *(f"no-{name}" for name in ("brm", "bcp", "bro", "bcl", "bcs", "bst", "bsd")),  # GB/T: this message never comes
+    "wrong-length",  # GB/T: BCP is a byte short
+    "transport-abort",  # GB/T: long messages are broken off
+    "cell-overvoltage",  # GB/T: BCS tells a cell above BCP's limit
+    "late-voltage",  # GB/T: the vehicle's contactors close only after CRO AA
+    "reversed-polarity",  # GB/T: plus and minus of the battery are exchanged
+    "latch-open",  # GB/T: CC1 leaves 4 V during the transfer
+    "not-ready",  # GB/T: BRO stays 00
+    "pause",  # GB/T: BSM does not allow charging for three seconds
     "k-open",  # CHAdeMO: switch k opens during the transfer without a word on CAN
-    "vehicle-fault",  # CHAdeMO: fault bits of 0x102 during the transfer
-    "wrong-voltage",  # CHAdeMO: a target voltage above what the station offers
+    "vehicle-fault",  # CHAdeMO: fault bits of 0x102 during the transfer; GB/T: of BSM
+    "wrong-voltage",  # CHAdeMO: a target voltage above what the station offers; GB/T: not the one that BCP named
     "overdraw",  # AC: it takes more than the pilot tells
     "ventilation",  # AC: it asks for ventilation (state D)
 )
@@ -93,6 +102,15 @@ class CarOptions:
         return self.protocol.startswith("chademo")
 
     @property
+    def is_gbt(self) -> bool:
+        return self.protocol.startswith("gbt")
+
+    @property
+    def on_can(self) -> bool:
+        """The vehicle speaks over CAN in the plug: no control pilot, and the lock is the station's."""
+        return self.is_chademo or self.is_gbt
+
+    @property
     def talks_before_contact(self) -> bool:
         """ACDP: the conversation runs over a link that exists without the plug."""
         return self.protocol.startswith("acdp")
@@ -113,9 +131,10 @@ class Inputs:
     pilot_duty: float = 0.0
     inlet_voltage_v: float = 0.0
     inlet_current_a: float = 0.0
-    station_lock: bool | None = None  # CHAdeMO: the station's solenoid; None = the car locks by itself
+    station_lock: bool | None = None  # CHAdeMO, GB/T: the station's solenoid; None = the car locks by itself
     d1: bool = False  # CHAdeMO start/stop wires
     d2: bool = False
+    auxiliary: bool = False  # GB/T: 12 V on A+
 
 
 @dataclass(frozen=True)
@@ -127,6 +146,7 @@ class Outputs:
     safety: dict[str, Any]
     arm: dict[str, Any]
     chademo: dict[str, Any]
+    gbt: dict[str, Any]
     truth: dict[str, Any]
 
 
@@ -173,7 +193,9 @@ class Car:
         self.contactor = False
         self.locked = False
         self.d1 = self.d2 = self.switch_k = False  # CHAdeMO: wires felt, switch k closed
-        self.k_opened_ns = self.last_frame_ns = 0  # CHAdeMO: CLOCK_MONOTONIC, for benches
+        self.auxiliary = False  # GB/T: 12 V felt on A+
+        # CLOCK_MONOTONIC, for benches: k opened (CHAdeMO), the first BST (GB/T), the last frame of either
+        self.k_opened_ns = self.stopped_ns = self.last_frame_ns = 0
         self.state = State.AWAY
         self.total_in_wh = 0.0
         self.total_out_wh = 0.0
@@ -370,6 +392,7 @@ class Car:
 
     def _measure(self, inputs: Inputs, dt_s: float) -> None:
         self.d1, self.d2 = inputs.d1 and self.connected, inputs.d2 and self.connected
+        self.auxiliary = inputs.auxiliary and self.connected
         self.pilot_duty = inputs.pilot_duty if self.connected and inputs.pilot_mode == "pwm" else 0.0
         if self.connected:
             self.inlet_voltage_v, self.inlet_current_a = inputs.inlet_voltage_v, inputs.inlet_current_a
@@ -394,53 +417,70 @@ class Car:
         self.battery.flow(voltage_v, current_a, dt_s)
 
     def _run_session(self, inputs: Inputs) -> None:
-        visit = self._visit
+        """Begin, follow and end the conversation with the station."""
         early = self.options.talks_before_contact and self.parked
-        if visit is None or not (self.connected or early):
+        if self._visit is None or not (self.connected or early):
             return
         if inputs.pilot_mode in ("off", "f"):
             self._pulse_seen = True
-        session = self._session
-        if session is None:
-            awake = "asleep" not in self.faults or (self._pulse_seen and inputs.pilot_mode in ("steady", "pwm"))
-            again = visit.attempts == 0 or (self._pulse_seen and self.pilot_duty > 0.0)
-            if awake and again and not visit.completed and visit.attempts < ATTEMPTS and self._new_session:
-                visit.attempts += 1
-                self._pulse_seen = False
-                self._session = self._new_session(self)
-                self._session.start()
+        if self._session is None:
+            self._begin_session(inputs, self._visit)
             return
-        by_pilot = not (self.options.is_chademo or self.options.talks_before_contact)
-        talking = self.pilot_duty > 0.0 or not by_pilot
-        if self.state is State.CONNECTED and talking:
+        self._follow_session(inputs)
+        if self._told_to_wait(inputs):
+            self._drop_session()
+            self.unlock()
+            self.state = State.CONNECTED
+        elif self._session.finished.is_set():
+            self._end_session(dict(self._session.result), self._visit)
+
+    @property
+    def _by_pilot(self) -> bool:
+        """The control pilot says when to talk (CCS with a plug)."""
+        return not (self.options.on_can or self.options.talks_before_contact)
+
+    def _begin_session(self, inputs: Inputs, visit: _Visit) -> None:
+        """A first attempt at once, another one after a pulse of the pilot."""
+        if self._new_session is None or visit.completed or visit.attempts >= ATTEMPTS:
+            return
+        awake = "asleep" not in self.faults or (self._pulse_seen and inputs.pilot_mode in ("steady", "pwm"))
+        again = visit.attempts == 0 or (self._pulse_seen and self.pilot_duty > 0.0)
+        if awake and again:
+            visit.attempts += 1
+            self._pulse_seen = False
+            self._session = self._new_session(self)
+            self._session.start()
+
+    def _follow_session(self, inputs: Inputs) -> None:
+        if self.state is State.CONNECTED and (self.pilot_duty > 0.0 or not self._by_pilot):
             self.state = State.SESSION
-            if inputs.station_lock is None and by_pilot:
+            if inputs.station_lock is None and self._by_pilot:
                 self.lock()
         if self.state is State.SESSION and self.contactor:
             self.state = State.CHARGING
-        if self.state is State.SESSION and inputs.pilot_mode == "steady" and by_pilot:
-            self._steady_since = min(self._steady_since, self._now_s)
-            if self._now_s - self._steady_since > STEADY_S:  # the station may be waiting for its plug
-                self._drop_session()
-                self.unlock()
-                self.state = State.CONNECTED
-                return
-        else:
+
+    def _told_to_wait(self, inputs: Inputs) -> bool:
+        """The pilot has been steady for a while before any energy: the station may be waiting for its plug."""
+        if not (self.state is State.SESSION and inputs.pilot_mode == "steady" and self._by_pilot):
             self._steady_since = float("inf")
-        if session.finished.is_set():
-            self.result = dict(session.result)
-            visit.results.append(self.result)
-            visit.completed = visit.current_since_s is not None or bool(self.result.get("ok"))
-            visit.completed = visit.completed or self.result.get("result") == "ended"
-            self._session = None
-            self._ready = False
-            self.open_contactor()
-            self.unlock()
-            self.state = State.ENDED if visit.completed else State.CONNECTED if self.connected else State.PARKED
+            return False
+        self._steady_since = min(self._steady_since, self._now_s)
+        return self._now_s - self._steady_since > STEADY_S
+
+    def _end_session(self, result: dict[str, Any], visit: _Visit) -> None:
+        self.result = result
+        visit.results.append(result)
+        charged = visit.current_since_s is not None
+        visit.completed = charged or bool(result.get("ok")) or result.get("result") == "ended"
+        self._session = None
+        self._ready = False
+        self.open_contactor()
+        self.unlock()
+        self.state = State.ENDED if visit.completed else State.CONNECTED if self.connected else State.PARKED
 
     def _move_lock(self, inputs: Inputs) -> None:
         stuck = "stuck-lock" in self.faults and self.locked
-        if inputs.station_lock is not None:  # CHAdeMO: the solenoid sits in the station's connector
+        if inputs.station_lock is not None:  # CHAdeMO, GB/T: the solenoid sits in the station's connector
             self.locked = stuck or (inputs.station_lock and self.connected)
         elif not self._lock_wanted and not stuck and not self.contactor and self.inlet_voltage_v < SAFE_V:
             self.locked = False
@@ -451,7 +491,7 @@ class Car:
             return
         if self._contactor_wanted and self.connected:
             matched = abs(self.inlet_voltage_v - self.battery.emf_v) < CLOSE_WITHIN_V
-            if self.options.is_chademo:  # closes onto a dead connector, the station's contactors are open
+            if self.options.on_can:  # closes onto a dead connector, the station's contactors are open
                 matched = matched or self.inlet_voltage_v < CLOSE_WITHIN_V
             if not self.contactor and matched:
                 self.contactor = True
@@ -493,6 +533,11 @@ class Car:
         if self._visit:
             self._visit.results.append(self.result)
 
+    def _cc1_v(self) -> float:
+        """GB/T: against 12 V behind 1 kohm. 4 V all in; 6 V no plug, or the latch pressed."""
+        pressed = "latch-open" in self.faults and self.charge_seconds > 3.0
+        return 4.0 if self.connected and not pressed else 6.0
+
     def _insulation(self) -> float:
         leaks = "isolation" in self.faults
         if "isolation-charging" in self.faults:
@@ -504,7 +549,7 @@ class Car:
         return (3 if self._ready else 2) if self.connected else 1
 
     def _outputs(self) -> Outputs:
-        visit, on_pilot = self._visit, self.connected and not self.options.is_chademo
+        visit, on_pilot = self._visit, self.connected and not self.options.on_can
         standing = self.state not in (State.AWAY, State.ARRIVING, State.LEAVING)
         return Outputs(
             pilot={
@@ -515,7 +560,7 @@ class Car:
             rack={
                 "connected": self.connected,
                 "contactor": self.contactor,
-                "emf_v": round(self.battery.emf_v, 2),
+                "emf_v": round(self.battery.emf_v, 2) * (-1 if "reversed-polarity" in self.faults else 1),
                 "resistance_ohm": self.battery.resistance_ohm,
             },
             safety={
@@ -526,6 +571,7 @@ class Car:
             },
             arm={"present": standing, "locked": self.locked},
             chademo={"k": self.switch_k and self.connected, "lock_feedback": self.locked},
+            gbt={"cc1_v": self._cc1_v(), "lock_feedback": self.locked},
             truth={
                 "state": self.state.value,
                 "visit": visit.number if visit else 0,
@@ -546,6 +592,7 @@ class Car:
                 "result": self.result,
                 "faults": sorted(self.faults),
                 **({"k_opened_ns": self.k_opened_ns} if self.options.is_chademo else {}),
-                **({"last_frame_ns": self.last_frame_ns} if self.options.is_chademo else {}),
+                **({"stopped_ns": self.stopped_ns} if self.options.is_gbt else {}),
+                **({"last_frame_ns": self.last_frame_ns} if self.options.on_can else {}),
             },
         )

@@ -27,7 +27,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link
 from robot_charger.v2g import v2gtp
 from robot_charger.v2g.bridge import Station
 from robot_charger.v2g.exi import ExiError, decode, encode
@@ -51,6 +50,7 @@ from robot_charger.v2g.secc.table import (
     Tree,
     Wait,
 )
+from robot_charger.words.values import Link
 
 SEQUENCE_TIMEOUT_S = 60.0  # V2G_SECC_Sequence_Timeout
 SETUP_TIMEOUT_S = 18.0  # V2G_SECC_CommunicationSetup_Performance_Time
@@ -101,7 +101,8 @@ class Machine:
         except ExiError as error:
             return self._undecodable(error)
         talk.heard = heard
-        self.request = heard.name
+        if heard.name not in self.dialect.beside:
+            self.request = heard.name
         return self._finish(lambda: self._answer(heard))
 
     def poll(self, station: Station, now: Moment) -> Reply:
@@ -126,10 +127,18 @@ class Machine:
             return End(Code.NONE, "the vehicle stopped charging and closed the connection", in_order=True)
         return self._named(End(Code.LINK_LOST, "the vehicle closed the connection without SessionStopReq"))
 
+    def cut(self, code: Code, text: str) -> End:
+        """The station ends the session without an answer: silence, lost framing, a vehicle that does not stop."""
+        self._wait, self.talk.changes = None, {}
+        self.talk.energy.off(self.talk)
+        self.ended = self._named(End(code, text))
+        return self.ended
+
     def failed(self, code: Code, text: str) -> Reply:
         """Answering raised: the vehicle still gets FAILED, and the session ends."""
         self._wait = None
-        return self._refuse(self.request, FAILED, End(code, text))
+        heard = self.talk.heard
+        return self._refuse(heard.name if heard else self.request, FAILED, End(code, text))
 
     # One request.
     def _begin(self, station: Station, now: Moment) -> Talk:
@@ -146,7 +155,8 @@ class Machine:
             raise Refused(SEQUENCE_ERROR, Code.V2G_SEQUENCE, f"the vehicle sent {heard.name}, {what}", bad=True)
         if heard.name != SETUP and talk.begun and heard.session_id != talk.session_id:
             raise Refused(UNKNOWN_SESSION, Code.V2G_SEQUENCE, f"{heard.name} has another SessionID", bad=True)
-        if heard.name not in self.expected and not (heard.name == STOP and talk.begun):
+        anywhere = heard.name == STOP or heard.name in self.dialect.beside
+        if heard.name not in self.expected and not (anywhere and talk.begun):
             awaited = " or ".join(sorted(self.expected))
             text = f"{heard.name} was not expected: {awaited} may come here"
             raise Refused(SEQUENCE_ERROR, Code.V2G_SEQUENCE, text, bad=True)
@@ -171,7 +181,8 @@ class Machine:
             return Reply(name, waits=True, changes=talk.changes, notes=talk.notes, ask=answer.ask, heard=heard)
         reply = self._send(name, {"ResponseCode": answer.code, **answer.fields}, answer.exi)
         reply.heard = heard
-        self.expected = self.dialect.rows[name].follow[answer.outcome]
+        if name not in self.dialect.beside:
+            self.expected = self.dialect.rows[name].follow[answer.outcome]
         if answer.end is not None:
             reply.end = self.ended = answer.end if answer.end.in_order else self._named(answer.end)
             talk.energy.off(talk)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Authorization, Insulation, Link, Lock
 from robot_charger.v2g.secc.table import FAILED, NO_SESSION, Answer, End, Refused, Talk, Tree, Wait
+from robot_charger.words.values import Authorization, Insulation, Link, Lock
 
 CONTACTOR_WAIT_S = 3.5  # below the vehicle's 5 s for PowerDeliveryRes
 NEW = "OK_NewSessionEstablished"
@@ -45,8 +45,8 @@ def authorized(talk: Talk) -> bool:
 
 def insulated(talk: Talk) -> bool:
     """The insulation test has passed; False while it runs. Raises Refused."""
-    energy = talk.energy
-    if not energy.testing and energy.max_voltage_v <= 0.0:
+    energy, begins = talk.energy, not talk.energy.testing
+    if begins and energy.max_voltage_v <= 0.0:
         text = "the vehicle stated no maximum voltage: the insulation cannot be tested"
         raise Refused(FAILED, Code.V2G_DECODE, text)
     found = energy.test(talk)
@@ -54,7 +54,7 @@ def insulated(talk: Talk) -> bool:
         raise Refused(FAILED, Code.INSULATION_SELF_TEST, "the insulation monitor failed its self-test")
     if found == Insulation.FAULT:
         raise Refused(FAILED, Code.INSULATION, "the insulation test failed")
-    if found is None and talk.stopping:
+    if found is None and talk.stopping and not begins:  # the supervisor may not have heard of the new beginning yet
         energy.end_test(talk)
         raise Refused(FAILED, Code.NONE, "the station stopped the session during the cable check")
     return found is not None
@@ -93,11 +93,11 @@ def opened(talk: Talk, answer: Callable[[Talk], Answer], error: str) -> Wait:
     """``answer`` once the contactors are open; ``error`` is the response code if they stay closed."""
 
     def end(later: Talk) -> Answer:
-        if later.station.contactors_closed:
+        if later.station.contactors_closed or later.station.pole_closed:
             raise Refused(error, Code.CONTACTOR_WELDED, "the contactors did not open")
         return answer(later)
 
-    return Wait(lambda later: not later.station.contactors_closed, _until(talk), end)
+    return Wait(lambda later: not (later.station.contactors_closed or later.station.pole_closed), _until(talk), end)
 
 
 def session_stop(talk: Talk, fields: Tree, pause: bool = False) -> Answer:

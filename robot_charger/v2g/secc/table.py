@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link
 from robot_charger.v2g.bridge import Station
+from robot_charger.words.values import Link
 
 if TYPE_CHECKING:
     from robot_charger.v2g.secc.energy import Energy
@@ -182,6 +182,7 @@ class Dialect:
     least: Callable[[str, Talk], Tree | None]  # the least fields of a response, without its code; None: no such one
     unpack: Callable[[int, bytes], Heard]  # raises ExiError
     pack: Callable[[str, Tree, Talk], tuple[int, str, Tree]]  # payload type, schema, tree
+    beside: frozenset[str] = frozenset()  # requests that may come at any time and change nothing
 
     def due(self, expected: Iterable[str], last: str) -> str:
         """The request that most likely was meant: the last one again, or the first of the table that may come."""

@@ -1,6 +1,6 @@
-"""The codec in the place of the iso15118 package's own.
+"""Our EXI codec in the place of the iso15118 package's own.
 
-``EXI().set_exi_codec(ExiCodec())`` before a session makes SECC and EVCC code in Python; no Java starts.
+``EXI().set_exi_codec(ExiCodec())`` before a session makes the EVCC code in Python; no Java starts.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import json
 
 from iso15118.shared.iexi_codec import IEXICodec
 
-from . import codec
-from .errors import ExiError
+from robot_charger.v2g.exi import ExiError, codec
 
 
 class ExiCodec(IEXICodec):
