@@ -111,7 +111,7 @@ class Station:
         self.publishers["power/state"].publish(
             fill(
                 P(), stamp_ns=stamp, session_id=session, mode=mode, voltage_v=self.voltage_v,
-                bank_voltage_v=self.voltage_v, current_a=self.current_a, contactors_closed=energised,
+                bank_voltage_v=self.voltage_v, current_a=self.current_a, contactors_closed=energised, contactors_open=not energised,
                 insulation=P.INSULATION_VALID if tested else P.INSULATION_UNKNOWN, insulation_permit_number=5,
             )
         )  # fmt: skip

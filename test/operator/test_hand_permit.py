@@ -22,7 +22,7 @@ NONE, FREE, CONTACT = (getattr(msg.MotionPermit, f"ZONE_{n}") for n in ("NONE", 
 
 
 def safe() -> tuple[Any, Any, Any]:
-    return msg.SafetyState(alive=True), msg.BayState(field_clear=True), msg.SupplyState()
+    return msg.SafetyState(alive=True), msg.BayState(field_clear=True), msg.SupplyState(contactors_open=True)
 
 
 def test_with_a_living_safety_controller_a_clear_bay_and_a_dead_plug_it_moves() -> None:
@@ -39,7 +39,7 @@ def test_with_a_living_safety_controller_a_clear_bay_and_a_dead_plug_it_moves() 
         (0, {"emergency_stop": True}, "emergency stop"),
         (1, {"field_clear": False}, "protective field"),
         (1, {"occupied": True}, "not immobilised"),
-        (2, {"contactors_open": False}, "contactors closed"),
+        (2, {"contactors_open": False}, "not surely open"),
         (2, {"voltage_v": 61.0}, "61 V"),
         (2, {"voltage_v": -400.0}, "400 V"),
         (2, {"voltage_v": float("nan")}, "not dead"),

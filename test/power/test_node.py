@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 def _is_off(station: Station) -> bool:
     s = station.state
-    return not s.contactors_closed and not s.contactors_requested and abs(s.current_a) < 5.0
+    return s.contactors_open and not s.contactors_requested and abs(s.current_a) < 5.0
 
 
 def _seconds_until(station: Station, condition: object) -> float:

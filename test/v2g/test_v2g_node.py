@@ -81,6 +81,7 @@ class Fake:
         supply.stamp_ns = now
         supply.permit_number = self.permit
         supply.contactors_closed = self.purpose in (target.PURPOSE_PRECHARGE, target.PURPOSE_TRANSFER)
+        supply.contactors_open = not supply.contactors_closed
         supply.voltage_v = target.voltage_v if supply.contactors_closed else 0.0
         if self.purpose == target.PURPOSE_TRANSFER:
             supply.voltage_v = 385.0
