@@ -46,7 +46,7 @@ class Bench:
 
     def __init__(self, station: ChaosStation, deadline: float) -> None:
         self.station, self.deadline = station, deadline
-        self.rehearsal = Rehearsal(station, EVSE, 0, lambda: books(station.csms_store))
+        self.rehearsal = Rehearsal(station, station.observer, EVSE, 0, lambda: books(station.csms_store))
         self.node = station.observer.node
         self.rows: list[dict[str, Any]] = []
         self.died: list[str] = []
