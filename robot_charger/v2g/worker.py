@@ -24,14 +24,14 @@ from robot_charger.v2g.parameters import V2gParameters
 from robot_charger.v2g.record import Entry
 from robot_charger.v2g.secc import protocols
 from robot_charger.v2g.session import Outcome
-from robot_charger.words.values import Link, Phase
+from robot_charger.words.values import Link, Phase, Pilot
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1
 IDLE_S = 1.0  # without a word of the station
 ANSWERS = "charge loop answered in"  # of the last session, for diagnostics
-WAKING = (5, 6)  # PilotState E and F: at least T_step_EF, 4 s
+WAKING = (Pilot.E, Pilot.F)  # at least T_step_EF, 4 s
 CARRIER_LOST_S = 0.3  # a link must be gone this long before it counts
 LINK_GONE = "the PLC link to the vehicle is gone"
 PLUGGING_IN = frozenset({Phase.CONNECTING, Phase.MATED})
