@@ -274,12 +274,13 @@ class Desk:
                 "store": str(self.directory / "backend.sqlite"),
             },
             "v2g": {"interface": o.interface, "record": "on" if o.record else "off"},
+            "robot": {"memory": str(self.directory / "robot.json")},
             "supervisor": {},
             "chademo": {},
             "pilot": {},
         }
         if o.camera:
-            overrides["robot"] = {"camera_file": str(config_directory() / "arm/camera.yaml")}
+            overrides["robot"]["camera_file"] = str(config_directory() / "arm/camera.yaml")
         if o.module_protocol == "modbus":
             overrides["power"] |= {"module.timeout_ms": 500.0}  # modules are asked one after the other
         if o.csms_absent:  # nobody was ever asked about a token: whoever comes is trusted, and billed later

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,10 @@ from robot_charger.common.topics import fill
 from robot_charger.robot.description import config_file, load_site
 from robot_charger.robot.errors import Busy, Cancelled, ErrorCode, RobotError
 from robot_charger.robot.eyes import Eyes
+from robot_charger.robot.frames import Frames
 from robot_charger.robot.jobs import Job, Jobs
 from robot_charger.robot.kinematics import Kinematics
+from robot_charger.robot.memory import Memory
 from robot_charger.robot.motion import PERIOD, Command, ConnectionRobot, Mode, Result, Senses
 from robot_charger.robot.parameters import RobotParameters
 from robot_charger.robot.spatial import Array, from_quaternion
@@ -43,6 +46,7 @@ from robot_charger.robot.spatial import Array, from_quaternion
 PERMIT_SECONDS = 0.3
 BAY_AGE = 1.0  # oldest bay state that lets the arm move [s]
 STATE_TICKS, FEEDBACK_TICKS = 5, 20
+MEMORY_S = 0.1  # how often what changed is written
 EYES_S = 0.5  # how often the need to look is looked at
 IDLE_TICKS = 5  # without a goal and with nothing to follow only every so many ticks count
 REALTIME_PRIORITY = 20
@@ -88,6 +92,8 @@ class RobotNode(StationNode):
             raise StartError(f"parameter evses = {p.evses}: no bay {missing} in {p.bays_file}, only {list(site.bays)}")
         self._kinematics = Kinematics(config_file(p.arm_urdf))
         robot = self._robot = ConnectionRobot(site, self._kinematics, p)
+        self._frames, self._frame_refused = Frames(config_file(p.arm_urdf), site.tool), ""
+        self._memory = self._recall(p.memory, robot)
         self._bays = {n: Bays() for n in p.evses}
         self._state = self.publisher("/robot/state")
         self._trajectory = self.publisher("/robot/joint_trajectory")
@@ -115,6 +121,16 @@ class RobotNode(StationNode):
             self._eyes = Eyes(self, p.camera_file, kinds)
             self._eyes_timer = self.create_timer(EYES_S, self._eyes.tend)
 
+    def _recall(self, name: str, robot: ConnectionRobot) -> Memory:
+        path = Path(name) if name else None
+        if path is not None and not path.parent.is_dir():
+            raise StartError(f"parameter memory = {path}: {path.parent} is no directory")
+        memory = Memory(path, robot)
+        for evse, engaged in robot.arm.engaged.items():
+            self.get_logger().info(f"EVSE {evse}: {engaged.connector.name} was in the inlet before the restart")
+        self._memory_timer = self.create_timer(MEMORY_S, memory.tend)
+        return memory
+
     def activate(self) -> None:
         self._stop.clear()
         self._thread = threading.Thread(target=self._move, name="motion", daemon=True)
@@ -135,6 +151,7 @@ class RobotNode(StationNode):
             self.destroy_timer(self._eyes_timer)
             self._eyes.end()
             self._eyes = None
+        self.destroy_timer(self._memory_timer)
         self._servers, self._topics, self._robot = [], [], None
 
     def make_safe(self) -> None:
@@ -164,9 +181,12 @@ class RobotNode(StationNode):
             "missed cycles": self._ticker.missed,
             "poses in an unknown frame": self._unplaced,
             "messages refused": self._bad,
+            "memory": self._memory.text,
             "camera": self._eyes.text if self._eyes is not None else "none",
         }
         silent = self.active and now_ns() / 1e9 - self._stamps["joints"] > 1.0
+        if self._frame_refused:
+            return WARN, f"the wrench is refused: {self._frame_refused}", values
         return (WARN, "the arm is silent", values) if silent else (OK, robot.text, values)
 
     # What is heard.
@@ -194,6 +214,12 @@ class RobotNode(StationNode):
     def _on_wrench(self, message: Any) -> None:
         f, t = message.wrench.force, message.wrench.torque
         wrench = np.array([f.x, f.y, f.z, t.x, t.y, t.z])
+        try:
+            wrench = self._frames.wrench(message.header.frame_id, wrench)
+        except KeyError as error:
+            self._frame_refused = str(error)
+            self._bad += 1
+            return
         if np.isfinite(wrench).all():
             self._senses.wrench = wrench
             self._stamps["wrench"] = self.stamped(message.header)
@@ -211,7 +237,7 @@ class RobotNode(StationNode):
 
     def _on_bay(self, evse: int, message: msg.BayState) -> None:
         bay = self._bays[evse]
-        left = bay.state.occupied and not message.occupied
+        left = (bay.state.occupied or bay.state_at == -math.inf) and not message.occupied
         if message.occupied != bay.state.occupied:
             bay.arrived = message.occupied and bay.state_at > 0.0
         bay.state, bay.state_at = message, message.stamp_ns / 1e9
@@ -342,7 +368,7 @@ class RobotNode(StationNode):
 
     def _publish_state(self, robot: ConnectionRobot) -> None:
         touch, senses = robot.touch, self._senses
-        parked = robot.mode in (Mode.PARKED, Mode.UNKNOWN) and not robot.busy
+        parked = robot.mode in (Mode.PARKED, Mode.UNKNOWN) and not robot.busy and robot.bay not in robot.engaged
         self._state.publish(
             fill(
                 msg.RobotState(),
