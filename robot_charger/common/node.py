@@ -35,8 +35,9 @@ from robot_charger.common.executor import LeanExecutor
 from robot_charger.common.faults import FaultReport, Severity
 from robot_charger.common.listening import Listening
 from robot_charger.common.parameters import ParameterError
-from robot_charger.common.process import PARENT, StopSignal, end_with_parent, refuse, require_logs
+from robot_charger.common.process import PARENT, StopSignal, end_quietly, end_with_parent, refuse, require_logs
 from robot_charger.common.topics import EVENTS, WATCHED, fill, topic
+from robot_charger.common.transitions import Transitions
 
 Diagnosis = tuple[int, str, dict[str, Any]]
 OK, WARN, ERROR = 0, 1, 2
@@ -63,6 +64,7 @@ class StationNode(LifecycleNode):
         self._faults: dict[tuple[int, int], FaultReport] = {}
         self._fault_lock = threading.Lock()
         self._listening = Listening(lambda text: self.get_logger().warning(text))
+        self._transitions = Transitions(self)
         self.parameters = self._declare()
         self.add_on_set_parameters_callback(self._on_set)
         self._fault_publisher = self.create_publisher(msg.Fault, "fault", EVENTS)
@@ -255,6 +257,8 @@ class StationNode(LifecycleNode):
         if lowered:
             level = max(level, WARN)
             values = {**values, "lowered safety": "; ".join(lowered)}
+        if self._transitions.held:
+            level, text = max(level, WARN), self._transitions.remedy
         for fault in self.standing_faults():
             level = max(level, ERROR if fault.severity >= Severity.STOP else WARN)
             text = text or fault.text
@@ -320,6 +324,7 @@ def run(factory: Callable[[], StationNode], before: Callable[[], None] | None = 
     finally:
         node.active = False
         node.make_safe()
+        end_quietly()
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()

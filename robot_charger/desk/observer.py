@@ -120,6 +120,48 @@ class Observer:
             for s in states
         )
 
+    def all_up(self) -> bool:
+        """No EVSE is unavailable."""
+        with self.lock:
+            return all(s.phases and s.phases[-1][0] != "unavailable" for s in self.seen.values())
+
+    def why_late(self, began: bool, patience_s: float) -> str:
+        """One sentence: where the sessions stand, or who is missing before they ``began``."""
+        with self.lock:
+            if began:
+                stands = {n: s.phases[-1][0] for n, s in self.seen.items() if s.phases}
+                return "took too long; now: " + ", ".join(f"evse{n} {phase}" for n, phase in stands.items())
+            waiting = {
+                value.value
+                for name, status in self.diagnostics.items()
+                if name.endswith("/supervisor")
+                for value in status.values
+                if value.key == "waiting for"
+            }
+        missing = ", ".join(sorted(waiting)) or "the supervisor"
+        return f"not all nodes came up within {patience_s:.0f} s; waiting for {missing}"
+
+    def cycles(self) -> dict[str, int]:
+        """Of power's control: how many were due, and how many of them came late or not at all."""
+        with self.lock:
+            power = [s.last["power/state"] for s in self.seen.values() if "power/state" in s.last]
+        return {
+            "total": max((p.cycles + p.missed_cycles for p in power), default=0),
+            "missed": max((p.missed_cycles for p in power), default=0),
+        }
+
+    def plugged(self, evse: int) -> bool | None:
+        """The plug of this EVSE is in an inlet; None when its supervisor was not heard for 2 s."""
+        with self.lock:
+            state = self.seen[evse].last.get("session/state")
+        return None if state is None or now_ns() - state.stamp_ns > 2_000_000_000 else bool(state.mated)
+
+    def power_silent_s(self) -> float:
+        """Time since power last spoke [s]; infinite when it never did."""
+        with self.lock:
+            stamps = [s.last["power/state"].stamp_ns for s in self.seen.values() if "power/state" in s.last]
+        return (now_ns() - max(stamps)) / 1e9 if stamps else float("inf")
+
     def show_card(self, evse: int, token: str) -> None:
         """As a card reader at this EVSE."""
         shown = msg.BackendRequest(kind=msg.BackendRequest.KIND_START, stamp_ns=now_ns(), id_token=token)

@@ -92,6 +92,7 @@ class Generator:
         self._pulsed: tuple[int, PilotMode] | None = None
         self._duty = 0.0
         self._duty_since_ns = 0
+        self._interrupted = False  # the wire was steady, off or F since the last duty
         self.lapsed = False
 
     def reset(self) -> None:
@@ -128,18 +129,26 @@ class Generator:
             return self._steady_duty(Output(self._pulse_mode))
         if command.mode is not PilotMode.PWM:
             return self._steady_duty(Output(PilotMode.STEADY))
+        if self._interrupted and self._too_early(command.duty, now_ns):
+            return Output(PilotMode.STEADY)  # another current is offered when its time has come
+        self._interrupted = False
         return Output(PilotMode.PWM, self._paced(command.duty, now_ns))
 
     def _steady_duty(self, output: Output) -> Output:
-        self._duty = 0.0
+        self._interrupted = True
         return output
+
+    def _too_early(self, duty: float, now_ns: int) -> bool:
+        """Whether this would be the second current within 5 s (table A.6 seq. 6)."""
+        analogue = not duty_cycle.is_digital(duty) and self._duty and not duty_cycle.is_digital(self._duty)
+        early = (now_ns - self._duty_since_ns) / 1e9 < iec61851.time_s("duty_change")
+        return bool(analogue) and duty != self._duty and early
 
     def _paced(self, duty: float, now_ns: int) -> float:
         """Between two current-telling duties at least 5 s pass (table A.6 seq. 6)."""
         if duty == self._duty:
             return duty
-        analogue = not duty_cycle.is_digital(duty) and self._duty and not duty_cycle.is_digital(self._duty)
-        if analogue and (now_ns - self._duty_since_ns) / 1e9 < iec61851.time_s("duty_change"):
+        if self._too_early(duty, now_ns):
             return self._duty
         self._duty, self._duty_since_ns = duty, now_ns
         return duty
@@ -170,7 +179,8 @@ class PilotLogic:
         else:
             # C and D are left when they are not seen; any other state is taken only when it lasts.
             unlike = self._candidate is None or self._candidate != (verdict.state, verdict.code)
-            if self._differs_since_ns is None or (unlike and self.state not in (State.C, State.D)):
+            diode = verdict.code is Code.PILOT_DIODE
+            if self._differs_since_ns is None or (unlike and (diode or self.state not in (State.C, State.D))):
                 self._differs_since_ns = now_ns
             self._candidate = (verdict.state, verdict.code)
             if (now_ns - self._differs_since_ns) / 1e9 >= self._filter_s(verdict) - 1e-9:
@@ -208,6 +218,8 @@ class PilotLogic:
     def _filter_s(self, verdict: _Verdict) -> float:
         if self.state is State.UNKNOWN:
             return 0.0
+        if verdict.code is Code.PILOT_DIODE:
+            return iec61851.time_s("filter_diode")
         if self.state in (State.C, State.D):
             return iec61851.time_s("filter_leaving_c_d")
         return iec61851.time_s("filter_fault" if verdict.state is State.FAULT else "filter_state")

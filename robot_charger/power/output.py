@@ -7,6 +7,7 @@ contactors open, output below 60 V.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
@@ -31,6 +32,7 @@ OVERCURRENT_S = 0.1
 ACCURACY_A, ACCURACY = 2.5, 0.05  # the larger: more above the set-point than modules that obey can give
 COOL_S = 20.0  # what heat took from the current returns so slowly: temperatures come in whole degrees
 HEAT_S = 0.5
+DELAYS = 1.5  # a set-point is on its way for so many times the modules' delay at most
 INACCURATE_S = 2.0  # longer than any ramp is behind its set-point
 
 
@@ -77,6 +79,7 @@ class Inputs:
     seen: bool = True  # ``evse`` is fresh: what it says of the contactors can be believed
     disputed: bool = False  # the modules contradict ``measured``
     highest_v: float = 1000.0  # what the modules reach as they are joined now
+    uncertain_a: float = 0.0  # what modules that obey may give too much before the trim knows them
     settled: bool = True  # ... and they are joined as this session needs them
 
 
@@ -134,6 +137,8 @@ class Output:
         self._held_v = 0.0  # highest voltage at the inlet since the contactors opened
         self._let_go_ns = 0  # when the vehicle may last have held it there
         self._over: dict[str, int] = {}
+        self._past: deque[tuple[int, float]] = deque()
+        self._delay_ns = int(DELAYS * parameters.contract.delay_s * SECOND)
         self._cool = 1.0  # share of the cable's rating that its temperatures allow
 
     @property
@@ -205,6 +210,14 @@ class Output:
     def _waited(self, now_ns: int, limit_s: float) -> bool:
         return now_ns - self._since > limit_s * SECOND
 
+    def _asked(self, now_ns: int) -> float:
+        """Largest current that may still be on its way from the modules [A]: they follow a set-point with a delay."""
+        past = self._past
+        past.append((now_ns, abs(self.setpoint_a)))
+        while now_ns - past[0][0] > self._delay_ns:
+            past.popleft()
+        return max(a for _, a in past)
+
     def _lasting(self, name: str, condition: bool, now_ns: int, limit_s: float) -> bool:
         if not condition:
             self._over.pop(name, None)
@@ -239,9 +252,10 @@ class Output:
             top = max(top, cable_check_voltage(top, p.max_voltage_v))
         trip_v = overvoltage_trip_v(top)
         live_v = max(measured.voltage_v if closed else 0.0, measured.bank_voltage_v)
-        excess = abs(measured.current_a) - abs(self.setpoint_a)
-        margin = max(p.overcurrent_a, 0.03 * abs(self.setpoint_a))
-        accuracy = max(ACCURACY_A, ACCURACY * abs(self.setpoint_a))
+        asked_a = self._asked(now_ns)
+        excess = abs(measured.current_a) - asked_a
+        margin = max(p.overcurrent_a, 0.03 * asked_a) + inputs.uncertain_a
+        accuracy = max(ACCURACY_A, ACCURACY * asked_a) + inputs.uncertain_a
         if inputs.blocked is not None:
             self.trip(now_ns, inputs.blocked, tell=False)
         elif demand.fault is not None:
@@ -281,7 +295,7 @@ class Output:
         if inputs.blocked is not None:
             self.text = inputs.blocked.text
         elif not inputs.settled:
-            self.text = "joining the groups of modules in series or in parallel"
+            self.text = "joining the groups of modules, or changing their range, as this vehicle needs"
         elif not inputs.modules:
             self.text = "no healthy module feeds this EVSE"
         elif not inputs.evse.open:

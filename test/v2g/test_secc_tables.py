@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -230,3 +231,8 @@ def test_every_refusal_can_be_encoded(protocol: str, said: str) -> None:
         decode(reply.message[8:], dialect.pack(reply.said.name, {}, machine.talk)[1])
         if least is not None:
             assert reply.said.name == name.replace("Req", "Res")
+
+
+def test_the_page_shows_the_tables() -> None:
+    page = Path(__file__).parents[2] / "docs" / "ccs-tables.md"
+    assert page.read_text() == protocols.page()  # python -m robot_charger.v2g.secc.protocols > docs/ccs-tables.md

@@ -265,6 +265,7 @@ def session_stop(talk: Talk, body: Tree) -> Answer:
     return shared.session_stop(talk, {}, pause=body["ChargingSession"] == "Pause")
 
 
+CERTIFICATE = "CertificateInstallationReq CertificateUpdateReq"
 ROWS = {
     "SessionSetupReq": row(session_setup, "8.4.3.2", "SessionSetupReq ServiceDiscoveryReq"),
     "ServiceDiscoveryReq": row(
@@ -277,7 +278,7 @@ ROWS = {
         **{
             "external": "PaymentServiceSelectionReq AuthorizationReq",
             "contract": "PaymentServiceSelectionReq PaymentDetailsReq",
-            "contract and certificate": "PaymentDetailsReq CertificateInstallationReq CertificateUpdateReq",
+            "contract and certificate": f"PaymentServiceSelectionReq PaymentDetailsReq {CERTIFICATE}",
         },
     ),
     "CertificateInstallationReq": row(contract.install, "8.4.3.11", "PaymentDetailsReq"),
