@@ -63,6 +63,7 @@ class Worker:
         report: Callable[[FaultReport], None] = lambda report: None,
         record: Callable[[Entry], None] = lambda entry: None,
         contexts: Contexts | None = None,
+        failed: Callable[[BaseException], None] = lambda error: None,
     ) -> None:
         self.name = name
         self.link = link
@@ -73,6 +74,7 @@ class Worker:
         self._report = report
         self._record = record
         self._contexts = contexts
+        self._on_failure = failed  # the thread ended by an error that nobody expected
         self._ready = threading.Event()
         self._error: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -117,6 +119,7 @@ class Worker:
                 text = f"the V2G thread ended: {type(error).__name__}: {error}"
                 self.bridge.say(phase=Link.FAILED, purpose=0, error=Code.V2G_INTERNAL, text=text)
                 self._report(FaultReport(Code.V2G_INTERNAL, Severity.STOP, text))
+                self._on_failure(error)
         finally:
             self._ready.set()
 

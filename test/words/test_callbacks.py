@@ -12,6 +12,7 @@ import pytest
 from robot_charger import srv
 from robot_charger.common.topics import checked_service
 from robot_charger.power.loop import SHUT_FRAMES, ControlLoop
+from robot_charger.power.meter import MeterReader, Reading
 from robot_charger.supervisor import flow
 from robot_charger.supervisor.charging import ChargeAction
 from robot_charger.supervisor.inputs import Heard
@@ -171,3 +172,19 @@ def test_a_control_that_raises_switches_off_and_says_so() -> None:
     loop._thread.join(10.0)
     assert not loop.running and isinstance(failures[0], ValueError)
     assert port.written == [0x200] * SHUT_FRAMES
+
+
+def test_a_meter_that_raises_what_no_meter_should_is_reported() -> None:
+    class Odd:
+        def read(self) -> Reading:
+            raise ZeroDivisionError
+
+        def close(self) -> None:
+            pass
+
+    failures: list[BaseException] = []
+    reader = MeterReader({1: Odd()}, lambda evse, reading, error: None, failed=failures.append)  # type: ignore[dict-item]
+    reader.start()
+    reader._thread.join(10.0)
+    reader.close()
+    assert isinstance(failures[0], ZeroDivisionError)
