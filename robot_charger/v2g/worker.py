@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -104,6 +105,7 @@ class Worker:
                 self._loop.call_soon_threadsafe(action)
 
     def _run(self) -> None:
+        sys.setswitchinterval(0.0005)  # an answer must not wait 5 ms for the interpreter
         try:
             self.link.join_network()
             asyncio.run(self._serve())
