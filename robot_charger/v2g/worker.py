@@ -18,6 +18,7 @@ from typing import Any
 
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.plc_link import LinkError, NoFrames, PlcLink
+from robot_charger.common.process import realtime
 from robot_charger.common.terms import Link, Phase
 from robot_charger.v2g.bridge import TALKING, TALKING_ACDP, Bridge
 from robot_charger.v2g.certificates import Contexts
@@ -30,6 +31,7 @@ from robot_charger.v2g.session import Outcome
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1
+REALTIME_PRIORITY = 20  # SCHED_FIFO, below the control loops of power and robot
 IDLE_S = 1.0  # without a word of the station
 ANSWERS = "charge loop answered in"  # of the last session, for diagnostics
 WAKING = (5, 6)  # PilotState E and F: at least T_step_EF, 4 s
@@ -106,6 +108,8 @@ class Worker:
 
     def _run(self) -> None:
         sys.setswitchinterval(0.0005)  # an answer must not wait 5 ms for the interpreter
+        if self.parameters.realtime:
+            realtime(REALTIME_PRIORITY)
         try:
             self.link.join_network()
             asyncio.run(self._serve())
