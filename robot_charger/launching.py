@@ -38,7 +38,7 @@ from robot_charger.common import host_only
 from robot_charger.common.configuration import config_directory, named_files
 from robot_charger.common.process import PARENT
 from robot_charger.common.respawn import Upkeep
-from robot_charger.robot.frames import with_bays
+from robot_charger.robot.bay_frames import with_bays
 
 LOGGER = "robot_charger"
 STARTED = "the simulators are started"  # desk.simulators writes it

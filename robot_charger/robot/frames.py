@@ -1,48 +1,52 @@
-"""The arm's description with the bays that it serves: what RViz and /tf show of a station.
-
-For every EVSE a fixed frame ``bayN``, and in it the box that inlets must be in (``workspace`` of bays.yaml): the arm
-refuses an inlet outside. Launch files use this under the system's Python: standard library and PyYAML only.
-"""
+"""The wrench as any driver publishes it, turned into gripper_link's axes at the sensor of ``arm_file``."""
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
-from xml.etree.ElementTree import Element, SubElement
 
-import yaml
+import mujoco
+import numpy as np
 
-BASE = "base_link"
-COLOUR = "0.1 0.7 0.3 0.25"  # red, green, blue, opacity
-
-
-def with_bays(urdf: Path, bays: Path, evses: Iterable[int]) -> str:
-    """URDF of the arm and of the bays of these EVSEs. Raises OSError, KeyError, ValueError."""
-    root = ElementTree.fromstring(urdf.read_text(encoding="utf-8"))
-    sites = yaml.safe_load(bays.read_text(encoding="utf-8"))["bays"]
-    for evse in evses:
-        bay = sites[evse]
-        _fixed(root, BASE, f"bay{evse}", bay)
-        zone = _fixed(root, f"bay{evse}", f"bay{evse}_zone", bay["inlet"])
-        visual = SubElement(zone, "visual")
-        size = [2.0 * float(half) for half in bay["workspace"]]
-        SubElement(SubElement(visual, "geometry"), "box", size=_text(size))
-        material = SubElement(visual, "material", name="permitted_zone")
-        SubElement(material, "color", rgba=COLOUR)
-    return ElementTree.tostring(root, encoding="unicode")
+from robot_charger.robot.description import Tool
+from robot_charger.robot.kinematics import GRIPPER
+from robot_charger.robot.spatial import Array, inverse, transform
 
 
-def _fixed(root: Element, parent: str, name: str, pose: Any) -> Element:
-    """A link that is fixed to another at a pose with ``xyz`` [m] and ``rpy`` [rad]."""
-    link = SubElement(root, "link", name=name)
-    joint = SubElement(root, "joint", name=name, type="fixed")
-    SubElement(joint, "parent", link=parent)
-    SubElement(joint, "child", link=name)
-    SubElement(joint, "origin", xyz=_text(pose["xyz"]), rpy=_text(pose["rpy"]))
-    return link
+class Frames:
+    """Links of the URDF that are fixed to gripper_link."""
 
+    def __init__(self, urdf: Path, tool: Tool) -> None:
+        spec = mujoco.MjSpec.from_string(urdf.read_text())
+        spec.compiler.fusestatic = False
+        model = spec.compile()
+        data = mujoco.MjData(model)
+        mujoco.mj_kinematics(model, data)
+        gripper = model.body(GRIPPER).id
+        root = model.body_weldid[gripper]
 
-def _text(numbers: Sequence[float]) -> str:
-    return " ".join(f"{float(n):g}" for n in numbers)
+        def pose(body: int) -> Array:
+            return transform(data.xpos[body], data.xmat[body].reshape(3, 3))
+
+        self._poses = {
+            model.body(i).name: inverse(pose(gripper)) @ pose(i)
+            for i in range(model.nbody)
+            if model.body_weldid[i] == root
+        }
+        self._sensor = np.array([-tool.wrench_distance, 0.0, 0.0])
+
+    def wrench(self, frame: str, wrench: Array) -> Array:
+        """``wrench`` (6,) of a header's frame [N, Nm]. An empty frame counts as the sensor's own.
+
+        Names of simulators ("arm::wrench_sensor::wrench", "arm/wrench") count by their last part. Raises KeyError for a
+        frame that is not fixed to the tool.
+        """
+        name = frame.replace("::", "/").rsplit("/", 1)[-1]
+        if name == "":
+            return wrench
+        if name not in self._poses:
+            raise KeyError(f"frame {frame} is not fixed to {GRIPPER}: one of {', '.join(sorted(self._poses))}")
+        pose = self._poses[name]
+        turn = pose[:3, :3]
+        force = turn @ wrench[:3]
+        torque = turn @ wrench[3:] + np.cross(pose[:3, 3] - self._sensor, force)
+        return np.concatenate([force, torque])

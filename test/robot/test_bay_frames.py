@@ -8,7 +8,7 @@ import pytest
 
 from robot_charger.common.configuration import config_directory
 from robot_charger.robot.description import load_site
-from robot_charger.robot.frames import BASE, with_bays
+from robot_charger.robot.bay_frames import BASE, with_bays
 
 
 def described(evses):
