@@ -7,8 +7,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from robot_charger.common.configuration import config_directory
-from robot_charger.robot.description import load_site
 from robot_charger.robot.bay_frames import BASE, with_bays
+from robot_charger.robot.description import load_site
 
 
 def described(evses):
