@@ -47,6 +47,7 @@ class Conversation:
         self._session: Session | None = None
         self._running: asyncio.Task[Outcome] | None = None
         self._outcome: asyncio.Future[Outcome] | None = None
+        self._closing: set[asyncio.Task[None]] = set()  # connections that came to nothing
         self._open_since = 0
         self._tls_error = ""
         self._paused = ""  # SessionID of a paused session; the same vehicle may join it again
@@ -146,7 +147,9 @@ class Conversation:
                 self._outcome.set_result(outcome)
             return
         # Nothing of a vehicle yet: a port scanner, or one that tries again. Go on listening.
-        abort(session.writer.transport)
+        closing = asyncio.ensure_future(session.close())  # lets the last answer through
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
         self._session = None
         self._open_since = now_ns()
         if self.bridge.vehicle.phase == Link.LINKED:

@@ -97,7 +97,10 @@ class Session:
             self._count_bad(ended.bad)
             end = self.machine.cut(ended.code, str(ended))
         except OSError as error:
-            end = self.machine.cut(Code.LINK_LOST, f"connection lost: {error}")
+            self._peer_gone = True
+            end = self.machine.closed()
+            if not end.in_order:
+                end = self.machine.cut(Code.LINK_LOST, f"connection lost: {error}")
         except asyncio.CancelledError:
             abort(self.writer.transport)
             self._off()

@@ -6,6 +6,8 @@ numbers (int16 mantissa, exponent -128 to 127). A value too large for its field 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from robot_charger.common.terms import Insulation, Link, Shutdown
 from robot_charger.v2g.bridge import Station
 from robot_charger.v2g.secc.table import Talk, Tree
@@ -17,8 +19,9 @@ NOTICE_S = 10  # NotificationMaxDelay of a normal stop, as public DC chargers gi
 ISOLATION = {Insulation.VALID: "Valid", Insulation.WARNING: "Warning", Insulation.FAULT: "Fault"}
 
 
+@lru_cache(256)
 def physical(value: float, unit: str, finest: int = -1) -> Tree:
-    """A physical value with the finest multiplier, from ``finest`` on, that its mantissa fits."""
+    """A physical value with the finest multiplier, from ``finest`` on, that its mantissa fits. Not to be changed."""
     for multiplier in range(finest, 4):
         mantissa = round(value / 10**multiplier)
         if -INT16 <= mantissa <= INT16:
@@ -26,8 +29,9 @@ def physical(value: float, unit: str, finest: int = -1) -> Tree:
     return {"Multiplier": 3, "Unit": unit, "Value": INT16 if value > 0 else -INT16}
 
 
+@lru_cache(256)
 def rational(value: float, finest: int = -1) -> Tree:
-    """A rational number with the finest exponent, from ``finest`` on, that its mantissa fits."""
+    """A rational number with the finest exponent, from ``finest`` on, that its mantissa fits. Not to be changed."""
     for exponent in range(finest, 7):
         mantissa = round(value / 10**exponent)
         if -INT16 <= mantissa <= INT16:
