@@ -36,16 +36,15 @@ import numpy as np
 from robot_charger.common.can_bus import expand, frame_port, open_bus
 from robot_charger.common.can_udp import free_block
 from robot_charger.common.clock import now_ns
-from robot_charger.common.terms import Purpose
 from robot_charger.common.wires import RUN_DIRECTORY, WireEnd
 from robot_charger.power import busload, codec
 from robot_charger.power.contract import CONTRACTS
 from robot_charger.power.control import Control
-from robot_charger.power.gate import Permit, Pilot, Target
 from robot_charger.power.loop import PERIOD_S, ControlLoop
 from robot_charger.power.output import Mode
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.sim.rack.habits import of_contract
+from robot_charger.words.values import ChargePermit, Pilot, PilotState, Purpose, VehicleTarget
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test" / "power"))
 import power_desk
@@ -106,15 +105,17 @@ class Desk:
         self.wire.send("rack", car)
         self.wire.send("safety", {"occupied": True, "immobilised": True, "insulation_ohm": 2e6})
         control = self.control
-        control.pilot(1, Pilot.C, now)
-        control.permit(1, Permit(now, self.number, "s", self.purpose, False, 500.0, 0.0, 3000.0, 0.0, 3e6))
+        control.hear(1, PilotState(now, Pilot.C))
+        control.hear(1, ChargePermit(now, self.number, "s", self.purpose, False, 500.0, 0.0, 3000.0, 0.0, 3e6))
         self.target(now, volts)
 
     def target(self, now: int, volts: float) -> None:
         self.number += 1
-        self.control.target(
+        self.control.hear(
             1,
-            Target(now, self.number, "s", "plain", self.purpose, volts, self.current_a, 440.0, 3000.0, 3e6, now, 1000),
+            VehicleTarget(
+                now, self.number, "s", "plain", self.purpose, volts, self.current_a, 440.0, 3000.0, 3e6, now, 1000
+            ),
         )
 
     @property

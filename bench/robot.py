@@ -35,7 +35,6 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 
-from robot_charger.common.terms import Zone  # noqa: E402
 from robot_charger.robot.description import config_file  # noqa: E402
 from robot_charger.robot.errors import ErrorCode, NoPose, RobotError  # noqa: E402
 from robot_charger.robot.kinematics import Kinematics  # noqa: E402
@@ -48,6 +47,7 @@ from robot_charger.sim.arm.gazebo_classic import GazeboWorld, NoGazeboError, plu
 from robot_charger.sim.arm.model import load_vehicles  # noqa: E402
 from robot_charger.sim.arm.physics import MIXED, ArmWorld  # noqa: E402
 from robot_charger.sim.arm.stall import Parking  # noqa: E402
+from robot_charger.words.values import Zone  # noqa: E402
 
 ENGINES = {"mujoco": ArmWorld, "gazebo": GazeboWorld}
 TICK = 10  # steps of 1 ms

@@ -310,6 +310,7 @@ class Desk:
                 "modules": o.modules,
                 "module.protocol": o.module_protocol,
                 "module.bus": self.module_bus,
+                "connectors": [o.connector],
             },
             "backend": {
                 "url": f"ws://127.0.0.1:{self.csms_port}",

@@ -15,7 +15,7 @@ from robot_charger.chademo import frames
 from robot_charger.chademo.timing import Settings, limit
 from robot_charger.chademo.vehicle import NEEDED, Vehicle
 from robot_charger.common.faults import Code, FaultReport, Severity
-from robot_charger.common.terms import Link, Lock, Purpose
+from robot_charger.words.values import Link, Lock, Purpose
 
 
 class Phase(IntEnum):

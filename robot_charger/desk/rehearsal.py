@@ -15,6 +15,7 @@ from robot_charger.desk.observer import FAULT_NAMES, Observer, Seen, SeenFault
 from robot_charger.desk.simulation import Controls
 from robot_charger.sim.csms.books import Entry, books
 from robot_charger.station import DEMO_TOKEN
+from robot_charger.words.values import Authorization
 
 ALWAYS, ARRIVAL, CHARGING = "always", "arrival", "charging"
 FAULT_AFTER_S = 4.0  # of charging
@@ -197,7 +198,7 @@ class Rehearsal:
     def _await_end(self) -> None:
         seen = self._seen()
         state = seen.last.get("session/state")
-        unheard = state is not None and state.authorization == state.AUTHORIZATION_NONE
+        unheard = state is not None and state.authorization == Authorization.NONE
         asks = unheard and not self.simulation.options.pnc
         if asks and time.monotonic() - self._shown_at > SHOW_AGAIN_S:
             self._show_card()  # as a person does when nothing happens

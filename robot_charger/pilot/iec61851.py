@@ -6,20 +6,8 @@ Every number of the standard that the pilot uses stands here with its clause; du
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
-
-class State(IntEnum):
-    """States of the control pilot, numbered as in msg/PilotState.msg."""
-
-    UNKNOWN = 0
-    A = 1
-    B = 2
-    C = 3
-    D = 4
-    E = 5
-    F = 6
-    FAULT = 7
+from robot_charger.words.values import Pilot as State
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,15 @@ Plain Python: time comes in nanoseconds of CLOCK_MONOTONIC, levels in volts; wha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from robot_charger.common import duty_cycle
 from robot_charger.common.faults import Code, FaultReport, Severity
-from robot_charger.common.terms import PilotMode
 from robot_charger.pilot import iec61851, proximity
 from robot_charger.pilot.iec61851 import BAND_F, BANDS, State
 from robot_charger.pilot.proximity import ProximityReading
+from robot_charger.words.values import PilotCommand, PilotMode
 
 
 @dataclass(frozen=True)
@@ -34,17 +33,6 @@ class Levels:
     pp_ohm: float | None = None  # None = open or not wired
     frequency_hz: float | None = None  # None = not measured
     duty: float | None = None  # None = not measured
-
-
-@dataclass(frozen=True)
-class Command:
-    """PilotCommand.msg as plain values."""
-
-    number: int
-    mode: PilotMode
-    duty: float = 0.0
-    pulse_s: float = 0.0
-    stamp_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +74,7 @@ class Generator:
     def __init__(self, timeout_s: float = 2.0) -> None:
         self.timeout_s = timeout_s
         self.refused = ""
-        self._command: Command | None = None
+        self._command: PilotCommand | None = None
         self._pulse_end_ns = 0
         self._pulse_mode = PilotMode.STEADY
         self._pulsed: tuple[int, PilotMode] | None = None
@@ -99,18 +87,17 @@ class Generator:
         """Forget all commands: the wire is steady."""
         self.__init__(self.timeout_s)  # type: ignore[misc]
 
-    def command(self, command: Command, now_ns: int) -> None:
+    def command(self, command: PilotCommand, now_ns: int) -> None:
         """A command arrived. One that asks for an impossible duty is refused and leaves the wire steady."""
         self.refused = ""
         if command.mode is PilotMode.PWM and not duty_cycle.may_be_emitted(command.duty):
             self.refused = f"duty {command.duty * 100:.1f} % cannot be emitted: 5 %, or 10 to 96 %"
-            command = Command(command.number, PilotMode.STEADY, stamp_ns=command.stamp_ns)
+            command = replace(command, mode=PilotMode.STEADY, duty=0.0)
         self._command = command
         pulse = (command.number, command.mode)
         if command.mode in (PilotMode.PULSE_E, PilotMode.PULSE_F) and pulse != self._pulsed:
             self._pulsed = pulse
-            length_s = command.pulse_s if math.isfinite(command.pulse_s) else 0.0
-            length_s = min(60.0, max(length_s, iec61851.time_s("step_ef")))
+            length_s = min(60.0, max(command.pulse_s, iec61851.time_s("step_ef")))
             self._pulse_end_ns = now_ns + int(length_s * 1e9)
             self._pulse_mode = PilotMode.OFF if command.mode is PilotMode.PULSE_E else PilotMode.F
 

@@ -15,16 +15,16 @@ from robot_charger.common.can_udp import BIT_RATE_SWITCH, EXTENDED, FD, Batch
 from robot_charger.common.clock import MILLISECOND, SECOND
 from robot_charger.common.e2e import echo_age
 from robot_charger.common.faults import Code, FaultReport, Severity
-from robot_charger.common.terms import Insulation
 from robot_charger.power import busload, codec
 from robot_charger.power.bank import Bank
 from robot_charger.power.drivers import Frames, open_driver
-from robot_charger.power.gate import PAUSE_NS, PERMIT_NS, Demand, Gate, Permit, Target
+from robot_charger.power.gate import PAUSE_NS, PERMIT_NS, Demand, Gate
 from robot_charger.power.output import SAFE_V, SMALL_A, Inputs, Mode, Output, cable_check_voltage
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.power.series import Pair, SeriesSwitch
 from robot_charger.power.sharing import Sharer, Sharing
 from robot_charger.power.trim import Sight, Trim
+from robot_charger.words.values import ChargePermit, Insulation, PilotState, VehicleTarget
 
 EvseFault = tuple[int, FaultReport]  # EVSE (0 = the station) and what began or ended
 START_NS = 2 * SECOND  # modules may need so long to speak after activation
@@ -68,6 +68,13 @@ class Snapshot:
     bay: int = 0
 
 
+class Withdrawn:
+    """A refused permit said NONE (words.border)."""
+
+
+Word = ChargePermit | VehicleTarget | PilotState | Withdrawn
+
+
 @dataclass
 class Channel:
     """All that belongs to one EVSE."""
@@ -76,7 +83,7 @@ class Channel:
     gate: Gate
     output: Output
     trim: Trim
-    inbox: deque[tuple[str, object]] = field(default_factory=lambda: deque(maxlen=64))
+    inbox: deque[Word] = field(default_factory=lambda: deque(maxlen=64))
     measured: codec.OutputMeasurement = field(default_factory=codec.OutputMeasurement)
     measured_ns: int = 0
     status: codec.EvseStatus = field(default_factory=codec.EvseStatus)
@@ -95,10 +102,9 @@ class Control:
         self.groups = busload.choose(parameters, buses)
         self.driver = open_driver(parameters, self.bank, self.groups)
         self._grace_ns = int(parameters.desk_grace_ms * MILLISECOND)
-        pilotless = set(parameters.pilotless)
         self.channels: dict[int, Channel] = {}
         for evse in parameters.evses:
-            gate = Gate(pilot_needed=evse not in pilotless, grace_ns=self._grace_ns)
+            gate = Gate(parameters.pilotless(evse), self._grace_ns)
             self.channels[evse] = Channel(evse, gate, Output(evse, parameters, gate), Trim(parameters.contract))
         self.safety = codec.SafetyStatus()
         self.safety_ns = 0
@@ -132,14 +138,9 @@ class Control:
 
     # What others say; from any thread.
 
-    def permit(self, evse: int, permit: Permit) -> None:
-        self.channels[evse].inbox.append(("permit", permit))
-
-    def target(self, evse: int, target: Target) -> None:
-        self.channels[evse].inbox.append(("target", target))
-
-    def pilot(self, evse: int, state: int, stamp_ns: int) -> None:
-        self.channels[evse].inbox.append(("pilot", (state, stamp_ns)))
+    def hear(self, evse: int, word: Word) -> None:
+        """A checked value (words.border) for one EVSE."""
+        self.channels[evse].inbox.append(word)
 
     # The control thread.
 
@@ -288,6 +289,14 @@ class Control:
             self._wire_us[bus] += len(ids) * (self._frame_us if classic else busload.frame_us(data.shape[1]))
         return frames
 
+    def shut(self) -> list[Frames]:
+        """Last frames of a control that failed: every module off, every contactor open. No other logic is asked."""
+        self.bank.command_v[:], self.bank.command_a[:], self.bank.enable[:] = 0.0, 0.0, False
+        self._counter = (self._counter + 1) & 0xFF
+        command = codec.PowerCommand(0, 0, 0, 0, 2, self._counter).encode()
+        frames: list[Frames] = [(0, np.array([codec.POWER_ID]), np.frombuffer(command, np.uint8)[None])]
+        return frames + self.driver.frames(self._last_ns, self._counter)
+
     def _trimmed(self, channel: Channel, demand: Demand, inputs: Inputs, now_ns: int) -> float:
         """What to ask the modules of this output for [A]: its set-point, corrected by its measuring board."""
         output, measured, permit = channel.output, channel.measured, demand.permit
@@ -384,17 +393,17 @@ class Control:
     def _demand(self, channel: Channel, now_ns: int, paused: bool) -> Demand:
         gate = channel.gate
         while channel.inbox:
-            kind, content = channel.inbox.popleft()
-            if paused:
-                # What came in while this loop slept is as old as the sleep; only its number counts, as a floor.
-                if isinstance(content, Permit):
-                    gate.take_permit(content, now_ns)
-            elif isinstance(content, Permit):
-                gate.take_permit(content, now_ns)
-            elif isinstance(content, Target):
-                gate.take_target(content, now_ns)
-            elif kind == "pilot" and isinstance(content, tuple):
-                gate.take_pilot(*content)
+            word = channel.inbox.popleft()
+            if isinstance(word, Withdrawn):
+                gate.withdraw()
+            elif isinstance(word, ChargePermit):  # after a pause it is as old as the pause; its number is a floor
+                gate.take_permit(word)
+            elif paused:
+                continue
+            elif isinstance(word, VehicleTarget):
+                gate.take_target(word)
+            else:
+                gate.take_pilot(word.state, word.stamp_ns)
         if paused:
             gate.discard()
         if self.stopping:

@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum
 
 from robot_charger.common.clock import SECOND
 from robot_charger.common.faults import Code, FaultReport, Severity
-from robot_charger.common.terms import Insulation, Purpose
 from robot_charger.power.codec import EvseStatus, Monitor, OutputMeasurement
-from robot_charger.power.gate import Demand, Gate, Permit, Pilot, clamp_current
+from robot_charger.power.gate import Demand, Gate, clamp_current
 from robot_charger.power.heat import Heat
 from robot_charger.power.insulation import InsulationWatch
 from robot_charger.power.parameters import PowerParameters
+from robot_charger.words.values import ChargePermit, Insulation, Pilot, Purpose
+from robot_charger.words.values import SupplyMode as Mode
 
 SAFE_V = 60.0  # IEC 61851-23: safe to touch below
 SMALL_A = 5.0  # contactors open below this
@@ -34,18 +35,6 @@ OVERCURRENT_S = 0.1
 ACCURACY_A, ACCURACY = 2.5, 0.05  # the larger: more above the set-point than modules that obey can give
 DELAYS = 1.5  # a set-point is on its way for so many times the modules' delay at most
 INACCURATE_S = 2.0  # longer than any ramp is behind its set-point
-
-
-class Mode(IntEnum):
-    """As in SupplyState."""
-
-    OFF = 0
-    INSULATION_TEST = 1
-    PRECHARGE = 2
-    TRANSFER = 3
-    RAMP_DOWN = 4
-    DISCHARGE = 5
-    FAULT = 6
 
 
 class Phase(Enum):
@@ -482,7 +471,7 @@ class Output:
         most = (p.ramp__up_a_s if rising else down_a_s) * elapsed_s
         return present_a + max(-most, min(most, wanted_a - present_a))
 
-    def _ceiling(self, permit: Permit, inputs: Inputs) -> float:
+    def _ceiling(self, permit: ChargePermit, inputs: Inputs) -> float:
         return min(permit.max_voltage_v, self.parameters.max_voltage_v, inputs.highest_v)
 
     def _voltage(self, demand: Demand, inputs: Inputs) -> float:

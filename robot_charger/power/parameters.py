@@ -11,6 +11,8 @@ from robot_charger.power.contract import CONTRACTS, LOAD_BREAK_S, PROTOCOLS, Con
 
 EDITIONS = ("2014", "2023")
 INSULATION_S = 10.0  # from an insulation fault in transfer to the stop, at most (IEC 61851-23)
+# Connectors without a control pilot. Each serves the protocol of its own name.
+PILOTLESS = ("chademo", "gbt")
 CUT_OFFS = ("none", "inhibit", "ac-contactor")
 METERS = ("modbus-tcp", "modbus-rtu", "simulated", "none")
 
@@ -92,7 +94,11 @@ class PowerParameters:
     cable_max_current_a: list[float] = parameter(
         [400.0], "rating of the cable: one for all EVSEs, or one each", unit="A", low=1.0, high=3000.0
     )
-    pilotless: list[int] = parameter([0], "EVSEs without a control pilot, 0 for none", low=0, high=16)
+    connectors: list[str] = parameter(
+        ["ccs2"],
+        "connector of the EVSEs: one for all, or one each; chademo and gbt have no control pilot",
+        choices=("ccs2", "ccs1", "nacs", "acdp", "type2", "chademo", "gbt"),
+    )
     ac: list[int] = parameter(
         [0],
         "EVSEs that are AC outlets, 0 for none: their pilot node switches them, this one reads their meter and speaks "
@@ -228,6 +234,8 @@ class PowerParameters:
             raise ParameterError(
                 f"parameter cable_max_current_a has {len(self.cable_max_current_a)} values: one, or one per EVSE"
             )
+        if len(self.connectors) not in (1, len(self.evses)):
+            raise ParameterError(f"parameter connectors has {len(self.connectors)} values: one, or one per EVSE")
         if self.modules < len(self.evses) * self.series_groups:
             raise ParameterError(f"parameter modules = {self.modules} is less than {self.series_groups} per EVSE")
         if self.matrix__blocks and self.matrix__blocks < len(self.evses):
@@ -290,6 +298,12 @@ class PowerParameters:
     def cable_current_a(self, evse: int) -> float:
         ratings = self.cable_max_current_a
         return ratings[0] if len(ratings) == 1 else ratings[self.evses.index(evse)]
+
+    def pilotless(self, evse: int) -> str:
+        """The protocol of an EVSE whose connector has no control pilot, empty for all others."""
+        kinds = self.connectors
+        kind = kinds[0] if len(kinds) == 1 else kinds[self.evses.index(evse)]
+        return kind if kind in PILOTLESS else ""
 
     def insulation_limits_ohm(self, voltage_v: float) -> tuple[float, float]:
         """(fault below, warning below) [ohm] at the vehicle's maximum voltage."""

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from robot_charger.common.terms import Zone
 from robot_charger.robot.contact import Contact
 from robot_charger.robot.description import Bay, Connector
 from robot_charger.robot.errors import (
@@ -30,6 +29,7 @@ from robot_charger.robot.sight import Sight
 from robot_charger.robot.spatial import difference, inverse, length, local
 from robot_charger.robot.state import PERIOD, Arm, Engagement, Equipment, Mode, Part, Sequence
 from robot_charger.robot.ways import Ways
+from robot_charger.words.values import Zone
 
 TOOL_TIME = 2.0  # [s] longest time to open or close the gripper
 TRUST_TIME = 0.05  # [s] of rest before the wrench is believed

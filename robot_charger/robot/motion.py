@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from robot_charger.common.terms import Zone
 from robot_charger.robot.actions import Actions
 from robot_charger.robot.collision import Collision
 from robot_charger.robot.contact import SENSE_LOST, Contact
@@ -40,6 +39,7 @@ from robot_charger.robot.sight import Sight
 from robot_charger.robot.spatial import largest
 from robot_charger.robot.state import PERIOD, SENSE_AGE, Arm, Command, Equipment, Mode, Result, Senses, Sequence
 from robot_charger.robot.ways import Ways
+from robot_charger.words.values import Zone
 
 __all__ = ["PERIOD", "Command", "ConnectionRobot", "Mode", "Result", "Senses"]
 

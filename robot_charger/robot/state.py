@@ -10,40 +10,20 @@ import math
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 import numpy as np
 
-from robot_charger.common.terms import Zone
 from robot_charger.robot.description import Connector, Site
 from robot_charger.robot.errors import ErrorCode, RobotError
 from robot_charger.robot.kinematics import Kinematics
 from robot_charger.robot.parameters import RobotParameters
 from robot_charger.robot.planner import Planner
 from robot_charger.robot.spatial import Array
+from robot_charger.words.values import RobotMode as Mode
+from robot_charger.words.values import Zone
 
 PERIOD = 0.01  # of one tick [s]
 SENSE_AGE = 0.1  # joint states and wrench older than this hold the arm [s]
-
-
-class Mode(IntEnum):
-    """RobotState.MODE_*."""
-
-    UNKNOWN = 0
-    PARKED = 1
-    MOVING = 2
-    APPROACH = 3
-    SEARCH = 4
-    INSERT = 5
-    MATED = 6
-    RELEASED = 7
-    FOLLOWING = 8
-    GRASP = 9
-    WITHDRAW = 10
-    RETREAT = 11
-    HOLD = 12
-    FAULT = 13
-    LIMP = 14
 
 
 @dataclass

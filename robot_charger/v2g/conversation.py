@@ -12,7 +12,6 @@ from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Code
 from robot_charger.common.plc_link import LinkError
 from robot_charger.common.streams import abort
-from robot_charger.common.terms import Link
 from robot_charger.v2g.bridge import Bridge
 from robot_charger.v2g.certificates import Contexts, operator_root
 from robot_charger.v2g.discovery import Counters, Discovery
@@ -20,6 +19,7 @@ from robot_charger.v2g.parameters import V2gParameters
 from robot_charger.v2g.record import Entry
 from robot_charger.v2g.secc.table import Settings
 from robot_charger.v2g.session import Outcome, Session
+from robot_charger.words.values import Link
 
 
 class Conversation:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from robot_charger.chademo import frames
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link, Lock, Purpose
+from robot_charger.words.values import Link, Lock, Purpose
 
 STATUS = 0x109
 

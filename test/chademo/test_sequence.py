@@ -6,7 +6,7 @@ import pytest
 from desk import Desk, Phase
 
 from robot_charger.chademo.timing import Settings, limit
-from robot_charger.common.terms import Link, Lock, Purpose
+from robot_charger.words.values import Link, Lock, Purpose
 
 STATUS, LIMITS, CONTROL = 0x109, 0x108, 0x102
 

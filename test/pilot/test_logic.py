@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import PilotMode
 from robot_charger.pilot.drivers.simulated import levels, peak
 from robot_charger.pilot.iec61851 import State
-from robot_charger.pilot.logic import Command, Generator, Levels, Output, PilotLogic
+from robot_charger.pilot.logic import Generator, Levels, Output, PilotLogic
+from robot_charger.words.values import PilotCommand, PilotMode
 
 MS = 1_000_000
 STEADY, PWM5 = Output(PilotMode.STEADY), Output(PilotMode.PWM, 0.05)
@@ -216,8 +216,8 @@ def test_c_and_d_are_only_said_when_the_level_is_theirs(samples: list[tuple[floa
 # The generator.
 
 
-def command(number: int, mode: PilotMode, now: int, duty: float = 0.0, pulse_s: float = 0.0) -> Command:
-    return Command(number, mode, duty, pulse_s, now)
+def command(number: int, mode: PilotMode, now: int, duty: float = 0.0, pulse_s: float = 0.0) -> PilotCommand:
+    return PilotCommand(now, number, mode, duty, pulse_s)
 
 
 def test_steady_until_the_first_command_then_5_percent() -> None:

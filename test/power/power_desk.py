@@ -12,11 +12,9 @@ from robot_charger.common.can_bus import as_batch
 from robot_charger.common.can_udp import EXTENDED, FD, Batch
 from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.faults import FaultReport
-from robot_charger.common.terms import Purpose
 from robot_charger.power import codec, service
 from robot_charger.power.contract import CONTRACTS, buses_needed
 from robot_charger.power.control import Control, Snapshot
-from robot_charger.power.gate import Permit, Pilot, Target
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.sim.rack.habits import Habits, of_contract
 from robot_charger.sim.rack.model import Rack
@@ -24,6 +22,7 @@ from robot_charger.sim.rack.polled import answering
 from robot_charger.sim.rack.service import Service
 from robot_charger.sim.safety import Controller, World
 from robot_charger.station import rating_parameters
+from robot_charger.words.values import ChargePermit, Pilot, PilotState, Purpose, VehicleTarget
 
 assert as_batch  # the same Batch as on a real bus
 CYCLE_NS = 10 * MILLISECOND
@@ -77,7 +76,7 @@ class Desk:
         self.protocol_speaks = True
         self.permits: dict[int, dict[str, Any]] = {e: {"purpose": Purpose.NONE} for e in evses}
         self.targets: dict[int, dict[str, Any]] = {e: {"purpose": Purpose.NONE} for e in evses}
-        self.pilots = {e: int(Pilot.C) for e in evses}
+        self.pilots = dict.fromkeys(evses, Pilot.C)
         self.number = 1
         self.emf_v = 360.0
         self.target_number = 0
@@ -117,14 +116,14 @@ class Desk:
                 values = {"number": self.number, "max_voltage_v": self.parameters.max_voltage_v,
                           "max_current_a": 400.0, "max_power_w": 150e3,
                           "session_id": "s", **self.permits[evse]}  # fmt: skip
-                control.permit(evse, Permit(self.now_ns, **values))
+                control.hear(evse, ChargePermit(self.now_ns, **values))
             if self.protocol_speaks:
                 self.target_number += 1
                 values = {"max_voltage_v": self.emf_v + 60.0, "max_current_a": 300.0, "session_id": "s",
                           "vehicle_stamp_ns": self.vehicle_silent_ns or self.now_ns, "vehicle_timeout_ms": 1000,
                           **self.targets[evse]}  # fmt: skip
-                control.target(evse, Target(self.now_ns, self.target_number, **values))
-            control.pilot(evse, self.pilots[evse], self.now_ns)
+                control.hear(evse, VehicleTarget(self.now_ns, self.target_number, **values))
+            control.hear(evse, PilotState(self.now_ns, self.pilots[evse]))
         if self.power_runs:
             for bus, ids, data in control.step(self.now_ns):
                 self._deliver(bus, ids, data, now_s)
@@ -138,7 +137,7 @@ class Desk:
         for evse, network in self.rack.networks.items():
             self.worlds[evse].current_a = network.current_a
             self.worlds[evse].voltage_v = network.output_v
-            self.worlds[evse].pilot = self.pilots[evse] if self.control.channels[evse].gate.pilot_needed else None
+            self.worlds[evse].pilot = self.pilots[evse] if not self.control.channels[evse].gate.pilotless else None
         if not self.safety.has("silent"):
             for identifier, frame in self.safety.frames(self.worlds):
                 self._hear(identifier, frame)

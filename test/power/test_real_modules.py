@@ -13,7 +13,6 @@ from robot_charger.common.can_bus import frame_port, open_bus
 from robot_charger.common.can_udp import EXTENDED, REMOTE, Batch, free_block
 from robot_charger.common.clock import SECOND
 from robot_charger.common.parameters import ParameterError
-from robot_charger.common.terms import Purpose
 from robot_charger.power.bank import Bank
 from robot_charger.power.contract import CONTRACTS, LOAD_BREAK_S
 from robot_charger.power.control import Control
@@ -21,6 +20,7 @@ from robot_charger.power.drivers import driver_class, infypower, uugreen, winlin
 from robot_charger.power.output import SMALL_A, Mode
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.sim.rack.habits import of_contract
+from robot_charger.words.values import Purpose
 
 POLLED = ("infypower", "uugreen", "winline")
 CUT = {"contactors_break_load": True, "module__cut_off": "inhibit", "module__bus": "socketcan:can1"}

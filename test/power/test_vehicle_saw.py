@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from power_desk import Desk, charged
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Insulation, Purpose
 from robot_charger.power.output import SAFE_V, SMALL_A, Mode
 from robot_charger.sim import safety
 from robot_charger.sim.rack import model
+from robot_charger.words.values import Insulation, Purpose
 
 DIP_S = 0.25
 OPEN_S = 0.7  # at most 500 ms for a current that nobody measures any more, and the end of what else was waited for

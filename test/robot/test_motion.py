@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robot_charger.common.terms import Zone
 from robot_charger.robot.errors import BadGoal, Busy, ErrorCode
 from robot_charger.robot.motion import ConnectionRobot, Mode, Senses
 from robot_charger.robot.parameters import RobotParameters
 from robot_charger.robot.spatial import transform
 from robot_charger.sim.arm.physics import Parking
+from robot_charger.words.values import Zone
 
 pytestmark = pytest.mark.timeout(600)  # of a machine that is busy with other things
 

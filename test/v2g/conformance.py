@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pytest
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Authorization, Insulation, Link, Purpose, Shutdown
+from robot_charger.words.values import Authorization, Insulation, Link, Purpose, Shutdown
 
 
 class Vehicle(Protocol):

@@ -11,8 +11,8 @@ from conformance import Conformance
 from secc_desk import SUPPLY, Desk, Supply, always, code, fields, hello
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Phase
 from robot_charger.v2g.secc.table import End
+from robot_charger.words.values import Phase
 
 LOOPS = {"din70121": "CurrentDemandReq", "iso15118-2": "CurrentDemandReq"}
 

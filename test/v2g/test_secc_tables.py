@@ -16,13 +16,13 @@ import secc_messages as messages
 from secc_desk import BEGIN, SUPPLY, always, code, fields, hello
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Authorization, Insulation, Link, Purpose
 from robot_charger.v2g.bridge import Station
 from robot_charger.v2g.exi import decode
 from robot_charger.v2g.exi.codec import grammar
 from robot_charger.v2g.secc import protocols
 from robot_charger.v2g.secc.machine import Machine
 from robot_charger.v2g.secc.table import End, Moment, Reply
+from robot_charger.words.values import Authorization, Insulation, Link, Purpose
 
 LATER = Moment(BEGIN.ns + 60 * 10**9, BEGIN.unix_s + 60)
 SESSION = "0102030405060708"

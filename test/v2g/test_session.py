@@ -12,7 +12,6 @@ import secc_messages as messages
 from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Code
 from robot_charger.common.parameters import build
-from robot_charger.common.terms import Phase
 from robot_charger.v2g import v2gtp
 from robot_charger.v2g.bridge import Bridge
 from robot_charger.v2g.exi import decode
@@ -20,6 +19,7 @@ from robot_charger.v2g.parameters import V2gParameters
 from robot_charger.v2g.record import Entry
 from robot_charger.v2g.secc.table import Settings
 from robot_charger.v2g.session import Outcome, Session
+from robot_charger.words.values import Phase
 
 
 async def talk(*sent: bytes, writer: Any = None) -> tuple[Outcome, list[Entry], list[bytes], Bridge]:

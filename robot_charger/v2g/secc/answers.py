@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from robot_charger.common.terms import Insulation, Link, Shutdown
 from robot_charger.v2g.bridge import Station
 from robot_charger.v2g.secc.table import Talk, Tree
+from robot_charger.words.values import Insulation, Link, Shutdown
 
 INT16 = 32_767
 DAY_S = 86_400

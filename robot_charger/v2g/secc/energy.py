@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from robot_charger.common.terms import Insulation, Link, Lock, Purpose
+from robot_charger.words.values import Insulation, Link, Lock, Purpose
 
 if TYPE_CHECKING:
     from robot_charger.v2g.secc.table import Talk

@@ -7,12 +7,12 @@ only: another energy transfer mode is refused. Plug and Charge (8.4.3) needs TLS
 from __future__ import annotations
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link
 from robot_charger.v2g import v2gtp
 from robot_charger.v2g.exi import ExiDecodeError, decode
 from robot_charger.v2g.secc import answers, contract, requests, shared
 from robot_charger.v2g.secc.answers import physical
 from robot_charger.v2g.secc.table import FAILED, Answer, Dialect, Heard, Refused, Talk, Tree, Wait, row
+from robot_charger.words.values import Link
 
 SCHEMA = "iso15118_2"
 MODE = "DC_extended"

@@ -8,7 +8,6 @@ lack of power EVSENotification Pause.
 from __future__ import annotations
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link
 from robot_charger.v2g.exi import ExiDecodeError, decode
 from robot_charger.v2g.secc import answers, requests, shared
 from robot_charger.v2g.secc.answers import rational
@@ -25,6 +24,7 @@ from robot_charger.v2g.secc.table import (
     Wait,
     row,
 )
+from robot_charger.words.values import Link
 
 # V2GTP payload types and their schemas (table 12); ACDP_SystemStatus has one of its own.
 SCHEMAS = {
