@@ -14,7 +14,6 @@ from power_desk import Desk, charged
 from robot_charger.common.clock import MILLISECOND, SECOND
 from robot_charger.common.faults import Code
 from robot_charger.common.parameters import ParameterError
-from robot_charger.common.terms import Insulation
 from robot_charger.power import codec
 from robot_charger.power.codec import EvseStatus, Monitor
 from robot_charger.power.heat import Heat
@@ -22,6 +21,7 @@ from robot_charger.power.insulation import InsulationWatch
 from robot_charger.power.output import Mode
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.sim.rack.habits import Habits, parse
+from robot_charger.words.values import Insulation
 
 OHM = 100e3  # limit
 
