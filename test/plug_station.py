@@ -27,10 +27,10 @@ T, P, S = msg.VehicleTarget, msg.SupplyState, msg.SessionState
 class PlugStation:
     """Supervisor and power in one thread, 50 Hz: they permit what is asked and deliver it at once.
 
-    ``name`` of the node under test.
+    ``node`` is the one under test.
     """
 
-    def __init__(self, directory: Path, name: str, test_s: float = 0.5) -> None:
+    def __init__(self, directory: Path, node: str, test_s: float = 0.5) -> None:
         self.bus = ""
         self.session_phase, self.protocol, self.stop = S.PHASE_IDLE, "none", False
         self.links: list[msg.VehicleLink] = []
@@ -50,13 +50,14 @@ class PlugStation:
         for name in ("session/state", "power/state", "power/limits", "power/permit"):
             full, kind, qos = topic(name, 1)
             self.publishers[name] = self.node.create_publisher(kind, full, qos)
-        self.change = self.node.create_client(ChangeState, f"/evse1/{name}/change_state")
+        self.change = self.node.create_client(ChangeState, f"/evse1/{node}/change_state")
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.rack, self.arm, self.cli = (WireEnd(n, directory) for n in ("rack", "arm", "cli"))
         self.mated = False
         self.insulation_since: float | None = None
         self.test_s = test_s
+        self.number, self.test_number, self.purpose = 5, 0, 0  # of the permit
         self.going = True
         self.threads = [threading.Thread(target=t, daemon=True) for t in (self._spin, self._act)]
         for thread in self.threads:
@@ -93,7 +94,10 @@ class PlugStation:
         car = self.rack.signals("vehicle1")
         live_v = float(car.get("emf_v", 0.0)) if car.get("contactor") else 0.0
         testing = target.purpose == T.PURPOSE_INSULATION_TEST
+        if target.purpose != self.purpose:
+            self.number, self.purpose = self.number + 1, target.purpose
         if testing and self.insulation_since is None:
+            self.test_number = self.number
             self.insulation_since = now
         tested = self.insulation_since is not None and now - self.insulation_since > self.test_s
         energised = target.purpose in (T.PURPOSE_PRECHARGE, T.PURPOSE_TRANSFER) and live_v > 0
@@ -110,10 +114,11 @@ class PlugStation:
             fill(
                 P(), stamp_ns=stamp, session_id=session, mode=mode, voltage_v=self.voltage_v,
                 bank_voltage_v=self.voltage_v, current_a=self.current_a, contactors_closed=energised,
-                insulation=P.INSULATION_VALID if tested else P.INSULATION_UNKNOWN, insulation_permit_number=5,
+                insulation=P.INSULATION_VALID if tested else P.INSULATION_UNKNOWN,
+                insulation_permit_number=self.test_number,
             )
         )  # fmt: skip
-        permit = {"stamp_ns": stamp, "number": 5, "session_id": session, "purpose": target.purpose}
+        permit = {"stamp_ns": stamp, "number": self.number, "session_id": session, "purpose": target.purpose}
         most = {"max_voltage_v": 500, "max_current_a": 100, "max_power_w": 50_000, "min_current_a": -20}
         permits = fill(msg.ChargePermit(), **permit, **most, min_power_w=-10_000)
         self.publishers["power/permit"].publish(permits)

@@ -80,7 +80,7 @@ def replay(rows: list[Row], settings: Settings | None = None) -> Outcome:
                 answers += station.take(following[1], following[2], now_ns)
             following = next(left, None)
         i = Inputs(now_ns, WiresIn(True, station.wires.lock), _supply(station, now_s, tested_s, volts),
-                   Allowed(1000.0, 250.0, 250_000.0), Session("capture", True, True, test_permit=1))  # fmt: skip
+                   Allowed(1000.0, 250.0, 250_000.0), Session("capture", True, True, permit=1))  # fmt: skip
         station.step(i)
         if not outcome.phases or outcome.phases[-1] is not station.phase:
             outcome.phases.append(station.phase)
@@ -106,7 +106,7 @@ def _supply(station: Station, now_s: float, tested_s: float, volts: list[tuple[f
         contactors_closed=closed,
         precharged=closed,
         insulation_valid=tested,
-        insulation_permit=1 if tested else 0,
+        insulation_permit=2 if tested else 0,
     )
 
 
