@@ -4,6 +4,8 @@ queue_per_s   transaction records a second into the queue, each on the disk (fsy
 replay_per_s  queued messages a second delivered to a CSMS on this machine, in order, one in flight
 wire_ms       from the session's change of state in the back end to the message at the CSMS, p50 and p99
 lost, doubled, disordered   messages of the replay, by the CSMS's own books
+live_start_s  from the start of a session, with 20,000 messages of older ones queued, to its message at the CSMS;
+              live_start_fifo_s is what it would take behind all of them at the rate of the same run
 rss_mb        memory of a back end with 100,000 messages queued, and with none
 """
 
@@ -27,9 +29,9 @@ from robot_charger.backend.parameters import BackendParameters, plan  # noqa: E4
 from robot_charger.backend.records import OpenTransaction, Reading, Record, SessionView, Token  # noqa: E402
 from robot_charger.backend.service import Callbacks, Service, clock  # noqa: E402
 from robot_charger.backend.store import Store  # noqa: E402
-from robot_charger.common.terms import Authorization, Phase  # noqa: E402
 from robot_charger.sim.csms import books  # noqa: E402
 from robot_charger.sim.csms.server import CsmsThread  # noqa: E402
+from robot_charger.words.values import Authorization, Phase  # noqa: E402
 
 PER_TRANSACTION = 100
 TOKEN = Token("DEADBEEF")
@@ -95,7 +97,7 @@ def replay(folder: Path, count: int) -> dict[str, Any]:
     """Deliver the queue to a CSMS in a process of its own."""
     (folder / "run").mkdir()
     csms = subprocess.Popen(
-        [sys.executable, "-m", "robot_charger.sim.csms", "--store", str(folder / "csms.sqlite")],
+        [sys.executable, "-m", "robot_charger.sim.csms", "--store", str(folder / "csms.sqlite"), "--no-schemas"],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -158,6 +160,55 @@ def wire(folder: Path, samples: int) -> dict[str, float]:
     return {"p50": round(statistics.median(times), 2), "p99": round(times[int(len(times) * 0.99)], 2)}
 
 
+def live_start(folder: Path, count: int) -> dict[str, float]:
+    """Seconds until the start of a session is at the CSMS though ``count`` older messages wait."""
+    path = folder / "live.sqlite"
+    queue(path, count)
+    arrived = threading.Event()
+    answered = 0
+
+    def take(station: Any, payload: dict[str, Any]) -> dict[str, Any]:
+        nonlocal answered
+        answered += 1
+        if payload["transactionInfo"]["transactionId"] == "live":
+            arrived.set()
+        return {}
+
+    with CsmsThread(folder / "live-csms.sqlite") as csms:
+        csms.csms.answers["TransactionEvent"] = take
+        one = service(csms.csms.url, path)
+        one.start()
+        while answered < 50:
+            time.sleep(0.001)
+        began, before = time.perf_counter(), answered
+        moment = clock()
+        one.post(one.station.meter, 1, Reading(moment.iso, moment.mono_ns, 1.0), moment)
+        view = SessionView(1, "live", Phase.CHARGING, moment.mono_ns, Authorization.ACCEPTED, True)
+        one.post(one.station.session, view, moment)
+        if not arrived.wait(120.0):
+            raise SystemExit("bench: the start never came")
+        seconds = time.perf_counter() - began
+        while answered < before + 500:
+            time.sleep(0.001)
+        rate = (answered - before) / (time.perf_counter() - began)
+        one.stop()
+    return {"live_start_s": round(seconds, 3), "live_start_fifo_s": round((count - before) / rate, 1)}
+
+
+def queue(path: Path, count: int) -> None:
+    """Put ``count`` messages of old transactions into a store, in one commit."""
+    store = Store(path)
+    store._db.execute("begin")
+    rows = []
+    for number in range(count):
+        transaction, seq_no = f"t{number // PER_TRANSACTION}", number % PER_TRANSACTION
+        one = record(transaction, seq_no)
+        rows.append((f"m{number}", one.event, transaction, seq_no, one.to_json()))
+    store._db.executemany("insert into queue(message_id, event, transaction_id, seq_no, body) values(?,?,?,?,?)", rows)
+    store._db.execute("commit")
+    store.close()
+
+
 MEASURE = """
 import sys, time, psutil
 from robot_charger.backend.parameters import BackendParameters, plan
@@ -173,15 +224,7 @@ print(psutil.Process().memory_info().rss / 2**20)
 def memory(folder: Path, count: int) -> float:
     """Resident megabytes of a back end whose queue holds ``count`` messages."""
     path = folder / f"memory-{count}.sqlite"
-    store = Store(path)
-    body = record("big", 1).to_json()
-    store._db.execute("begin")
-    store._db.executemany(
-        "insert into queue(message_id, event, transaction_id, seq_no, body) values(?,?,?,?,?)",
-        ((f"m{n}", "Updated", f"t{n // PER_TRANSACTION}", n % PER_TRANSACTION, body) for n in range(count)),
-    )
-    store._db.execute("commit")
-    store.close()
+    queue(path, count)
     answer = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True)
     return round(float(answer.stdout), 1)
 
@@ -200,6 +243,7 @@ def main() -> None:
         result: dict[str, Any] = {"queue_per_s": round(fill(folder / "station.sqlite", count), 1)}
         result.update(replay(folder, count))
         result["wire_ms"] = wire(folder, options.samples)
+        result.update(live_start(folder, 20_000))
         result["messages"] = count
         result["rss_mb"] = {"empty": memory(folder, 0), "queued_100000": memory(folder, 100_000)}
     text = json.dumps(result, indent=2)

@@ -1,7 +1,7 @@
-"""The OCPP connection: WebSocket, calls and answers, boot, heartbeat, reconnect, delivery of the queue.
+"""The OCPP connection: WebSocket, calls and answers, boot, heartbeat, reconnect. What is sent next: outbox.py.
 
 Framing and schemas are those of the ``ocpp`` package (``ocpp.messages``); what that package leaves out is here:
-reconnect with back-off and random (OCPP 2.0.1 part 4), one call in flight, a durable queue delivered in order.
+reconnect with back-off and random (OCPP 2.0.1 part 4), one call in flight, answers read leniently (lenient.py).
 Runs in one asyncio loop; nothing here blocks but the store's commits.
 """
 
@@ -15,9 +15,8 @@ import json
 import logging
 import random
 import ssl
-from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -34,10 +33,14 @@ from ocpp.messages import Call as CallMessage
 from ocpp.messages import CallError, CallResult, unpack, validate_payload
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.typing import Subprotocol
 
+from robot_charger.backend import lenient
+from robot_charger.backend.boot import NOT_YET, Boot
+from robot_charger.backend.networks import Backoff, Network
+from robot_charger.backend.outbox import NotAnsweredError, Outbox, RefusedError
 from robot_charger.backend.records import Call, Now, Outcome, Payload, Record
 from robot_charger.backend.security import fingerprint
-from robot_charger.backend.store import Entry, StoreError
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.streams import abort
 
@@ -45,19 +48,11 @@ ocpp.messages.ASYNC_VALIDATION = False  # its thread pool costs more than the ch
 
 log = logging.getLogger("robot_charger.backend")
 MAX_MESSAGE = 4 << 20
+STABLE_S = 30.0  # a connection that lasted this long was a good one: the back-off starts again
+PATIENCE_S = 5.0  # longest wait for an answer that does not matter, while something waits that does
+SILENT = 3  # calls in a row without an answer, of two kinds at least, after which the connection is given up
+LATE = 100  # calls whose answer may still come after its time
 _PROXY: dict[str, Any] = {"proxy": None} if "proxy" in inspect.signature(connect.__init__).parameters else {}
-
-
-class NotAnsweredError(RuntimeError):
-    """No answer: not connected, connection lost, or time-out."""
-
-
-class RefusedError(RuntimeError):
-    """The CSMS answered with CALLERROR, or with something its own schema forbids."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(f"{code}: {text}")
-        self.code = code
 
 
 @dataclass
@@ -73,9 +68,10 @@ class Dialect(Protocol):
 
     version: str
     subprotocol: str
+    numbers_transactions: bool  # the CSMS numbers transactions in its answer to their start
+    has_connector_0: bool  # the station itself has a status
 
     def boot(self, reason: str) -> Call: ...
-    def read_boot(self, answer: Payload) -> tuple[str, int]: ...
     def heartbeat(self) -> Call: ...
     def status(self, evse: int) -> Call: ...
     def connector_status(self, evse: int) -> str: ...
@@ -84,39 +80,6 @@ class Dialect(Protocol):
     def after_boot(self) -> None: ...
     @property
     def handlers(self) -> dict[str, Callable[[Payload], Payload | Reply]]: ...
-
-
-@dataclass(frozen=True)
-class Network:
-    """One way to the CSMS."""
-
-    url: str
-    security_profile: int = 2
-    tls: ssl.SSLContext | None = None
-    user: str = ""
-    password: str = field(default="", repr=False)
-    name: str = "1"
-
-
-class Backoff:
-    """OCPP 2.0.1: first wait the minimum plus random, doubled ``repeats`` times, then constant."""
-
-    def __init__(self, minimum_s: float, random_s: float, repeats: int, rng: random.Random | None = None) -> None:
-        self.minimum_s, self.random_s, self.repeats = minimum_s, random_s, repeats
-        self._rng = rng or random.Random()
-        self._wait = 0.0
-        self._times = 0
-
-    def reset(self) -> None:
-        self._wait, self._times = 0.0, 0
-
-    def next(self) -> float:
-        if self._times == 0:
-            self._wait = self.minimum_s
-        elif self._times <= self.repeats:
-            self._wait *= 2
-        self._times += 1
-        return self._wait + self._rng.uniform(0.0, self.random_s)
 
 
 class StationSide(Protocol):
@@ -147,7 +110,7 @@ class Client:
     ) -> None:
         self.station = station
         self.dialect = dialect
-        self.registration = "None"
+        self.boot = Boot(boot_reason)
         self.connected = False
         self.sent = 0
         self.refused = 0
@@ -157,24 +120,37 @@ class Client:
         self._networks = networks
         self._clock = clock
         self._on_change = on_change
-        self._boot_reason = boot_reason
         self._rng = rng or random.Random()
         self._socket: ClientConnection | None = None
         self._pending: dict[str, asyncio.Future[CallResult | CallError]] = {}
+        self._late_answers: dict[str, tuple[str, Callable[[Payload], None]]] = {}
         self._call_lock = asyncio.Lock()
+        self._waiters = 0  # calls that wait for the one in flight
         self._queue_event = asyncio.Event()
-        self._boot_event = asyncio.Event()
-        self._loose: deque[tuple[Call, Callable[[Payload | None], None] | None]] = deque(maxlen=500)
-        self._told: dict[int, str] = {}
+        self._answering = False  # what is sent now was asked for by the CSMS
+        self._drained: asyncio.Event = asyncio.Event()
+        self._named: set[str] = set()  # what was wrong in the form of answers
+        self._unanswered: list[str] = []  # actions of the calls in a row that got no answer
         self._tasks: set[asyncio.Task[Any]] = set()
         self._number = 0
         self._stopping = False
+        self._reconnecting = False  # the station itself closes the connection
         self._offline_since: int | None = None
-        self._late = 0
+        self._talked_ns = 0
+        self.outbox = Outbox(self)
         self.after_answer: list[Callable[[], Any]] = []  # once the answer in the making has been sent
         self.pin = ""  # SHA-256 of the CSMS's certificate, hex
         self.on_accepted: Callable[[Network], None] = lambda network: None
         self.on_security: Callable[[str, str], None] = lambda kind, text: None
+        self.on_time: Callable[[str, float], bool] = lambda text, round_trip_s: True
+
+    @property
+    def now(self) -> Now:
+        return self._clock()
+
+    def changed(self) -> None:
+        """Something that others see is new."""
+        self._on_change()
 
     # What the station uses.
     def wake(self) -> None:
@@ -182,49 +158,88 @@ class Client:
         self._queue_event.set()
 
     def send(self, call: Call, answer: Callable[[Payload | None], None] | None = None) -> None:
-        """Send once, unqueued; lost while offline (``answer`` then gets None)."""
-        if not self.connected:
-            if answer:
-                answer(None)
-            return
-        self._loose.append((call, answer))
+        """Send once, not durable; three attempts, and then ``answer`` gets None."""
+        self.outbox.add(call, answer, self._answering)
         self._queue_event.set()
 
-    async def call(self, call: Call, message_id: str | None = None, timeout_s: float | None = None) -> Payload:
-        """Send and wait for the answer. Raises NotAnsweredError or RefusedError."""
+    async def call(
+        self,
+        call: Call,
+        message_id: str | None = None,
+        timeout_s: float | None = None,
+        patient: bool = True,
+        late: Callable[[Payload], None] | None = None,
+    ) -> Payload:
+        """Send and wait for the answer, read leniently. Raises NotAnsweredError or RefusedError.
+
+        Not ``patient``: stop waiting after PATIENCE_S while something waits that matters more. ``late`` gets an answer
+        that comes after its time.
+        """
         action, payload = call
         message = CallMessage(message_id or self._next_id(), action, payload)
+        self._waiters += 1
         async with self._call_lock:
+            self._waiters -= 1
             socket = self._socket
             if socket is None:
-                raise NotAnsweredError("not connected")
+                raise NotAnsweredError("not connected", closed=True)
             future: asyncio.Future[CallResult | CallError] = asyncio.get_running_loop().create_future()
             self._pending[message.unique_id] = future
             timeout = timeout_s or float(self.station.settings["message_timeout_s"])
+            began = self._clock().mono_ns
             try:
                 await socket.send(message.to_json())
                 self.sent += 1
-                answer = await asyncio.wait_for(future, timeout)
-                self._late = 0
+                self._talked_ns = began
+                answer = await self._answer_to(future, timeout, patient)
             except asyncio.TimeoutError as error:
-                self._late += 1
-                if self._late >= 2:
-                    await self._drop("two calls in a row were not answered")
+                if late:
+                    self._expect_late(message.unique_id, action, late)
+                await self._was_silent(action)
                 raise NotAnsweredError(f"{action}: no answer in {timeout:g} s") from error
             except ConnectionClosed as error:
-                raise NotAnsweredError(f"{action}: connection lost") from error
+                raise NotAnsweredError(f"{action}: connection lost", closed=True) from error
             finally:
                 self._pending.pop(message.unique_id, None)
+        self._unanswered.clear()
+        return self._read_answer(action, answer, self._clock().since(began))
+
+    async def _answer_to(
+        self, future: asyncio.Future[CallResult | CallError], timeout_s: float, patient: bool
+    ) -> CallResult | CallError:
+        """Raises asyncio.TimeoutError, or what ended the connection."""
+        if not patient and timeout_s > PATIENCE_S:
+            waited = PATIENCE_S
+            done, _ = await asyncio.wait({future}, timeout=PATIENCE_S)
+            while not done and waited < timeout_s and not (self._waiters or self.outbox.urgent):
+                waited += 0.5
+                done, _ = await asyncio.wait({future}, timeout=0.5)
+            timeout_s = 0.01
+        return await asyncio.wait_for(future, timeout_s)
+
+    def _expect_late(self, message_id: str, action: str, late: Callable[[Payload], None]) -> None:
+        self._late_answers[message_id] = (action, late)
+        while len(self._late_answers) > LATE:
+            self._late_answers.pop(next(iter(self._late_answers)))
+
+    async def _was_silent(self, action: str) -> None:
+        """Give up a connection over which nothing at all is answered, whatever is sent."""
+        self._unanswered.append(action)
+        if len(self._unanswered) >= SILENT and len(set(self._unanswered)) > 1:
+            await self._drop("nothing is answered")
+
+    def _read_answer(self, action: str, answer: CallResult | CallError, round_trip_s: float) -> Payload:
         if isinstance(answer, CallError):
             self.refused += 1
             raise RefusedError(str(answer.error_code), str(answer.error_description))
-        answer.action = action
-        try:
-            await validate_payload(answer, self.dialect.version)
-        except OCPPError as error:
-            self.refused += 1
-            raise RefusedError(error.code, f"{action}: answer breaks the schema: {_cause(error)}") from error
-        return dict(answer.payload)
+        found, wrong = lenient.read(action, self.dialect.version, answer.payload)
+        for text in wrong:
+            if text not in self._named and len(self._named) < 1000:  # named once
+                self._named.add(text)
+                log.warning("the CSMS's answer is wrong in its form: %s", text)
+        if isinstance(told := found.get("currentTime"), str) and not self.on_time(told, round_trip_s):
+            log.warning("the CSMS's time %s cannot be meant", told[:40])
+        return found
 
     def _next_id(self) -> str:
         self._number += 1
@@ -244,9 +259,9 @@ class Client:
                 await asyncio.sleep(backoff.next())
                 continue
             network = networks[index % len(networks)]
-            served = False
+            began = self._clock()
             try:
-                served = await self._serve_once(network)
+                await self._serve_once(network)
             except asyncio.CancelledError:
                 raise
             except ssl.SSLError as error:
@@ -268,10 +283,11 @@ class Client:
                 break
             self._fault(Code.BACKEND_OFFLINE, self.text or f"{_host(network.url)} not reached")
             self._on_change()
-            if served:
+            if self._reconnecting or self._clock().since(began.mono_ns) >= STABLE_S:
                 backoff = self._new_backoff()
                 attempts = 0
-            else:
+                self._reconnecting = False
+            else:  # not reached, or lost again soon: both wait longer each time
                 attempts += 1
                 if attempts >= settings["profile_attempts"] and len(networks) > 1:
                     index, attempts = index + 1, 0
@@ -290,8 +306,8 @@ class Client:
     async def reconnect(self, boot_reason: str = "") -> None:
         """Close the connection so that ``run`` makes a new one; with a reason the station boots anew."""
         if boot_reason:
-            self.registration = "None"
-            self._boot_reason = boot_reason
+            self.boot.again(boot_reason)
+        self._reconnecting = True
         await self._drop("the station reconnects")
 
     async def _drop(self, reason: str) -> None:
@@ -302,7 +318,7 @@ class Client:
                 await asyncio.wait_for(socket.close(1000, reason), 2.0)
             abort(socket.transport)
 
-    async def _serve_once(self, network: Network) -> bool:
+    async def _serve_once(self, network: Network) -> None:
         settings = self.station.settings
         headers = {}
         if network.security_profile in (1, 2):
@@ -312,9 +328,9 @@ class Client:
         url = f"{network.url.rstrip('/')}/{quote(network.user)}"
         async with connect(
             url,
-            subprotocols=[self.dialect.subprotocol],
+            subprotocols=[Subprotocol(self.dialect.subprotocol)],
             additional_headers=headers,
-            ssl=network.tls,  # type: ignore[list-item]
+            ssl=network.tls,
             open_timeout=10,
             ping_interval=ping,
             ping_timeout=ping,
@@ -327,10 +343,8 @@ class Client:
             if socket.subprotocol != self.dialect.subprotocol:
                 self.text = f"the CSMS does not speak OCPP {self.dialect.version}"
                 self._fault(Code.BACKEND_REFUSED, self.text)
-                return False
-            if not self._pinned(socket):
-                return False
-            return await self._serve(socket, network)
+            elif self._pinned(socket):
+                await self._serve(socket, network)
 
     def _pinned(self, socket: ClientConnection) -> bool:
         """The CSMS shows the pinned certificate, or none is pinned."""
@@ -345,8 +359,9 @@ class Client:
         self.on_security("InvalidCsmsCertificate", self.text)
         return False
 
-    async def _serve(self, socket: ClientConnection, network: Network) -> bool:
-        self._socket, self.network, self.connected, self._late = socket, network, True, 0
+    async def _serve(self, socket: ClientConnection, network: Network) -> None:
+        self._socket, self.network, self.connected = socket, network, True
+        self._unanswered.clear()
         self.text = ""
         self._clear(Code.BACKEND_TLS)
         if self.registration == "Accepted":
@@ -359,7 +374,6 @@ class Client:
                 error = job.exception()
                 if error and not isinstance(error, ConnectionClosed | NotAnsweredError):
                     log.error("connection ended by %r", error, exc_info=error)
-            return True
         finally:
             self.connected, self._socket = False, None
             if self.station.online:
@@ -367,153 +381,112 @@ class Client:
                 self.station.disconnected(self._clock())
             for future in self._pending.values():
                 if not future.done():
-                    future.set_exception(NotAnsweredError("connection lost"))
+                    future.set_exception(NotAnsweredError("connection lost", closed=True))
+            for job in jobs[:1]:
+                job.cancel()
+            if self._pending:  # the sender learns that its call was not answered
+                await asyncio.wait(jobs[1:], timeout=1.0)
             for job in jobs:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
-            self._loose.clear()
+            self.outbox.disconnected()
             self.text = self.text or f"connection to {_host(network.url)} lost"
             self._on_change()
 
     def _came_online(self) -> None:
         if self.network:
             self.on_accepted(self.network)
+        self.outbox.connected()
         self.station.connected(self._clock())
         self._clear(Code.BACKEND_OFFLINE)
         self._clear(Code.BACKEND_REFUSED)
         threshold = self.station.settings["offline_threshold_s"]
         if self._offline_since is None or self._clock().since(self._offline_since) > threshold:
-            self._told.clear()  # tell every connector anew
+            self.outbox.forget_statuses()
         self._queue_event.set()
         self._on_change()
 
     # The station's messages.
     async def _talk(self) -> None:
-        """Boot, then deliver: statuses, loose messages, the queue, heartbeats when nothing else was said."""
-        while self.registration != "Accepted":
-            await self._boot()
+        """Boot until accepted; then what the outbox has, and heartbeats when nothing else was said."""
         while True:
-            interval = float(self.station.settings["heartbeat_s"])
-            try:
-                await asyncio.wait_for(self._queue_event.wait(), interval)
-            except asyncio.TimeoutError:
-                with contextlib.suppress(RefusedError, NotAnsweredError):
-                    await self.call(self.dialect.heartbeat())
-                continue
             self._queue_event.clear()
             if self.registration != "Accepted":
-                await self._boot()
-                continue
-            await self._statuses()
-            await self._send_loose()
-            await self._deliver()
+                sent = await self._boot_if_due() or await self.outbox.step_pending()
+                wait = self.boot.due_in(self.now)
+            else:
+                sent = await self.outbox.step()
+                wait = 0.0 if sent else await self._heartbeat()
+                if not sent:
+                    self._drained.set()
+            if not sent:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._queue_event.wait(), min(wait, self.outbox.due_in(wait)))
 
-    async def _boot(self) -> None:
-        self._boot_event.clear()
-        wait = 30.0
+    async def _heartbeat(self) -> float:
+        """Seconds until the next; sends it when it is due."""
+        interval = float(self.station.settings["heartbeat_s"])
+        rest = interval - self._clock().since(self._talked_ns)
+        if rest > 0:
+            return rest
         try:
-            answer = await self.call(self.dialect.boot(self._boot_reason))
-            self.registration, interval = self.dialect.read_boot(answer)
-            self._on_change()
-            if self.registration == "Accepted":
-                if interval > 0:
-                    self.station.settings.note("heartbeat_s", interval)
-                self._boot_reason = "ApplicationReset"
-                self.dialect.after_boot()
-                self._came_online()
-                return
-            wait = interval or wait
-            if self.registration == "Rejected":
-                self._fault(Code.BACKEND_REFUSED, "the CSMS rejects this station: check station_id there")
+            await self.call(self.dialect.heartbeat(), patient=False)
         except RefusedError as error:
-            self.registration = "Rejected"
-            self._fault(Code.BACKEND_REFUSED, f"BootNotification refused: {error}")
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._boot_event.wait(), wait)  # TriggerMessage asks earlier
+            log.warning("Heartbeat refused: %s", error)
+        except NotAnsweredError as error:
+            if error.closed:
+                raise
+        return interval
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until nothing is left to send, at most so long."""
+        self._drained.clear()
+        self.wake()
+        if self.station.online:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), seconds)
+
+    async def _boot_if_due(self) -> bool:
+        if self.boot.due_in(self.now) > 0:
+            return False
+        self.boot.asked(self.now)
+        interval = None
+        try:
+            answer = await self.call(self.dialect.boot(self.boot.reason))
+            interval = self.boot.answered(answer, self.now)
+        except RefusedError as error:
+            self.boot.failed(str(error))
+            log.warning("%s", self.boot.text)
+        except NotAnsweredError as error:
+            if error.closed:
+                raise
+        self.text = self.boot.text
+        if interval is not None:
+            if interval:
+                self.station.settings.note("heartbeat_s", interval)
+            self.dialect.after_boot()
+            self.outbox.forget_statuses()  # a station that booted announces every connector
+            self._came_online()
+        elif self.registration == "Rejected":
+            self._fault(Code.BACKEND_REFUSED, "the CSMS rejects this station: check station_id there")
+        self._on_change()
+        return True
 
     def boot_again(self, reason: str = "Triggered") -> None:
         """The CSMS asked for a BootNotification."""
-        self._boot_reason = reason
-        if self.registration == "Accepted":
+        if self.boot.accepted:
             self.send(self.dialect.boot(reason))
-        self._boot_event.set()
+        else:
+            self.boot.again()
+        self._queue_event.set()
 
-    async def _statuses(self) -> None:
-        for evse in list(self.station.status):
-            status = self.dialect.connector_status(evse)
-            if self._told.get(evse) != status:
-                try:
-                    await self.call(self.dialect.status(evse))
-                except RefusedError as error:
-                    log.warning("StatusNotification refused: %s", error)
-                except NotAnsweredError:
-                    if self._socket is None:
-                        raise
-                    return  # transactions must not wait for it; told again in the next round
-                self._told[evse] = status
+    @property
+    def registration(self) -> str:
+        return self.boot.registration
 
-    async def _send_loose(self) -> None:
-        while self._loose:
-            call, answer = self._loose.popleft()
-            payload: Payload | None = None
-            try:
-                payload = await self.call(call)
-            except RefusedError as error:
-                log.warning("%s refused: %s", call[0], error)
-            if answer:
-                answer(payload)
-
-    async def _deliver(self) -> None:
-        """Deliver the queue in order, one in flight; ends when it is empty."""
-        attempt = 0
-        while (entry := self._head()) is not None:
-            try:
-                if not await self._deliver_one(entry):
-                    return
-                attempt = 0
-            except RefusedError as error:
-                attempt += 1
-                limit = int(self.station.settings["attempts"]) if entry.record else 1
-                if attempt >= limit:
-                    log.error("a message was refused %d times and is set aside: %s", attempt, error)
-                    self.station.store.refuse(entry.number, str(error))
-                    attempt = 0
-                else:
-                    await asyncio.sleep(self.station.settings["attempt_interval_s"] * attempt)
-            await self._statuses()
-            if self._loose:
-                await self._send_loose()
-
-    def _head(self) -> Entry | None:
-        try:
-            head: Entry | None = self.station.store.next()
-            return head
-        except StoreError as error:
-            log.error("%s", error)
-            return None
-
-    async def _deliver_one(self, entry: Entry) -> bool:
-        """False when the store failed: the message stays and is tried again later."""
-        call = entry.call if entry.record is None else self.dialect.record(entry.record)
-        answer: Payload = await self.call(call, entry.message_id) if call else {}
-        keep: dict[str, Any] = {}
-        outcome = Outcome()
-        follow: Call | None = None
-        if entry.record is not None and call is not None:
-            outcome, keep, follow = self.dialect.read_record(entry.record, answer)
-        try:
-            # An update sent twice has the same id and number and bills nothing: no fsync for its end.
-            update = entry.record is not None and entry.record.event == "Updated"
-            self.station.store.done(entry.number, keep, follow, durable=not update)
-        except StoreError as error:
-            log.error("%s", error)
-            await asyncio.sleep(1.0)
-            self._queue_event.set()
-            return False
-        if entry.record is not None:
-            self.station.delivered(entry.record, outcome, self._clock())
-        self._on_change()
-        return True
+    @registration.setter
+    def registration(self, value: str) -> None:
+        self.boot.registration = value
 
     # The CSMS's messages.
     async def _read(self, socket: ClientConnection) -> None:
@@ -525,6 +498,7 @@ class Client:
             except OCPPError as error:
                 self.bad_messages += 1
                 log.warning("the CSMS sent something that is not OCPP (%d so far)", self.bad_messages)
+                self._spoilt(raw)
                 await self._answer_garbage(socket, raw, error)
                 continue
             except Exception:
@@ -534,11 +508,27 @@ class Client:
             if isinstance(message, CallMessage):
                 await self._handle(socket, message)
             else:
-                future = self._pending.get(message.unique_id)
-                if future and not future.done():
-                    future.set_result(message)
-                else:
-                    log.info("an answer came too late or unasked")
+                self._answered(message)
+
+    def _answered(self, message: CallResult | CallError) -> None:
+        future = self._pending.get(message.unique_id)
+        if future and not future.done():
+            future.set_result(message)
+            return
+        action, late = self._late_answers.pop(message.unique_id, ("", None))
+        if late is None or isinstance(message, CallError):
+            log.info("an answer came too late or unasked")
+            return
+        self._unanswered.clear()
+        late(lenient.read(action, self.dialect.version, message.payload)[0])
+
+    def _spoilt(self, raw: str | bytes) -> None:
+        """An answer that is none, to a call of ours: it will not get another."""
+        with contextlib.suppress(ValueError, TypeError, IndexError, KeyError):
+            parts = json.loads(raw)
+            future = self._pending[parts[1]]
+            if parts[0] != 2 and not future.done():
+                future.set_result(CallError(parts[1], "FormatViolation", "the answer is not OCPP"))
 
     @staticmethod
     async def _answer_garbage(socket: ClientConnection, raw: str | bytes, error: OCPPError) -> None:
@@ -554,10 +544,12 @@ class Client:
             handler = self.dialect.handlers.get(message.action) if isinstance(message.action, str) else None
             if handler is None:
                 raise self._unknown(message.action)
-            if self.registration != "Accepted" and not self._may_before_boot(message.action):
-                raise SecurityError(description="the station is not accepted yet")
+            if self.registration == "Rejected":
+                raise SecurityError(description="the station is not accepted")
             await validate_payload(message, self.dialect.version)
-            reply = handler(message.payload)
+            not_yet = self.registration != "Accepted" and message.action in NOT_YET
+            self._answering = True
+            reply = {"status": "Rejected"} if not_yet else handler(message.payload)
             if isinstance(reply, Reply):
                 after, reply = reply.after, reply.payload
             answer = message.create_call_result(reply)
@@ -570,27 +562,22 @@ class Client:
         except Exception:
             log.exception("cannot answer %s", message.action)
             text = message.create_call_error(InternalError(description="see the station's log")).to_json()
+        finally:
+            self._answering = False
         await socket.send(text)
         while self.after_answer:
             work = self.after_answer.pop(0)()
             if inspect.isawaitable(work):
                 self._spawn(work)
         if after:
-            result = after()
+            self._answering = True
+            try:
+                result = after()
+            finally:
+                self._answering = False
             if inspect.isawaitable(result):
                 self._spawn(result)
         self._on_change()
-
-    def _may_before_boot(self, action: str) -> bool:
-        """Pending: the CSMS may configure the station, but not start anything (OCPP 2.0.1 B02, 1.6 4.2)."""
-        forbidden = (
-            "RequestStartTransaction",
-            "RequestStopTransaction",
-            "RemoteStartTransaction",
-            "RemoteStopTransaction",
-            "ReserveNow",
-        )
-        return self.registration in ("Pending", "None") and action not in forbidden
 
     def _unknown(self, action: Any) -> OCPPError:
         try:
@@ -615,7 +602,3 @@ class Client:
 def _host(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
-
-
-def _cause(error: OCPPError) -> str:
-    return str(error.details.get("cause", error.description))[:200]

@@ -2,17 +2,51 @@
 
 from __future__ import annotations
 
+import random
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from robot_charger.backend.client import Network
 from robot_charger.backend.parameters import Plan
 from robot_charger.backend.records import Payload
 from robot_charger.backend.security import Certificates
 from robot_charger.backend.settings import Settings
+
+
+@dataclass(frozen=True)
+class Network:
+    """One way to the CSMS."""
+
+    url: str
+    security_profile: int = 2
+    tls: ssl.SSLContext | None = None
+    user: str = ""
+    password: str = field(default="", repr=False)
+    name: str = "1"
+
+
+class Backoff:
+    """OCPP 2.0.1: first wait the minimum plus random, doubled ``repeats`` times, then constant."""
+
+    def __init__(self, minimum_s: float, random_s: float, repeats: int, rng: random.Random | None = None) -> None:
+        self.minimum_s, self.random_s, self.repeats = minimum_s, random_s, repeats
+        self._rng = rng or random.Random()
+        self._wait = 0.0
+        self._times = 0
+
+    def reset(self) -> None:
+        self._wait, self._times = 0.0, 0
+
+    def next(self) -> float:
+        if self._times == 0:
+            self._wait = self.minimum_s
+        elif self._times <= self.repeats:
+            self._wait *= 2
+        self._times += 1
+        return self._wait + self._rng.uniform(0.0, self.random_s)
 
 
 class Networks:

@@ -73,7 +73,7 @@ class PlugAndCharge:
     def read(answer: Payload) -> bytes:
         """What a CSMS answered to either. Raises UnansweredError."""
         data = answer.get("exiResponse", answer.get("ocspResult", ""))
-        if answer["status"] != "Accepted" or not data:
+        if answer.get("status") != "Accepted" or not data:
             reason = answer.get("statusInfo", {}).get("reasonCode", "")
             raise UnansweredError(f"the CSMS has none{': ' if reason else ''}{reason}")
         try:

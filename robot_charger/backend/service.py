@@ -7,21 +7,20 @@ import contextlib
 import itertools
 import logging
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from robot_charger.backend.client import Client, Network, NotAnsweredError, RefusedError
+from robot_charger.backend.clock import StationClock, system
 from robot_charger.backend.firmware import FirmwareRules
 from robot_charger.backend.maintenance import LogRing, Maintenance
 from robot_charger.backend.networks import Networks
 from robot_charger.backend.parameters import Plan
 from robot_charger.backend.plug_and_charge import VEHICLE_WAITS_S, PlugAndCharge, UnansweredError
-from robot_charger.backend.records import Call, Limit, Now, Token, TokenInfo, ToVehicleSide
+from robot_charger.backend.records import Call, Limit, Token, TokenInfo, ToVehicleSide
 from robot_charger.backend.security import CertificateError, Certificates
 from robot_charger.backend.settings import Settings
 from robot_charger.backend.station import Outside, Station
@@ -35,11 +34,11 @@ from robot_charger.common.faults import Code, FaultReport, Severity
 
 log = logging.getLogger("robot_charger.backend")
 TICK_S = 0.1
+RESET_DRAIN_S = 10.0  # how long a reset waits for answers to what is queued
 DIALECTS: dict[str, Any] = {"1.6": Version16, "2.0.1": Version201, "2.1": Version21}
 
 
-def clock() -> Now:
-    return Now(time.monotonic_ns(), datetime.now(timezone.utc))
+clock = system  # the computer's; a service has the station's own (``Service.clock``)
 
 
 def boot_id() -> str:
@@ -99,7 +98,7 @@ class _Outside(Outside):
         self._service.callbacks.changed()
 
     def restart(self, reason: str) -> None:
-        self._service.spawn(self._service.client.reconnect(reason))
+        self._service.spawn(self._service.restart(reason))
 
 
 class Service:
@@ -113,8 +112,8 @@ class Service:
         self.settings = Settings(
             plan.settings, self.store.get("variables", {}), lambda values: self.store.put("variables", values)
         )
-        this_boot = boot_id()
-        reason = "ApplicationReset" if self.store.get("boot_id") == this_boot else "PowerUp"
+        this_boot, last_boot = boot_id(), self.store.get("boot_id")
+        reason = "ApplicationReset" if last_boot == this_boot else "PowerUp"
         self.store.put("boot_id", this_boot)
         self.station = Station(
             plan.identity,
@@ -126,11 +125,13 @@ class Service:
             this_boot,
             plan.site,
         )
-        self.dialect = DIALECTS[p.version](self.station, clock)
+        self.clock = StationClock(float(self.store.get("clock_offset_s", 0.0)), on_change=self.station.clock_corrected)
+        self.station.wall_offset_s = self.clock.offset_s
+        self.dialect = DIALECTS[p.version](self.station, self.clock)
         certificates = Certificates(plan.certificate_folder, plan.maker_roots, p.firmware__root_over_ocpp)
         self.networks = Networks(plan, self.settings, certificates, self.store.get, self.store.put)
         self.client = Client(
-            self.station, self.dialect, self.networks.ways, clock, callbacks.changed, boot_reason=reason
+            self.station, self.dialect, self.networks.ways, self.clock, callbacks.changed, boot_reason=reason
         )
         self._ring = LogRing()
         log.addHandler(self._ring)
@@ -138,7 +139,7 @@ class Service:
             self.station,
             certificates,
             self.dialect,
-            clock,
+            self.clock,
             self.spawn,
             plan.certificate_folder,
             FirmwareRules(p.firmware__installer, p.firmware__unsigned, p.firmware__downgrade),
@@ -151,11 +152,14 @@ class Service:
         self.client.pin = p.tls__pin_sha256
         self.client.on_accepted = self._accepted
         self.client.on_security = self._security_event
+        self.client.on_time = self._time_heard
         self.settings.checks["security_profile"] = self._may_raise
         self.settings.checks["profile_priority"] = self.networks.known
         self.settings.checks["password"] = lambda value: 16 <= len(value) <= 40
         self.settings.watchers.append(self._setting_changed)
         self._last_security: tuple[str, str] = ("", "")
+        if last_boot not in (None, this_boot):
+            self.maintenance.security_event("StartupOfTheDevice")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -174,6 +178,20 @@ class Service:
         self._last_security = ("", "")
         self.maintenance.renew_if_due()
 
+    def _time_heard(self, text: str, round_trip_s: float) -> bool:
+        """The CSMS told its time: it is used where TimeSource names it first."""
+        use = self.settings["time_source"][:1] == ["Heartbeat"]
+        heard = self.clock.heard(text, round_trip_s, use)
+        if heard and use:
+            self.station.smart.time_confirmed()
+        return heard
+
+    async def restart(self, reason: str) -> None:
+        """A reset that the CSMS asked for: first what is queued, then a new boot."""
+        await self.client.drain(RESET_DRAIN_S)
+        await self.client.reconnect(reason)
+        self.maintenance.security_event("StartupOfTheDevice", reason)
+
     def _security_event(self, kind: str, text: str) -> None:
         if (kind, text) != self._last_security:  # once, not with every try
             self._last_security = (kind, text)
@@ -191,7 +209,8 @@ class Service:
             self.networks.change_password(before)
             self.maintenance.security_event("ReconfigurationOfSecurityParameters", "password changed")
             self.client.after_answer.append(self.client.reconnect)
-        elif name == "security_profile":
+        self.client.wake()  # an interval that changed holds at once
+        if name == "security_profile":
             self.networks.wanted = self.settings["security_profile"]
             self.client.after_answer.append(self.client.reconnect)
 
@@ -208,7 +227,7 @@ class Service:
     async def _main(self, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        self.station.recover(clock())
+        self.station.recover(self.clock())
         jobs = [asyncio.ensure_future(self._tick())]
         if self.plan.parameters.url:
             jobs.append(asyncio.ensure_future(self.client.run()))
@@ -222,9 +241,11 @@ class Service:
     async def _tick(self) -> None:
         for count in itertools.count():
             try:
-                self.station.tick(clock())
+                self.station.tick(self.clock())
                 if count % 10 == 0:
-                    self.dialect.tick(clock())
+                    self.dialect.tick(self.clock())
+                if count % 20 == 0 and self.store.changed_outside():
+                    self.client.wake()
             except Exception as error:
                 log.exception("tick failed")
                 self.callbacks.fault(FaultReport(Code.INTERNAL, Severity.WARNING, f"back end: {error!r}"))
@@ -263,7 +284,7 @@ class Service:
     # Authorisation.
     def shown(self, token: Token, evse: int, paid: bool) -> None:
         """A reader or a terminal has a token; in the back end's thread."""
-        follows = self.station.shown(token, evse, paid, clock())
+        follows = self.station.shown(token, evse, paid, self.clock())
         log.info("%s: %s", "start button or payment" if paid else "card shown", follows)
         if follows == "ask":
             self.spawn(self._shown(token, evse))
@@ -271,7 +292,7 @@ class Service:
     async def _shown(self, token: Token, evse: int) -> None:
         """Something runs: what the card may stop depends on its group."""
         info = await self._judge(evse or 1, token, "")
-        log.info("card shown: %s", self.station.shown(token, evse, False, clock(), info))
+        log.info("card shown: %s", self.station.shown(token, evse, False, self.clock(), info))
 
     def authorize(
         self, evse: int, session_id: str, token: Token, contract: str, answer: Callable[[TokenInfo], None]
@@ -285,12 +306,12 @@ class Service:
         info = TokenInfo("Unknown")
         try:
             info = await self._judge(evse, token, contract)
-            info = self.station.answered(evse, session_id, token, info, clock())
+            info = self.station.answered(evse, session_id, token, info, self.clock())
         finally:
             answer(info)
 
     async def _judge(self, evse: int, token: Token, contract: str) -> TokenInfo:
-        local = self.station.local_answer(token, evse, clock())
+        local = self.station.local_answer(token, evse, self.clock())
         if local:
             return local
         try:
@@ -303,9 +324,9 @@ class Service:
             log.warning("Authorize refused: %s", error)
             return TokenInfo("Invalid")
         except (NotAnsweredError, asyncio.TimeoutError):
-            return self.station.tokens.offline(token, evse, clock().wall)
+            return self.station.tokens.offline(token, evse, self.clock().wall)
         info: TokenInfo = self.dialect.read_authorize(payload)
-        self.station.tokens.learn(token, info, clock())
+        self.station.tokens.learn(token, info, self.clock())
         return info
 
     # Plug and Charge.

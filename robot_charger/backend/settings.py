@@ -165,7 +165,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("limit_schedules", bool, _v(_SMART, "NotifyChargingLimitWithSchedules"), "", RO),
     Setting("reservation_available", bool, _v("ReservationCtrlr", "Available"), "", RO),
     Setting("reserve_zero", bool, _v("ReservationCtrlr", "NonEvseSpecific"), "ReserveConnectorZeroSupported", RO),
-    Setting("time_source", list, _v("ClockCtrlr", "TimeSource"), "", RO),
+    Setting("time_source", list, _v("ClockCtrlr", "TimeSource"), "", choices=("Heartbeat", "NTP", "RealTimeClock")),
     Setting("date_time", str, _v("ClockCtrlr", "DateTime"), "", RO),
     Setting("items_report", int, _v("DeviceDataCtrlr", "ItemsPerMessage", "GetReport"), "", RO),
     Setting("items_get", int, _v("DeviceDataCtrlr", "ItemsPerMessage", "GetVariables"), "GetConfigurationMaxKeys", RO),

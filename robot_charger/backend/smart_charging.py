@@ -19,7 +19,18 @@ EXTERNAL = "ChargingStationExternalConstraints"
 TX_DEFAULT, TX = "TxDefaultProfile", "TxProfile"
 PRIORITY, LOCAL_GENERATION = "PriorityCharging", "LocalGeneration"  # 2.1
 MAX_DURATION_S = 7 * 86_400  # of a composite schedule
+STEP_S = 2.0  # a larger difference between clock and monotonic time is a step
 NOMINAL_V = 400.0  # turns amperes into watts where the supply has not told its ratings
+
+
+def begun(transaction: OpenTransaction | None, now: Now) -> datetime | None:
+    """When a transaction started, on the clock of ``now``: by its monotonic stamp where that is of this boot."""
+    if transaction is None:
+        return None
+    seconds = now.since(transaction.started_ns)
+    if transaction.started_ns > 0 and seconds >= 0.0:
+        return now.wall - timedelta(seconds=seconds)
+    return parse_time(transaction.started)
 
 
 class ProfileError(ValueError):
@@ -36,6 +47,7 @@ class SmartCharging:
         self.external: dict[int, Limit] = {}  # what others than the CSMS allow an EVSE
         self.priority: set[str] = set()  # transactions that charge with priority (2.1)
         self._pulled: dict[int, int] = {}  # dynamic profile: when its newest values were asked for [ns]
+        self._anchor: Now | None = None
         self._keep = keep
 
     # Setting and clearing.
@@ -160,7 +172,34 @@ class SmartCharging:
     def limit(
         self, evse: int, transaction: OpenTransaction | None, now: Now, rating: tuple[float, float] | None = None
     ) -> Limit:
-        """What this EVSE may draw at this moment."""
+        """What this EVSE may draw at this moment. A step of the clock lifts no limit: until the time is confirmed, the
+        stricter of the clock's time and the one that goes on from before the step holds."""
+        found = self._limit_at(evse, transaction, now, rating)
+        steady = self._steady(now)
+        if steady is None:
+            return found
+        other = self._limit_at(evse, transaction, steady, rating)
+        return Limit(
+            min(found.max_current_a, other.max_current_a),
+            min(found.max_power_w, other.max_power_w),
+            max(found.min_power_w, other.min_power_w),
+            found.source or other.source,
+        )
+
+    def _steady(self, now: Now) -> Now | None:
+        """This moment on a clock that was not set, where it differs; None where it does not."""
+        if self._anchor is None:
+            self._anchor = now
+        wall = self._anchor.wall + timedelta(seconds=now.since(self._anchor.mono_ns))
+        return Now(now.mono_ns, wall) if abs((wall - now.wall).total_seconds()) > STEP_S else None
+
+    def time_confirmed(self) -> None:
+        """The clock is right as it is now."""
+        self._anchor = None
+
+    def _limit_at(
+        self, evse: int, transaction: OpenTransaction | None, now: Now, rating: tuple[float, float] | None
+    ) -> Limit:
         found = Limit()
         source = ""
         rated_a, rated_w = rating or (0.0, 0.0)
@@ -169,7 +208,7 @@ class SmartCharging:
         if outside := self.external.get(evse):
             current, power = outside.max_current_a, outside.max_power_w
             source = "" if outside == Limit(source=outside.source) else f"external limit {outside.source}"
-        for profile, schedule, period, _ in self._binding(evse, transaction, now.wall):
+        for profile, schedule, period, _ in self._binding(evse, transaction, now.wall, begun(transaction, now)):
             value = float(period.get("limit", float("inf")))
             if schedule["chargingRateUnit"] == "A":
                 if value < current:
@@ -187,21 +226,25 @@ class SmartCharging:
 
     def station_limit(self, now: Now) -> Limit:
         """What all EVSEs together may draw; a maximum in A is one of the grid side, per phase, and of the outputs."""
-        found = self._highest(STATION_MAX, 0, None, now.wall)
-        if found is None:
-            return Limit()
-        profile, schedule, period, _ = found
-        value = float(period.get("limit", math.inf))
-        if schedule["chargingRateUnit"] == "A":
-            return Limit(max_current_a=value, source=self._name(profile))
-        return Limit(max_power_w=value, source=self._name(profile))
+        limit = Limit()
+        for moment in (now, self._steady(now)):
+            found = self._highest(STATION_MAX, 0, None, moment.wall, None) if moment else None
+            if found is None:
+                continue
+            profile, schedule, period, _ = found
+            value, source = float(period.get("limit", math.inf)), self._name(profile)
+            if schedule["chargingRateUnit"] == "A":
+                limit = Limit(min(limit.max_current_a, value), limit.max_power_w, source=source)
+            else:
+                limit = Limit(limit.max_current_a, min(limit.max_power_w, value), source=source)
+        return limit
 
     @staticmethod
     def _name(profile: Payload) -> str:
         return f"{profile['chargingProfilePurpose']} {profile['id']}"
 
     def _binding(
-        self, evse: int, transaction: OpenTransaction | None, moment: datetime
+        self, evse: int, transaction: OpenTransaction | None, moment: datetime, started: datetime | None
     ) -> list[tuple[Payload, Payload, Payload, datetime]]:
         """Profile, schedule, period and end of the period that rule, one per purpose."""
         found = []
@@ -214,7 +257,7 @@ class SmartCharging:
                 if purpose in (TX, TX_DEFAULT, PRIORITY) and transaction is None:
                     continue
                 for place in places:
-                    best = best or self._highest(purpose, place, transaction, moment)
+                    best = best or self._highest(purpose, place, transaction, moment, started)
             if best:
                 found.append(best)
         return found
@@ -224,7 +267,12 @@ class SmartCharging:
         return (PRIORITY, TX, TX_DEFAULT) if prior else (TX, TX_DEFAULT)
 
     def _highest(
-        self, purpose: str, place: int, transaction: OpenTransaction | None, moment: datetime
+        self,
+        purpose: str,
+        place: int,
+        transaction: OpenTransaction | None,
+        moment: datetime,
+        started: datetime | None,
     ) -> tuple[Payload, Payload, Payload, datetime] | None:
         candidates = [
             p
@@ -234,14 +282,14 @@ class SmartCharging:
             and (purpose != TX or (transaction and p.get("transactionId") == transaction.transaction_id))
         ]
         for profile in sorted(candidates, key=lambda p: -p["stackLevel"]):
-            active = self._active(profile, transaction, moment)
+            active = self._active(profile, started, moment)
             if active:
                 return (profile, *active)
         return None
 
     @staticmethod
     def _active(
-        profile: Payload, transaction: OpenTransaction | None, moment: datetime
+        profile: Payload, started: datetime | None, moment: datetime
     ) -> tuple[Payload, Payload, datetime] | None:
         """Schedule and period of a profile at a moment, and when the period ends."""
         forever = moment + timedelta(days=3650)
@@ -257,9 +305,9 @@ class SmartCharging:
         if kind == "Dynamic":
             return schedule, schedule["chargingSchedulePeriod"][0], end
         if kind == "Relative" or "startSchedule" not in schedule:
-            if transaction is None:
+            if started is None:
                 return None
-            start = parse_time(transaction.started)
+            start = started
         else:
             start = parse_time(schedule["startSchedule"])
         if kind == "Recurring":
@@ -297,6 +345,7 @@ class SmartCharging:
         rated_a, rated_w = rating or (0.0, 0.0)
         volts = rated_w / rated_a if rated_a and rated_w else NOMINAL_V
         periods: list[Payload] = []
+        started = parse_time(transaction.started) if transaction else None
         offset = 0.0
         while offset < duration_s and len(periods) < 1024:
             moment = start + timedelta(seconds=offset)
@@ -305,7 +354,7 @@ class SmartCharging:
             outside = self.external.get(evse, Limit())
             amperes = min(outside.max_current_a, outside.max_power_w / volts)
             value = min(value, amperes if unit == "A" else amperes * volts)
-            for _, schedule, period, end in self._binding(evse, transaction, moment):
+            for _, schedule, period, end in self._binding(evse, transaction, moment, started):
                 limit = float(period.get("limit", float("inf")))
                 own = schedule["chargingRateUnit"]
                 value = min(value, limit if own == unit else limit / volts if unit == "A" else limit * volts)

@@ -26,6 +26,7 @@ from robot_charger.backend.records import (
     Token,
     TokenInfo,
     ToVehicleSide,
+    iso,
     parse_time,
 )
 from robot_charger.backend.settings import Settings
@@ -35,7 +36,7 @@ from robot_charger.backend.store import Store, StoreError
 from robot_charger.backend.tokens import Tokens
 from robot_charger.backend.transactions import Transactions, TransactionSettings
 from robot_charger.common.faults import Code, FaultReport, Severity
-from robot_charger.common.terms import Authorization, Phase
+from robot_charger.words.values import Authorization, Phase
 
 BACKLOG = 1000  # records kept in memory while the store takes none, before periodic readings are thinned
 
@@ -140,6 +141,8 @@ class Station:
         self._limits: dict[int, Limit] = {}
         self._external_told: dict[int, Limit] = {}
         self._external_untold: set[int] = set()  # changed while offline
+        self._reservation_ends: dict[int, int] = {}  # on CLOCK_MONOTONIC [ns]
+        self.wall_offset_s = 0.0  # the station's time less the computer's
         self._aligned = 0
         self._counter = itertools.count(1)
         self.supply: dict[int, tuple[float, float]] = {}  # rated current, power of each EVSE
@@ -251,8 +254,30 @@ class Station:
         self._after(now)
 
     def meter(self, evse: int, reading: Reading, now: Now) -> None:
+        if self.wall_offset_s:
+            reading = replace(reading, time=self._corrected(reading.time, self.wall_offset_s))
         if evse in self.evses:
             self.evses[evse].meter(reading, now)
+
+    @staticmethod
+    def _corrected(time: str, seconds: float) -> str:
+        try:
+            return iso(parse_time(time) + timedelta(seconds=seconds))
+        except (ValueError, OverflowError):
+            return time
+
+    def clock_corrected(self, before_s: float, after_s: float) -> None:
+        """The station's time was set by the CSMS's: what is not sent yet had the wrong one."""
+        self.wall_offset_s = after_s
+        shift = after_s - before_s
+        self._reservation_ends.clear()
+        for transactions in self.evses.values():
+            transactions.shift_times(lambda time: self._corrected(time, shift))
+        try:
+            self.store.put("clock_offset_s", after_s)
+            self.store.shift_times(lambda time: self._corrected(time, shift))
+        except StoreError as error:
+            self._store_failed(error)
 
     def state_of_charge(self, evse: int, soc: float | None) -> None:
         if evse in self.evses:
@@ -272,7 +297,9 @@ class Station:
             if timeout and not busy and now.since(waiting.since_ns) > timeout:
                 del self._waiting[evse]
         for reservation in list(self.reservations.values()):
-            if parse_time(reservation.expires) <= now.wall:
+            left = (parse_time(reservation.expires) - now.wall).total_seconds()
+            ends = self._reservation_ends.setdefault(reservation.id, now.mono_ns + int(max(0.0, left) * 1e9))
+            if now.mono_ns >= ends:  # a step of the clock ends none
                 self._drop_reservation(reservation.id)
                 self.on_reservation_ended(reservation.id, "Expired")
         self._clock_aligned(now)
@@ -569,7 +596,7 @@ class Station:
 
     def _startable(self, evse: int, token: Token, group_id: str) -> bool:
         view = self.evses[evse].view
-        if view is None or not self.operative(evse) or self._scheduled.get(evse) is False:
+        if view is None or not self.operative(evse) or self._scheduled.get(evse) is False or self._reset_pending:
             return False
         if view.phase >= Phase.STOPPING or view.authorization == Authorization.ACCEPTED or evse in self._waiting:
             return False
@@ -645,14 +672,14 @@ class Station:
                 kind = Request.AVAILABLE if operative else Request.UNAVAILABLE
                 self.outside.request(ToVehicleSide(evse, kind, text="changed by the back end"))
 
-    def reset(self, immediate: bool, now: Now) -> str:
-        """OCPP 2.x ResetStatusEnumType."""
+    def reset(self, immediate: bool, now: Now, stop_reason: str = "ImmediateReset") -> str:
+        """OCPP 2.x ResetStatusEnumType. What runs ends for ``stop_reason``; nothing new begins until the restart."""
         busy = any(t.busy for t in self.evses.values())
         self._reset_pending = "RemoteReset" if immediate or not busy else "ScheduledReset"
         if immediate:
             for evse, transactions in self.evses.items():
                 if transactions.open:
-                    self.stop(evse, "ImmediateReset", "reset by the back end")
+                    self.stop(evse, stop_reason, "reset by the back end")
         return "Scheduled" if busy and not immediate else "Accepted"
 
     def unlock(self, evse: int) -> str:
@@ -683,6 +710,7 @@ class Station:
         if not usable:
             worst = set(states.values())
             return "Faulted" if worst == {"Faulted"} else "Unavailable" if worst == {"Unavailable"} else "Occupied"
+        self._reservation_ends.pop(id, None)
         self.reservations[id] = Reservation(id, usable[0], token, group_id, expires)
         self._keep_reservations()
         self._after(now)
@@ -705,6 +733,7 @@ class Station:
 
     def _drop_reservation(self, id: int) -> None:
         del self.reservations[id]
+        self._reservation_ends.pop(id, None)
         self._keep_reservations()
 
     def _keep_reservations(self) -> None:

@@ -1,18 +1,20 @@
 """The durable store: the queue of transaction records and everything else that must survive a power cut.
 
-One SQLite file, write-ahead log, ``synchronous=FULL``: a call that returned is on the disk. One thread uses it.
-Tables: ``queue`` (records not yet answered, in order), ``refused`` (answered with an error for good; kept for a
-person), ``open_transaction`` (one row per running transaction), ``setting`` (JSON by key).
+One SQLite file, write-ahead log, ``synchronous=FULL``: a call that returned is on the disk. One thread uses it; a
+person's command (queue.py) may change it beside that.
+Tables: ``queue`` (records not yet answered, in order), ``refused`` (set aside: no good answer after all attempts; kept
+for a person), ``open_transaction`` (one row per running transaction), ``setting`` (JSON by key).
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import dataclasses
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ create table if not exists open_transaction(
     transaction_id text primary key, evse integer not null, next_seq integer not null, body text not null);
 create table if not exists setting(key text primary key, value text not null);
 """
+
+_PERIODIC = "(event='Updated' and json_extract(body, '$.trigger')='MeterValuePeriodic')"
 
 
 class StoreError(RuntimeError):
@@ -59,6 +63,11 @@ class Store:
         self.path = Path(path)
         self.limit = limit
         self._durable = True
+        self.order: dict[str, int] = {}  # transactions with messages in the queue, oldest first: how many
+        self.readings = 0  # periodic readings in the queue
+        self.fresh: set[str] = set()  # transactions that had a record since this was last cleared
+        self.starts_aside: set[str] = set()  # transactions whose start was set aside
+        self.aside = 0  # messages that were set aside
         self._reserve = self.path.with_name(self.path.name + ".reserve")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +76,9 @@ class Store:
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=full")
             self._db.executescript(_SCHEMA)
-            self._queued = int(self._db.execute("select count(*) from queue").fetchone()[0])
+            self.count()
+            last = self._db.execute("select max(number) from queue").fetchone()[0]
+            self._opened_at = int(last or 0)  # what this process queues has higher numbers
             with self._transaction():  # a read-only file must not pass
                 self._db.execute("insert or replace into setting values('opened', 'true')")
             if not self._reserve.exists():
@@ -77,6 +88,32 @@ class Store:
 
     def close(self) -> None:
         self._db.close()
+
+    def count(self) -> None:
+        """Read from the file what is kept in memory of it: how many messages of which transaction, in order."""
+        rows = self._db.execute(
+            f"select transaction_id, count(*), min(number), sum({_PERIODIC}) from queue "
+            "group by transaction_id order by min(number)"
+        ).fetchall()
+        self.readings = sum(r[3] for r in rows)
+        self._queued = sum(r[1] for r in rows)
+        self.order = {r[0]: r[1] for r in rows if r[0]}
+        self.starts_aside = {r[0] for r in self._db.execute("select transaction_id from refused where event='Started'")}
+        self._count_aside()
+        self._version = self._data_version()
+
+    def _count_aside(self) -> None:
+        self.aside = int(self._db.execute("select count(*) from refused").fetchone()[0])
+
+    def _data_version(self) -> int:
+        return int(self._db.execute("pragma data_version").fetchone()[0])
+
+    def changed_outside(self) -> bool:
+        """Another process changed the file since it was last asked; what is kept in memory is read again."""
+        if self._data_version() == self._version:
+            return False
+        self.count()
+        return True
 
     @property
     def queued(self) -> int:
@@ -120,6 +157,9 @@ class Store:
             )
             self._keep(record.transaction_id, transaction, seq_no + 1)
         self._queued += 1
+        self.order[record.transaction_id] = self.order.get(record.transaction_id, 0) + 1
+        self.readings += record.trigger == "MeterValuePeriodic"
+        self.fresh.add(record.transaction_id)
 
     def _keep(self, transaction_id: str, transaction: OpenTransaction | None, next_seq: int) -> None:
         if transaction is None:
@@ -161,6 +201,25 @@ class Store:
             raise StoreError(f"store {self.path}: {error}") from error
         return self._entry(*row) if row else None
 
+    def first_of(self, transaction_id: str, count: int) -> list[Entry]:
+        """The oldest messages of a transaction, or of none (""). Raises StoreError."""
+        try:
+            rows = self._db.execute(
+                "select number, message_id, event, seq_no, body from queue where transaction_id=? "
+                "order by number limit ?",
+                (transaction_id, count),
+            ).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"store {self.path}: {error}") from error
+        return [self._entry(*row) for row in rows]
+
+    def holds(self, entry: Entry) -> bool:
+        """The message is not answered yet: it is in the queue, or set aside."""
+        for table in ("queue", "refused"):
+            if self._db.execute(f"select 1 from {table} where message_id=?", (entry.message_id,)).fetchone():
+                return True
+        return False
+
     @staticmethod
     def _entry(number: int, message_id: str, event: str, seq_no: int, body: str) -> Entry:
         if event == "Message":
@@ -183,67 +242,153 @@ class Store:
     ) -> None:
         """A message was answered: forget it and, in the same commit, keep what the answer told and queue what
         follows from it. What may be sent again without harm need not be forgotten durably."""
+        if not settings and not follow and not durable and (row := self._forget(number)):
+            self._less(row)
+            return
         with self._transaction(durable):
+            gone = self._db.execute(
+                f"select transaction_id, {_PERIODIC} from queue where number=?", (number,)
+            ).fetchone()
             self._db.execute("delete from queue where number=?", (number,))
+            if gone is None:
+                aside = self._db.execute(
+                    "select transaction_id, event from refused where number=?", (number,)
+                ).fetchone()
+                self._db.execute("delete from refused where number=?", (number,))
+                if aside and aside[1] == "Started":
+                    self.starts_aside.discard(aside[0])
             for key, value in (settings or {}).items():
                 self._put(key, value)
             if follow:
                 self._post(follow)
-        self._queued -= 0 if follow else 1
+        self._less(gone)
+        self._queued += 1 if follow else 0
+        if gone is None:
+            self._count_aside()
+
+    def _forget(self, number: int) -> tuple[str, int] | None:
+        """The same for one message without more, in one statement; None: it is not in the queue. Raises StoreError."""
+        try:
+            if self._durable:
+                self._db.execute("pragma synchronous=normal")
+                self._durable = False
+            found = self._db.execute(
+                f"delete from queue where number=? returning transaction_id, {_PERIODIC}", (number,)
+            ).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"store {self.path}: {error}") from error
+        return found[0] if found else None
+
+    def _less(self, row: tuple[str, int] | None) -> None:
+        """One message of a transaction, periodic or not, left the queue."""
+        if row is None:
+            return
+        self._queued -= 1
+        self.readings -= row[1]
+        left = self.order.get(row[0], 0) - 1
+        if left > 0:
+            self.order[row[0]] = left
+        else:
+            self.order.pop(row[0], None)
 
     def refuse(self, number: int, error: str) -> None:
-        """A message was refused for good: out of the way, but kept for a person to see."""
+        """A message got no good answer after all attempts: out of the way, but kept for a person to see."""
         with self._transaction():
+            row = self._db.execute(
+                f"select transaction_id, {_PERIODIC}, event from queue where number=?", (number,)
+            ).fetchone()
             self._db.execute(
                 "insert or replace into refused select number, message_id, event, transaction_id, seq_no, body, ? "
                 "from queue where number=?",
                 (error, number),
             )
             self._db.execute("delete from queue where number=?", (number,))
-            self._db.execute(
-                "delete from refused where number <= (select max(number) from refused) - ?", (REFUSED_KEPT,)
+            self._db.execute(  # starts and ends are never dropped by themselves
+                "delete from refused where event not in ('Started', 'Ended') and number not in "
+                "(select number from refused order by number desc limit ?)",
+                (REFUSED_KEPT,),
             )
-        self._queued -= 1
+        self._less(row[:2] if row else None)
+        self._count_aside()
+        if row and row[1] == "Started":
+            self.starts_aside.add(row[0])
 
     def refused(self) -> list[tuple[str, str]]:
-        """Body and error of the messages refused for good, oldest first."""
+        """Body and error of the messages that were set aside, oldest first."""
         return [(b, e) for b, e in self._db.execute("select body, error from refused order by number")]
+
+    def set_aside(self) -> list[tuple[int, str, str, str, str]]:
+        """Number, event, transaction, body and error of the same."""
+        return list(self._db.execute("select number, event, transaction_id, body, error from refused order by number"))
+
+    def recall(self, numbers: list[int] | None = None) -> list[str]:
+        """Put what was set aside back at its place in the queue: these, or all starts and ends; their message ids."""
+        which = "event in ('Started', 'Ended')" if numbers is None else f"number in ({','.join(map(str, numbers))})"
+        with self._transaction():
+            ids = [r[0] for r in self._db.execute(f"select message_id from refused where {which} order by number")]
+            self._db.execute(
+                "insert or ignore into queue select number, message_id, event, transaction_id, seq_no, body "
+                f"from refused where {which}"
+            )
+            self._db.execute(f"delete from refused where {which}")
+        self.count()
+        return ids
+
+    def drop(self, number: int) -> bool:
+        """A person gives a message up for good."""
+        with self._transaction():
+            done = self._db.execute("delete from refused where number=?", (number,)).rowcount > 0
+        self.count()
+        return done
 
     def thin(self) -> int:
         """Drop every second of the oldest periodic updates, renumbering what follows; how many went.
 
-        Never a start, an end, a change of state, or the head of the queue, which may be on its way.
+        Never a start, an end, a change of state, or the first of a transaction, which may be on its way.
         """
         with self._transaction():
-            head = self._db.execute("select min(number) from queue").fetchone()[0]
             candidates = self._db.execute(
-                "select number, transaction_id from queue where event='Updated' and number>? "
+                "select number, transaction_id from queue where event='Updated' "
+                "and number > (select min(number) from queue as q where q.transaction_id = queue.transaction_id) "
                 "and json_extract(body, '$.trigger')='MeterValuePeriodic' order by number limit ?",
-                (head, max(2, self.limit // 5)),
+                (max(2, self.limit // 5),),
             ).fetchall()
             victims = candidates[::2]
-            first = {
-                transaction_id: self._db.execute(
-                    "select min(seq_no) from queue where transaction_id=?", (transaction_id,)
-                ).fetchone()[0]
-                for transaction_id in {t for _, t in victims}
-            }
             self._db.executemany("delete from queue where number=?", [(n,) for n, _ in victims])
-            for transaction_id, seq_no in first.items():
-                self._renumber(transaction_id, seq_no)
-        self._queued -= len(victims)
+            gone: dict[str, list[int]] = {}
+            for number, transaction_id in victims:
+                gone.setdefault(transaction_id, []).append(number)
+            for transaction_id, numbers in gone.items():
+                self._close_gaps(transaction_id, numbers)
+        for _, transaction_id in victims:
+            self._less((transaction_id, 1))
         return len(victims)
 
-    def _renumber(self, transaction_id: str, first: int) -> None:
+    def _close_gaps(self, transaction_id: str, gone: list[int]) -> None:
+        """Every later message of the transaction moves up by what went before it."""
         rows = self._db.execute(
-            "select number from queue where transaction_id=? order by number", (transaction_id,)
+            "select number, seq_no from queue where transaction_id=? and number>?", (transaction_id, gone[0])
         ).fetchall()
         self._db.executemany(
-            "update queue set seq_no=? where number=?", [(first + i, n) for i, (n,) in enumerate(rows)]
+            "update queue set seq_no=? where number=?", [(seq - bisect.bisect(gone, n), n) for n, seq in rows]
         )
         self._db.execute(
-            "update open_transaction set next_seq=? where transaction_id=?", (first + len(rows), transaction_id)
+            "update open_transaction set next_seq=next_seq-? where transaction_id=?", (len(gone), transaction_id)
         )
+
+    def shift_times(self, shift: Callable[[str], str]) -> int:
+        """Correct the times of records that this process queued and nobody has yet; how many. Signed data stay."""
+        rows = self._db.execute(
+            "select number, body from queue where event<>'Message' and number>?", (self._opened_at,)
+        ).fetchall()
+        with self._transaction():
+            for number, body in rows:
+                values = json.loads(body)
+                for item in (values, *values["readings"]):
+                    item["time"] = shift(item["time"])
+                text = json.dumps(values, separators=(",", ":"))
+                self._db.execute("update queue set body=? where number=?", (text, number))
+        return len(rows)
 
     # Everything else.
     def _put(self, key: str, value: Any) -> None:

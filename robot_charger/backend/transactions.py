@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from robot_charger.backend.records import Now, OpenTransaction, Reading, Record, SessionView, Token, TransactionLimit
-from robot_charger.common.terms import Authorization, Phase
+from robot_charger.words.values import Authorization, Phase
 
 POINTS = ("ParkingBayOccupancy", "EVConnected", "Authorized", "PowerPathClosed", "EnergyTransfer")
 ZERO_CURRENT_A = 1.0
@@ -39,6 +39,8 @@ _END_TRIGGER = {
     "Timeout": "EVConnectTimeout",
     "Other": "AbnormalCondition",
     "LocalOutOfCredit": "StopAuthorized",
+    "SoftReset": "ResetCommand",  # this and the next are words of 1.6
+    "UnlockCommand": "UnlockCommand",
 }
 REASONS = tuple(_END_TRIGGER)
 
@@ -161,6 +163,17 @@ class Transactions:
         self._soc = soc
         if self.reading:
             self.reading = dataclasses.replace(self.reading, soc=soc)
+
+    def shift_times(self, shift: Callable[[str], str]) -> None:
+        """The clock was wrong: correct what is kept of it."""
+
+        def corrected(reading: Reading | None) -> Reading | None:
+            return dataclasses.replace(reading, time=shift(reading.time)) if reading else None
+
+        self.reading = corrected(self.reading)
+        if self.open:
+            self.open.started = shift(self.open.started)
+            self.open.begin, self.open.last = corrected(self.open.begin), corrected(self.open.last)
 
     def stop_asked(self, reason: str, token: Token | None = None) -> None:
         """The back end itself asked for the stop, by this card; used when the session names no reason of its own."""

@@ -15,6 +15,7 @@ from robot_charger.backend.device_model import DeviceModel
 from robot_charger.backend.firmware import Firmware
 from robot_charger.backend.maintenance import Maintenance
 from robot_charger.backend.networks import Networks
+from robot_charger.backend.outbox import RefusedError
 from robot_charger.backend.records import Call, Now, Outcome, Payload, Reading, Record, Token, TokenInfo
 from robot_charger.backend.settings import RO, WO
 from robot_charger.backend.smart_charging import MAX_DURATION_S, STATION_MAX, ProfileError
@@ -29,6 +30,8 @@ _REASON = {
     "EmergencyStop": "EmergencyStop",
     "EVDisconnected": "EVDisconnected",
     "ImmediateReset": "HardReset",
+    "SoftReset": "SoftReset",
+    "UnlockCommand": "UnlockCommand",
     "Local": "Local",
     "PowerLoss": "PowerLoss",
     "Reboot": "Reboot",
@@ -101,6 +104,8 @@ def sampled(reading: Reading, measurands: list[str]) -> list[Payload]:
 class Version16:
     version = "1.6"
     subprotocol = "ocpp1.6"
+    numbers_transactions = True
+    has_connector_0 = True
     plug_and_charge = None  # 1.6 has no messages for it
 
     def __init__(self, station: Station, clock: Callable[[], Now]) -> None:
@@ -123,12 +128,8 @@ class Version16:
             payload["chargePointSerialNumber"] = identity.serial[:25]
         return "BootNotification", payload
 
-    def read_boot(self, answer: Payload) -> tuple[str, int]:
-        return str(answer["status"]), int(answer["interval"])
-
     def after_boot(self) -> None:
-        """The CSMS accepted the station: 1.6 has a status for the station itself, connector 0."""
-        self.station.outside.send(self.status(0))
+        """The CSMS accepted the station."""
 
     def heartbeat(self) -> Call:
         return "Heartbeat", {}
@@ -159,11 +160,12 @@ class Version16:
         return "Authorize", {"idTag": token.id[:20]}
 
     def read_authorize(self, answer: Payload) -> TokenInfo:
-        return self.token_info(answer["idTagInfo"])
+        return self.token_info(answer.get("idTagInfo", {}))
 
     @staticmethod
     def token_info(info: Payload) -> TokenInfo:
-        return TokenInfo(info["status"], info.get("parentIdTag", ""), info.get("expiryDate", ""))
+        """Without a status it is Invalid: never accepted."""
+        return TokenInfo(info.get("status", "Invalid"), info.get("parentIdTag", ""), info.get("expiryDate", ""))
 
     def record(self, record: Record) -> Call | None:
         number = self.station.store.get(self._key(record), NO_NUMBER)
@@ -207,10 +209,12 @@ class Version16:
         return [{"timestamp": r.time, "sampledValue": s} for r in record.readings if (s := sampled(r, measurands))]
 
     def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any], Call | None]:
-        info = answer.get("idTagInfo")
-        outcome = Outcome(self.token_info(info) if info else None, answer.get("transactionId"))
+        info = answer.get("idTagInfo", {})
+        number = answer.get("transactionId")
+        outcome = Outcome(self.token_info(info) if "status" in info else None, number)
         if record.event == "Started":
-            number = int(answer["transactionId"])
+            if number is None:
+                raise RefusedError("FormationViolation", "StartTransaction was answered without a transactionId")
             session = {"transactionId": number, "sessionId": record.session_id}
             follow = "DataTransfer", {"vendorId": VENDOR, "messageId": "Session", "data": json.dumps(session)}
             return outcome, {self._key(record): number}, follow
@@ -279,7 +283,7 @@ class Version16:
         operative = payload["type"] == "Operative"
         status = self.station.change_availability(payload["connectorId"], operative, self.clock())
         if payload["connectorId"] == 0 and status == "Accepted":
-            self.station.outside.send(self.status(0))
+            self.station.outside.status_changed(0)
         return {"status": status}
 
     def _unlock(self, payload: Payload) -> Payload:
@@ -288,12 +292,13 @@ class Version16:
         if transactions is None:
             return {"status": "NotSupported"}
         if transactions.open:  # 1.6: an unlock ends what runs
-            self.station.stop(evse, "Remote", "unlock by the back end")
+            self.station.stop(evse, "UnlockCommand", "unlock by the back end")
             return {"status": "Unlocked"}
         return {"status": "Unlocked" if self.station.unlock(evse) == "Unlocked" else "UnlockFailed"}
 
     def _reset(self, payload: Payload) -> Payload | Reply:
-        self.station.reset(True, self.clock())
+        soft = payload["type"] == "Soft"
+        self.station.reset(True, self.clock(), "SoftReset" if soft else "ImmediateReset")
         return Reply({"status": "Accepted"}, lambda: self.station.refresh(self.clock()))
 
     def _trigger(self, payload: Payload) -> Payload | Reply:

@@ -78,6 +78,8 @@ class Version2:
 
     version = "2.0.1"
     subprotocol = "ocpp2.0.1"
+    numbers_transactions = False
+    has_connector_0 = False
     token_length = 36
     plug_and_charge = PlugAndCharge(exi_length=5600, chain_length=5500)
     token_types: tuple[str, ...] = ()  # IdTokenEnumType where it is closed; empty: any word
@@ -106,9 +108,6 @@ class Version2:
             station["serialNumber"] = identity.serial[:25]
         return "BootNotification", {"reason": reason, "chargingStation": station}
 
-    def read_boot(self, answer: Payload) -> tuple[str, int]:
-        return str(answer["status"]), int(answer["interval"])
-
     def after_boot(self) -> None:
         """The CSMS accepted the station."""
 
@@ -132,7 +131,7 @@ class Version2:
         return "Authorize", {"idToken": self.id_token(token), **of_contract}
 
     def read_authorize(self, answer: Payload) -> TokenInfo:
-        info = self.token_info(answer["idTokenInfo"])
+        info = self.token_info(answer.get("idTokenInfo", {}))
         if answer.get("certificateStatus", "Accepted") != "Accepted":  # revoked, expired, ...: no matter who it is
             return TokenInfo("Invalid", info.group_id)
         return info
@@ -143,8 +142,9 @@ class Version2:
 
     @staticmethod
     def token_info(info: Payload) -> TokenInfo:
+        """Without a status it is Invalid: never accepted."""
         return TokenInfo(
-            info["status"],
+            info.get("status", "Invalid"),
             info.get("groupIdToken", {}).get("idToken", ""),
             info.get("cacheExpiryDateTime", ""),
             tuple(info.get("evseId", ())),
@@ -191,11 +191,11 @@ class Version2:
         return found
 
     def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any], Call | None]:
-        info = answer.get("idTokenInfo")
+        info = answer.get("idTokenInfo", {})
         message = answer.get("updatedPersonalMessage", {}).get("content", "")
         cost = answer.get("totalCost")
-        total = None if cost is None else float(cost)
-        return Outcome(self.token_info(info) if info else None, None, total, message), {}, None
+        total = float(cost) if cost is not None and math.isfinite(cost) else None
+        return Outcome(self.token_info(info) if "status" in info else None, None, total, message), {}, None
 
     def _reservation_ended(self, id: int, status: str) -> None:
         self.station.outside.send(("ReservationStatusUpdate", {"reservationId": id, "reservationUpdateStatus": status}))
@@ -328,6 +328,8 @@ class Version2:
         action = self.triggers().get(wanted)
         if action is None:
             return {"status": "NotImplemented"}
+        if wanted == "BootNotification" and self.client and self.client.registration == "Accepted":
+            return {"status": "Rejected"}  # F06.FR.17
         return Reply({"status": "Accepted"}, lambda: action(evses))
 
     def triggers(self) -> dict[str, Callable[[list[int]], None]]:

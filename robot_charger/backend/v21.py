@@ -64,7 +64,7 @@ class Version21(Version2):
 
     def _pulled(self, id: int, answer: Payload | None) -> None:
         """K28: what a dynamic profile shall now say; no answer leaves it as it was."""
-        if answer and answer["status"] == "Accepted" and "scheduleUpdate" in answer:
+        if answer and answer.get("status") == "Accepted" and "scheduleUpdate" in answer:
             self.station.smart.update_dynamic(id, answer["scheduleUpdate"])
             self.station.refresh(self.clock())
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from robot_charger import msg
 from robot_charger.common.clock import MILLISECOND
-from robot_charger.common.terms import Purpose
 from robot_charger.common.topics import fill
 from robot_charger.gbt.logic import Station
 from robot_charger.gbt.model import Allowed, Session, Status, Supply
+from robot_charger.words.values import Purpose
 
 PROTOCOL = "gbt"
 ALIVE_NS = 300 * MILLISECOND

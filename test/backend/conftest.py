@@ -18,10 +18,10 @@ from robot_charger.backend.settings import Settings
 from robot_charger.backend.station import Outside, Station
 from robot_charger.backend.store import Store
 from robot_charger.common.faults import Code, FaultReport
-from robot_charger.common.terms import Authorization, Phase
 from robot_charger.sim.csms import books
 from robot_charger.sim.csms.journal import read
 from robot_charger.sim.csms.server import CsmsThread
+from robot_charger.words.values import Authorization, Phase
 
 SESSION = "5f0c7b1e-0001-4000-8000-000000000001"
 TAG = Token("DEADBEEF", "ISO14443")
@@ -146,27 +146,22 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 45.0, what: str = 
     return value
 
 
-class Live:
-    """A running back end and its CSMS, on one desk, in real time.
+class Running:
+    """A running back end in real time.
 
     ``noted``: settings below the floor that their parameter has for people.
     """
 
-    def __init__(
-        self, folder: Path, csms: dict[str, Any] | None = None, noted: dict[str, Any] | None = None, **parameters: Any
-    ) -> None:
+    def __init__(self, folder: Path, url: str, noted: dict[str, Any] | None = None, **parameters: Any) -> None:
         self.folder = folder
         self.noted = {"attempt_interval_s": 0, **(noted or {})}
-        self.csms_store = folder / "csms.sqlite"
-        self.thread = CsmsThread(self.csms_store, **(csms or {})).start()
-        self.csms = self.thread.csms
         self.requests: list[ToVehicleSide] = []
         self.limits: list[tuple[float, Limit]] = []
         self.faults: dict[Code, FaultReport] = {}
         self.seen: list[FaultReport] = []
         self.parameters = BackendParameters(
             **{
-                "url": self.csms.url,
+                "url": url,
                 "security_profile": 0,
                 "allow_plain": True,
                 "sample_s": 0,
@@ -246,6 +241,16 @@ class Live:
 
     def delivered(self) -> None:
         wait_for(lambda: self.service.station.queued == 0, what="an empty queue")
+
+
+class Live(Running):
+    """A running back end and the CSMS of the desk."""
+
+    def __init__(self, folder: Path, csms: dict[str, Any] | None = None, **options: Any) -> None:
+        self.csms_store = folder / "csms.sqlite"
+        self.thread = CsmsThread(self.csms_store, **(csms or {})).start()
+        self.csms = self.thread.csms
+        super().__init__(folder, self.csms.url, **options)
 
     def call(self, action: str, payload: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self.thread.do(self.csms.call(action, payload))

@@ -16,7 +16,7 @@ import pytest
 from robot_charger.backend.parameters import BackendParameters, plan
 from robot_charger.backend.records import Reading, SessionView, Token, TokenInfo
 from robot_charger.backend.service import Callbacks, Service, clock
-from robot_charger.common.terms import Authorization, Phase
+from robot_charger.words.values import Authorization, Phase
 
 from .conftest import SESSION, wait_for
 
@@ -73,6 +73,7 @@ def test_a_strict_csms_of_another_hand_accepts_every_word(tmp_path: Path, versio
                 security_profile=0,
                 allow_plain=True,
                 store=str(tmp_path / "s.sqlite"),
+                transfer__hosts=["127.0.0.1"],
                 sample_s=0,
                 serial="0815",
             )

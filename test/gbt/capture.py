@@ -16,11 +16,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from robot_charger.common.terms import Link, Purpose
 from robot_charger.gbt import frames, transport
 from robot_charger.gbt.logic import Station
 from robot_charger.gbt.model import Allowed, Inputs, Phase, Session, Supply, WiresIn
 from robot_charger.gbt.timing import Settings
+from robot_charger.words.values import Link, Purpose
 
 Row = tuple[float, int, bytes]  # seconds, identifier, data
 LINE = re.compile(r"\(([\d.]+)\) \S+ ([0-9A-Fa-f]{8})#([0-9A-Fa-f]*)")
