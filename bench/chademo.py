@@ -200,6 +200,7 @@ def processes(
     bus, modules_bus = buses
     parameters = {
         "power": [f"bus:={modules_bus}", f"modules:={modules}", "evses:=[1]", "meter.kind:=none",
+                  f"connectors:=['{plug.name}']",
                   "safety_timeout_ms:=500.0",
                   "measurement_timeout_ms:=1000.0", "bus_timeout_ms:=2000.0",
                   "ramp.down_a_s:=400.0"],
