@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from typing import Any
 
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.plc_link import LinkError, NoFrames, PlcLink
+from robot_charger.common.process import realtime
 from robot_charger.v2g.bridge import TALKING, TALKING_ACDP, Bridge
 from robot_charger.v2g.certificates import Contexts
 from robot_charger.v2g.conversation import Conversation
@@ -29,6 +31,7 @@ from robot_charger.words.values import Link, Phase
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1
+REALTIME_PRIORITY = 20  # SCHED_FIFO, below the control loops of power and robot
 IDLE_S = 1.0  # without a word of the station
 ANSWERS = "charge loop answered in"  # of the last session, for diagnostics
 WAKING = (5, 6)  # PilotState E and F: at least T_step_EF, 4 s
@@ -104,6 +107,9 @@ class Worker:
                 self._loop.call_soon_threadsafe(action)
 
     def _run(self) -> None:
+        sys.setswitchinterval(0.0005)  # an answer must not wait 5 ms for the interpreter
+        if self.parameters.realtime:
+            realtime(REALTIME_PRIORITY)
         try:
             self.link.join_network()
             asyncio.run(self._serve())
