@@ -70,6 +70,7 @@ class Dialect(Protocol):
     subprotocol: str
     numbers_transactions: bool  # the CSMS numbers transactions in its answer to their start
     has_connector_0: bool  # the station itself has a status
+    error_codes: dict[str, str]  # where the version has other words for a CALLERROR
 
     def boot(self, reason: str) -> Call: ...
     def heartbeat(self) -> Call: ...
@@ -322,7 +323,9 @@ class Client:
         settings = self.station.settings
         headers = {}
         if network.security_profile in (1, 2):
-            credentials = base64.b64encode(f"{network.user}:{network.password}".encode()).decode()
+            credentials = base64.b64encode(
+                f"{network.user}:{network.password}".encode("utf-8", "surrogateescape")
+            ).decode()
             headers["Authorization"] = f"Basic {credentials}"
         ping = settings["ping_s"] or None
         url = f"{network.url.rstrip('/')}/{quote(network.user)}"
@@ -556,9 +559,9 @@ class Client:
             await validate_payload(answer, self.dialect.version)
             text = answer.to_json()
         except OCPPError as error:
-            text = message.create_call_error(error).to_json()
+            text = self._call_error(message, error)
         except ValueError as error:  # a time that is none, a number out of range
-            text = message.create_call_error(FormatViolationError(description=str(error)[:255])).to_json()
+            text = self._call_error(message, FormatViolationError(description=str(error)[:255]))
         except Exception:
             log.exception("cannot answer %s", message.action)
             text = message.create_call_error(InternalError(description="see the station's log")).to_json()
@@ -578,6 +581,11 @@ class Client:
             if inspect.isawaitable(result):
                 self._spawn(result)
         self._on_change()
+
+    def _call_error(self, message: CallMessage, error: OCPPError) -> str:
+        answer = message.create_call_error(error)
+        answer.error_code = self.dialect.error_codes.get(answer.error_code, answer.error_code)
+        return str(answer.to_json())
 
     def _unknown(self, action: Any) -> OCPPError:
         try:

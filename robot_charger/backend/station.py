@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from robot_charger.backend.records import (
@@ -120,7 +120,8 @@ class Station:
         self.store_ok = True
         self.transaction_settings = transaction_settings or TransactionSettings()
         self.tokens = Tokens(settings, store.get, self._keep)
-        self.smart = SmartCharging(store.get("profiles", []), lambda p: self._keep("profiles", p))
+        self.smart = SmartCharging(store.get("profiles", []), self._keep_profiles)
+        settings.note("profile_entries", len(self.smart.profiles))
         self.evses = {
             number: Transactions(
                 number, self.transaction_settings, self._emit, lambda: not self.online, boot_id=boot_id
@@ -141,9 +142,9 @@ class Station:
         self._limits: dict[int, Limit] = {}
         self._external_told: dict[int, Limit] = {}
         self._external_untold: set[int] = set()  # changed while offline
-        self._reservation_ends: dict[int, int] = {}  # on CLOCK_MONOTONIC [ns]
+        self._reservation_ends: dict[tuple[int, str], int] = {}  # on CLOCK_MONOTONIC [ns]
         self.wall_offset_s = 0.0  # the station's time less the computer's
-        self._aligned = 0
+        self._slots: dict[str, int] = {}
         self._counter = itertools.count(1)
         self.supply: dict[int, tuple[float, float]] = {}  # rated current, power of each EVSE
         self.vehicle_limits: dict[int, tuple[float, float]] = {}  # current, power that its vehicle can take
@@ -157,6 +158,7 @@ class Station:
         self.transaction_settings.start_points = tuple(self.settings["start_points"])
         self.transaction_settings.stop_points = tuple(self.settings["stop_points"])
         self.transaction_settings.sample_interval_s = float(self.settings["sample_s"])
+        self.transaction_settings.ended_interval_s = float(self.settings["ended_interval_s"])
 
     def recover(self, now: Now) -> None:
         """Take up what a previous process left in the store."""
@@ -172,6 +174,10 @@ class Station:
         except StoreError as error:
             self._store_failed(error)
             raise
+
+    def _keep_profiles(self, profiles: list[Payload]) -> None:
+        self._keep("profiles", profiles)
+        self.settings.note("profile_entries", len(profiles))
 
     def _store_failed(self, error: StoreError) -> None:
         self.store_ok = False
@@ -292,13 +298,17 @@ class Station:
             if reason := transactions.limit_reached(now):
                 self.stop(evse, reason, "the limit of this transaction is reached")
         timeout = self.settings["connection_timeout_s"]
+        for evse, transactions in self.evses.items():
+            if timeout and transactions.connection_lapsed(timeout, now):
+                self.stop(evse, "Timeout", "no vehicle came in time")
         for evse, waiting in list(self._waiting.items()):
             busy = self.evses[evse].view and self.evses[evse].view.session_id  # type: ignore[union-attr]
             if timeout and not busy and now.since(waiting.since_ns) > timeout:
                 del self._waiting[evse]
         for reservation in list(self.reservations.values()):
             left = (parse_time(reservation.expires) - now.wall).total_seconds()
-            ends = self._reservation_ends.setdefault(reservation.id, now.mono_ns + int(max(0.0, left) * 1e9))
+            key = (reservation.id, reservation.expires)
+            ends = self._reservation_ends.setdefault(key, now.mono_ns + int(max(0.0, left) * 1e9))
             if now.mono_ns >= ends:  # a step of the clock ends none
                 self._drop_reservation(reservation.id)
                 self.on_reservation_ended(reservation.id, "Expired")
@@ -306,12 +316,26 @@ class Station:
         self._after(now)
 
     def _clock_aligned(self, now: Now) -> None:
-        interval = self.settings["aligned_s"]
-        slot = int(now.wall.timestamp() // interval) if interval else 0
-        if self._aligned and slot > self._aligned:
+        """Readings at full intervals of the clock: of a transaction in its events, else by themselves (J01)."""
+        if self._slot_passed("aligned_s", now):
+            for evse, transactions in self.evses.items():
+                busy = transactions.busy
+                if self.settings["aligned_idle_only"] and busy:
+                    continue
+                if not transactions.sample("MeterValueClock", "Sample.Clock", now) and not busy:
+                    self.on_idle_reading(evse)
+        if self._slot_passed("aligned_ended_s", now):
             for transactions in self.evses.values():
-                transactions.sample("MeterValueClock", "Sample.Clock", now)
-        self._aligned = slot
+                transactions.keep_for_end("Sample.Clock")
+
+    def _slot_passed(self, name: str, now: Now) -> bool:
+        interval = self.settings[name]
+        slot = int(now.wall.timestamp() // interval) if interval else 0
+        before, self._slots[name] = self._slots.get(name, 0), slot
+        return 0 < before < slot
+
+    def on_idle_reading(self, evse: int) -> None:
+        """Set by the OCPP version's module: a reading by the clock where no transaction runs."""
 
     def _after(self, now: Now) -> None:
         """What follows from a new state: availability that waited, statuses, limits, a reset that waited."""
@@ -324,6 +348,10 @@ class Station:
             status = self._status_of(evse, now)
             if status != self.status[evse]:
                 self.status[evse] = status
+                if self.evses[evse].view and (
+                    status == "Faulted" or evse in self._inoperative or 0 in self._inoperative
+                ):
+                    self._remove_reservations(evse)
                 self.outside.status_changed(evse)
         self._set_limits(now)
         if self._reset_pending and not any(t.busy for t in self.evses.values()):
@@ -341,12 +369,14 @@ class Station:
         )
         for evse, limit in own.items():
             watts, amperes = shares[evse]
+            if self.evses[evse].suspended:
+                watts = amperes = 0.0
             if watts < limit.max_power_w or amperes < limit.max_current_a:
                 limit = replace(
                     limit,
                     max_power_w=min(watts, limit.max_power_w),
                     max_current_a=min(amperes, limit.max_current_a),
-                    source=whole.source or "limit of the site",
+                    source="token refused" if self.evses[evse].suspended else whole.source or "limit of the site",
                 )
             if limit != self._limits.get(evse):
                 self._limits[evse] = limit
@@ -366,6 +396,18 @@ class Station:
             drawn_a=reading.current_a if reading else 0.0,
             drawn_ns=reading.stamp_ns if reading else 0,
         )
+
+    def composite(self, evse: int, start: datetime, duration_s: int, unit: str) -> list[Payload]:
+        """Composite schedule of an EVSE, or of the whole station (0)."""
+        if evse:
+            open_transaction = self.evses[evse].open
+            return self.smart.composite(evse, open_transaction, start, duration_s, unit, self.supply.get(evse))
+        known = [self.supply.get(e, (0.0, 0.0)) for e in self.evses]
+        most_w = sum(w for _, w in known) or math.inf
+        most_a = sum(a for a, _ in known) or math.inf
+        if self.budget.plan.site_w > 0:
+            most_w = min(most_w, self.budget.plan.site_w)
+        return self.smart.station_composite(start, duration_s, unit, most_w, most_a)
 
     def site_meter(self, watts: float, now: Now) -> None:
         """What the whole site draws from the grid [W]."""
@@ -419,9 +461,9 @@ class Station:
         if view.phase == Phase.FAULTED or view.emergency_latched:
             return "Faulted"
         if view.phase == Phase.CHARGING:
-            if view.output_on:
+            if view.output_on and not transactions.suspended:
                 return "Charging"
-            return "SuspendedEVSE" if view.stop_requested else "SuspendedEV"
+            return "SuspendedEVSE" if view.stop_requested or transactions.suspended else "SuspendedEV"
         if Phase.STOPPING <= view.phase <= Phase.DEPARTING:
             return "Finishing"
         if Phase.POSITIONING <= view.phase <= Phase.PRECHARGE:
@@ -487,9 +529,18 @@ class Station:
                 and record.event != "Ended"
                 and transactions
                 and transactions.transaction_id == record.transaction_id
-                and self.settings["stop_on_invalid"]
             ):
-                self.stop(record.evse, "DeAuthorized", f"token {outcome.token.status.lower()} by the back end")
+                self._refused_midway(record.evse, outcome.token, now)
+
+    def _refused_midway(self, evse: int, info: TokenInfo, now: Now) -> None:
+        """The CSMS takes the token of a running transaction back: it ends, or (StopTxOnInvalidId false) gives no
+        energy until it ends."""
+        if self.settings["stop_on_invalid"]:
+            self.stop(evse, "DeAuthorized", f"token {info.status.lower()} by the back end")
+        elif transaction := self.evses[evse].open:
+            transaction.suspended = True
+            self.evses[evse].tick(now)
+            self._after(now)
 
     def cost(self, transaction_id: str, total: float) -> None:
         """The CSMS told what a running transaction costs so far, in the currency of its tariff."""
@@ -710,7 +761,6 @@ class Station:
         if not usable:
             worst = set(states.values())
             return "Faulted" if worst == {"Faulted"} else "Unavailable" if worst == {"Unavailable"} else "Occupied"
-        self._reservation_ends.pop(id, None)
         self.reservations[id] = Reservation(id, usable[0], token, group_id, expires)
         self._keep_reservations()
         self._after(now)
@@ -732,9 +782,15 @@ class Station:
         return None
 
     def _drop_reservation(self, id: int) -> None:
-        del self.reservations[id]
-        self._reservation_ends.pop(id, None)
+        gone = self.reservations.pop(id)
+        self._reservation_ends.pop((id, gone.expires), None)
         self._keep_reservations()
+
+    def _remove_reservations(self, evse: int) -> None:
+        """The EVSE cannot serve them any more."""
+        for id in [r.id for r in self.reservations.values() if r.evse == evse]:
+            self._drop_reservation(id)
+            self.on_reservation_ended(id, "Removed")
 
     def _keep_reservations(self) -> None:
         self._keep(

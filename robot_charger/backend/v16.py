@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from robot_charger.backend.client import Client, Reply
@@ -38,6 +39,13 @@ _REASON = {
     "Remote": "Remote",
     "MasterPass": "Local",
     "LocalOutOfCredit": "DeAuthorized",
+}
+_ERROR_CODES = {  # OCPP-J 1.6, table 7
+    "FormatViolation": "FormationViolation",
+    "ProtocolError": "FormationViolation",
+    "OccurrenceConstraintViolation": "OccurenceConstraintViolation",
+    "MessageTypeNotSupported": "NotSupported",
+    "RpcFrameworkError": "GenericError",
 }
 _DIAGNOSTICS = {"Uploading": "Uploading", "Uploaded": "Uploaded", "UploadFailure": "UploadFailed"}
 _ERRORS: dict[int, str] = {
@@ -106,6 +114,7 @@ class Version16:
     subprotocol = "ocpp1.6"
     numbers_transactions = True
     has_connector_0 = True
+    error_codes = _ERROR_CODES
     plug_and_charge = None  # 1.6 has no messages for it
 
     def __init__(self, station: Station, clock: Callable[[], Now]) -> None:
@@ -115,6 +124,7 @@ class Version16:
         self.maintenance: Maintenance | None = None
         self.networks: Networks | None = None
         self.model: DeviceModel | None = None  # 1.6 has none
+        station.on_idle_reading = self._idle_reading  # type: ignore[method-assign]
 
     # Out.
     def boot(self, reason: str) -> Call:
@@ -205,8 +215,23 @@ class Version16:
         return f"number.{record.transaction_id}"
 
     def _meter_values(self, record: Record, setting: str) -> list[Payload]:
-        measurands = self.station.settings[setting]
-        return [{"timestamp": r.time, "sampledValue": s} for r in record.readings if (s := sampled(r, measurands))]
+        settings = self.station.settings
+        aligned = "aligned_ended" if record.event == "Ended" else "aligned_measurands"
+        found = []
+        for reading in record.readings:
+            values = sampled(reading, settings[aligned if reading.context == "Sample.Clock" else setting])
+            if values:
+                found.append({"timestamp": reading.time, "sampledValue": values})
+        return found
+
+    def _idle_reading(self, evse: int) -> None:
+        reading = self.station.evses[evse].reading
+        if reading is None:
+            return
+        values = sampled(replace(reading, context="Sample.Clock"), self.station.settings["aligned_measurands"])
+        if values:
+            value = {"timestamp": reading.time, "sampledValue": values}
+            self.station.outside.send(("MeterValues", {"connectorId": evse, "meterValue": [value]}))
 
     def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any], Call | None]:
         info = answer.get("idTagInfo", {})
@@ -235,7 +260,7 @@ class Version16:
             "ClearCache": lambda p: {"status": "Accepted" if self.station.tokens.clear_cache() else "Rejected"},
             "SendLocalList": self._send_local_list,
             "GetLocalListVersion": lambda p: {
-                "listVersion": self.station.tokens.version if self.station.settings["list_enabled"] else -1
+                "listVersion": self.station.tokens.version_told if self.station.settings["list_enabled"] else -1
             },
             "ReserveNow": self._reserve,
             "CancelReservation": self._cancel_reservation,
@@ -360,7 +385,7 @@ class Version16:
                 continue
             item: Payload = {"key": setting.key, "readonly": setting.mutability == RO}
             if setting.mutability != WO:
-                item["value"] = settings.text(setting)[:500]
+                item["value"] = settings.key_text(setting)[:500]
             known.append(item)
         answer: Payload = {"configurationKey": known}
         if unknown:
@@ -371,7 +396,22 @@ class Version16:
         setting = self.station.settings.by_key.get(payload["key"].casefold())
         if setting is None:
             return {"status": "NotSupported"}
-        return {"status": self.station.settings.change(setting, payload["value"])}
+        value = payload["value"]
+        if setting.name == "password":
+            value = self._password(value)
+        return {"status": self.station.settings.change(setting, value)}
+
+    def _password(self, value: str) -> str:
+        """AuthorizationKey is written in hexadecimal (white paper A00.FR.205); what is none is the password itself."""
+        try:
+            plain = bytes.fromhex(value) if 32 <= len(value) <= 40 else b""
+        except ValueError:
+            plain = b""
+        if not plain:
+            return value
+        if self.networks:
+            self.networks.as_sent = value  # tried as well, until the next change
+        return plain.decode("utf-8", "surrogateescape")
 
     # Lists and reservations.
     def _send_local_list(self, payload: Payload) -> Payload:
@@ -379,6 +419,8 @@ class Version16:
             (Token(e["idTag"]), self.token_info(e["idTagInfo"]) if "idTagInfo" in e else None)
             for e in payload.get("localAuthorizationList", [])
         ]
+        if not self.station.settings["list_enabled"]:
+            return {"status": "NotSupported"}
         full = payload["updateType"] == "Full"
         return {"status": self.station.tokens.update_list(payload["listVersion"], entries, full)}
 
@@ -430,10 +472,7 @@ class Version16:
         if evse not in (0, *self.station.evses):
             return {"status": "Rejected"}
         start = self.clock().wall.replace(microsecond=0)
-        transactions = self.station.evses.get(evse)
-        periods = self.station.smart.composite(
-            evse, transactions.open if transactions else None, start, duration, unit, self.station.supply.get(evse)
-        )
+        periods = self.station.composite(evse, start, duration, unit)
         return {
             "status": "Accepted",
             "connectorId": evse,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from robot_charger.backend.client import Client, Reply
@@ -23,10 +24,11 @@ from robot_charger.backend.records import (
     Token,
     TokenInfo,
 )
-from robot_charger.backend.settings import RO, WO
+from robot_charger.backend.settings import MESSAGES, RO, WO
 from robot_charger.backend.smart_charging import MAX_DURATION_S, ProfileError
 from robot_charger.backend.station import Station
 
+SIGNED_LENGTH = 2500  # of signed meter data, which are never cut
 LIMIT_SOURCES = ("EMS", "Other", "SO", "CSO")  # ChargingLimitSourceEnumType
 CONNECTOR_STATUS = {
     "Available": "Available",
@@ -41,8 +43,11 @@ CONNECTOR_STATUS = {
 }
 
 
-def sampled(reading: Reading, measurands: list[str] | None = None, contract: str = "number") -> list[Payload]:
-    """SampledValueType items of one reading. Export values appear where they are not zero."""
+def sampled(
+    reading: Reading, measurands: list[str] | None = None, signed: bool = True, public_key: str = ""
+) -> list[Payload]:
+    """SampledValueType items of one reading. Export values appear where they are not zero. Signed data go with the
+    import register, unaltered or not at all."""
     charging = reading.current_a >= 0
     values: list[tuple[str, float, str | None]] = [
         ("Energy.Active.Import.Register", reading.import_wh, "Wh"),
@@ -62,12 +67,12 @@ def sampled(reading: Reading, measurands: list[str] | None = None, contract: str
             continue
         item: Payload = {"value": round(value, 3), "context": reading.context, "measurand": measurand}
         item["unitOfMeasure"] = {"unit": unit}
-        if reading.signed_data and measurand == "Energy.Active.Import.Register":
+        if signed and measurand == "Energy.Active.Import.Register" and 0 < len(reading.signed_data) <= SIGNED_LENGTH:
             item["signedMeterValue"] = {
-                "signedMeterData": reading.signed_data[:2500],
+                "signedMeterData": reading.signed_data,
                 "signingMethod": "",
                 "encodingMethod": "OCMF",
-                "publicKey": "",
+                "publicKey": public_key,
             }
         items.append(item)
     return items
@@ -80,6 +85,7 @@ class Version2:
     subprotocol = "ocpp2.0.1"
     numbers_transactions = False
     has_connector_0 = False
+    error_codes: dict[str, str] = {}
     token_length = 36
     plug_and_charge = PlugAndCharge(exi_length=5600, chain_length=5500)
     token_types: tuple[str, ...] = ()  # IdTokenEnumType where it is closed; empty: any word
@@ -93,6 +99,7 @@ class Version2:
         self.model = DeviceModel(station, clock, self.version)
         self.messages: dict[int, Payload] = {m["id"]: m for m in station.store.get("messages", [])}
         self._needs_told: set[str] = set()
+        station.on_idle_reading = self._idle_reading  # type: ignore[method-assign]
         station.on_external_limit = self._external_limit  # type: ignore[method-assign]
         station.on_reservation_ended = self._reservation_ended  # type: ignore[method-assign]
 
@@ -178,17 +185,41 @@ class Version2:
             payload["idToken"] = (
                 self.id_token(token) if token.type != "NoAuthorization" else {"idToken": "", "type": "NoAuthorization"}
             )
-        readings = [r for r in record.readings if record.event != "Ended" or r.context == "Transaction.End"]
-        measurands = self._measurands(record.event)
-        values = [{"timestamp": r.time, "sampledValue": s} for r in readings if (s := sampled(r, measurands))]
+        readings = [r for r in record.readings if record.event != "Ended" or r.context != "Transaction.Begin"]
+        values = self._meter_values(readings, record.event, record.evse)
         if values:
             payload["meterValue"] = values
         return "TransactionEvent", payload
 
-    def _measurands(self, event: str) -> list[str]:
-        name = {"Started": "started_measurands", "Ended": "ended_measurands"}.get(event, "measurands")
-        found: list[str] = self.station.settings[name]
+    def _meter_values(self, readings: list[Reading], event: str, evse: int) -> list[Payload]:
+        """MeterValueType items, with what the settings want of readings on this occasion."""
+        settings = self.station.settings
+        found = []
+        for reading in readings:
+            aligned = reading.context == "Sample.Clock"
+            signed = settings["aligned_signed" if aligned else "sign_readings"]
+            how = settings["public_key"]
+            tells_key = how == "EveryMeterValue" or (how == "OncePerTransaction" and event in ("Started", "Ended"))
+            key = self.model.public_keys.get(evse, "") if tells_key else ""
+            measurands = settings[self._measurands(event, aligned)]
+            if values := sampled(reading, measurands, signed, key):
+                found.append({"timestamp": reading.time, "sampledValue": values})
         return found
+
+    @staticmethod
+    def _measurands(event: str, aligned: bool) -> str:
+        """The setting that names them."""
+        if aligned:
+            return "aligned_ended" if event == "Ended" else "aligned_measurands"
+        return {"Started": "started_measurands", "Ended": "ended_measurands"}.get(event, "measurands")
+
+    def _idle_reading(self, evse: int, context: str = "Sample.Clock") -> None:
+        reading = self.station.evses[evse].reading
+        if reading is None:
+            return
+        values = self._meter_values([replace(reading, context=context)], "Idle", evse)
+        if values:
+            self.station.outside.send(("MeterValues", {"evseId": evse, "meterValue": values}))
 
     def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any], Call | None]:
         info = answer.get("idTokenInfo", {})
@@ -237,7 +268,7 @@ class Version2:
             "SetVariables": self._set_variables,
             "ClearCache": self._clear_cache,
             "SendLocalList": self._send_local_list,
-            "GetLocalListVersion": lambda p: {"versionNumber": self.station.tokens.version},
+            "GetLocalListVersion": lambda p: {"versionNumber": self.station.tokens.version_told},
             "ReserveNow": self._reserve,
             "CancelReservation": self._cancel_reservation,
             "SetChargingProfile": self._set_profile,
@@ -359,25 +390,20 @@ class Version2:
 
     def _trigger_meter(self, evses: list[int]) -> None:
         for evse in evses:
-            reading = self.station.evses[evse].reading
-            if reading:
-                values = [{**v, "context": "Trigger"} for v in sampled(reading, self._measurands("Updated"))]
-                self.station.outside.send(
-                    (
-                        "MeterValues",
-                        {"evseId": evse, "meterValue": [{"timestamp": reading.time, "sampledValue": values}]},
-                    )
-                )
+            self._idle_reading(evse, "Trigger")
 
     # Variables.
     def _get_variables(self, payload: Payload) -> Payload:
         self.station.settings.note("date_time", self.clock().iso)
         results = []
-        for item in payload["getVariableData"]:
+        for number, item in enumerate(payload["getVariableData"]):
             kind = item.get("attributeType", "Actual")
             result: Payload = {"attributeType": kind, "component": item["component"], "variable": item["variable"]}
             variable, status = self.model.find(item)
-            if variable is None:
+            if number >= self.station.settings["items_get"]:
+                result["attributeStatus"] = "Rejected"
+                result["attributeStatusInfo"] = {"reasonCode": "TooManyElements"}
+            elif variable is None:
                 result["attributeStatus"] = status
             elif kind != "Actual":
                 result["attributeStatus"] = "NotSupportedAttributeType"
@@ -391,11 +417,14 @@ class Version2:
 
     def _set_variables(self, payload: Payload) -> Payload:
         results = []
-        for item in payload["setVariableData"]:
+        for number, item in enumerate(payload["setVariableData"]):
             kind = item.get("attributeType", "Actual")
             result: Payload = {"attributeType": kind, "component": item["component"], "variable": item["variable"]}
             variable, status = self.model.find(item)
-            if variable is None:
+            if number >= self.station.settings["items_set"]:
+                result["attributeStatus"] = "Rejected"
+                result["attributeStatusInfo"] = {"reasonCode": "TooManyElements"}
+            elif variable is None:
                 result["attributeStatus"] = status
             elif kind != "Actual":
                 result["attributeStatus"] = "NotSupportedAttributeType"
@@ -467,12 +496,19 @@ class Version2:
         transaction_id = message.get("transactionId")
         if transaction_id and not any(t.transaction_id == transaction_id for t in self.station.evses.values()):
             return {"status": "UnknownTransaction"}
+        if message["priority"] not in self.station.settings["display_priorities"]:
+            return {"status": "NotSupportedPriority"}
+        if message["message"]["format"] not in self.station.settings["display_formats"]:
+            return {"status": "NotSupportedMessageFormat"}
+        if message["id"] not in self.messages and len(self.messages) >= MESSAGES:
+            return {"status": "Rejected", "statusInfo": {"reasonCode": "TooManyElements"}}
         self._keep_messages({**self.messages, message["id"]: message})
         return {"status": "Accepted"}
 
     def _keep_messages(self, messages: dict[int, Payload]) -> None:
         self.station.store.put("messages", list(messages.values()))
         self.messages = messages
+        self.station.settings.note("display_messages", len(messages))
 
     def _get_messages(self, payload: Payload) -> Payload | Reply:
         found = [
@@ -566,6 +602,7 @@ class Version2:
         transactions = self.station.evses.get(evse)
         running = transactions.transaction_id if transactions else ""
         try:
+            self.station.smart.check_k01(evse, payload["chargingProfile"])
             self.station.smart.set(evse, payload["chargingProfile"], running, len(self.station.evses))
         except ProfileError as error:
             return {"status": "Rejected", "statusInfo": {"reasonCode": error.reason, "additionalInfo": str(error)}}
@@ -586,13 +623,12 @@ class Version2:
     def _composite(self, payload: Payload) -> Payload:
         evse, unit = payload["evseId"], payload.get("chargingRateUnit", "W")
         duration = max(1, min(payload["duration"], MAX_DURATION_S))
-        if evse not in self.station.evses:
+        if evse not in (0, *self.station.evses):
             return {"status": "Rejected", "statusInfo": {"reasonCode": "UnknownEvse"}}
-        now = self.clock()
-        start = now.wall.replace(microsecond=0)
-        periods = self.station.smart.composite(
-            evse, self.station.evses[evse].open, start, duration, unit, self.station.supply.get(evse)
-        )
+        if unit not in self.station.settings["rate_units"]:
+            return {"status": "Rejected", "statusInfo": {"reasonCode": "UnsupportedRateUnit"}}
+        start = self.clock().wall.replace(microsecond=0)
+        periods = self.station.composite(evse, start, duration, unit)
         schedule = {
             "evseId": evse,
             "duration": duration,
