@@ -58,7 +58,7 @@ class ProfileError(ValueError):
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
-        self.reason = reason
+        self.reason = reason[:20]  # as the schema allows
 
 
 class SmartCharging:
@@ -121,7 +121,7 @@ class SmartCharging:
             for period in schedule.get("chargingSchedulePeriod") or []:
                 mode = period.get("operationMode", "ChargingOnly")
                 if mode not in MODES:
-                    raise ProfileError("UnsupportedOperationMode", f"{mode} is not done")
+                    raise ProfileError("UnsupportedParam", f"UnsupportedOperationMode: {mode} is not done (Q10)")
         for other in self.profiles:
             if other["id"] == profile["id"] or other["chargingProfilePurpose"] != purpose:
                 continue

@@ -310,7 +310,7 @@ class Store:
             )
         self._less(row[:2] if row else None)
         self._count_aside()
-        if row and row[1] == "Started":
+        if row and row[2] == "Started":
             self.starts_aside.add(row[0])
 
     def refused(self) -> list[tuple[str, str]]:

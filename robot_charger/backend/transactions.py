@@ -133,6 +133,7 @@ class Transactions:
         self._sampled_ns = 0
         self._charged_ns = 0
         self._waits_since = 0
+        self._stop_reason = ""  # as the session names it
         self._ended_ns = 0
         self._done_session = ""  # its transaction has ended: it gets no second one
 
@@ -157,6 +158,8 @@ class Transactions:
     def session(self, view: SessionView, now: Now) -> None:
         before = self.view
         self.view = view
+        if self.open and view.session_id == self.open.session_id and view.stop_reason:
+            self._stop_reason = view.stop_reason
         if before and before.session_id and view.session_id != before.session_id:
             self._forget_token(view.session_id)
         if self.token and not self._token_session and view.session_id and view.phase <= Phase.STOPPING:
@@ -308,7 +311,8 @@ class Transactions:
         assert self.view
         held = points(self.view)
         if not held & set(self.settings.start_points):
-            self._missing = "CablePluggedIn" if "EVConnected" not in held and "Authorized" in held else "Authorized"
+            if len(held & {"EVConnected", "Authorized"}) == 1:
+                self._missing = "Authorized" if "EVConnected" in held else "CablePluggedIn"
         if not held & set(self.settings.start_points) or self.view.session_id == self._done_session != "":
             self._start_since = 0
             return
@@ -420,8 +424,7 @@ class Transactions:
         assert self.open and self._ending
         view, transaction = self.view, self.open
         reason = self._ending[1]
-        if not reason and view and view.session_id == transaction.session_id:
-            reason = view.stop_reason
+        reason = reason or self._stop_reason
         if reason in ("", "Remote"):  # the session calls every stop that the back end asks for remote
             reason = transaction.stop_asked or reason or "Other"
         if reason not in _END_TRIGGER:
@@ -434,7 +437,7 @@ class Transactions:
         readings = (*begin, *transaction.series, *end)
         transaction.charging_state = self._state(view) if view else "Idle"
         self._record("Ended", _END_TRIGGER[reason], now, readings, reason)
-        self._done_session = transaction.session_id
+        self._done_session, self._stop_reason = transaction.session_id, ""
         self.open, self._ending = None, None
         self._forget_token(view.session_id if view else "")
 

@@ -515,6 +515,7 @@ class Version16:
     def log_status(self, status: str, request_id: int | None) -> Call:
         if request_id is None:
             return "DiagnosticsStatusNotification", {"status": _DIAGNOSTICS.get(status, "Idle")}
+        status = "UploadFailure" if status == "AcceptedCanceled" else status  # 1.6 has no word for it
         return "LogStatusNotification", {"status": status, "requestId": request_id}
 
     def sign_certificate(self, csr: str) -> Call:
