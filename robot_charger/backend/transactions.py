@@ -310,10 +310,10 @@ class Transactions:
     def _start_if_due(self, now: Now) -> None:
         assert self.view
         held = points(self.view)
-        if not held & set(self.settings.start_points):
-            if len(held & {"EVConnected", "Authorized"}) == 1:
-                self._missing = "Authorized" if "EVConnected" in held else "CablePluggedIn"
-        if not held & set(self.settings.start_points) or self.view.session_id == self._done_session != "":
+        reached = bool(held & set(self.settings.start_points))
+        if not reached and len(held & {"EVConnected", "Authorized"}) == 1:
+            self._missing = "Authorized" if "EVConnected" in held else "CablePluggedIn"
+        if not reached or self.view.session_id == self._done_session != "":
             self._start_since = 0
             return
         self._start_since = self._start_since or now.mono_ns

@@ -7,114 +7,43 @@ what belongs to the transaction waits for it, being behind it in the queue.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from robot_charger.backend.client import Client, Reply
+from robot_charger.backend.answers import Answer, Handler, Reply
+from robot_charger.backend.client import Client
 from robot_charger.backend.device_model import DeviceModel
 from robot_charger.backend.firmware import Firmware
 from robot_charger.backend.maintenance import Maintenance
 from robot_charger.backend.networks import Networks
 from robot_charger.backend.outbox import RefusedError
-from robot_charger.backend.records import Call, Now, Outcome, Payload, Reading, Record, Token, TokenInfo
+from robot_charger.backend.outside import Teller
+from robot_charger.backend.records import Call, Now, Outcome, Payload, Record, Token, TokenInfo
 from robot_charger.backend.settings import RO, WO
 from robot_charger.backend.smart_charging import MAX_DURATION_S, STATION_MAX, ProfileError
 from robot_charger.backend.station import Station
-from robot_charger.common.faults import Code
+from robot_charger.backend.v2 import unlocked
+from robot_charger.backend.v16_words import (
+    DIAGNOSTICS,
+    ERROR_CODES,
+    REASON,
+    error_code,
+    neutral_profile,
+    plain_firmware_status,
+    sampled,
+)
 
 VENDOR = "robot_charger"
 NO_NUMBER = -1  # transactionId of a stop whose start the CSMS never numbered (1.6 errata)
 
-_REASON = {
-    "DeAuthorized": "DeAuthorized",
-    "EmergencyStop": "EmergencyStop",
-    "EVDisconnected": "EVDisconnected",
-    "ImmediateReset": "HardReset",
-    "SoftReset": "SoftReset",
-    "UnlockCommand": "UnlockCommand",
-    "Local": "Local",
-    "PowerLoss": "PowerLoss",
-    "Reboot": "Reboot",
-    "Remote": "Remote",
-    "MasterPass": "Local",
-    "LocalOutOfCredit": "DeAuthorized",
-}
-_ERROR_CODES = {  # OCPP-J 1.6, table 7
-    "FormatViolation": "FormationViolation",
-    "ProtocolError": "FormationViolation",
-    "OccurrenceConstraintViolation": "OccurenceConstraintViolation",
-    "MessageTypeNotSupported": "NotSupported",
-    "RpcFrameworkError": "GenericError",
-}
-_DIAGNOSTICS = {"Uploading": "Uploading", "Uploaded": "Uploaded", "UploadFailure": "UploadFailed"}
-_ERRORS: dict[int, str] = {
-    Code.INSULATION: "GroundFailure",
-    Code.INSULATION_CHARGING: "GroundFailure",
-    Code.OVERVOLTAGE: "OverVoltage",
-    Code.OVERCURRENT: "OverCurrentFailure",
-    Code.METER: "PowerMeterFailure",
-    Code.CONTACTOR_FEEDBACK: "PowerSwitchFailure",
-    Code.CONTACTOR_WELDED: "PowerSwitchFailure",
-    Code.OVERTEMPERATURE: "HighTemperature",
-    Code.CHADEMO_LOCK: "ConnectorLockFailure",
-    Code.GBT_LOCK: "ConnectorLockFailure",
-}
 
-
-def error_code(fault: int) -> str:
-    """ChargePointErrorCode of a fault of the station's own table."""
-    if not fault:
-        return "NoError"
-    return _ERRORS.get(fault) or ("EVCommunicationError" if 200 <= fault < 400 else "OtherError")
-
-
-def sampled(reading: Reading, measurands: list[str]) -> list[Payload]:
-    """SampledValue items of one reading; 1.6 writes numbers as text."""
-    charging = reading.current_a >= 0
-    values: list[tuple[str, float, str]] = [
-        ("Energy.Active.Import.Register", reading.import_wh, "Wh"),
-        ("Energy.Active.Export.Register", reading.export_wh, "Wh"),
-        ("Power.Active.Import" if charging else "Power.Active.Export", abs(reading.power_w), "W"),
-        ("Current.Import" if charging else "Current.Export", abs(reading.current_a), "A"),
-        ("Voltage", reading.voltage_v, "V"),
-    ]
-    if reading.soc is not None and reading.soc >= 0:
-        values.append(("SoC", reading.soc, "Percent"))
-    boundary = reading.context in ("Transaction.Begin", "Transaction.End")
-    items: list[Payload] = []
-    for measurand, value, unit in values:
-        if measurand not in measurands or (measurand.endswith("Export.Register") and value == 0 and not boundary):
-            continue
-        place = "EV" if measurand == "SoC" else "Outlet"
-        items.append(
-            {
-                "value": f"{value:.3f}",
-                "context": reading.context,
-                "format": "Raw",
-                "measurand": measurand,
-                "location": place,
-                "unit": unit,
-            }
-        )
-    if reading.signed_data:
-        items.append(
-            {
-                "value": reading.signed_data,
-                "context": reading.context,
-                "format": "SignedData",
-                "measurand": "Energy.Active.Import.Register",
-            }
-        )
-    return items
-
-
-class Version16:
+class Version16(Teller):
     version = "1.6"
     subprotocol = "ocpp1.6"
     numbers_transactions = True
     has_connector_0 = True
-    error_codes = _ERROR_CODES
+    error_codes = ERROR_CODES
     plug_and_charge = None  # 1.6 has no messages for it
 
     def __init__(self, station: Station, clock: Callable[[], Now]) -> None:
@@ -124,7 +53,7 @@ class Version16:
         self.maintenance: Maintenance | None = None
         self.networks: Networks | None = None
         self.model: DeviceModel | None = None  # 1.6 has none
-        station.on_idle_reading = self._idle_reading  # type: ignore[method-assign]
+        station.teller = self
 
     # Out.
     def boot(self, reason: str) -> Call:
@@ -201,7 +130,7 @@ class Version16:
             "transactionId": number,
             "timestamp": record.time,
             "meterStop": round(record.readings[-1].import_wh) if record.readings else 0,
-            "reason": _REASON.get(record.stopped_reason, "Other"),
+            "reason": REASON.get(record.stopped_reason, "Other"),
         }
         if record.token and record.trigger == "StopAuthorized":
             stop["idTag"] = record.token.id[:20]
@@ -224,7 +153,7 @@ class Version16:
                 found.append({"timestamp": reading.time, "sampledValue": values})
         return found
 
-    def _idle_reading(self, evse: int) -> None:
+    def idle_reading(self, evse: int) -> None:
         reading = self.station.evses[evse].reading
         if reading is None:
             return
@@ -247,7 +176,7 @@ class Version16:
 
     # In.
     @property
-    def handlers(self) -> dict[str, Callable[[Payload], Payload | Reply]]:
+    def handlers(self) -> dict[str, Handler]:
         return {
             "RemoteStartTransaction": self._remote_start,
             "RemoteStopTransaction": self._remote_stop,
@@ -311,7 +240,7 @@ class Version16:
             self.station.outside.status_changed(0)
         return {"status": status}
 
-    def _unlock(self, payload: Payload) -> Payload:
+    def _unlock(self, payload: Payload) -> Answer | Awaitable[Answer]:
         evse = payload["connectorId"]
         transactions = self.station.evses.get(evse)
         if transactions is None:
@@ -319,7 +248,9 @@ class Version16:
         if transactions.open:  # 1.6: an unlock ends what runs
             self.station.stop(evse, "UnlockCommand", "unlock by the back end")
             return {"status": "Unlocked"}
-        return {"status": "Unlocked" if self.station.unlock(evse) == "Unlocked" else "UnlockFailed"}
+        if self.station.unlock(evse):
+            return {"status": "Unlocked"}
+        return unlocked(self.station, evse)
 
     def _reset(self, payload: Payload) -> Payload | Reply:
         soft = payload["type"] == "Soft"
@@ -348,7 +279,7 @@ class Version16:
                 self.firmware_status(self.care.firmware_state, self.care.firmware)
             ),
             "DiagnosticsStatusNotification": lambda evses: send(
-                ("DiagnosticsStatusNotification", {"status": _DIAGNOSTICS.get(self.care.log_state, "Idle")})
+                ("DiagnosticsStatusNotification", {"status": DIAGNOSTICS.get(self.care.log_state, "Idle")})
             ),
             "LogStatusNotification": lambda evses: send(
                 self.log_status(self.care.log_state, self.care.log_request or 0)
@@ -510,11 +441,11 @@ class Version16:
     def firmware_status(self, status: str, firmware: Firmware | None) -> Call:
         if firmware and firmware.request_id is not None:  # asked for by SignedUpdateFirmware
             return "SignedFirmwareStatusNotification", {"status": status, "requestId": firmware.request_id}
-        return "FirmwareStatusNotification", {"status": _plain_firmware_status(status)}
+        return "FirmwareStatusNotification", {"status": plain_firmware_status(status)}
 
     def log_status(self, status: str, request_id: int | None) -> Call:
         if request_id is None:
-            return "DiagnosticsStatusNotification", {"status": _DIAGNOSTICS.get(status, "Idle")}
+            return "DiagnosticsStatusNotification", {"status": DIAGNOSTICS.get(status, "Idle")}
         status = "UploadFailure" if status == "AcceptedCanceled" else status  # 1.6 has no word for it
         return "LogStatusNotification", {"status": status, "requestId": request_id}
 
@@ -589,25 +520,3 @@ class Version16:
         if not found:
             return {"status": "NotFound"}
         return {"status": "Accepted", "certificateHashData": [data for _, data in found]}
-
-
-def _plain_firmware_status(status: str) -> str:
-    """The seven words of plain 1.6."""
-    return {
-        "DownloadScheduled": "Downloading",
-        "SignatureVerified": "Downloaded",
-        "InstallScheduled": "Downloaded",
-        "InvalidSignature": "InstallationFailed",
-        "InstallVerificationFailed": "InstallationFailed",
-        "InstallRebooting": "Installing",
-    }.get(status, status)
-
-
-def neutral_profile(profile: Payload) -> Payload:
-    """A 1.6 ChargingProfile in the 2.x form that the station keeps. The schema check left decimals in it."""
-    plain: Payload = json.loads(json.dumps(profile, default=float))
-    plain["id"] = plain.pop("chargingProfileId")
-    if plain["chargingProfilePurpose"] == "ChargePointMaxProfile":
-        plain["chargingProfilePurpose"] = STATION_MAX
-    plain["chargingSchedule"] = [{"id": plain["id"], **plain["chargingSchedule"]}]
-    return plain

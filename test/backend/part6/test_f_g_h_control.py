@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
+from robot_charger.backend import v2
 from robot_charger.backend.records import Request, Token
 from robot_charger.common.terms import Phase
 
@@ -52,6 +54,24 @@ def test_f_05_a_plug_in_a_transaction_is_not_unlocked(rig: Rigs) -> None:
     answer = one.call("UnlockConnector", {"evseId": 1, "connectorId": 1})
     assert answer["status"] == "OngoingAuthorizedTransaction"
     assert not [r for r in one.requests if r.kind == Request.UNLOCK]
+
+
+@pytest.mark.parametrize("version", ["1.6", "2.0.1"])
+@pytest.mark.parametrize(("plugged", "comes_out"), [(True, True), (True, False), (False, True)])
+def test_f_06_07_the_answer_to_an_unlock_is_its_result(
+    rig: Rigs, version: str, plugged: bool, comes_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(v2, "UNLOCK_S", 1.0)
+    one = rig(version)
+    one.phase(Phase.FAULTED if plugged else Phase.IDLE, accepted=False, mated=plugged, fault=403 if plugged else 0)
+    payload = {"connectorId": 1} if version == "1.6" else {"evseId": 1, "connectorId": 1}
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(one.call, "UnlockConnector", payload)
+        one.until(lambda: [r for r in one.requests if r.kind == Request.UNLOCK])
+        if plugged and comes_out:
+            assert not answer.done()
+            one.phase(Phase.IDLE)
+        assert answer.result(45)["status"] == ("Unlocked" if comes_out else "UnlockFailed")
 
 
 @pytest.mark.parametrize(("evse", "connector"), [(9, 1), (1, 9)])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from robot_charger.backend.security import hash_data, split
 
 from ..certificates import Authority
 from .central import Silent
@@ -149,6 +153,103 @@ def test_n_62_a_customer_by_another_name(rig: Rigs) -> None:
     payload = {"requestId": 3, "report": True, "clear": True, "customerIdentifier": "somebody"}
     assert one.call("CustomerInformation", payload)["status"] == "Accepted"
     assert one.came("NotifyCustomerInformation")[0]["data"] == ""
+
+
+def test_a_15_a_csr_that_is_refused_changes_nothing(rig: Rigs) -> None:
+    one = rig(rules={"SignCertificate": {"status": "Rejected"}})
+    one.call("TriggerMessage", {"requestedMessage": "SignChargingStationCertificate"})
+    one.came("SignCertificate")
+    assert one.service.maintenance.certificates.chain_file is None
+
+
+@pytest.mark.parametrize("case", ["stranger", "junk", "unasked"])
+def test_a_14_a_certificate_that_does_not_fit_is_rejected(rig: Rigs, authority: Authority, case: str) -> None:
+    one = rig()
+    if case != "unasked":
+        one.call("TriggerMessage", {"requestedMessage": "SignChargingStationCertificate"})
+        one.came("SignCertificate")
+    chain = "junk" if case == "junk" else authority.issue("stranger")[0].read_text()
+    assert one.call("CertificateSigned", {"certificateChain": chain})["status"] == "Rejected"
+    one.came("SecurityEventNotification", type="InvalidChargingStationCertificate")
+    assert one.service.maintenance.certificates.chain_file is None
+
+
+@pytest.mark.parametrize("password", ["short", "x" * 41])
+def test_a_10_a_password_that_cannot_be_is_rejected(rig: Rigs, password: str) -> None:
+    one = rig()
+    assert one.set("SecurityCtrlr", "BasicAuthPassword", password) == "Rejected"
+    assert one.central.connections == 1
+
+
+@pytest.mark.parametrize("profile", [1, 2, 3])
+def test_a_20_21_a_profile_without_what_it_needs_is_rejected(rig: Rigs, profile: int) -> None:
+    one = rig()
+    data = {
+        "ocppVersion": "OCPP20",
+        "ocppTransport": "JSON",
+        "ocppCsmsUrl": f"{'wss' if profile > 1 else 'ws'}://127.0.0.1:1/x",
+        "messageTimeout": 30,
+        "securityProfile": profile,
+        "ocppInterface": "Wired0",
+    }
+    assert one.call("SetNetworkProfile", {"configurationSlot": 2, "connectionData": data})["status"] == "Rejected"
+
+
+def test_m_23_the_stations_own_certificate_is_not_deleted(rig: Rigs, authority: Authority) -> None:
+    one = rig()
+    one.call("TriggerMessage", {"requestedMessage": "SignChargingStationCertificate"})
+    csr = one.came("SignCertificate")[0]["csr"]
+    one.call("CertificateSigned", {"certificateChain": authority.sign_request(csr)})
+    one.until(lambda: one.central.connections == 2 and one.service.station.online)
+    own = split(one.service.maintenance.certificates.chain_file.read_text())[0]  # type: ignore[union-attr]
+    hashes = {"certificateHashData": hash_data(own, authority.certificate)}
+    assert one.call("DeleteCertificate", hashes) == {"status": "Failed"}
+
+
+@pytest.fixture
+def slow() -> Iterator[str]:
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/x"
+
+
+def test_f_16_the_state_of_an_upload_on_request(rig: Rigs, slow: str) -> None:
+    one = rig(transfer__hosts=["127.0.0.1"])
+    one.call("GetLog", log(7, slow))
+    one.came("LogStatusNotification", status="Uploading")
+    one.call("TriggerMessage", {"requestedMessage": "LogStatusNotification"})
+    one.came("LogStatusNotification", 2, status="Uploading", requestId=7)
+
+
+def firmware(place: str, **more: Any) -> dict[str, Any]:
+    return {"requestId": 5, "firmware": {"location": place, "retrieveDateTime": "2020-01-01T00:00:00Z", **more}}
+
+
+def update_rig(rig: Rigs) -> Rig:
+    return rig(transfer__hosts=["127.0.0.1"], firmware__installer="/bin/false", firmware__unsigned=True)
+
+
+def test_f_19_l_10_a_download_is_told_and_gives_way_to_the_next(rig: Rigs, slow: str) -> None:
+    one = update_rig(rig)
+    assert one.call("UpdateFirmware", firmware(slow))["status"] == "Accepted"
+    one.came("FirmwareStatusNotification", status="Downloading")
+    one.call("TriggerMessage", {"requestedMessage": "FirmwareStatusNotification"})
+    one.came("FirmwareStatusNotification", 2, status="Downloading", requestId=5)
+    again = {**firmware(slow), "requestId": 6}
+    assert one.call("UpdateFirmware", again)["status"] == "AcceptedCanceled"
+    one.came("FirmwareStatusNotification", status="Downloading", requestId=6)
+
+
+def test_l_03_a_download_waits_for_its_time(rig: Rigs, slow: str) -> None:
+    one = update_rig(rig)
+    assert one.call("UpdateFirmware", firmware(slow, retrieveDateTime="2099-01-01T00:00:00Z"))["status"] == "Accepted"
+    one.came("FirmwareStatusNotification", status="DownloadScheduled")
+
+
+def test_l_11_what_is_being_installed_goes_on(rig: Rigs, slow: str) -> None:
+    one = update_rig(rig)
+    one.do(setattr, one.service.maintenance.updates, "state", "Installing")
+    assert one.call("UpdateFirmware", firmware(slow))["status"] == "Rejected"
 
 
 def test_a_silent_csms_gets_its_security_events_later(rig: Rigs) -> None:
