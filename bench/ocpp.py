@@ -29,9 +29,9 @@ from robot_charger.backend.parameters import BackendParameters, plan  # noqa: E4
 from robot_charger.backend.records import OpenTransaction, Reading, Record, SessionView, Token  # noqa: E402
 from robot_charger.backend.service import Callbacks, Service, clock  # noqa: E402
 from robot_charger.backend.store import Store  # noqa: E402
-from robot_charger.common.terms import Authorization, Phase  # noqa: E402
 from robot_charger.sim.csms import books  # noqa: E402
 from robot_charger.sim.csms.server import CsmsThread  # noqa: E402
+from robot_charger.words.values import Authorization, Phase  # noqa: E402
 
 PER_TRANSACTION = 100
 TOKEN = Token("DEADBEEF")

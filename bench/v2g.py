@@ -1,13 +1,21 @@
-"""How fast the SECC answers: our V2G stack, and the bare iso15118 package (its SECC and EVCC) beside it.
+"""How fast the SECC answers, and the iso15118 package beside it.
 
-``python bench/v2g.py [--json FILE] [--seconds S] [--seed N] [--no-package] [--station]`` runs a whole session per
-protocol between two processes on a private PLC link. Prints and writes ``turnaround_ms{protocol: {p50, p99}}`` (request
-read to answer sent, all messages), ``loop_turnaround_ms`` (the same in the charge loop), ``loop_ms{protocol: {p50,
-p99}}`` (request sent to answer received, seen by the vehicle in the charge loop), ``slac_seconds``, ``phases_s`` (of
-the link until the first ampere) and ``ratio_to_package`` (the package's loop_ms over ours, ISO 15118-2).
+``python bench/v2g.py [--json FILE] [--seconds S] [--seed N] [--no-package] [--station] [--protocols LIST]``
 
-With ``--station`` a whole demo per protocol too, all nodes and simulators on this computer: ``station_turnaround_ms``
-in the charge loop and ``station_phases_s`` of the session, robot and all. Exit status 1 when a session failed.
+JSON, complete whatever failed on the way (a figure that could not be taken is empty and its reason stands in
+``failures``):
+
+- ``path_ms{ours, package: {p50, p99}}`` and ``path_ratio``: CurrentDemandReq of ISO 15118-2 in bytes to its answer in
+  bytes, in one process, in turn: the tables against the package's states and models with the same EXI codec.
+- ``turnaround_ms{protocol}`` and ``loop_turnaround_ms{protocol}``: request read to answer sent, all messages and the
+  charge loop alone, in a session between two processes over a private PLC link; ``loop_ms{protocol}`` as seen by the
+  vehicle; ``slac_seconds``, ``phases_s`` (of the link until the first ampere).
+- ``ratio_to_package``: ``loop_ms`` of the bare package with its own Java codec over ours.
+- ``memory_mb{bare, v2g, above}``: resident memory of the v2g process after warming up and of a bare rclpy node.
+- with ``--station``, a whole demo per protocol with all nodes and simulators on this computer:
+  ``station_loop_turnaround_ms{protocol: {p50, p99}}`` and ``station_phases_s``.
+
+Exit status 0 when it measured.
 """
 
 from __future__ import annotations
@@ -21,10 +29,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "test" / "v2g")]
 DESK = ROOT / "test" / "v2g" / "v2g_desk.py"
 PROTOCOLS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", "acdp")
 
@@ -112,9 +123,9 @@ def role(name: str, cycles: int) -> None:
     link = PlcLink.wait(Path(os.environ["ROBOT_CHARGER_SIM"]), 1, {"secc": "evse", "evcc": "ev"}[name])
     link.join_user()
     link.join_network()
-    from robot_charger.v2g import codec
+    from robot_charger.sim import package as settings
 
-    codec.prepare()
+    settings.prepare()
     asyncio.run(_package_secc(link.interface) if name == "secc" else _package_evcc(link.interface, cycles))
 
 
@@ -181,15 +192,102 @@ async def _package_evcc(interface: str, cycles: int) -> None:
     await handler.start()
 
 
-def quantiles(seconds: list[float]) -> dict[str, float]:
+BARE = """
+import rclpy
+rclpy.init()
+node = rclpy.create_node("bare")
+"""
+V2G = """
+import robot_charger.v2g.node as n
+import rclpy
+rclpy.init()
+from robot_charger.v2g.secc import protocols
+from robot_charger.v2g import slac
+protocols.warm()
+node = rclpy.create_node("v2g")
+"""
+RESIDENT = """
+with open("/proc/self/status") as file:
+    print(next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmRSS")))
+"""
+
+
+def memory() -> dict[str, float]:
+    """Resident memory [MB] of a bare rclpy node and of the v2g process ready for a vehicle."""
+    found = {}
+    for name, text in (("bare", BARE), ("v2g", V2G)):
+        run = subprocess.run([sys.executable, "-c", text + RESIDENT], capture_output=True, text=True, timeout=60)
+        found[name] = round(float(run.stdout.split()[-1]), 1)
+    return found | {"above": round(found["v2g"] - found["bare"], 1)}
+
+
+def path(count: int) -> dict[str, dict[str, float]]:
+    """CurrentDemandReq to CurrentDemandRes, bytes to bytes [ms]: the tables and the package in turn."""
+    import test_secc_differential as differential
+
+    messages = differential.messages
+    times: dict[str, list[float]] = {"ours": [], "package": []}
+
+    async def measure() -> None:
+        seccs = {"ours": differential.Ours("iso15118-2"), "package": differential.Theirs("iso15118-2")}
+        for secc in seccs.values():
+            await differential.walk(secc, "iso15118-2", "CurrentDemandReq")
+        machine, supply = seccs["ours"].desk.machine, seccs["ours"].desk.supply
+        body = messages.REQUESTS["iso15118-2"]["CurrentDemandReq"][0]
+        for _ in range(count):
+            for name, secc in seccs.items():
+                kind, exi = messages.message("iso15118-2", "CurrentDemandReq", body, secc.session_id)
+                begun = time.perf_counter()
+                if name == "ours":
+                    answer = machine.take(kind, exi, supply.station, secc.desk.now).message
+                else:
+                    _, answer = await secc.answer(kind, exi)
+                times[name].append(time.perf_counter() - begun)
+                assert answer
+
+    asyncio.run(measure())
+    return {name: quantiles(values, 3) for name, values in times.items()}
+
+
+def quantiles(seconds: list[float], digits: int = 2) -> dict[str, float]:
     values = sorted(seconds)
     if not values:
         return {"p50": 0.0, "p99": 0.0, "n": 0}
     return {
-        "p50": round(1e3 * values[len(values) // 2], 2),
-        "p99": round(1e3 * values[min(len(values) - 1, int(0.99 * len(values)))], 2),
+        "p50": round(1e3 * values[len(values) // 2], digits),
+        "p99": round(1e3 * values[min(len(values) - 1, int(0.99 * len(values)))], digits),
         "n": len(values),
     }
+
+
+class Result:
+    """The figures; what fails is named and leaves the others."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {
+            name: {}
+            for name in (
+                "path_ms",
+                "turnaround_ms",
+                "loop_turnaround_ms",
+                "loop_ms",
+                "slac_seconds",
+                "phases_s",
+                "station_loop_turnaround_ms",
+                "station_phases_s",
+                "memory_mb",
+                "package_loop_ms",
+            )
+        }
+        self.values |= {"path_ratio": None, "ratio_to_package": None, "failures": {}}
+        self.values |= {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
+
+    def take(self, name: str, measure: Callable[[], None]) -> None:
+        try:
+            measure()
+        except Exception as error:
+            self.values["failures"][name] = f"{type(error).__name__}: {error}"
+            print(f"{name}: NOT MEASURED: {type(error).__name__}: {error}", flush=True)
 
 
 def main() -> int:
@@ -206,51 +304,68 @@ def main() -> int:
     if arguments.role:
         role(arguments.role, arguments.cycles)
         return 0
-    result: dict[str, Any] = {
-        "turnaround_ms": {},
-        "loop_turnaround_ms": {},
-        "loop_ms": {},
-        "slac_seconds": {},
-        "phases_s": {},
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-    }
-    failed, chance = False, random.Random(arguments.seed)
-    for protocol in arguments.protocols.split(","):
-        station, vehicle = ours(protocol, arguments.seconds, chance)
-        failed |= vehicle["result"] != "ended"
-        result["turnaround_ms"][protocol] = station["turnaround_ms"]
-        result["loop_turnaround_ms"][protocol] = station["loop_turnaround_ms"]
-        result["loop_ms"][protocol] = vehicle["loop_ms"]
-        result["slac_seconds"][protocol] = round(station["match_seconds"], 3)
-        result["phases_s"][protocol] = station["phases_s"]
-        turn, loop = station["loop_turnaround_ms"], vehicle["loop_ms"]
-        print(
-            f"{protocol:16} {vehicle['result']:6} charge loop: SECC {turn.get('p50')} / {turn.get('p99')} ms, "
-            f"vehicle {loop.get('p50')} / {loop.get('p99')} ms (p50 / p99, n = {loop.get('n')})",
-            flush=True,
-        )
-    if arguments.station:
-        result |= {"station_turnaround_ms": {}, "station_phases_s": {}}
-    for protocol in arguments.protocols.split(",") if arguments.station else ():
-        session = demo(protocol)
-        failed |= session.get("result") != "completed"
-        answers = session.get("v2g", {}).get("loop_turnaround_ms", {})
-        result["station_turnaround_ms"][protocol] = answers
-        result["station_phases_s"][protocol] = {p["name"]: p["seconds"] for p in session.get("phases", ())}
-        faults = "".join(f"; {f['name']}: {f['text']}" for f in session.get("faults", ()))
-        print(f"{protocol:16} whole station {session.get('result')}: answers {answers} ms{faults}", flush=True)
+    result, chance = Result(), random.Random(arguments.seed)
+    values = result.values
+    protocols = [name for name in arguments.protocols.split(",") if name]
+    result.take("path_ms", lambda: take_path(values))
+    result.take("memory_mb", lambda: take_memory(values))
+    for protocol in protocols:
+        result.take(protocol, partial(take_session, values, protocol, arguments.seconds, chance))
+    for protocol in protocols if arguments.station else ():
+        result.take(f"station {protocol}", partial(take_station, values, protocol))
     if not arguments.no_package:
-        theirs = package(arguments.cycles)
-        own = result["loop_ms"].get("iso15118-2", {})
-        result["package_loop_ms"] = theirs
-        if own and theirs["n"]:
-            result["ratio_to_package"] = {key: round(theirs[key] / own[key], 1) for key in ("p50", "p99")}
-        print(f"bare package     charge loop: vehicle {theirs['p50']} / {theirs['p99']} ms (n = {theirs['n']})")
-        print(f"ratio to package {result.get('ratio_to_package')}; load average at the start {result['load']}")
+        result.take("package_loop_ms", lambda: take_package(values, arguments.cycles))
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1))
-    return int(failed)
+        arguments.json.write_text(json.dumps(values, indent=1))
+    return 0
+
+
+def take_path(values: dict[str, Any]) -> None:
+    found = values["path_ms"] = path(2000)
+    values["path_ratio"] = round(found["package"]["p50"] / found["ours"]["p50"], 1)
+    both = f"{found['ours']['p50']} against {found['package']['p50']} ms (p50)"
+    print(f"message path, bytes to bytes: {both}, ratio {values['path_ratio']}", flush=True)
+
+
+def take_memory(values: dict[str, Any]) -> None:
+    found = values["memory_mb"] = memory()
+    print(f"memory: v2g {found['v2g']} MB, bare node {found['bare']} MB, {found['above']} MB above", flush=True)
+
+
+def take_session(values: dict[str, Any], protocol: str, seconds: float, chance: random.Random) -> None:
+    station, vehicle = ours(protocol, seconds, chance)
+    turn, loop = station["loop_turnaround_ms"], vehicle["loop_ms"]
+    values["turnaround_ms"][protocol] = station["turnaround_ms"]
+    values["loop_turnaround_ms"][protocol], values["loop_ms"][protocol] = turn, loop
+    values["slac_seconds"][protocol] = round(station["match_seconds"], 3)
+    values["phases_s"][protocol] = station["phases_s"]
+    print(
+        f"{protocol:16} {vehicle['result']:6} charge loop: SECC {turn.get('p50')} / {turn.get('p99')} ms, "
+        f"vehicle {loop.get('p50')} / {loop.get('p99')} ms (p50 / p99, n = {loop.get('n')})",
+        flush=True,
+    )
+    if vehicle["result"] != "ended":
+        raise RuntimeError(f"the session failed: {vehicle['text']}; station: {station['text']}")
+
+
+def take_station(values: dict[str, Any], protocol: str) -> None:
+    session = demo(protocol)
+    answers = session.get("v2g", {}).get("loop_turnaround_ms", {})
+    values["station_loop_turnaround_ms"][protocol] = answers
+    values["station_phases_s"][protocol] = {p["name"]: p["seconds"] for p in session.get("phases", ())}
+    faults = "".join(f"; {f['name']}: {f['text']}" for f in session.get("faults", ()))
+    print(f"{protocol:16} whole station {session.get('result')}: answers {answers} ms{faults}", flush=True)
+    if session.get("result") != "completed":
+        raise RuntimeError(f"the demo's session: {session.get('result')}{faults}")
+
+
+def take_package(values: dict[str, Any], cycles: int) -> None:
+    theirs = values["package_loop_ms"] = package(cycles)
+    own = values["loop_ms"].get("iso15118-2", {})
+    if own and theirs["n"]:
+        values["ratio_to_package"] = {key: round(theirs[key] / own[key], 1) for key in ("p50", "p99")}
+    print(f"bare package     charge loop: vehicle {theirs['p50']} / {theirs['p99']} ms (n = {theirs['n']})")
+    print(f"ratio to package {values['ratio_to_package']}; load average at the start {values['load']}")
 
 
 if __name__ == "__main__":

@@ -1,40 +1,33 @@
-"""The same nodes with every simulator, on a computer with ROS 2 Jazzy: a rehearsal without hardware.
+"""A whole charging station without hardware, on a computer with ROS 2 Jazzy: its nodes, every simulator, and vehicles.
 
-ros2 launch robot_charger simulation.launch.py evses:=1,2 protocol:=iso15118-2 modules:=46
+ros2 launch robot_charger simulation.launch.py protocol:=iso15118-20 sessions:=2
+
+Ends by itself after the last session. Exit status: 0 when every session completed and the books agree, else 1.
 """
 
-import os
-import tempfile
-from pathlib import Path
+from robot_charger import launching
 
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction, SetEnvironmentVariable
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
-
-from launch import LaunchDescription
-from robot_charger import station
-from robot_charger.common import host_only
-
-ARGUMENTS = {"evses": "1", "protocol": "iso15118-2", "ocpp": "2.0.1", "modules": "46", "seed": "0", "target_soc": "",
-             "interface": "", "can_port": "52000", "csms_port": "9201"}  # fmt: skip
+ARGUMENTS = {
+    "evses": ("1", "numbers of the EVSEs, comma-separated"),
+    "sessions": ("1", "of the whole station, then the launch ends; 0: no vehicle comes, until Ctrl-C"),
+    "protocol": ("iso15118-2", "of the vehicles: din, iso15118-2, iso15118-20[-bpt], acdp[-bpt], chademo[-v2x] or ac"),
+    "ocpp": ("2.0.1", "version: 1.6, 2.0.1 or 2.1"),
+    "modules": ("46", "power modules of 3.3 kW"),
+    "seed": ("0", "of parking poses and vehicles"),
+    "target_soc": ("", "state of charge at which a vehicle stops [%]; empty: after 15 s"),
+    "interface": ("", "network interface for V2G where private namespaces are refused"),
+    "config": ("", "directory of parameter files; empty: the package's own"),
+}  # fmt: skip
 
 
 def start(context):
-    a = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    options = station.DeskOptions(
-        evses=tuple(int(n) for n in a["evses"].split(",")), protocol=a["protocol"], ocpp=a["ocpp"],
-        interface=a["interface"], modules=int(a["modules"]), seed=int(a["seed"]),
-        target_soc=float(a["target_soc"]) if a["target_soc"] else None,
-    )  # fmt: skip
-    directory = Path(tempfile.mkdtemp(prefix="rc-"))
-    desk = station.Desk(options, directory, int(a["can_port"]), int(a["csms_port"]))
-    nodes = [LifecycleNode(package="robot_charger", executable=n.executable, name=n.executable, namespace=n.namespace,
-                           parameters=[*map(str, n.files), dict(n.overrides)]) for n in desk.nodes()]  # fmt: skip
-    simulators = [ExecuteProcess(cmd=s.command(), name=s.name) for s in desk.simulators()]
-    return [SetEnvironmentVariable("ROBOT_CHARGER_SIM", str(directory)), *simulators, *nodes]
+    a = launching.given(context, ARGUMENTS)
+    wishes = {name: a[name] for name in ("protocol", "ocpp", "interface", "config")}
+    wishes |= {name: launching.number(name, a[name]) for name in ("modules", "seed")}
+    wishes |= {"evses": launching.evses(a["evses"])}
+    wishes |= {"target_soc": launching.number("target_soc", a["target_soc"], float)} if a["target_soc"] else {}
+    return launching.simulation(context, wishes, launching.number("sessions", a["sessions"]))
 
 
 def generate_launch_description():
-    declared = [DeclareLaunchArgument(name, default_value=default) for name, default in ARGUMENTS.items()]
-    here = [SetEnvironmentVariable(name, value) for name, value in host_only.variables(os.environ).items()]
-    return LaunchDescription([*here, *declared, OpaqueFunction(function=start)])
+    return launching.description(ARGUMENTS, start)

@@ -1,40 +1,30 @@
 """The nodes of a charging station, on a station computer with ROS 2 Jazzy:
+
 ros2 launch robot_charger station.launch.py evses:=1,2 config:=/etc/robot_charger
+
+Exit status: 0 after Ctrl-C, 1 when the configuration is refused or no EVSE is left that could be kept in service.
 """
 
-import os
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
+from robot_charger import launching, station
 
-from launch import LaunchDescription
-from robot_charger import station
-from robot_charger.common import host_only
+ARGUMENTS = {
+    "evses": ("1", "numbers of the EVSEs, comma-separated"),
+    "config": ("", "directory of parameter files; empty: the package's own"),
+}
 
 
 def start(context):
-    evses = [int(n) for n in LaunchConfiguration("evses").perform(context).split(",")]
-    config = LaunchConfiguration("config").perform(context)
-    return [
-        LifecycleNode(
-            package="robot_charger",
-            executable=node.executable,
-            name=node.executable,
-            namespace=node.namespace,
-            parameters=[*map(str, node.files), dict(node.overrides)],
-            output="screen",
-            respawn=True,
-        )
-        for node in station.nodes(evses, Path(config) if config else None)
-    ]
+    arguments = launching.given(context, ARGUMENTS)
+    evses = launching.evses(arguments["evses"])
+    config = Path(arguments["config"]) if arguments["config"] else None
+    specs = [launching.below(context, spec) for spec in station.nodes(evses, config)]
+    if troubles := station.troubles(evses, config, [spec.namespace for spec in specs]):
+        raise launching.LaunchRefusedError("\n".join(map(str, troubles)))
+    nodes = launching.Nodes(context, station.nodes(evses, config), evses)
+    return [*nodes.start(), *launching.arm_description(context, specs)]
 
 
 def generate_launch_description():
-    return LaunchDescription([
-        *(SetEnvironmentVariable(name, value) for name, value in host_only.variables(os.environ).items()),
-        DeclareLaunchArgument("evses", default_value="1", description="numbers of the EVSEs, comma-separated"),
-        DeclareLaunchArgument("config", default_value="", description="directory of parameter files, or the package's"),
-        OpaqueFunction(function=start),
-    ])  # fmt: skip
+    return launching.description(ARGUMENTS, start)

@@ -26,7 +26,7 @@ PROTOCOLS = (
     "gbt",
     "ac",
 )
-MODULE_PROTOCOLS = ("ek3", "canopen", "modbus")
+MODULE_PROTOCOLS = ("ek3", "canopen", "modbus", "infypower", "uugreen", "winline")
 OCPP_VERSIONS = ("1.6", "2.0.1", "2.1")
 FAULTS = (
     "vehicle-gone",
@@ -138,7 +138,7 @@ def main() -> None:
 @click.option("--interface", default="", help="Network interface for V2G where namespaces are refused.")
 @click.option("--evses", type=click.IntRange(1, 3), default=1, show_default=True, help="Bays.")
 @click.option("--sessions", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Of the whole station.")
-@click.option("--modules", type=click.IntRange(1, 909), default=46, show_default=True, help="3.3 kW each.")
+@click.option("--modules", type=click.IntRange(1, 909), help="Otherwise some 150 kW: 46 of 3.3 kW, 5 of 30 kW.")
 @click.option("--module-protocol", type=click.Choice(MODULE_PROTOCOLS), default="ek3", show_default=True)
 @click.option("--engine", type=click.Choice(("mujoco", "gazebo")), default="mujoco", help="Of the arm's physics.")
 @click.option("--camera", is_flag=True, help="The robot finds the inlet in pictures, not by poses that are told.")
@@ -157,7 +157,7 @@ def demo(
     interface: str,
     evses: int,
     sessions: int,
-    modules: int,
+    modules: int | None,
     module_protocol: str,
     engine: str,
     camera: bool,
@@ -177,7 +177,7 @@ def demo(
 
     from robot_charger.common.process import require_logs
     from robot_charger.desk import demo as desk
-    from robot_charger.station import DeskOptions
+    from robot_charger.station import DeskOptions, desk_modules
 
     if video and (video.suffix != ".mp4" or not video.resolve().parent.is_dir()):
         raise click.BadParameter("a file that ends in .mp4, in a directory that is there", param_hint="--video")
@@ -193,7 +193,7 @@ def demo(
             interface=interface,
             tls=tls,
             pnc=pnc,
-            modules=modules,
+            modules=modules or desk_modules(module_protocol),
             module_protocol=module_protocol,
             engine=engine,
             camera=camera,

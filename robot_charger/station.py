@@ -6,14 +6,20 @@ is used.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from robot_charger.common.configuration import Trouble, check, config_directory
+import yaml
 
+from robot_charger.common.configuration import Trouble, check, config_directory
+from robot_charger.power.contract import CONTRACTS, Contract
+
+# Of every process of a station: one thread for each numeric library. More of them cost time and hinder setns(2).
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 EVSE_NODES = ("pilot", "v2g", "chademo", "gbt", "supervisor")  # one of each per EVSE, in /evseN
 
 
@@ -55,11 +61,13 @@ def nodes(
     """
     config = config or config_directory()
     overrides = overrides or {}
+    desk = config / "simulation.yaml"
+    desk = desk if desk.exists() else config_directory() / "simulation.yaml"  # a station's own folder may lack it
 
     def spec(executable: str, namespace: str, extra: Mapping[str, Any]) -> NodeSpec:
         full = f"{namespace.rstrip('/')}/{executable}"
         values = {**extra, **overrides.get(executable, {}), **overrides.get(full, {})}
-        files = [config / f"{executable}.yaml", *([config / "simulation.yaml"] if simulation else [])]
+        files = [config / f"{executable}.yaml", *([desk] if simulation else [])]
         return NodeSpec(executable, namespace, tuple(files), values)
 
     station = [
@@ -69,6 +77,13 @@ def nodes(
     ]
     per_evse = [spec(name, f"/evse{evse}", {}) for evse in evses for name in EVSE_NODES]
     return station + per_evse
+
+
+def override_file(spec: NodeSpec, directory: Path) -> Path:
+    """Write the node's overrides as a parameter file into ``directory``; its path."""
+    path = directory / f"{spec.name.strip('/').replace('/', '_')}.yaml"
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(spec.overrides)}}))
+    return path
 
 
 def evse_numbers(text: str) -> list[int]:
@@ -82,11 +97,19 @@ def evse_numbers(text: str) -> list[int]:
     return numbers
 
 
-def troubles(evses: Sequence[int], config: Path | None = None) -> list[Trouble]:
-    """What is wrong with the parameter files of a station; empty when it may start."""
+def troubles(
+    evses: Sequence[int], config: Path | None = None, namespaces: Sequence[str] | None = None
+) -> list[Trouble]:
+    """What is wrong with the parameter files of a station; empty when it may start.
+
+    ``namespaces``: of the nodes, where they are not those of ``nodes()``.
+    """
     if config is not None and not config.is_dir():
         return [Trouble(config, 0, "is no directory; it must hold the parameter files, power.yaml and so on")]
-    return check(nodes(evses, config))
+    specs = nodes(evses, config)
+    return check(
+        replace(s, namespace=n) for s, n in zip(specs, namespaces or [s.namespace for s in specs], strict=True)
+    )
 
 
 CSMS_STORE = "csms.sqlite"
@@ -102,6 +125,7 @@ DESK_AC_A = 32.0  # of the desk's AC outlets, three phases
 ALWAYS_TLS = ("iso15118-20", "iso15118-20-bpt", *ACDP)  # TLS 1.3, mutual
 BIDIRECTIONAL = ("iso15118-20-bpt", "acdp-bpt", "chademo-v2x")
 MODBUS_UNITS = 247  # on one line
+DESK_POWER_W = 150_000.0
 DESK_EXPORT_W = 30_000.0  # what the desk's grid connection takes back
 
 
@@ -136,6 +160,7 @@ class DeskOptions:
     seed: int = 0
     csms_absent: bool = False  # no CSMS is there until it is told to come
     record: bool = False  # publish decoded V2G messages for a recorder
+    config: Path | None = None  # parameter files under those of the simulation; None: the package's
     motion: Path | None = None  # where the arm's simulator writes how everything moved, for a film
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parameters, as in nodes()
 
@@ -164,11 +189,12 @@ class DeskOptions:
     @property
     def buses(self) -> int:
         """CAN buses of the bank: the modules', and the station's own where the modules are not on it."""
-        from robot_charger.power.busload import buses_needed, canopen_buses_needed
+        from robot_charger.power.busload import buses_needed, own_buses_needed
 
-        if self.module_protocol == "ek3":
+        if not CONTRACTS[self.module_protocol].own_bus:
             return buses_needed(self.modules, len(self.evses))
-        return 1 + (canopen_buses_needed(self.modules) if self.module_protocol == "canopen" else 0)
+        carried = CONTRACTS[self.module_protocol].bit_rate > 0  # Modbus lines are no CAN buses
+        return 1 + (own_buses_needed(self.module_protocol, self.modules) if carried else 0)
 
     @property
     def needs_pki(self) -> bool:
@@ -177,6 +203,23 @@ class DeskOptions:
     @property
     def exports(self) -> bool:
         return self.protocol in BIDIRECTIONAL
+
+
+def desk_modules(protocol: str) -> int:
+    """Modules of a desk's bank of some 150 kW."""
+    return math.ceil(DESK_POWER_W / CONTRACTS[protocol].rating.power_w)
+
+
+def rating_parameters(contract: Contract) -> dict[str, Any]:
+    """Parameters of a bank of such modules as its maker rates them."""
+    rating = contract.rating
+    return {
+        "max_voltage_v": rating.voltage_v,
+        "module.max_voltage_v": rating.voltage_v,
+        "module.max_current_a": rating.current_a,
+        "module.power_w": rating.power_w,
+        "module.min_current_a": max(contract.min_current_a, 0.1),
+    }
 
 
 @dataclass(frozen=True)
@@ -194,12 +237,12 @@ class Desk:
     @property
     def bus(self) -> str:
         """The station's bus, and with EK3 modules theirs."""
-        return f"udp:{self.can_port}*{self.options.buses if self.options.module_protocol == 'ek3' else 1}"
+        return f"udp:{self.can_port}*{self.options.buses if not CONTRACTS[self.options.module_protocol].own_bus else 1}"
 
     @property
     def module_bus(self) -> str:
-        """Buses of CANopen modules, else empty."""
-        if self.options.module_protocol != "canopen":
+        """Buses of modules that have their own, else empty."""
+        if self.options.buses < 2 or not CONTRACTS[self.options.module_protocol].own_bus:
             return ""
         return f"udp:{self._port(1)}*{self.options.buses - 1}"
 
@@ -267,6 +310,7 @@ class Desk:
                 "modules": o.modules,
                 "module.protocol": o.module_protocol,
                 "module.bus": self.module_bus,
+                "connectors": [o.connector],
             },
             "backend": {
                 "url": f"ws://127.0.0.1:{self.csms_port}",
@@ -280,8 +324,11 @@ class Desk:
         }
         if o.camera:
             overrides["robot"] = {"camera_file": str(config_directory() / "arm/camera.yaml")}
-        if o.module_protocol == "modbus":
-            overrides["power"] |= {"module.timeout_ms": 500.0}  # modules are asked one after the other
+        contract = CONTRACTS[o.module_protocol]
+        if contract.cut_off_needed:  # the desk's safety controller does both
+            overrides["power"] |= {"contactors_break_load": True, "module.cut_off": "inhibit"}
+        if contract.polled and contract.bit_rate:
+            overrides["power"] |= rating_parameters(contract)
         if o.csms_absent:  # nobody was ever asked about a token: whoever comes is trusted, and billed later
             overrides["backend"] |= {"authorize.offline": "all", "backoff.repeats": 1}
         if o.needs_pki:
@@ -312,4 +359,4 @@ class Desk:
                 overrides[f"/evse{n}/{o.connector}"] = {"bus": self.vehicle_bus(n)}
         for name, values in o.overrides.items():
             overrides.setdefault(name, {}).update(values)
-        return nodes(o.evses, overrides=overrides, simulation=True)
+        return nodes(o.evses, o.config, overrides, simulation=True)

@@ -202,7 +202,7 @@ import importlib, pkgutil, sys
 import robot_charger
 failed = []
 names = [m.name for m in pkgutil.walk_packages(robot_charger.__path__, "robot_charger.")
-         if not m.name.endswith(".__main__")]
+         if not m.name.endswith((".__main__", ".launching"))]  # launching: under ros2 launch only
 for name in names:
     try:
         importlib.import_module(name)

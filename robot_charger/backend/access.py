@@ -16,7 +16,7 @@ from robot_charger.backend.records import (
     ToVehicleSide,
 )
 from robot_charger.backend.reservations import same_group
-from robot_charger.common.terms import Authorization, Phase
+from robot_charger.words.values import Authorization, Phase
 
 if TYPE_CHECKING:
     from robot_charger.backend.station import Station

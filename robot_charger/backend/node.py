@@ -35,8 +35,18 @@ from robot_charger.backend.store import StoreError
 from robot_charger.common.clock import MILLISECOND, SECOND, now_ns
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNode, run
-from robot_charger.common.terms import Authorization, Phase
 from robot_charger.common.topics import fill
+from robot_charger.words.values import (
+    BackendRequest,
+    ChargingLimit,
+    Fault,
+    MeterReading,
+    Request,
+    RobotState,
+    SessionState,
+    SupplyLimits,
+    VehicleLink,
+)
 
 _NEEDS_KNOWN = range(msg.VehicleLink.PHASE_PARAMETERS, msg.VehicleLink.PHASE_STOPPING)
 T = TypeVar("T")
@@ -110,13 +120,9 @@ class BackendNode(StationNode):
         self._charge: dict[int, float] = {}  # state of charge [%]
         self._needs_ns: dict[int, int] = {}  # when the vehicle's limits were passed on
         group = ReentrantCallbackGroup()  # the topics are heard and told while the back end waits for its CSMS
-        self.create_service(srv.Authorize, "/authorize", self._authorize, callback_group=group)
-        self.create_service(
-            srv.VehicleCertificate, "/vehicle_certificate", self._vehicle_certificate, callback_group=group
-        )
-        self.create_service(
-            srv.CertificateStatus, "/certificate_status", self._certificate_status, callback_group=group
-        )
+        self.serve(srv.Authorize, "/authorize", self._authorize, callback_group=group)
+        self.serve(srv.VehicleCertificate, "/vehicle_certificate", self._vehicle_certificate, callback_group=group)
+        self.serve(srv.CertificateStatus, "/certificate_status", self._certificate_status, callback_group=group)
         self.create_timer(0.5, self._publish_state)
         self.create_timer(1.0, self._publish_limits)
         log = logging.getLogger("robot_charger.backend")
@@ -166,13 +172,13 @@ class BackendNode(StationNode):
             service.stop()
 
     # In.
-    def _on_session(self, m: Any) -> None:
+    def _on_session(self, m: SessionState) -> None:
         view = SessionView(
             evse=m.evse,
             session_id=m.session_id,
-            phase=Phase(m.phase),
+            phase=m.phase,
             phase_stamp_ns=m.phase_stamp_ns,
-            authorization=Authorization(m.authorization),
+            authorization=m.authorization,
             output_on=m.output_on,
             mated=m.mated,
             retrying=m.retrying,
@@ -186,7 +192,7 @@ class BackendNode(StationNode):
             self._views[m.evse] = view
             self._post("session", view)
 
-    def _on_meter(self, evse: int, m: Any) -> None:
+    def _on_meter(self, evse: int, m: MeterReading) -> None:
         reading = Reading(
             time=_iso(m.time),
             stamp_ns=m.stamp_ns,
@@ -200,7 +206,7 @@ class BackendNode(StationNode):
         )
         self._post("meter", evse, reading)
 
-    def _on_link(self, evse: int, m: Any) -> None:
+    def _on_link(self, evse: int, m: VehicleLink) -> None:
         service = self.service
         if service is None:
             return
@@ -221,11 +227,10 @@ class BackendNode(StationNode):
             }
             service.post(service.dialect.charging_needs, evse, needs)
 
-    def _on_fault(self, m: Any) -> None:
+    def _on_fault(self, m: Fault) -> None:
         service = self.service
         if service and service.dialect.model:
-            name = Code(m.code).name.lower() if m.code in iter(Code) else str(m.code)
-            service.post(service.dialect.model.fault, m.code, name, m.severity, m.evse, m.active, m.text)
+            service.post(service.dialect.model.fault, m.code, m.code.name.lower(), m.severity, m.evse, m.active, m.text)
 
     def _on_diagnostics(self, m: Any) -> None:
         service = self.service
@@ -237,7 +242,7 @@ class BackendNode(StationNode):
             values = {v.key: v.value for v in status.values}
             service.post(service.dialect.model.node_report, parts[-1], evse, status.level[0], values)
 
-    def _on_robot(self, m: Any) -> None:
+    def _on_robot(self, m: RobotState) -> None:
         service = self.service
         if service:
             service.station.arm_parked = m.mode == msg.RobotState.MODE_PARKED
@@ -245,13 +250,13 @@ class BackendNode(StationNode):
         if service and figures:
             service.post(service.dialect.robot, figures)
 
-    def _on_token(self, evse: int, m: Any) -> None:
-        if m.kind == msg.BackendRequest.KIND_STOP:
+    def _on_token(self, evse: int, m: BackendRequest) -> None:
+        if m.kind == Request.STOP:
             if service := self.service:
                 service.post(service.station.stop_pressed, evse)
-        elif m.kind == msg.BackendRequest.KIND_START and not m.id_token and self.parameters.authorize__start_button:
+        elif m.kind == Request.START and not m.id_token and self.parameters.authorize__start_button:
             self._shown(evse, START_BUTTON, True)
-        elif m.kind == msg.BackendRequest.KIND_START and m.id_token:
+        elif m.kind == Request.START and m.id_token:
             self._shown(evse, Token(m.id_token, m.token_type or "ISO14443"), m.authorized)
 
     def _shown(self, evse: int, token: Token, paid: bool = False) -> None:
@@ -260,11 +265,10 @@ class BackendNode(StationNode):
         if service:
             service.post(service.shown, token, evse, paid)
 
-    def _on_external_limit(self, evse: int, m: Any) -> None:
-        if m.max_current_a >= 0.0 and m.max_power_w >= 0.0:  # NaN is none of it
-            self._post("external_limit", evse, Limit(m.max_current_a, m.max_power_w, source=m.source))
+    def _on_external_limit(self, evse: int, m: ChargingLimit) -> None:
+        self._post("external_limit", evse, Limit(m.max_current_a, m.max_power_w, source=m.source))
 
-    def _on_supply(self, evse: int, m: Any) -> None:
+    def _on_supply(self, evse: int, m: SupplyLimits) -> None:
         service, rating = self.service, (m.rated_current_a, m.rated_power_w)
         if service and rating != service.station.supply.get(evse):
             service.post(service.station.supply.__setitem__, evse, rating)
@@ -412,8 +416,8 @@ class BackendNode(StationNode):
         return (OK, "connected", values) if state.connected else (WARN, state.text or "not connected", values)
 
 
-def _iso(time: Any) -> str:
-    return to_iso(datetime.fromtimestamp(time.sec + time.nanosec / 1e9, timezone.utc))
+def _iso(time_ns: int) -> str:
+    return to_iso(datetime.fromtimestamp(time_ns / 1e9, timezone.utc))
 
 
 def main() -> None:

@@ -7,21 +7,9 @@ import json
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from enum import IntEnum
 from typing import Any
 
-from robot_charger.common.terms import Authorization, Phase
-
-
-class Request(IntEnum):
-    """BackendRequest.KIND_*."""
-
-    START = 1
-    STOP = 2
-    UNLOCK = 3
-    AVAILABLE = 4
-    UNAVAILABLE = 5
-    RESET = 6
+from robot_charger.words.values import Authorization, Phase, Request
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from robot_charger.backend.store import Store, StoreError
 from robot_charger.backend.tokens import Tokens
 from robot_charger.backend.transactions import Transactions, TransactionSettings
 from robot_charger.common.faults import Code, FaultReport, Severity
-from robot_charger.common.terms import Phase
+from robot_charger.words.values import Phase
 
 __all__ = ["Outside", "Station"]
 BACKLOG = 1000  # records kept in memory while the store takes none, before periodic readings are thinned

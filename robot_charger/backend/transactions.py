@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from robot_charger.backend.records import Now, OpenTransaction, Reading, Record, SessionView, Token, TransactionLimit
-from robot_charger.common.terms import Authorization, Phase
+from robot_charger.words.values import Authorization, Phase
 
 POINTS = ("ParkingBayOccupancy", "EVConnected", "Authorized", "PowerPathClosed", "EnergyTransfer")
 ZERO_CURRENT_A = 1.0

@@ -13,9 +13,9 @@ from enum import IntEnum
 
 from robot_charger.chademo import frames
 from robot_charger.chademo.timing import Settings, limit
-from robot_charger.chademo.vehicle import Vehicle
+from robot_charger.chademo.vehicle import NEEDED, Vehicle
 from robot_charger.common.faults import Code, FaultReport, Severity
-from robot_charger.common.terms import Link, Lock, Purpose
+from robot_charger.words.values import Link, Lock, Purpose
 
 
 class Phase(IntEnum):
@@ -225,7 +225,7 @@ class Station:
                 "lower_threshold_v": self._lower_v,
             }
             result.append((frames.STATION_V2X, frames.encode(frames.STATION_V2X, v2x)))
-            minutes = self.vehicle.get(frames.VEHICLE_V2X_TIME, "discharge_min")
+            minutes = self.vehicle.get(frames.VEHICLE_V2X_TIME, "discharge_min") or limit("v2x_minutes")
             time_frame = {"sequence": 2, "remaining_min": minutes}
             result.append((frames.STATION_V2X_TIME, frames.encode(frames.STATION_V2X_TIME, time_frame)))
         if self.settings.maker:
@@ -352,7 +352,7 @@ class Station:
         if self.phase >= Phase.HANDSHAKE:
             silent_s = (now - v.control_ns) / 1e9
             if silent_s > self.settings.can_loss_s:
-                self._fail(Code.CHADEMO_SILENT, f"no 0x102 for {silent_s:.1f} s", now)
+                self._fail(Code.CHADEMO_SILENT, self._unheard(f"for {silent_s:.1f} s", "0x102"), now)
                 return
             if v.crowded(now):
                 self._fail(Code.CHADEMO_FRAME, "more frames than one vehicle sends: a second one, or a replay", now)
@@ -368,6 +368,16 @@ class Station:
             return
         if Phase.LOCK <= self.phase <= Phase.CHARGE:
             self._permission(i)
+
+    def _unheard(self, when: str, what: str = "vehicle frames") -> str:
+        """No frame that counts came; those that were refused, and why, are named."""
+        v = self.vehicle
+        missing = [f"0x{number:03X}" for number in NEEDED if number not in v.values]
+        if v.bad:
+            return f"no usable {what} {when}: {v.bad} frames were refused, the last because {v.last_bad}"
+        if v.values and missing:
+            return f"{', '.join(missing)} missing {when}; other frames came"
+        return f"no {what} {when}"
 
     def _permission(self, i: Inputs) -> None:
         """After permission either word, wire or CAN, ends it; both must say so, else it is a fault as well."""
@@ -426,7 +436,7 @@ class Station:
         elif self._lasts("early k", i.wires.k and not v.values, i.now_ns, limit("k_before_can")):
             self._fail(Code.CHADEMO_WIRES, "switch k is closed before the vehicle has spoken", i.now_ns)
         elif self._since_d1_s(i) > limit("permission"):
-            self._fail(Code.CHADEMO_TIMEOUT, f"no vehicle frames {limit('permission'):g} s after d1", i.now_ns)
+            self._fail(Code.CHADEMO_TIMEOUT, self._unheard(f"{limit('permission'):g} s after d1"), i.now_ns)
 
     def _handshake(self, i: Inputs, elapsed_s: float) -> None:
         v = self.vehicle
@@ -441,9 +451,10 @@ class Station:
             v.freeze(i.now_ns)
             self.wires = replace(self.wires, lock=True)
             self._to(Phase.LOCK, i.now_ns, "permission given: locking")
-        elif self._lasts("skew", enabled != k, i.now_ns, limit("wire_skew")):
+        elif enabled != k and self._since_d1_s(i) > limit("permission"):
             said, wire = ("enabled", "open") if enabled else ("not enabled", "closed")
-            self._fail(Code.CHADEMO_WIRES, f"0x102 says {said} while switch k is {wire}", i.now_ns)
+            text = f"{limit('permission'):g} s after d1 0x102 says {said} while switch k is {wire}"
+            self._fail(Code.CHADEMO_WIRES, text, i.now_ns)
         elif self._since_d1_s(i) > limit("permission"):
             self._fail(Code.CHADEMO_TIMEOUT, f"no permission {limit('permission'):g} s after d1", i.now_ns)
 
@@ -505,7 +516,7 @@ class Station:
 
     def _charge(self, i: Inputs, elapsed_s: float) -> None:
         now, request_a = i.now_ns, self.vehicle.request_a
-        if i.supply.voltage_v >= self._threshold_v > 0 and i.supply.current_a > 0:
+        if i.supply.voltage_v >= self._threshold_v + limit("threshold_margin_v") and i.supply.current_a > 0:
             self._stop(f"threshold voltage of {self._threshold_v} V reached", now)
         elif self._left_s(now) <= 0.0:
             self._stop("the vehicle's time is over", now)
@@ -589,7 +600,7 @@ class Station:
         """0x108: the voltage is fixed from the first frame, the current from permission but under dynamic control."""
         most_v = self.vehicle.get(frames.VEHICLE_LIMITS, "max_battery_v")
         if self.phase <= Phase.PRECHARGE and most_v:
-            self._threshold_v = max(0, int(min(most_v - 5, self._available_v - 2)))
+            self._threshold_v = max(0, int(min(most_v, self._available_v)))
         can_a = int(min(255.0, self._can_a(i)))
         if self.phase <= Phase.CONTACTOR:
             self._announced_a = can_a

@@ -13,10 +13,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import can
@@ -33,8 +33,8 @@ from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.parameters import parameter
 from robot_charger.common.process import realtime
-from robot_charger.common.terms import Purpose
 from robot_charger.common.topics import fill
+from robot_charger.words.values import ChargePermit, Purpose
 
 CYCLE_S = 0.01
 IDLE_CYCLE_S = 0.05
@@ -129,9 +129,7 @@ class ChademoNode(StationNode):
         self._wires = GpioWires(self.parameters.wiring()) if lines else SimulatedWires(self.evse)
         self._running.set()
         self._closing.clear()
-        self._thread = threading.Thread(
-            target=self._guarded, args=(self._bus, self._wires), name="chademo", daemon=True
-        )
+        self._thread = self.thread("chademo", partial(self._guarded, self._bus, self._wires))
         self._thread.start()
 
     def cleanup(self) -> None:
@@ -176,23 +174,22 @@ class ChademoNode(StationNode):
     def _keep(self, name: str) -> Callable[[Any], None]:
         return lambda message: self._latest.__setitem__(name, message)
 
-    def _on_permit(self, permit: msg.ChargePermit) -> None:
+    def _on_permit(self, permit: ChargePermit) -> None:
         self._latest["power/permit"] = permit
         session = self._latest.get("session/state")
-        test = permit.purpose == permit.PURPOSE_INSULATION_TEST
+        test = permit.purpose == Purpose.INSULATION_TEST
         if test and session and permit.session_id == session.session_id and not self._test_permit:
             self._test_permit = permit.number
 
     # The loop.
     def _guarded(self, bus: can.BusABC, wires: WiresDriver) -> None:
-        """The loop; should it ever break, d1 and d2 go off and, for want of a target, so does power."""
+        """The loop. If it breaks, d1 and d2 go off; power goes off for want of a target; the process ends."""
         try:
             self._loop(bus, wires)
         except Exception:
-            self.get_logger().fatal(f"the control loop broke: {traceback.format_exc()}")
-            self.report(FaultReport(Code.INTERNAL, Severity.STOP, "the CHAdeMO control loop broke, see the log"))
             with contextlib.suppress(DriverError):
                 wires.write(replace(self._station.wires, d1=False, d2=False))
+            raise
 
     def _loop(self, bus: can.BusABC, wires: WiresDriver) -> None:
         if self.parameters.realtime:
@@ -337,7 +334,7 @@ class ChademoNode(StationNode):
         export_a = min(limits.max_export_current_a, limits.max_export_power_w / volts)
         if backend is not None:
             current_a, power_w = min(current_a, backend.max_current_a), min(power_w, backend.max_power_w)
-        transfer = permit is not None and permit.purpose == permit.PURPOSE_TRANSFER
+        transfer = permit is not None and permit.purpose == Purpose.TRANSFER
         if permit is not None and transfer and now - permit.stamp_ns <= ALIVE_NS:
             current_a, power_w = min(current_a, permit.max_current_a), min(power_w, permit.max_power_w)
             export_a = min(export_a, max(0.0, -permit.min_current_a), max(0.0, -permit.min_power_w) / volts)

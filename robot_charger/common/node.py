@@ -32,11 +32,13 @@ from robot_charger.common import configuration
 from robot_charger.common import parameters as parameters_module
 from robot_charger.common.clock import now_ns
 from robot_charger.common.executor import LeanExecutor
-from robot_charger.common.faults import FaultReport, Severity
+from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.listening import Listening
 from robot_charger.common.parameters import ParameterError
-from robot_charger.common.process import PARENT, StopSignal, end_with_parent, refuse, require_logs
-from robot_charger.common.topics import EVENTS, WATCHED, fill, topic
+from robot_charger.common.process import PARENT, StopSignal, end_quietly, end_with_parent, refuse, require_logs
+from robot_charger.common.topics import EVENTS, WATCHED, checked, checked_service, fill, topic
+from robot_charger.common.transitions import Transitions
+from robot_charger.words.border import Border
 
 Diagnosis = tuple[int, str, dict[str, Any]]
 OK, WARN, ERROR = 0, 1, 2
@@ -63,6 +65,9 @@ class StationNode(LifecycleNode):
         self._faults: dict[tuple[int, int], FaultReport] = {}
         self._fault_lock = threading.Lock()
         self._listening = Listening(lambda text: self.get_logger().warning(text))
+        self.failure = ""  # an unexpected exception: the process makes its outputs safe and ends with status 1
+        self.border = Border(lambda text: self.get_logger().warning(text))
+        self._transitions = Transitions(self)
         self.parameters = self._declare()
         self.add_on_set_parameters_callback(self._on_set)
         self._fault_publisher = self.create_publisher(msg.Fault, "fault", EVENTS)
@@ -99,11 +104,60 @@ class StationNode(LifecycleNode):
         """rclpy's, but on the monotonic clock: a wall clock that is set back would stop the other kind for as long."""
         return super().create_timer(timer_period_sec, callback, callback_group, clock or self._steady, **options)
 
-    def subscribe(self, name: str, callback: Callable[[Any], None], evse: int | None = None) -> Any:
-        """Subscribe to a topic of the station table (common.topics)."""
+    def subscribe(
+        self,
+        name: str,
+        callback: Callable[[Any], None],
+        evse: int | None = None,
+        withdrawn: Callable[[], None] | None = None,
+    ) -> Any:
+        """Subscribe to a topic of the station table (common.topics).
+
+        ``callback`` gets checked values (words.values), or the message itself where it is a standard one. Of a refused
+        message it gets the danger, if there is one (words.border); with ``withdrawn``, that is called instead.
+        """
         full_name, kind, qos = topic(name, evse)
         events = self._listening.callbacks(full_name) if qos in WATCHED else None
-        return self.create_subscription(kind, full_name, callback, qos, event_callbacks=events)
+        receive = checked(self.border, full_name, kind, callback, withdrawn)
+        return self.create_subscription(kind, full_name, self.guarded(name, receive), qos, event_callbacks=events)
+
+    def serve(self, kind: Any, name: str, answer: Callable[[Any, Any], Any], **options: Any) -> Any:
+        """Serve ``kind``. A request with an unknown enumeration value or a number that cannot be is answered refused.
+
+        ``answer`` gets a checked request and the response to fill in.
+        """
+        return self.create_service(kind, name, checked_service(self.border, kind, name, answer), **options)
+
+    def guarded(self, name: str, callback: Callable[..., Any]) -> Callable[[Any], None]:
+        """``callback`` for one message; what it raises ends the process in order (``fail``), never in the executor."""
+
+        def call(message: Any) -> None:
+            try:
+                callback(message)
+            except Exception as error:
+                self.fail(name, error)
+
+        return call
+
+    def thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        """A thread that never dies quietly: what ``work`` raises ends the process in order (``fail``)."""
+
+        def guarded() -> None:
+            try:
+                work()
+            except Exception as error:
+                if self.context.ok():  # publishers raise when the context ended first
+                    self.fail(name, error)
+
+        return threading.Thread(target=guarded, name=name, daemon=True)
+
+    def fail(self, what: str, error: BaseException) -> None:
+        """Report an unexpected exception; ``run`` then makes the outputs safe and ends with status 1. Any thread."""
+        if self.failure:
+            return
+        self.failure = f"{what} failed: {error!r}"
+        self.get_logger().fatal("".join(traceback.format_exception(error)))
+        self.report(FaultReport(Code.INTERNAL, Severity.STOP, f"{self.failure}; the node ends and is started again"))
 
     def publisher(self, name: str, evse: int | None = None) -> Any:
         """Publisher of a topic of the station table. ``publish`` may be called from any thread."""
@@ -250,11 +304,13 @@ class StationNode(LifecycleNode):
     # Diagnostics.
     def _publish_diagnostics(self) -> None:
         level, text, values = self.diagnose()
-        values = {**values, **self._listening.values()}
+        values = {**values, **self._listening.values(), **self.border.values()}
         lowered = parameters_module.lowered_safety(self.parameters)
         if lowered:
             level = max(level, WARN)
             values = {**values, "lowered safety": "; ".join(lowered)}
+        if self._transitions.held:
+            level, text = max(level, WARN), self._transitions.remedy
         for fault in self.standing_faults():
             level = max(level, ERROR if fault.severity >= Severity.STOP else WARN)
             text = text or fault.text
@@ -310,18 +366,25 @@ def run(factory: Callable[[], StationNode], before: Callable[[], None] | None = 
     gc.collect()
     gc.freeze()  # start-up objects never again cost a collection pause
     try:
-        while rclpy.ok() and not stop.event.is_set() and not node.refusal:
+        while rclpy.ok() and not stop.event.is_set() and not node.refusal and not node.failure:
             try:
                 executor.spin_once(timeout_sec=0.1)
             except RCLError as error:  # e.g. a life-cycle transition that this state does not have
                 node.get_logger().warning(f"a request was refused: {error}")
+            except ExternalShutdownException:
+                raise
+            except Exception as error:  # of a service or a timer
+                node.fail("a callback", error)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
         node.active = False
         node.make_safe()
+        end_quietly()
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
     if node.refusal:
         refuse(f"{node.get_name()}: {node.refusal}")
+    if node.failure:
+        sys.exit(1)

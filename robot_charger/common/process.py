@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-PARENT = "ROBOT_CHARGER_PARENT"  # pid of the command line tool that started this process
+PARENT = "ROBOT_CHARGER_PARENT"  # pid of the command line tool, or of ros2 launch, that started this process
 REALTIME = "ROBOT_CHARGER_REALTIME"  # 1: simulators too run under SCHED_FIFO
 _PR_SET_PDEATHSIG = 1
 BAD_USAGE = 2
@@ -56,19 +56,36 @@ def require_logs() -> None:
 
 
 def end_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the command line tool dies, even by kill -9."""
+    """Ask the kernel for SIGTERM when the tool or launch that started this process dies, even by kill -9."""
     parent = os.environ.get(PARENT)
     if not parent:
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):
+    if not _is_ancestor(int(parent)):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def parent_gone() -> bool:
     """True when a command line tool started this process and is no longer there."""
     parent = os.environ.get(PARENT)
-    return bool(parent) and os.getppid() != int(parent or 0)
+    return bool(parent) and not _is_ancestor(int(parent or 0))
+
+
+def _is_ancestor(pid: int) -> bool:
+    """Usually the parent; with ``ros2 launch --launch-prefix`` a debugger stands between."""
+    process = os.getppid()
+    while process not in (0, pid):
+        try:
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            return False
+    return process == pid
+
+
+def end_quietly() -> None:
+    """Ignore SIGINT and SIGTERM from here on: a second one would kill the process while Python ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def realtime(priority: int) -> bool:

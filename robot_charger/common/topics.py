@@ -5,6 +5,7 @@ Names are relative: per-EVSE topics live under ``/evseN``, station topics at the
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -17,6 +18,9 @@ from sensor_msgs.msg import CompressedImage, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from robot_charger import msg
+from robot_charger.common.clock import now_ns
+from robot_charger.words import convert, services, standard
+from robot_charger.words.border import Border, Checkpoint, RefusedError
 
 M = TypeVar("M")
 DEADLINE_S = 0.3  # of a watched topic: what is older counts no more (docs/safety.md)
@@ -94,29 +98,97 @@ def topic(name: str, evse: int | None = None) -> tuple[str, type, QoSProfile]:
     return (f"/evse{evse}/{name}", *EVSE_TOPICS[name])
 
 
+def checked(
+    border: Border,
+    name: str,
+    kind: type,
+    callback: Callable[[Any], None],
+    withdrawn: Callable[[], None] | None = None,
+) -> Callable[[Any], None]:
+    """A subscription's callback behind the border (words.border): ``callback`` sees checked values only.
+
+    ``withdrawn`` is called instead for the danger of a refused message.
+    """
+    value_kind = convert.KINDS.get(kind)
+    if value_kind is None:
+        check = standard.CHECKS[kind.__name__]
+
+        def receive_standard(message: Any) -> None:
+            try:
+                check(message)
+            except (RefusedError, TypeError, ValueError) as error:
+                border.refuse(name, error, now_ns())
+                return
+            callback(message)
+
+        return receive_standard
+    checkpoint: Checkpoint[Any] = Checkpoint(border, name, value_kind)
+
+    def receive(message: Any) -> None:
+        value, sound = checkpoint.take(message, now_ns())
+        if value is None:
+            return
+        if sound or withdrawn is None:
+            callback(value)
+        else:
+            withdrawn()
+
+    return receive
+
+
+def checked_service(
+    border: Border, kind: Any, name: str, answer: Callable[[Any, Any], Any]
+) -> Callable[[Any, Any], Any]:
+    """A service's callback behind the border: an impossible request is answered as refused, with the reason."""
+    check = services.CHECKS.get(kind.__name__)
+
+    def refusal(request: Any) -> str:
+        try:
+            if check is not None:
+                check(request)
+        except (RefusedError, TypeError, ValueError) as error:
+            border.refuse(name, error, now_ns())
+            return str(error)
+        return ""
+
+    def serve(request: Any, response: Any) -> Any:
+        why = refusal(request)
+        return services.refuse(response, why) if why else answer(request, response)
+
+    async def serve_later(request: Any, response: Any) -> Any:
+        why = refusal(request)
+        return services.refuse(response, why) if why else await answer(request, response)
+
+    return serve_later if inspect.iscoroutinefunction(answer) else serve
+
+
 _BOUND = re.compile(r"^string<(\d+)>$")
 _CASTS: dict[type, dict[str, Callable[[Any], Any]]] = {}
 
 
 def fill(message: M, **values: Any) -> M:
-    """Set fields of a message; text longer than its bound is cut, numbers are cast to the field's kind."""
+    """Set fields of a message: text longer than its bound is cut, numbers are cast and brought into the field's range.
+
+    A NaN stays one: its receivers refuse the message by name.
+    """
     casts = _CASTS.get(type(message))
     if casts is None:
         kinds = message.get_fields_and_field_types()  # type: ignore[attr-defined]
-        casts = _CASTS[type(message)] = {name: _cast(kind) for name, kind in kinds.items()}
+        casts = _CASTS[type(message)] = {name: _cast(type(message), name, kind) for name, kind in kinds.items()}
     for name, value in values.items():
         setattr(message, name, casts[name](value))
     return message
 
 
-def _cast(kind: str) -> Callable[[Any], Any]:
-    """What makes a value fit a field of this kind."""
+def _cast(message: type, name: str, kind: str) -> Callable[[Any], Any]:
+    """What makes a value fit this field."""
     bound = _BOUND.match(kind)
     if bound:
         length = int(bound[1])
         return lambda value: str(value)[:length]
     if kind in ("float", "double"):
-        return float
+        low, high = convert.bounds(message, name)
+        return lambda value: low if value < low else high if value > high else float(value)
     if kind == "boolean":
         return bool
     if kind.startswith(("uint", "int")) and "[" not in kind:

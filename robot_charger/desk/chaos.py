@@ -247,7 +247,7 @@ class Campaign:
             before = len(self.pending)
             options = DeskOptions(protocol=self.pending[0].protocol, seed=self.seed + starts, charge_seconds=CHARGE_S)
             with ChaosStation(options, any(c.fault == JUMP for c in self.pending)) as station:
-                rehearsal = Rehearsal(station, EVSE, 0, lambda store=station.csms_store: books(store))  # type: ignore[misc]
+                rehearsal = Rehearsal(station, station.observer, EVSE, 0, lambda store=station.csms_store: books(store))  # type: ignore[misc]
                 if not _until(station, rehearsal, lambda: station.phase == "idle", UP_S):
                     station.damaged = True
                     why = f"the station did not come up: {station.told}"

@@ -16,11 +16,10 @@ from typing import Any
 from rich.console import Console
 
 from robot_charger.desk.interrupts import Interrupts
-from robot_charger.desk.rehearsal import FAULTS, Rehearsal
+from robot_charger.desk.rehearsal import FAULTS, rehearse
 from robot_charger.desk.running import StationFailed
 from robot_charger.desk.simulation import Simulation
 from robot_charger.desk.view import Footprint, View, summary
-from robot_charger.sim.csms.books import books
 from robot_charger.station import DeskOptions
 
 START_S, MORE_S = 40.0, 25.0  # until all nodes are up: with one EVSE, and more for each further one
@@ -75,11 +74,7 @@ def _sessions(options: DemoOptions, simulation: Simulation, interrupts: Interrup
         highlight=False,
         soft_wrap=True,
     )
-    shares = [options.sessions // len(evses) + (k < options.sessions % len(evses)) for k in range(len(evses))]
-    rehearsals = [
-        Rehearsal(simulation, evse, share, lambda: books(simulation.csms_store), options.fault)
-        for evse, share in zip(evses, shares, strict=True)
-    ]
+    rehearsals = rehearse(simulation, simulation.observer, options.sessions, options.fault)
     startup_s = 0.0
     rss_mb = 0.0
     cpu: dict[str, float] = {}
@@ -95,7 +90,7 @@ def _sessions(options: DemoOptions, simulation: Simulation, interrupts: Interrup
                 complaint = "interrupted: power off first, then everything else"
                 break
             simulation.tick()
-            if not startup_s and _all_up(simulation):
+            if not startup_s and simulation.observer.all_up():
                 startup_s = time.monotonic() - simulation.started_at
                 deadline = time.monotonic() + SESSION_S * max(1, options.sessions)
             for rehearsal in rehearsals:
@@ -106,7 +101,7 @@ def _sessions(options: DemoOptions, simulation: Simulation, interrupts: Interrup
             elif cpu_since and time.monotonic() - cpu_since > CPU_WINDOW_S:
                 cpu, cpu_since = _shares(simulation, cpu_before, cpu_since), 0.0
             if time.monotonic() > deadline:
-                complaint = _why_late(simulation, startup_s, patience_s)
+                complaint = simulation.observer.why_late(startup_s > 0, patience_s)
                 break
             view.tick()
             time.sleep(0.1)
@@ -114,7 +109,7 @@ def _sessions(options: DemoOptions, simulation: Simulation, interrupts: Interrup
     results = sorted((r for x in rehearsals for r in x.results), key=lambda r: r.evse)
     if complaint:
         console.print(complaint, style="red", highlight=False, markup=False)
-    footprint = Footprint(round(startup_s, 2), round(rss_mb, 1), cpu, _cycles(simulation))
+    footprint = Footprint(round(startup_s, 2), round(rss_mb, 1), cpu, simulation.observer.cycles())
     summary(console, results, footprint)
     if options.json:
         _write(options.json, results, footprint)
@@ -124,32 +119,9 @@ def _sessions(options: DemoOptions, simulation: Simulation, interrupts: Interrup
     return 0 if well else 1
 
 
-def _all_up(simulation: Simulation) -> bool:
-    with simulation.observer.lock:
-        seen = simulation.observer.seen.values()
-        return all(s.phases and s.phases[-1][0] != "unavailable" for s in seen)
-
-
 def _any_charging(simulation: Simulation) -> bool:
     with simulation.observer.lock:
         return any(s.phases and s.phases[-1][0] == "charging" for s in simulation.observer.seen.values())
-
-
-def _why_late(simulation: Simulation, startup_s: float, patience_s: float) -> str:
-    """One sentence: who is missing, or where the session stands."""
-    with simulation.observer.lock:
-        if startup_s:
-            stands = {n: s.phases[-1][0] for n, s in simulation.observer.seen.items() if s.phases}
-            return "took too long; now: " + ", ".join(f"evse{n} {phase}" for n, phase in stands.items())
-        waiting = {
-            value.value
-            for name, status in simulation.observer.diagnostics.items()
-            if name.endswith("/supervisor")
-            for value in status.values
-            if value.key == "waiting for"
-        }
-    missing = ", ".join(sorted(waiting)) or "the supervisor"
-    return f"not all nodes came up within {patience_s:.0f} s; waiting for {missing}"
 
 
 def _shares(simulation: Simulation, before: dict[str, float], since: float) -> dict[str, float]:
@@ -157,16 +129,6 @@ def _shares(simulation: Simulation, before: dict[str, float], since: float) -> d
     elapsed = time.monotonic() - since
     used = simulation.processes.cpu_seconds()
     return {name: round((used[name] - before[name]) / elapsed, 3) for name in used if name in before}
-
-
-def _cycles(simulation: Simulation) -> dict[str, int]:
-    """Of power's control: how many were due, and how many of them came late or not at all."""
-    with simulation.observer.lock:
-        power = [s.last["power/state"] for s in simulation.observer.seen.values() if "power/state" in s.last]
-    return {
-        "total": max((p.cycles + p.missed_cycles for p in power), default=0),
-        "missed": max((p.missed_cycles for p in power), default=0),
-    }
 
 
 def _write(path: Path, results: Sequence[Any], footprint: Footprint) -> None:

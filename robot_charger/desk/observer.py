@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import IntEnum
 from functools import partial
 from typing import Any
 
@@ -15,24 +17,22 @@ from rclpy.signals import SignalHandlerOptions
 from robot_charger import msg
 from robot_charger.common.clock import now_ns
 from robot_charger.common.executor import LeanExecutor
-from robot_charger.common.topics import topic
+from robot_charger.common.topics import checked, topic
+from robot_charger.words.border import Border
+from robot_charger.words.values import Code, Fault, Link, Phase, Pilot, Request, RobotMode, SessionState, Severity
 
 
-def _names(message: type, prefix: str) -> dict[int, str]:
-    """Constants of a message by value, in lower case: {0: "idle", ...}."""
-    constants = {n: getattr(message, n) for n in dir(message) if n.startswith(prefix)}
-    return {value: name[len(prefix) :].lower() for name, value in constants.items()}
+def _names(enum: type[IntEnum]) -> dict[int, str]:
+    """Names of an enumeration by value, in lower case: {0: "idle", ...}."""
+    return {int(member): member.name.lower() for member in enum}
 
 
-PHASES = _names(msg.SessionState, "PHASE_")
-LINKS = _names(msg.VehicleLink, "PHASE_")
-ROBOT_MODES = _names(msg.RobotState, "MODE_")
-PILOTS = {0: "?", 1: "A", 2: "B", 3: "C", 4: "D", 5: "E", 6: "F", 7: "fault"}
-SEVERITIES = _names(msg.Fault, "SEVERITY_")
-FAULT_NAMES = {
-    value: name.lower() for name in dir(msg.Fault) if name.isupper() and not name.startswith("SEVERITY_")
-    if isinstance(value := getattr(msg.Fault, name), int)
-}  # fmt: skip
+PHASES = _names(Phase)
+LINKS = _names(Link)
+ROBOT_MODES = _names(RobotMode)
+PILOTS = {int(p): p.name if len(p.name) == 1 else p.name.lower() for p in Pilot} | {0: "?"}
+SEVERITIES = _names(Severity)
+FAULT_NAMES = _names(Code)
 
 
 @dataclass
@@ -85,13 +85,14 @@ class Observer:
         self.events: list[tuple[int, str]] = []
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self.node = rclpy.create_node(f"{name}_observer")
+        self.border = Border(lambda text: self.node.get_logger().warning(text))
         for evse in evses:
             for key in self.EVSE_TOPICS:
                 full, kind, qos = topic(key, evse)
-                self.node.create_subscription(kind, full, partial(self._evse_message, evse, key), qos)
+                self._listen(full, kind, qos, partial(self._evse_message, evse, key))
         for key in self.STATION_TOPICS:
             full, kind, qos = topic(key)
-            self.node.create_subscription(kind, full, partial(self._station_message, key), qos)
+            self._listen(full, kind, qos, partial(self._station_message, key))
         self._readers = {}
         for evse in evses:
             full, kind, qos = topic("backend/token", evse)
@@ -100,6 +101,9 @@ class Observer:
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, name="observer", daemon=True)
         self._thread.start()
+
+    def _listen(self, name: str, kind: type, qos: Any, callback: Callable[[Any], None]) -> None:
+        self.node.create_subscription(kind, name, checked(self.border, name, kind, callback), qos)
 
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException, KeyboardInterrupt):
@@ -120,9 +124,51 @@ class Observer:
             for s in states
         )
 
+    def all_up(self) -> bool:
+        """No EVSE is unavailable."""
+        with self.lock:
+            return all(s.phases and s.phases[-1][0] != "unavailable" for s in self.seen.values())
+
+    def why_late(self, began: bool, patience_s: float) -> str:
+        """One sentence: where the sessions stand, or who is missing before they ``began``."""
+        with self.lock:
+            if began:
+                stands = {n: s.phases[-1][0] for n, s in self.seen.items() if s.phases}
+                return "took too long; now: " + ", ".join(f"evse{n} {phase}" for n, phase in stands.items())
+            waiting = {
+                value.value
+                for name, status in self.diagnostics.items()
+                if name.endswith("/supervisor")
+                for value in status.values
+                if value.key == "waiting for"
+            }
+        missing = ", ".join(sorted(waiting)) or "the supervisor"
+        return f"not all nodes came up within {patience_s:.0f} s; waiting for {missing}"
+
+    def cycles(self) -> dict[str, int]:
+        """Of power's control: how many were due, and how many of them came late or not at all."""
+        with self.lock:
+            power = [s.last["power/state"] for s in self.seen.values() if "power/state" in s.last]
+        return {
+            "total": max((p.cycles + p.missed_cycles for p in power), default=0),
+            "missed": max((p.missed_cycles for p in power), default=0),
+        }
+
+    def plugged(self, evse: int) -> bool | None:
+        """The plug of this EVSE is in an inlet; None when its supervisor was not heard for 2 s."""
+        with self.lock:
+            state = self.seen[evse].last.get("session/state")
+        return None if state is None or now_ns() - state.stamp_ns > 2_000_000_000 else bool(state.mated)
+
+    def power_silent_s(self) -> float:
+        """Time since power last spoke [s]; infinite when it never did."""
+        with self.lock:
+            stamps = [s.last["power/state"].stamp_ns for s in self.seen.values() if "power/state" in s.last]
+        return (now_ns() - max(stamps)) / 1e9 if stamps else float("inf")
+
     def show_card(self, evse: int, token: str) -> None:
         """As a card reader at this EVSE."""
-        shown = msg.BackendRequest(kind=msg.BackendRequest.KIND_START, stamp_ns=now_ns(), id_token=token)
+        shown = msg.BackendRequest(kind=Request.START, stamp_ns=now_ns(), id_token=token)
         self._readers[evse].publish(shown)
 
     def _station_message(self, key: str, message: Any) -> None:
@@ -158,7 +204,7 @@ class Observer:
                     seen.soc_start = message.soc
             seen.last[key] = message
 
-    def _session(self, evse: int, seen: Seen, state: msg.SessionState) -> None:
+    def _session(self, evse: int, seen: Seen, state: SessionState) -> None:
         name = PHASES[state.phase]
         if state.session_id and state.session_id != seen.session_id:
             seen = self.seen[evse] = Seen(last=seen.last, session_id=state.session_id)
@@ -168,7 +214,7 @@ class Observer:
             if name in ("departing", "faulted"):
                 seen.end = state
 
-    def _fault(self, fault: msg.Fault) -> None:
+    def _fault(self, fault: Fault) -> None:
         if fault.active:
             self.faults.append(
                 SeenFault(

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from robot_charger.common.process import PARENT
+from robot_charger.common.process import BAD_USAGE, PARENT
+from robot_charger.common.respawn import Upkeep
 
 
 @dataclass
@@ -28,7 +29,9 @@ class Child:
     log: Path
     process: subprocess.Popen
     restarts: int = 0
-    ended: bool = False  # on purpose
+    ended: bool = False  # on purpose, or for good
+    since: float = field(default_factory=time.monotonic)
+    again_at: float | None = None  # when it is started again
 
     def last_words(self) -> str:
         """The last line it wrote, for an error message."""
@@ -48,9 +51,11 @@ class Processes:
 
     directory: Path
     environment: Mapping[str, str]
-    respawn: bool = False
+    respawn: bool = False  # start again at once whoever ends; a station has ``upkeep`` instead
+    upkeep: Upkeep | None = None
     station_environment: dict[str, str] = field(default_factory=dict)  # of what runs on the station computer
     children: dict[str, Child] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)  # by the upkeep, for a person
 
     def start(self, name: str, command: Sequence[str]) -> Child:
         log = self.directory / f"{name.strip('/').replace('/', '_')}.log"
@@ -59,7 +64,7 @@ class Processes:
         return child
 
     def _spawn(self, name: str, command: Sequence[str], log: Path) -> subprocess.Popen:
-        environment = {**os.environ, **self.environment, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **self.environment, PARENT: str(os.getpid())}
         if not name.startswith(ELSEWHERE):
             environment.update(self.station_environment)
         with log.open("ab") as output:
@@ -73,24 +78,42 @@ class Processes:
             )
 
     def dead(self) -> list[Child]:
-        """Children that ended without being asked. With ``respawn`` they are started again (not on bad usage)."""
+        """Children that ended without being asked, once each; some are started again, now or at a later call."""
         found = []
+        now = time.monotonic()
         for child in self.children.values():
-            if child.ended or child.process.poll() is None:
+            if child.again_at is not None and now >= child.again_at:
+                self._again(child)
+            elif child.ended or child.again_at is not None or child.process.poll() is None:
                 continue
-            found.append(child)
-            if self.respawn and child.process.returncode != 2:
-                child.restarts += 1
-                child.process = self._spawn(child.name, child.command, child.log)
             else:
-                child.ended = True
+                found.append(child)
+                self._decide(child, now)
         return found
+
+    def _decide(self, child: Child, now: float) -> None:
+        if self.upkeep:
+            decision = self.upkeep.ended(child.name, child.process.returncode, now - child.since, child.last_words())
+            self.said.append(decision.text)
+            if decision.delay_s is None:
+                child.ended = True
+            else:
+                child.again_at = now + decision.delay_s
+        elif self.respawn and child.process.returncode != BAD_USAGE:
+            self._again(child)
+        else:
+            child.ended = True
+
+    def _again(self, child: Child) -> None:
+        child.restarts += 1
+        child.again_at, child.since = None, time.monotonic()
+        child.process = self._spawn(child.name, child.command, child.log)
 
     def end(self, names: Iterable[str], patience_s: float = 3.0) -> None:
         """SIGTERM, wait, SIGKILL what is left."""
         ending = [self.children[n] for n in names if n in self.children]
         for child in ending:
-            child.ended = True
+            child.ended, child.again_at = True, None
             if child.process.poll() is None:
                 child.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + patience_s

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from robot_charger.desk.observer import FAULT_NAMES, Observer, Seen, SeenFault
-from robot_charger.desk.simulation import Simulation
-from robot_charger.sim.csms.books import Entry
+from robot_charger.desk.simulation import Controls
+from robot_charger.sim.csms.books import Entry, books
 from robot_charger.station import DEMO_TOKEN
+from robot_charger.words.values import Authorization
 
 ALWAYS, ARRIVAL, CHARGING = "always", "arrival", "charging"
 FAULT_AFTER_S = 4.0  # of charging
@@ -86,13 +87,15 @@ class Rehearsal:
 
     def __init__(
         self,
-        simulation: Simulation,
+        simulation: Controls,
+        observer: Observer,
         evse: int,
         sessions: int,
         books: Callable[[], list[Entry]],
         fault: str = "",
     ) -> None:
         self.simulation = simulation
+        self.observer = observer
         self.evse = evse
         self.remaining = sessions
         self.results: list[SessionResult] = []
@@ -116,10 +119,6 @@ class Rehearsal:
     @property
     def done(self) -> bool:
         return self.remaining == 0 and self._step == self._await_idle
-
-    @property
-    def observer(self) -> Observer:
-        return self.simulation.observer
 
     def tick(self) -> None:
         self._step()
@@ -199,7 +198,7 @@ class Rehearsal:
     def _await_end(self) -> None:
         seen = self._seen()
         state = seen.last.get("session/state")
-        unheard = state is not None and state.authorization == state.AUTHORIZATION_NONE
+        unheard = state is not None and state.authorization == Authorization.NONE
         asks = unheard and not self.simulation.options.pnc
         if asks and time.monotonic() - self._shown_at > SHOW_AGAIN_S:
             self._show_card()  # as a person does when nothing happens
@@ -304,6 +303,16 @@ class Rehearsal:
             ],
             books=compare(delta, entry),
         )
+
+
+def rehearse(simulation: Controls, observer: Observer, sessions: int, fault: str = "") -> list[Rehearsal]:
+    """A rehearsal for each EVSE; they share the ``sessions``."""
+    evses = simulation.options.evses
+    shares = [sessions // len(evses) + (k < sessions % len(evses)) for k in range(len(evses))]
+    return [
+        Rehearsal(simulation, observer, evse, share, lambda: books(simulation.csms_store), fault)
+        for evse, share in zip(evses, shares, strict=True)
+    ]
 
 
 def _answers(status: Any) -> dict[str, float]:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import yaml
 from typing_extensions import Self
 
 from robot_charger.common import host_only
+from robot_charger.common.respawn import Upkeep
 from robot_charger.desk.observer import Observer
 from robot_charger.desk.processes import Child, Processes
-from robot_charger.station import NodeSpec
+from robot_charger.station import ENVIRONMENT, NodeSpec, override_file
 
 SETTLE_S = 3.0  # from the wish to end to zero current and open contactors
 
@@ -35,13 +35,13 @@ class RunningStation:
     is never skipped, for power's last act is zero set-points and open contactors.
     """
 
-    def __init__(self, evses: Sequence[int], directory: Path, respawn: bool = False) -> None:
+    def __init__(self, evses: Sequence[int], directory: Path, upkeep: Upkeep | None = None) -> None:
         self.evses = list(evses)
         self.directory = directory
         self.hurry: Callable[[], bool] = lambda: False
         self.started_at = time.monotonic()
-        self.environment: dict[str, str] = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self.processes = Processes(directory, self.environment, respawn)
+        self.environment: dict[str, str] = dict(ENVIRONMENT)
+        self.processes = Processes(directory, self.environment, upkeep=upkeep)
         self.stack = contextlib.ExitStack()  # closed last
         self.observer: Observer | None = None
 
@@ -58,7 +58,7 @@ class RunningStation:
             host_only.stay()
             self.prepare()
             for spec in self.specs():
-                self.processes.start(spec.name, spec.command(self._override_file(spec)))
+                self.processes.start(spec.name, spec.command(override_file(spec, self.directory)))
             self.observer = Observer(self.evses)
         except BaseException:
             self.close()
@@ -70,16 +70,18 @@ class RunningStation:
     ) -> None:
         self.close()
 
-    def _override_file(self, spec: NodeSpec) -> Path:
-        path = self.directory / f"{spec.name.strip('/').replace('/', '_')}.yaml"
-        path.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(spec.overrides)}}))
-        return path
-
     def tick(self) -> None:
-        """Raise StationFailed when a process died and is not started again."""
-        for child in self.processes.dead():
-            if child.ended:
-                raise StationFailed(*_death(child))
+        """Raise StationFailed when a process died that nobody starts again, or when no EVSE is left in service.
+
+        A station that lost its last EVSE lives on while a plug is in: its vehicle is unplugged first.
+        """
+        dead, upkeep = self.processes.dead(), self.processes.upkeep
+        if not upkeep:
+            for child in dead:
+                if child.ended:
+                    raise StationFailed(*_death(child))
+        elif upkeep.all_lost and self.observer and not any(self.observer.plugged(n) for n in self.evses):
+            raise StationFailed(upkeep.why, "refuses its configuration" in upkeep.why)
 
     def close(self) -> None:
         try:

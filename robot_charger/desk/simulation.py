@@ -26,7 +26,39 @@ def free_tcp_port() -> int:
         return probe.getsockname()[1]
 
 
-class Simulation(RunningStation):
+class Controls:
+    """The far end of the desk's wires: signals to the simulators, and what they say of themselves."""
+
+    def __init__(self, options: station.DeskOptions, directory: Path) -> None:
+        self.options = options
+        self.csms_store = directory / station.CSMS_STORE
+        self.wires: WireEnd
+        self._signals: dict[str, dict[str, Any]] = {}
+        self._commands: list[dict[str, Any]] = []  # to the CSMS, one at a time
+
+    def tell(self, simulator: str, **signals: Any) -> None:
+        """Set signals to a simulator; they are repeated by ``repeat`` until changed."""
+        self._signals.setdefault(simulator, {}).update(signals)
+        self.wires.send(simulator, self._signals[simulator])
+
+    def ask_csms(self, name: str, **words: Any) -> None:
+        """Have a person at the CSMS do something, after what was asked before."""
+        self._commands.append({"number": len(self._commands) + 1, "name": name, **words})
+
+    def truth(self, simulator: str) -> dict[str, Any]:
+        """What a simulator says of itself."""
+        return self.wires.signals(simulator)
+
+    def repeat(self) -> None:
+        """Repeat the signals; call it about ten times a second."""
+        done = int(self.truth("csms").get("command") or 0)
+        if done < len(self._commands):
+            self._signals.setdefault("csms", {})["command"] = self._commands[done]
+        for simulator, signals in self._signals.items():
+            self.wires.send(simulator, signals)
+
+
+class Simulation(Controls, RunningStation):
     """A running station with its simulators and their wires; they end after the nodes."""
 
     observer: Observer
@@ -36,17 +68,12 @@ class Simulation(RunningStation):
 
         ``record`` is where one MCAP file per session goes.
         """
-        self.options = options
         self.record = record
-        super().__init__(options.evses, directory or Path(tempfile.mkdtemp(prefix="rc-", dir="/tmp")))
+        place = directory or Path(tempfile.mkdtemp(prefix="rc-", dir="/tmp"))
+        RunningStation.__init__(self, options.evses, place)
+        Controls.__init__(self, options, place)
         if directory is None:
             self.stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
-        self._signals: dict[str, dict[str, Any]] = {}
-        self._commands: list[dict[str, Any]] = []  # to the CSMS, one at a time
-
-    @property
-    def csms_store(self) -> Path:
-        return self.directory / station.CSMS_STORE
 
     def prepare(self) -> None:
         if "ROS_DOMAIN_ID" in os.environ:
@@ -74,24 +101,7 @@ class Simulation(RunningStation):
     def specs(self) -> list[station.NodeSpec]:
         return self.desk.nodes()
 
-    def tell(self, simulator: str, **signals: Any) -> None:
-        """Set signals to a simulator; they are repeated by ``tick`` until changed."""
-        self._signals.setdefault(simulator, {}).update(signals)
-        self.wires.send(simulator, self._signals[simulator])
-
-    def ask_csms(self, name: str, **words: Any) -> None:
-        """Have a person at the CSMS do something, after what was asked before."""
-        self._commands.append({"number": len(self._commands) + 1, "name": name, **words})
-
-    def truth(self, simulator: str) -> dict[str, Any]:
-        """What a simulator says of itself."""
-        return self.wires.signals(simulator)
-
     def tick(self) -> None:
         """Repeat the signals; raise StationFailed when a process died."""
-        done = int(self.truth("csms").get("command") or 0)
-        if done < len(self._commands):
-            self._signals.setdefault("csms", {})["command"] = self._commands[done]
-        for simulator, signals in self._signals.items():
-            self.wires.send(simulator, signals)
+        self.repeat()
         super().tick()

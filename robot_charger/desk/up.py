@@ -12,6 +12,7 @@ from rich.console import Console
 
 from robot_charger import station
 from robot_charger.common.process import BAD_USAGE
+from robot_charger.common.respawn import Upkeep
 from robot_charger.desk.interrupts import Interrupts
 from robot_charger.desk.running import RunningStation, StationFailed
 from robot_charger.desk.view import View
@@ -21,7 +22,7 @@ class Station(RunningStation):
     """The nodes under the parameter files of ``config``."""
 
     def __init__(self, evses: Sequence[int], config: Path | None, logs: Path) -> None:
-        super().__init__(evses, logs, respawn=True)
+        super().__init__(evses, logs, Upkeep(evses))
         self._config = config
 
     def specs(self) -> list[station.NodeSpec]:
@@ -43,6 +44,8 @@ def run(evses: Sequence[int], config: Path | None, logs: Path) -> int:
             view = stack.enter_context(View(console, running.observer, "station"))
             while not interrupts.count:
                 running.tick()
+                while running.processes.said:
+                    console.print(running.processes.said.pop(0), style="red", highlight=False, markup=False)
                 view.tick()
                 time.sleep(0.2)
     except StationFailed as failure:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from robot_charger.common.faults import Code, FaultReport, Severity
-from robot_charger.common.terms import Link, Lock, Purpose
 from robot_charger.gbt.frames import READY
 from robot_charger.gbt.model import LINKS, Inputs, Phase, Status, Target, WiresOut
 from robot_charger.gbt.speech import Speech
 from robot_charger.gbt.timing import Settings, limit
 from robot_charger.gbt.transport import Frame
 from robot_charger.gbt.vehicle import Vehicle
+from robot_charger.words.values import Link, Lock, Purpose
 
 TALKING = (Phase.READY, Phase.CHARGE)  # a stop from here is told by CST
 UNREADY = (Phase.COMPARE, Phase.PRECHARGE)  # BRO AA goes on until CRO AA

@@ -9,6 +9,7 @@ from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.topics import fill
 from robot_charger.gbt.logic import Station
 from robot_charger.gbt.model import Allowed, Session, Status, Supply
+from robot_charger.words.values import Purpose
 
 PROTOCOL = "gbt"
 ALIVE_NS = 300 * MILLISECOND
@@ -28,7 +29,7 @@ class Heard:
         """A permit: the first one of an insulation test is what its result must belong to."""
         self.last["power/permit"] = permit
         session = self.last.get("session/state")
-        test = permit.purpose == permit.PURPOSE_INSULATION_TEST
+        test = permit.purpose == Purpose.INSULATION_TEST
         if test and session and permit.session_id == session.session_id and not self._test_permit:
             self._test_permit = permit.number
 
@@ -80,7 +81,7 @@ class Heard:
         current_a, power_w = limits.max_current_a, limits.max_power_w
         if backend is not None:
             current_a, power_w = min(current_a, backend.max_current_a), min(power_w, backend.max_power_w)
-        transfer = permit is not None and permit.purpose == permit.PURPOSE_TRANSFER
+        transfer = permit is not None and permit.purpose == Purpose.TRANSFER
         if permit is not None and transfer and now_ns - permit.stamp_ns <= ALIVE_NS:
             current_a, power_w = min(current_a, permit.max_current_a), min(power_w, permit.max_power_w)
         return Allowed(limits.max_voltage_v, max(0.0, current_a), max(0.0, power_w))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link, Lock, Purpose
+from robot_charger.words.values import Link, Lock, Purpose
 
 
 class Phase(IntEnum):

@@ -13,10 +13,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import can
@@ -78,7 +78,7 @@ class GbtNode(StationNode):
         self._wires = GpioWires(self.parameters.wiring()) if lines else SimulatedWires(self.evse)
         self._running.set()
         self._closing.clear()
-        self._thread = threading.Thread(target=self._guarded, args=(self._bus, self._wires), name="gbt", daemon=True)
+        self._thread = self.thread("gbt", partial(self._guarded, self._bus, self._wires))
         self._thread.start()
 
     def cleanup(self) -> None:
@@ -130,10 +130,9 @@ class GbtNode(StationNode):
         try:
             self._loop(bus, wires)
         except Exception:
-            self.get_logger().fatal(f"the control loop broke: {traceback.format_exc()}")
-            self.report(FaultReport(Code.INTERNAL, Severity.STOP, "the GB/T control loop broke, see the log"))
             with contextlib.suppress(DriverError):
                 wires.write(replace(self._station.wires, auxiliary=False))
+            raise  # the process ends and is started again
 
     def _loop(self, bus: can.BusABC, wires: WiresDriver) -> None:
         if self.parameters.realtime:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from robot_charger.common.faults import Code
 from robot_charger.common.parameters import Meaning, default_of, fields_of
 from robot_charger.operator.remedies import ADVICE, FAMILIES
 from robot_charger.station import nodes
+from robot_charger.words.generate import bounds, enum_of, parse, plain_text
 
 GENERATED = "<!-- Written by `python -m robot_charger.operator.docs` from the code; do not edit. -->"
-_FIELD = re.compile(r"^(?P<type>[\w/<=\[\]]+)\s+(?P<name>\w+)(\s*=\s*(?P<value>\S+))?\s*(#\s*(?P<text>.*))?$")
 
 
 def _cell(value: Any) -> str:
@@ -50,23 +50,22 @@ def renewed(page: str, generated: str) -> str:
 
 
 def _interface(path: Path) -> tuple[str, list[str]]:
-    """Leading comment of an interface file, and a table of its fields and constants."""
-    head: list[str] = []
-    rows: list[str] = []
-    begun = False
-    for line in path.read_text().splitlines():
-        text = line.strip()
-        if text.startswith("#") and not begun:
-            head.append(text.lstrip("# "))
-            continue
-        begun = begun or bool(text)
-        if text.startswith("---"):
-            rows.append(_row("---", "", ""))
-        match = _FIELD.match(text)
-        if match:
-            name = f"`{match['name']}`" + (f" = {match['value']}" if match["value"] else "")
-            rows.append(_row(name, f"`{match['type']}`", match["text"] or ""))
-    return " ".join(head), ["| field | type | meaning |", "|---|---|---|", *rows]
+    """Leading comment of an interface file, and a table of its fields and constants with their ranges."""
+    text = path.read_text().splitlines()
+    head = [line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), text)]
+    interface = parse(path)
+    rows, part = [], 0
+    for line in interface.lines:
+        while part < line.part:
+            part += 1
+            rows.append(_row("---", "", "", ""))
+        name = f"`{line.name}`" + (f" = {line.value}" if line.value is not None else "")
+        allowed = ""
+        if line.value is None:
+            low_high, enum = bounds(line), enum_of(interface, line)
+            allowed = f"one of {enum}" if enum else f"{low_high[0]} to {low_high[1]}" if low_high else ""
+        rows.append(_row(name, f"`{line.kind}`", allowed, plain_text(line)))
+    return " ".join(head), ["| field | type | allowed | meaning |", "|---|---|---|---|", *rows]
 
 
 def topics_page(source: Path) -> str:

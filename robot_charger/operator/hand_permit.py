@@ -18,7 +18,8 @@ from rclpy.signals import SignalHandlerOptions
 
 from robot_charger import msg
 from robot_charger.common.clock import now_ns
-from robot_charger.common.topics import EVENTS, fill, topic
+from robot_charger.common.topics import EVENTS, checked, fill, topic
+from robot_charger.words.border import Border
 
 NAME = "hand_permit"
 NONE = msg.MotionPermit.ZONE_NONE
@@ -63,9 +64,11 @@ class HandPermit:
     def __init__(self, node: Any, evse: int, zone: str, say: Callable[[str], None]) -> None:
         self._node, self._evse, self._zone, self._say = node, evse, zone, say
         self._heard: dict[str, Any] = {}
+        self._border = Border(say)
         for key, (name, number) in HEARD.items():
             full, kind, qos = topic(name, evse if number else None)
-            node.create_subscription(kind, full, partial(self._heard.__setitem__, key), qos)
+            keep = partial(self._heard.__setitem__, key)
+            node.create_subscription(kind, full, checked(self._border, full, kind, keep), qos)
         self._topic, kind, qos = topic("robot/permit", evse)
         self._publisher = node.create_publisher(kind, self._topic, qos)
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", EVENTS)

@@ -81,8 +81,9 @@ ADVICE: dict[Code, Advice] = {
         "Keep the recording: it is a fault of the vehicle or of our tables. Reported to both, it can be replayed.",
     ),
     Code.V2G_DECODE: Advice(
-        "Bytes arrived that are no valid V2G message.",
-        "Keep the recording. Bad checksums on the PLC link, or a vehicle with a private schema.",
+        "The vehicle sent a message that cannot be decoded, or a value that cannot be.",
+        "The text names the message and the field. Keep the recording: with `record` on, v2g/record holds the bytes "
+        "(`exi`), which `robot-charger exi decode` explains. Many vehicles at once: checksums on the PLC link.",
     ),
     Code.V2G_TLS: Advice(
         "TLS failed: certificates missing, refused, or expired.",

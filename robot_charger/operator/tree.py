@@ -15,16 +15,17 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from robot_charger import msg
 from robot_charger.operator import words
+from robot_charger.words.values import ModulePhase
 
 ROOT = "/Station"
 STALE_S = 5.0  # a node reports every second
 OK, WARN, ERROR, STALE = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE)
 _EVSE = re.compile(r"^/evse(\d+)/(.+)$")
-_MODULES = words.names(msg.ModuleState, "STATE_")
+_MODULES = words.names(ModulePhase)
 _MODULE_LEVELS = {
-    msg.ModuleState.STATE_MISSING: ERROR,
-    msg.ModuleState.STATE_DERATED: WARN,
-    msg.ModuleState.STATE_FAULT: ERROR,
+    ModulePhase.MISSING: ERROR,
+    ModulePhase.DERATED: WARN,
+    ModulePhase.FAULT: ERROR,
 }
 _GRAVITY = {OK: 0, WARN: 1, STALE: 2, ERROR: 3}
 

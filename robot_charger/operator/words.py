@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from robot_charger import msg
+from enum import IntEnum
+
+from robot_charger.words.values import Link, ModulePhase, Phase, Pilot, Request, RobotMode, Severity, SupplyMode
 
 
-def names(message: type, prefix: str) -> dict[int, str]:
-    """Constants of a message by value: {0: "idle", 6: "cable check", ...}."""
-    constants = {n: getattr(message, n) for n in dir(message) if n.startswith(prefix)}
-    return {value: name[len(prefix) :].lower().replace("_", " ") for name, value in constants.items()}
+def names(enum: type[IntEnum]) -> dict[int, str]:
+    """Members of an enumeration by value: {0: "idle", 6: "cable check", ...}."""
+    return {int(member): member.name.lower().replace("_", " ") for member in enum}
 
 
-PHASES = names(msg.SessionState, "PHASE_")
-LINKS = names(msg.VehicleLink, "PHASE_")
-ROBOT_MODES = names(msg.RobotState, "MODE_")
-POWER_MODES = names(msg.SupplyState, "MODE_")
-PILOTS = {0: "?", 1: "A", 2: "B", 3: "C", 4: "D", 5: "E", 6: "F", 7: "fault"}
-SEVERITIES = names(msg.Fault, "SEVERITY_")
-REQUESTS = names(msg.BackendRequest, "KIND_")
-MODULE_FAULT = msg.ModuleState.STATE_FAULT
+PHASES = names(Phase)
+LINKS = names(Link)
+ROBOT_MODES = names(RobotMode)
+POWER_MODES = names(SupplyMode)
+PILOTS = {int(p): p.name if len(p.name) == 1 else p.name.lower() for p in Pilot} | {0: "?"}
+SEVERITIES = names(Severity)
+REQUESTS = names(Request)
+MODULE_FAULT = ModulePhase.FAULT
 LEVELS = {0: "ok", 1: "warning", 2: "error", 3: "stale"}
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from robot_charger.common import duty_cycle
 from robot_charger.common.clock import MILLISECOND, SECOND
 from robot_charger.common.faults import Code, FaultReport, Severity
-from robot_charger.common.terms import Link, PilotMode, Purpose
 from robot_charger.pilot import iec61851
 from robot_charger.pilot.iec61851 import State
 from robot_charger.pilot.logic import Output
+from robot_charger.words.values import ChargePermit, Link, PilotMode, Purpose
 
 CONNECTORS = ("type2", "type1")
 LEAST_A = 6.0
@@ -33,12 +33,13 @@ class PermitHold:
         self._floor = self._number = self._stamp_ns = 0
         self._session = ""
 
-    def take(self, number: int, stamp_ns: int, session_id: str, purpose: int) -> None:
-        if stamp_ns < self._stamp_ns:
+    def take(self, permit: ChargePermit) -> None:
+        if permit.stamp_ns < self._stamp_ns:
             return
-        if purpose != Purpose.TRANSFER:
-            self._floor, session_id = min(self._floor, number), ""
-        self._number, self._stamp_ns, self._session = number, stamp_ns, session_id
+        session_id = permit.session_id
+        if permit.purpose != Purpose.TRANSFER:
+            self._floor, session_id = min(self._floor, permit.number), ""
+        self._number, self._stamp_ns, self._session = permit.number, permit.stamp_ns, session_id
 
     def discard(self) -> None:
         """Only a higher number counts from now on."""

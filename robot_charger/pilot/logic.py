@@ -5,16 +5,15 @@ Plain Python: time comes in nanoseconds of CLOCK_MONOTONIC, levels in volts; wha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from robot_charger.common import duty_cycle
 from robot_charger.common.faults import Code, FaultReport, Severity
-from robot_charger.common.terms import PilotMode
 from robot_charger.pilot import iec61851, proximity
 from robot_charger.pilot.iec61851 import BAND_F, BANDS, State
 from robot_charger.pilot.proximity import ProximityReading
+from robot_charger.words.values import PilotCommand, PilotMode
 
 
 @dataclass(frozen=True)
@@ -34,17 +33,6 @@ class Levels:
     pp_ohm: float | None = None  # None = open or not wired
     frequency_hz: float | None = None  # None = not measured
     duty: float | None = None  # None = not measured
-
-
-@dataclass(frozen=True)
-class Command:
-    """PilotCommand.msg as plain values."""
-
-    number: int
-    mode: PilotMode
-    duty: float = 0.0
-    pulse_s: float = 0.0
-    stamp_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,30 +74,30 @@ class Generator:
     def __init__(self, timeout_s: float = 2.0) -> None:
         self.timeout_s = timeout_s
         self.refused = ""
-        self._command: Command | None = None
+        self._command: PilotCommand | None = None
         self._pulse_end_ns = 0
         self._pulse_mode = PilotMode.STEADY
         self._pulsed: tuple[int, PilotMode] | None = None
         self._duty = 0.0
         self._duty_since_ns = 0
+        self._interrupted = False  # the wire was steady, off or F since the last duty
         self.lapsed = False
 
     def reset(self) -> None:
         """Forget all commands: the wire is steady."""
         self.__init__(self.timeout_s)  # type: ignore[misc]
 
-    def command(self, command: Command, now_ns: int) -> None:
+    def command(self, command: PilotCommand, now_ns: int) -> None:
         """A command arrived. One that asks for an impossible duty is refused and leaves the wire steady."""
         self.refused = ""
         if command.mode is PilotMode.PWM and not duty_cycle.may_be_emitted(command.duty):
             self.refused = f"duty {command.duty * 100:.1f} % cannot be emitted: 5 %, or 10 to 96 %"
-            command = Command(command.number, PilotMode.STEADY, stamp_ns=command.stamp_ns)
+            command = replace(command, mode=PilotMode.STEADY, duty=0.0)
         self._command = command
         pulse = (command.number, command.mode)
         if command.mode in (PilotMode.PULSE_E, PilotMode.PULSE_F) and pulse != self._pulsed:
             self._pulsed = pulse
-            length_s = command.pulse_s if math.isfinite(command.pulse_s) else 0.0
-            length_s = min(60.0, max(length_s, iec61851.time_s("step_ef")))
+            length_s = min(60.0, max(command.pulse_s, iec61851.time_s("step_ef")))
             self._pulse_end_ns = now_ns + int(length_s * 1e9)
             self._pulse_mode = PilotMode.OFF if command.mode is PilotMode.PULSE_E else PilotMode.F
 
@@ -128,18 +116,26 @@ class Generator:
             return self._steady_duty(Output(self._pulse_mode))
         if command.mode is not PilotMode.PWM:
             return self._steady_duty(Output(PilotMode.STEADY))
+        if self._interrupted and self._too_early(command.duty, now_ns):
+            return Output(PilotMode.STEADY)  # another current is offered when its time has come
+        self._interrupted = False
         return Output(PilotMode.PWM, self._paced(command.duty, now_ns))
 
     def _steady_duty(self, output: Output) -> Output:
-        self._duty = 0.0
+        self._interrupted = True
         return output
+
+    def _too_early(self, duty: float, now_ns: int) -> bool:
+        """Whether this would be the second current within 5 s (table A.6 seq. 6)."""
+        analogue = not duty_cycle.is_digital(duty) and self._duty and not duty_cycle.is_digital(self._duty)
+        early = (now_ns - self._duty_since_ns) / 1e9 < iec61851.time_s("duty_change")
+        return bool(analogue) and duty != self._duty and early
 
     def _paced(self, duty: float, now_ns: int) -> float:
         """Between two current-telling duties at least 5 s pass (table A.6 seq. 6)."""
         if duty == self._duty:
             return duty
-        analogue = not duty_cycle.is_digital(duty) and self._duty and not duty_cycle.is_digital(self._duty)
-        if analogue and (now_ns - self._duty_since_ns) / 1e9 < iec61851.time_s("duty_change"):
+        if self._too_early(duty, now_ns):
             return self._duty
         self._duty, self._duty_since_ns = duty, now_ns
         return duty
@@ -170,7 +166,8 @@ class PilotLogic:
         else:
             # C and D are left when they are not seen; any other state is taken only when it lasts.
             unlike = self._candidate is None or self._candidate != (verdict.state, verdict.code)
-            if self._differs_since_ns is None or (unlike and self.state not in (State.C, State.D)):
+            diode = verdict.code is Code.PILOT_DIODE
+            if self._differs_since_ns is None or (unlike and (diode or self.state not in (State.C, State.D))):
                 self._differs_since_ns = now_ns
             self._candidate = (verdict.state, verdict.code)
             if (now_ns - self._differs_since_ns) / 1e9 >= self._filter_s(verdict) - 1e-9:
@@ -208,6 +205,8 @@ class PilotLogic:
     def _filter_s(self, verdict: _Verdict) -> float:
         if self.state is State.UNKNOWN:
             return 0.0
+        if verdict.code is Code.PILOT_DIODE:
+            return iec61851.time_s("filter_diode")
         if self.state in (State.C, State.D):
             return iec61851.time_s("filter_leaving_c_d")
         return iec61851.time_s("filter_fault" if verdict.state is State.FAULT else "filter_state")

@@ -12,14 +12,14 @@ it is steady +12 V; an oscillator whose commands stop coming for ``command_timeo
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from robot_charger import msg
 from robot_charger.common.clock import SECOND, Ticker, now_ns
 from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.parameters import ParameterError, parameter
 from robot_charger.common.process import realtime
-from robot_charger.common.terms import PilotMode
 from robot_charger.common.topics import fill
 from robot_charger.pilot import proximity
 from robot_charger.pilot.ac import CONNECTORS, LEAST_A, AcOutlet
@@ -27,8 +27,9 @@ from robot_charger.pilot.drivers import DriverError, PilotDriver
 from robot_charger.pilot.drivers.linux import Board, Channel, LinuxOutlet, LinuxPilot, OutletLines
 from robot_charger.pilot.drivers.simulated import SimulatedOutlet, SimulatedPilot
 from robot_charger.pilot.iec61851 import State
-from robot_charger.pilot.logic import Command, Generator, Output, PilotLogic, Reading
+from robot_charger.pilot.logic import Generator, Output, PilotLogic, Reading
 from robot_charger.pilot.outlet import OutletTopics, Rating
+from robot_charger.words.values import PilotCommand, PilotMode
 
 REALTIME_PRIORITY = 25
 REPORT_S = 0.08  # pilot/state at 12.5 Hz
@@ -158,7 +159,7 @@ class PilotNode(StationNode):
                 self.cleanup()
                 raise
         self._running.set()
-        self._thread = threading.Thread(target=self._loop, args=(self._driver,), name="pilot", daemon=True)
+        self._thread = self.thread("pilot", partial(self._loop, self._driver))
         self._thread.start()
 
     def activate(self) -> None:
@@ -193,15 +194,9 @@ class PilotNode(StationNode):
         level = ERROR if reading.state is State.FAULT else WARN if self._generator.refused else OK
         return level, reading.text or self._generator.refused, values
 
-    def _on_command(self, command: msg.PilotCommand) -> None:
-        try:
-            mode = PilotMode(command.mode)
-        except ValueError:
-            self.get_logger().error(f"pilot/command.mode {command.mode} is unknown: 0 to 5", throttle_duration_sec=1.0)
-            return
-        plain = Command(command.number, mode, round(command.duty, 4), command.pulse_s, command.stamp_ns)
-        with self._lock:
-            self._generator.command(plain, now_ns())
+    def _on_command(self, command: PilotCommand) -> None:
+        with self._lock:  # a float32 of the wire: 5 % is not 0.05
+            self._generator.command(replace(command, duty=round(command.duty, 4)), now_ns())
 
     def _loop(self, driver: PilotDriver) -> None:
         if self.parameters.realtime:

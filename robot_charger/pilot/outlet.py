@@ -16,18 +16,25 @@ from robot_charger.common import duty_cycle
 from robot_charger.common.clock import MILLISECOND, SECOND, now_ns
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.node import StationNode
-from robot_charger.common.terms import Link, PilotMode
 from robot_charger.common.topics import fill
 from robot_charger.pilot.ac import LEAST_A, AcInputs, AcOutlet, PermitHold
 from robot_charger.pilot.drivers import DriverError, OutletDriver
 from robot_charger.pilot.logic import Reading
+from robot_charger.words.values import (
+    ChargePermit,
+    Link,
+    MeterReading,
+    Phase,
+    PilotMode,
+    Purpose,
+    SessionState,
+    SupplyMode,
+)
 
 PAUSE_NS = 100 * MILLISECOND  # of the loop: whoever slept longer waits for a new permit
 METER_NS = SECOND
 PERIODS_NS = {"state": 40 * MILLISECOND, "limits": SECOND // 2, "vehicle": 80 * MILLISECOND}
 PROTOCOL = "plain"
-MODE_OFF, MODE_TRANSFER, MODE_FAULT = 0, 3, 6  # SupplyState
-STOPPING = 9  # SessionState.PHASE_STOPPING and beyond
 
 
 @dataclass(frozen=True)
@@ -48,26 +55,35 @@ class OutletTopics:
         self._grace_ns = int(grace_ms * MILLISECOND)
         self._lock = threading.Lock()  # of the permit: messages come in the executor's thread
         self._permit = PermitHold(self._grace_ns)
-        self._meter: Any = None
-        self._session: Any = None
+        self._meter: MeterReading | None = None
+        self._session: SessionState | None = None
         self._stepped_ns = self._steps = self._number = 0
         self._told: dict[str, tuple[int, Any]] = {}
         evse = node.evse
         self._publishers = {n: node.publisher(n, evse) for n in ("power/state", "power/limits")}
         self._publishers |= {n: node.publisher(n, evse) for n in ("vehicle/target", "vehicle/link")}
-        node.subscribe("power/permit", self._on_permit, evse)
+        node.subscribe("power/permit", self._on_permit, evse, withdrawn=self._withdraw)
         node.subscribe("power/meter", self._on_meter, evse)
         node.subscribe("session/state", self._on_session, evse)
 
-    def _on_permit(self, m: msg.ChargePermit) -> None:
+    def _on_permit(self, permit: ChargePermit) -> None:
         with self._lock:
-            self._permit.take(m.number, m.stamp_ns, m.session_id, m.purpose)
+            self._permit.take(permit)
 
-    def _on_meter(self, m: msg.MeterReading) -> None:
-        self._meter = m
+    def _withdraw(self) -> None:
+        with self._lock:
+            self._permit.discard()
 
-    def _on_session(self, m: msg.SessionState) -> None:
-        self._session = m
+    def _on_meter(self, reading: MeterReading) -> None:
+        self._meter = reading
+
+    def _on_session(self, state: SessionState) -> None:
+        self._session = state
+
+    def _measured(self, now: int) -> MeterReading | None:
+        """The last reading, if it is valid and young enough."""
+        meter = self._meter
+        return meter if meter and meter.valid and now - meter.stamp_ns <= METER_NS + self._grace_ns else None
 
     def open(self, driver: OutletDriver) -> None:
         """From now on ``step`` may be called."""
@@ -82,8 +98,7 @@ class OutletTopics:
         """One sample of the pilot."""
         driver = self._driver
         assert driver is not None
-        session, meter = self._session, self._meter
-        measured = meter is not None and meter.valid and now - meter.stamp_ns <= METER_NS + self._grace_ns
+        session, meter = self._session, self._measured(now)
         session_id = session.session_id if session is not None and active else ""
         with self._lock:
             if self._stepped_ns and now - self._stepped_ns > PAUSE_NS + self._grace_ns:
@@ -103,10 +118,10 @@ class OutletTopics:
                 reading.output,
                 session_id,
                 permitted,
-                stopping=session is not None and (session.stop_requested or session.phase >= STOPPING),
+                stopping=session is not None and (session.stop_requested or session.phase >= Phase.STOPPING),
                 closed=closed,
                 residual=residual,
-                current_a=meter.current_a if measured else None,
+                current_a=meter.current_a if meter else None,
                 board=board,
             )
         )
@@ -116,7 +131,7 @@ class OutletTopics:
             self._node.get_logger().error(str(error), throttle_duration_sec=1.0)
         for fault in self._outlet.changes:
             self._node.report(fault, session_id=session_id)
-        self._tell(reading, session_id, closed, measured, now)
+        self._tell(reading, session_id, closed, meter, now)
 
     def _look_for_rivals(self) -> None:
         """Two that speak for one supply would each be believed."""
@@ -132,13 +147,13 @@ class OutletTopics:
         self._told[name] = now, content
         return True
 
-    def _tell(self, reading: Reading, session_id: str, closed: bool, measured: bool, now: int) -> None:
+    def _tell(self, reading: Reading, session_id: str, closed: bool, meter: MeterReading | None, now: int) -> None:
         o = self._outlet
         if self._due("state", now, (o.contactor, closed, bool(o.faults))):
-            self._publishers["power/state"].publish(self._supply(reading, session_id, closed, measured))
+            self._publishers["power/state"].publish(self._supply(reading, session_id, closed, meter))
         cable_a = reading.proximity.current_a
         most_a = min(self._rating.current_a, cable_a) if cable_a else self._rating.current_a
-        available = measured and not o.faults
+        available = meter is not None and not o.faults
         if self._due("limits", now, (most_a, available)):
             self._look_for_rivals()
             self._publishers["power/limits"].publish(self._limits(most_a, available))
@@ -146,9 +161,9 @@ class OutletTopics:
             self._publishers["vehicle/target"].publish(self._target(reading, session_id))
             self._publishers["vehicle/link"].publish(self._link(session_id))
 
-    def _supply(self, reading: Reading, session_id: str, closed: bool, measured: bool) -> msg.SupplyState:
-        o, meter = self._outlet, self._meter
-        volts = meter.voltage_v if measured else self._rating.voltage_v  # a meter that is silent hides nothing
+    def _supply(self, reading: Reading, session_id: str, closed: bool, meter: MeterReading | None) -> msg.SupplyState:
+        o = self._outlet
+        volts = meter.voltage_v if meter else self._rating.voltage_v  # a meter that is silent hides nothing
         told_a = duty_cycle.to_current(reading.output.duty) if reading.output.mode is PilotMode.PWM else 0.0
         return fill(
             msg.SupplyState(),
@@ -156,11 +171,11 @@ class OutletTopics:
             session_id=session_id,
             permit_number=self._permit.number if o.contactor else 0,
             target_number=self._number,
-            mode=MODE_FAULT if o.faults else MODE_TRANSFER if o.contactor else MODE_OFF,
+            mode=SupplyMode.FAULT if o.faults else SupplyMode.TRANSFER if o.contactor else SupplyMode.OFF,
             voltage_v=volts if closed else 0.0,
             bank_voltage_v=volts,
-            current_a=meter.current_a if measured else 0.0,
-            power_w=meter.power_w if measured else 0.0,
+            current_a=meter.current_a if meter else 0.0,
+            power_w=meter.power_w if meter else 0.0,
             setpoint_v=self._rating.voltage_v,
             setpoint_a=told_a,
             contactors_requested=o.contactor,
@@ -200,7 +215,7 @@ class OutletTopics:
             number=self._number,
             session_id=session_id,
             protocol=PROTOCOL,
-            purpose=msg.VehicleTarget.PURPOSE_TRANSFER if wants else msg.VehicleTarget.PURPOSE_NONE,
+            purpose=Purpose.TRANSFER if wants else Purpose.NONE,
             voltage_v=self._rating.voltage_v,
             current_a=reading.max_current_a if wants else 0.0,
             vehicle_stamp_ns=now_ns(),

@@ -7,17 +7,8 @@ and button).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
-
-class Proximity(IntEnum):
-    """Numbered as in msg/PilotState.msg."""
-
-    UNKNOWN = 0
-    OPEN = 1
-    CONNECTED = 2
-    BUTTON = 3
-    FAULT = 4
+from robot_charger.words.values import Proximity
 
 
 @dataclass(frozen=True)

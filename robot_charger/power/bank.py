@@ -13,6 +13,7 @@ import numpy as np
 from robot_charger.common.clock import MILLISECOND, SECOND
 from robot_charger.power import codec
 from robot_charger.power.parameters import PowerParameters
+from robot_charger.power.placing import assign, divide, place
 
 BLOCKING = int(
     codec.ModuleFault.OVERVOLTAGE
@@ -22,8 +23,8 @@ BLOCKING = int(
     | codec.ModuleFault.HARDWARE
     | codec.ModuleFault.ADDRESS_CLASH
 )
-HOLD_MS = 50  # a module goes to zero by itself so long after its last valid set-point
-SUSPECT_NS = 200 * MILLISECOND  # a wrong value must last so long, and longer than module.timeout_ms
+GAP_NS = 50 * MILLISECOND  # this process slept: its clocks of suspicion stop for so long
+SUSPECT_NS = 200 * MILLISECOND  # a wrong value must last so long, and longer than a module may be silent
 PROBATION_NS = 300 * MILLISECOND  # of good frames before a module that joined serves
 FRESH_NS = 30 * MILLISECOND
 ECHO_A = 0.05  # an echoed set-point that differs by more is another one
@@ -31,32 +32,21 @@ RETRY_NS = 10 * SECOND  # a module that was put aside for wrong values may try a
 CROWDED, SPARSE = 0.85, 0.5  # of the limit: more modules are called above, fewer suffice below (of best_load)
 SPARSE_NS = 5 * SECOND  # ... for so long
 LEAVE_NS = 200 * MILLISECOND
-OBEY_NS = 50 * MILLISECOND  # a set-point has arrived, is followed and was measured
+OBEY_NS = 50 * MILLISECOND  # at least so long until a set-point has arrived, is followed and was measured
+WAIT_V = 10.0  # a module that waits regulates one or two such steps below the bus: it gives nothing, and is there
+SHIFT = 5.0  # a share moves to another module within so many times the protocol's delay
+LAZY, BUSY = 0.3, 0.7  # of what a module is asked for: it does not give it, it does
+STATIC_A, STATIC = 2.5, 0.05  # IEC 61851-23: the larger is how far the output may be off
+RESERVE = 0.8  # of that, for offsets of modules that nobody has measured yet; the rest is for their gain
 ROTATE_NS = 600 * SECOND  # how often a tired module is relieved by a rested one
 CLASHES = 4  # changes of serial number within a second that two modules with one address show
-
-
-def place(modules: int, buses: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bus index and address (from 1) of every module: spread evenly, first bus first."""
-    per_bus = -(-modules // buses)
-    index = np.arange(modules)
-    return index // per_bus, index % per_bus + 1
-
-
-def assign(modules: int, evses: list[int], series: int) -> tuple[np.ndarray, np.ndarray]:
-    """EVSE and series group (from 0) of every module: neighbours feed one EVSE and alternate between its groups."""
-    evse, group = np.zeros(modules, np.int64), np.zeros(modules, np.int64)
-    for number, part in zip(evses, np.array_split(np.arange(modules), len(evses)), strict=True):
-        evse[part] = number
-        group[part] = np.arange(len(part)) % series
-    return evse, group
 
 
 class Crew:
     """The modules that run for one EVSE: how many there should be, and when [ns] what last happened to them."""
 
     def __init__(self, now_ns: int) -> None:
-        self.size = 0
+        self.size = self.goal = 0  # to run now, and as soon as the trim knows their offsets
         self.sparse_ns = self.rotated_ns = self.moved_ns = now_ns
 
 
@@ -67,13 +57,23 @@ class Bank:
         n = parameters.modules
         self.parameters = parameters
         self.count = n
-        self._bus_patience_ns = int((parameters.bus_timeout_ms + parameters.desk_grace_ms) * MILLISECOND)
-        self._suspect_ns = max(SUSPECT_NS, int(parameters.module__timeout_ms * MILLISECOND))
+        self.contract = contract = parameters.contract
+        patience_ms = max(parameters.bus_timeout_ms, 1.5e3 * contract.silent_s) + parameters.desk_grace_ms
+        self._bus_patience_ns = int(patience_ms * MILLISECOND)
+        self._silent_ns = int(contract.silent_s * SECOND)
+        self._suspect_ns = max(SUSPECT_NS, self._silent_ns)
+        self._fresh_ns = max(FRESH_NS, int(1.5 * contract.report_s * SECOND))
+        self._echo_a = ECHO_A if not contract.polled else 2.0 * ECHO_A + 0.005 * contract.rating.current_a
+        self._late_ns = int(1.5 * contract.report_s * SECOND)
+        self._obey_ns = max(OBEY_NS, int((contract.delay_s + contract.report_s) * SECOND))
+        self._hold_ns = int((contract.hold_s + contract.report_s) * SECOND)
         self.buses = buses
         self.bus, self.address = place(n, buses)
-        if int(self.address.max()) > codec.MAX_ADDRESS:
+        self.address += contract.first_address - 1
+        if int(self.address.max()) > contract.last_address:
             raise ValueError(
-                f"{n} modules on {buses} bus(es) are {int(self.address.max())} on one: at most {codec.MAX_ADDRESS}"
+                f"{n} modules on {buses} bus(es) from address {contract.first_address}: the last one that "
+                f"{contract.name} has is {contract.last_address}"
             )
         self.first = np.array([int(np.searchsorted(self.bus, b)) for b in range(buses + 1)])
         self.voltage = np.zeros(n)
@@ -116,6 +116,12 @@ class Bank:
         self._left_ns = np.zeros(n, np.int64)  # when it was last found not healthy
         self.aside_ns = np.zeros(n, np.int64)  # put aside for wrong values at this time, 0 = not
         self.chosen = np.zeros(n, bool)  # called to run, by fewest modules and hours
+        self._on_ns = np.zeros(n, np.int64)  # since when it is asked to be on, 0 = it is not
+        self.giving = np.zeros(n, bool)  # carries current; the others that run wait at the bus's voltage
+        self._weight = np.zeros(n)
+        self._weighed_ns = 0
+        self.measured = np.zeros(n, bool)  # its offset is in the trim: it ran while the output agreed with the board
+        self._ghost_a = np.zeros(n)  # what a module that fell silent may go on giving until its hold time is over
         self._crew: dict[tuple[int, int], Crew] = {}
         self._wrong_since = np.zeros(n, np.int64)
         self._judged_ns = 0
@@ -218,6 +224,12 @@ class Bank:
         if len(index):
             self.bus_heard[bus] = now_ns
 
+    def obeys(self, i: int, current_a: float, now_ns: int) -> None:
+        """The module at ``i`` confirms this set-point [A]."""
+        if abs(current_a - self.echo[i]) > ECHO_A:
+            self._echo_ns[i] = now_ns
+        self.echo[i] = current_a
+
     def _index(self, bus: int, ids: np.ndarray, data: np.ndarray) -> tuple[Any, np.ndarray]:
         """Where frames with these ids belong, and the rows that belong somewhere; all others count as bad.
 
@@ -226,7 +238,7 @@ class Bank:
         raw = ids.tobytes()
         if raw == self._usual[bus][0]:
             return self._usual[bus][1], data
-        index = self.first[bus] + ids.astype(np.int64) - (codec.STATUS_ID + 1)
+        index = self.first[bus] + ids.astype(np.int64) - (codec.STATUS_ID + self.contract.first_address)
         known = (index >= self.first[bus]) & (index < self.first[bus + 1])
         if not known.all():
             self.bad += int(len(ids) - known.sum())
@@ -238,7 +250,7 @@ class Bank:
 
     def take_sensor(self, bus: int, ids: np.ndarray, data: np.ndarray) -> None:
         """Sensor frames of one bus: ids 0x300 + address, rows of 16 bytes."""
-        index = self.first[bus] + ids.astype(np.int64) - (codec.SENSOR_ID + 1)
+        index = self.first[bus] + ids.astype(np.int64) - (codec.SENSOR_ID + self.contract.first_address)
         known = (index >= self.first[bus]) & (index < self.first[bus + 1])
         self.bad += int(len(ids) - known.sum())
         self.hours[index[known]] = codec.decode_sensor(data[known])["hours"] * codec.HOUR
@@ -251,15 +263,20 @@ class Bank:
         measure wrongly that got its set-point too late from here. Who comes back, or is new, is watched for a while
         before it serves.
         """
-        if (gap_ns := now_ns - self._judged_ns) > HOLD_MS * MILLISECOND:
+        if (gap_ns := now_ns - self._judged_ns) > GAP_NS:
             self._wrong_since[self._wrong_since > 0] += gap_ns
             self._disputed_ns = {evse: since + gap_ns for evse, since in self._disputed_ns.items()}
         self._judged_ns = now_ns
         bus_lost = now_ns - self.bus_heard > self._bus_patience_ns
         age = self.bus_heard.max() - self.heard
         was_silent = self.silent
-        self.silent = (self.heard == 0) | (age > self.parameters.module__timeout_ms * MILLISECOND) | bus_lost[self.bus]
+        self.silent = (self.heard == 0) | (age > self._silent_ns) | bus_lost[self.bus]
         self._joined_ns[was_silent & ~self.silent] = now_ns
+        fell = self.silent & ~was_silent
+        if fell.any():  # nobody hears it any more, and it may hear nobody
+            self._ghost_a[fell] = np.where(np.abs(self.current) > np.abs(self.command_a), self.current, self.command_a)[
+                fell
+            ] * (self.enable[fell] | (np.abs(self.current[fell]) > 1.0))
         if now_ns - self._changes_ns > SECOND:
             self.clash = self._changes >= CLASHES
             self._changes[:] = 0
@@ -285,19 +302,37 @@ class Bank:
         for evse, voltage in bank_voltage_v.items():
             measured[evse] = voltage / self.series(evse)
         bank = measured[self.evse]
-        deaf = (np.abs(self.echo - self.command_a) > ECHO_A) & (now_ns - self._echo_ns > self._suspect_ns)
-        over = np.abs(self.current) > np.abs(self.echo) * 1.1 + 1.0
+        deaf = (np.abs(self.echo - self.command_a) > self._echo_a) & (now_ns - self._echo_ns > self._suspect_ns)
+        over = np.abs(self.current) > np.abs(self.echo) * 1.1 + 1.0 + self.contract.offset_a
         off = self.enable & (bank > 60.0) & (np.abs(self.voltage - bank) > np.maximum(10.0, 0.05 * bank))
+        if self.contract.starts_slowly:
+            off &= self._started(now_ns)
         lost = self.faults & int(codec.ModuleFault.SETPOINT_LOST) != 0
-        fresh = ~self.silent & (now_ns - self.heard < FRESH_NS)  # an old frame accuses nobody: somebody slept
+        fresh = ~self.silent & (now_ns - self.heard < self._fresh_ns)  # an old frame accuses nobody: somebody slept
         off &= fresh
         for evse in bank_voltage_v if off.any() or self._disputed_ns else ():
             self._dispute(evse, off, now_ns)
+        if self.contract.polled:
+            over |= self._lazy(now_ns)
         wrong = (deaf | over | lost) & fresh | off
         self._wrong_since = np.where(wrong, np.where(self._wrong_since == 0, now_ns, self._wrong_since), 0)
         lasting = wrong & (now_ns - self._wrong_since > self._suspect_ns)
         self.aside_ns = np.where(lasting, now_ns, self.aside_ns)
         self.aside_ns = np.where(now_ns - self.aside_ns > RETRY_NS, 0, self.aside_ns)
+
+    def _lazy(self, now_ns: int) -> np.ndarray:
+        """Mask of modules that give hardly anything while their neighbours give what they are asked for.
+
+        Some protocols have no public status: a module without input answers, and is silent about it.
+        """
+        lazy = np.zeros(self.count, bool)
+        asked = self.giving & self.healthy & self._started(now_ns) & (np.abs(self.command_a) > 4.0 * self._echo_a)
+        for evse in self.arrangement:
+            mine = np.flatnonzero(asked & (self.evse == evse))
+            if len(mine) >= 2:
+                share = self.current[mine] / self.command_a[mine]
+                lazy[mine] = (share < LAZY) & (np.sum(share > BUSY) >= len(mine) / 2)
+        return lazy
 
     def _dispute(self, evse: int, off: np.ndarray, now_ns: int) -> None:
         """When most of three modules or more contradict the measuring board, it is the board: nobody is accused."""
@@ -352,10 +387,10 @@ class Bank:
     def share(
         self, evse: int, voltage_v: float, current_a: float, enable: bool, measured_v: float, now_ns: int
     ) -> None:
-        """Divide an output's set-point over as few of its healthy modules as fit; the others get zero.
+        """Divide an output's set-point over as few of its healthy modules as fit; the others get zero, or wait.
 
         Groups in series carry the same current, each its part of the voltage. What a module that was left out gives
-        all the same is taken off the others' share.
+        all the same, or may go on giving, is taken off the others' share.
         """
         limits = self.capability(evse, measured_v)
         enable = enable and bool(self.usable(evse))
@@ -366,24 +401,137 @@ class Bank:
             self.command_v[mine] = 0.0
             self.enable[mine] = False
             if not enable:
-                self.chosen[mine] = False
+                self.chosen[mine] = self.measured[mine] = self.giving[mine] = False
+                self._weight[mine] = 0.0
+                self._on_ns[mine] = 0
                 self._crew.pop((evse, group), None)
                 continue
             serving = mine & self.healthy
-            left = mine & ~self.healthy & ~self.silent
-            wanted = current_a - self._stray(left, now_ns) if left.any() else current_a
+            wanted = current_a - self._elsewhere(mine, now_ns)
             if wanted * current_a < 0.0:
                 wanted = 0.0
             self._choose((evse, group), serving, abs(wanted), limits, now_ns)
             running = self.chosen & serving
-            self.command_v[running] = voltage_v / self.series(evse)
+            self._on_ns = np.where(running, np.where(self._on_ns == 0, now_ns, self._on_ns), self._on_ns * ~mine)
             self.enable[running] = True
-            self.command_a[running] = divide(wanted, limits[running])
+            giving = self._givers(running, abs(wanted), limits, now_ns)
+            self._weigh(mine, giving, now_ns)
+            self.command_v[running] = max(0.0, WAIT_V * (measured_v / self.series(evse) // WAIT_V - 1.0))
+            self.command_a[running] = self.contract.min_current_a
+            giving = self.giving & mine
+            self.command_v[giving] = voltage_v / self.series(evse)
+            self.command_a[giving] = self._divided(wanted, limits[giving], self._weight[giving])
+            self.measured &= running | ~mine
+
+    def shared(self, now_ns: int) -> None:
+        """All outputs have their shares of this cycle."""
+        self._weighed_ns = now_ns
+
+    def _elsewhere(self, mine: np.ndarray, now_ns: int) -> float:
+        """Current that modules which do not serve give, or may give, to this output [A].
+
+        One that fell silent may hold its last set-point until its hold time is over.
+        """
+        left = mine & ~self.healthy
+        if not left.any():
+            return 0.0
+        heard = left & ~self.silent
+        ghosts = left & self.silent & (now_ns - self.heard <= self._hold_ns)
+        stray = self._stray(heard, now_ns) if heard.any() else 0.0
+        return stray + float(self._ghost_a[ghosts].sum())
 
     def _stray(self, left: np.ndarray, now_ns: int) -> float:
         """Current that modules which were left out say they give, although they had time to end it [A]."""
-        unasked = left & (now_ns - self._left_ns > OBEY_NS)
+        unasked = left & (now_ns - self._left_ns > self._obey_ns)
         return float(np.clip(self.current[unasked], -self.available[unasked], self.available[unasked]).sum())
+
+    def _started(self, now_ns: int) -> np.ndarray:
+        """Mask of the modules that were on for longer than they need to start."""
+        return (self._on_ns > 0) & (now_ns - self._on_ns >= self.contract.start_s * SECOND)
+
+    def _givers(self, running: np.ndarray, current_a: float, limits: np.ndarray, now_ns: int) -> np.ndarray:
+        """Which of the running modules carry this current now; the others wait at the bus's voltage.
+
+        All of them, unless they start slowly or refuse small currents.
+        """
+        contract = self.contract
+        if not contract.starts_slowly and not contract.min_current_a:
+            return running
+        ready = running & self._started(now_ns)
+        if not ready.any():
+            ready = running
+        if contract.min_current_a and current_a < contract.min_current_a:
+            return running & False
+        able = np.flatnonzero(ready)
+        known = int(self.measured[able].sum())
+        most = min(self._most(current_a), known + self._room(current_a))
+        least = int(np.searchsorted(np.cumsum(limits[able]) * CROWDED, current_a)) + 1
+        best = self._need(current_a, limits[able], self.parameters.share__best_load)
+        now = int(self.giving[able].sum())
+        count = now if least <= now <= min(most, best + 1) else max(least, min(most, best))
+        giving = np.zeros(self.count, bool)
+        giving[able[: min(len(able), count)]] = True
+        return giving
+
+    def _weigh(self, mine: np.ndarray, giving: np.ndarray, now_ns: int) -> None:
+        """Who gives, and how much of an equal share: modules of a slow bus take over, and hand over, gradually.
+
+        Their set-points arrive one after the other: a share that moved at once would flow twice, or not at all.
+        """
+        if not self.contract.polled:
+            self.giving[mine] = giving[mine]
+            self._weight[mine] = giving[mine]
+            return
+        first = mine & self.giving
+        step = 1.0 if not first.any() else (now_ns - self._weighed_ns) / (self.contract.delay_s * SHIFT * SECOND)
+        weight = np.clip(self._weight + np.where(giving, step, -step), 0.0, 1.0)
+        self._weight[mine] = np.where(self.chosen & self.healthy, weight, 0.0)[mine]
+        self.giving[mine] = (self._weight > 0.0)[mine]
+
+    def _divided(self, current_a: float, limits_a: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Shares by weight, none above its limit or, where a module refuses small currents, below its least."""
+        if not len(weight) or weight.min() >= 1.0:
+            return divide(current_a, limits_a)
+        full = weight >= 1.0
+        shares = current_a * weight / float(weight.sum())
+        if (
+            np.abs(shares[full]) > limits_a[full]
+        ).any() and full.any():  # those at their limit keep it, others the rest
+            shares[full] = np.copysign(np.minimum(abs(current_a), limits_a[full]), current_a)
+            rest = current_a - float(shares[full].sum())
+            shares[~full] = rest * weight[~full] / max(float(weight[~full].sum()), 1e-9)
+        if (np.abs(shares) > limits_a).any():
+            return divide(current_a, limits_a)
+        return np.maximum(shares, self.contract.min_current_a) if self.contract.min_current_a else shares
+
+    def _most(self, current_a: float) -> int:
+        """Modules that still carry this current well: more than their offset and their smallest set-point."""
+        floor_a = max(2.0 * self.contract.offset_a, self.contract.min_current_a)
+        return max(1, int(current_a / floor_a)) if floor_a else self.count
+
+    def _room(self, current_a: float) -> int:
+        """Modules whose offsets may add up, unmeasured, without leaving what the standard allows; at least one."""
+        allowed_a = RESERVE * max(STATIC_A, STATIC * current_a)
+        return max(1, int(allowed_a / max(self.contract.offset_a, 1e-3)))
+
+    def suspected(self, evse: int) -> bool:
+        """Whether a module of this EVSE seems to do something wrong: the others' sum is not the output."""
+        mine = self.evse == evse
+        late = self._judged_ns - self.heard > self._late_ns
+        return bool((mine & ((self._wrong_since > 0) | self.enable & (late | ~self.healthy))).any())
+
+    def note_measured(self, evse: int) -> None:
+        """The output agrees with its measuring board: the trim holds the offsets of all that run for it."""
+        self.measured |= (self._weight >= 1.0) & (self.evse == evse)
+
+    def uncertain_a(self, evse: int) -> float:
+        """Largest sum of those offsets that the trim does not know yet [A]."""
+        return int((self.giving & ~self.measured & (self.evse == evse)).sum()) * self.contract.offset_a
+
+    def offset_bound_a(self, evse: int) -> float:
+        """Largest sum of the offsets of the modules that give current to this EVSE [A]: its weakest group's."""
+        counts = [int((self.giving & mine).sum()) for number, _, mine in self._members if number == evse]
+        return max(counts, default=0) * self.contract.offset_a
 
     def _choose(
         self, key: tuple[int, int], serving: np.ndarray, current_a: float, limits: np.ndarray, now_ns: int
@@ -391,21 +539,33 @@ class Bank:
         """Keep ``chosen`` near the best load, with the least used modules, without changing it at every ampere."""
         best = self.parameters.share__best_load
         healthy = int(serving.sum())
-        least = min(self.parameters.share__modules_min, healthy)
         running = self.chosen & serving
         count = int(running.sum())
         crew = self._crew.setdefault(key, Crew(now_ns))
         total = float(limits[running].sum())
         if current_a >= SPARSE * best * total:
             crew.sparse_ns = now_ns
-        if count < least or current_a > CROWDED * total:
-            crew.size = max(self._need(current_a, limits[serving], best), least)
+        need = self._need(current_a, limits[serving], best)
+        most = healthy if self.contract.starts_slowly else min(healthy, self._most(current_a))
+        least = min(self.parameters.share__modules_min, most)
+        allowed = most  # where those that are too many wait, none is too many
+        if not self.contract.starts_slowly:
+            allowed = min(most, int((self.measured & running).sum()) + self._room(current_a))
+        crowded = current_a > CROWDED * total
+        if count < least or crowded:
+            crew.goal = max(need, least)
+        if crowded or count < min(crew.goal, allowed):
+            crew.size = max(min(crew.goal, allowed), self._need(current_a, limits[serving], CROWDED) if crowded else 1)
             if crew.size > count:
                 self._call(serving & ~running, crew.size - count)
+        elif count > most and most < crew.size:
+            crew.size = crew.goal = most
         elif now_ns - crew.sparse_ns > SPARSE_NS:
-            crew.size = max(self._need(current_a, limits[serving], best), least)
+            crew.size = crew.goal = min(max(need, least), max(count, 1))
             crew.sparse_ns = now_ns
-        if count > crew.size and now_ns - crew.moved_ns > LEAVE_NS:  # one by one: each leaving is a small dip
+        if count > 2 * most:
+            self._dismiss(running, count - most)
+        elif count > crew.size and now_ns - crew.moved_ns > LEAVE_NS:  # one by one: each leaving is a small dip
             self.chosen[int(np.argmax(np.where(running, self.hours, -np.inf)))] = False
             crew.moved_ns = now_ns
         if now_ns - crew.rotated_ns > ROTATE_NS:
@@ -414,13 +574,18 @@ class Bank:
 
     def _need(self, current_a: float, limits: np.ndarray, load: float) -> int:
         """Modules that carry this current at this share of their limits."""
-        mean = max(float(limits.mean()), 1e-3)
-        return min(max(int(np.ceil(current_a / (load * mean))), 1), len(limits))
+        mean = max(float(limits.mean()), 1e-3) if len(limits) else 1.0
+        return min(max(int(np.ceil(current_a / (load * mean))), 1), max(len(limits), 1))
 
     def _call(self, spare: np.ndarray, count: int) -> None:
         """Let the least used of ``spare`` run."""
         rested = np.flatnonzero(spare)
         self.chosen[rested[np.argsort(self.hours[rested], kind="stable")[:count]]] = True
+
+    def _dismiss(self, running: np.ndarray, count: int) -> None:
+        """The most used modules rest: so many are too many for this current by far."""
+        tired = np.flatnonzero(running)
+        self.chosen[tired[np.argsort(-self.hours[tired], kind="stable")[:count]]] = False
 
     def _relieve(self, running: np.ndarray, spare: np.ndarray) -> None:
         """The most used module gives its place to the least used spare one."""
@@ -430,24 +595,3 @@ class Bank:
         rested = int(np.argmin(np.where(spare, self.hours, np.inf)))
         if self.hours[tired] > self.hours[rested] + 1.0:
             self.chosen[tired], self.chosen[rested] = False, True
-
-
-def divide(current_a: float, limits_a: np.ndarray) -> np.ndarray:
-    """Equal shares of ``current_a`` [A], none above its limit; what one cannot give the others take.
-
-    The sum is the smaller of |current| and the sum of the limits, with the sign of ``current_a``.
-    """
-    n = len(limits_a)
-    if n == 0:
-        return np.zeros(0)
-    wanted = abs(current_a)
-    level = wanted / n
-    if level <= limits_a.min():
-        return np.full(n, np.copysign(level, current_a))
-    if wanted >= limits_a.sum():
-        return np.copysign(limits_a, current_a)
-    ordered = np.sort(limits_a)
-    before = np.concatenate([[0.0], np.cumsum(ordered)[:-1]])
-    levels = (wanted - before) / np.arange(n, 0, -1)  # level if all smaller limits are used up
-    level = levels[np.argmax(levels <= ordered)]
-    return np.copysign(np.minimum(limits_a, level), current_a)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from robot_charger.common.parameters import ParameterError
 from robot_charger.power import codec
 from robot_charger.power.bank import place
+from robot_charger.power.contract import CONTRACTS, Contract
 from robot_charger.power.parameters import PowerParameters
 
 CYCLE_US = 10_000.0
 SENSOR_CYCLE_US = 100_000.0
 CLASSIC_US = {1: 65.0, 8: 135.0}  # worst-case time of a classic frame by payload at 1 Mbit/s, stuff bits and gap too
+CLASSIC_BITS, EXTENDED_BITS = 135, 160  # of a frame of eight bytes, with every stuff bit and the gap
 WARN = 0.70
 REFUSE = 0.80
 
@@ -21,6 +23,19 @@ REFUSE = 0.80
 def frame_us(payload: int) -> float:
     """Worst-case time of one CAN-FD frame on the wire [us]; ``payload`` in bytes, 0 to 64."""
     return 35.0 + (28 + 5 * (payload > 16) + 10 * payload) / 5.0
+
+
+def classic_us(contract: Contract) -> float:
+    """Worst-case time of a classic frame of eight bytes on this protocol's bus [us]."""
+    return (EXTENDED_BITS if contract.extended else CLASSIC_BITS) * 1e6 / (contract.bit_rate or 1_000_000)
+
+
+def polled_load(contract: Contract, modules: int) -> float:
+    """Share of what one bus of a polled protocol can carry, 1 where a module's readings are just not too old.
+
+    The pace that modules stand bounds it (``spacing_s``) where the wire does not.
+    """
+    return WARN * modules / contract.modules_a_bus
 
 
 def load(modules: int, groups: bool, evses: int = 0, more: int = 0) -> float:
@@ -51,10 +66,11 @@ def canopen_load(modules: int) -> float:
 def worst(parameters: PowerParameters, buses: int, groups: bool) -> float:
     """Load of the fullest bus, which is the first: with EK3 modules it also carries the safety frames."""
     bus, _ = place(parameters.modules, buses)
-    if parameters.module__protocol == "canopen":
+    contract = parameters.contract
+    if contract.own_bus and not contract.polled:
         return canopen_load(int((bus == 0).sum()))
-    if parameters.module__protocol == "modbus":
-        return load(0, False, len(parameters.evses), _more(parameters))
+    if contract.own_bus:
+        return polled_load(contract, int((bus == 0).sum()))
     return load(int((bus == 0).sum()), groups, len(parameters.evses), _more(parameters))
 
 
@@ -68,15 +84,15 @@ def buses_needed(modules: int, evses: int = 1) -> int:
     return next(b for b in range(1, 256) if min(worst(parameters, b, g) for g in (False, True)) <= WARN)
 
 
-def canopen_buses_needed(modules: int) -> int:
-    """Fewest CANopen buses that carry these modules at no more than 70 % load."""
-    return next(b for b in range(1, 256) if canopen_load(-(-modules // b)) <= WARN)
+def own_buses_needed(protocol: str, modules: int) -> int:
+    """Fewest buses of their own that carry these modules as their contract wants it."""
+    return -(-modules // CONTRACTS[protocol].modules_a_bus)
 
 
 def choose(parameters: PowerParameters, buses: int) -> bool:
     """Whether set-points go out in frames of 15. Raises ParameterError above 80 % load."""
     wanted = parameters.setpoint_frames
-    ours = parameters.module__protocol == "ek3"
+    ours = not parameters.contract.own_bus
     groups = ours and (wanted == "group" or (wanted == "auto" and worst(parameters, buses, False) > WARN))
     share = worst(parameters, buses, groups)
     if share > REFUSE:

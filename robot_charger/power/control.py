@@ -11,23 +11,25 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from robot_charger.common.can_udp import Batch
+from robot_charger.common.can_udp import BIT_RATE_SWITCH, EXTENDED, FD, Batch
 from robot_charger.common.clock import MILLISECOND, SECOND
 from robot_charger.common.e2e import echo_age
 from robot_charger.common.faults import Code, FaultReport, Severity
-from robot_charger.common.terms import Insulation
 from robot_charger.power import busload, codec
 from robot_charger.power.bank import Bank
 from robot_charger.power.drivers import Frames, open_driver
-from robot_charger.power.gate import PAUSE_NS, PERMIT_NS, Demand, Gate, Permit, Target
+from robot_charger.power.gate import PAUSE_NS, PERMIT_NS, Demand, Gate
 from robot_charger.power.output import SAFE_V, SMALL_A, Inputs, Mode, Output, cable_check_voltage
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.power.series import Pair, SeriesSwitch
 from robot_charger.power.sharing import Sharer, Sharing
+from robot_charger.power.trim import Sight, Trim
+from robot_charger.words.values import ChargePermit, Insulation, PilotState, VehicleTarget
 
 EvseFault = tuple[int, FaultReport]  # EVSE (0 = the station) and what began or ended
 START_NS = 2 * SECOND  # modules may need so long to speak after activation
 MATRIX_MODES = (Mode.OFF, Mode.TRANSFER, Mode.FAULT)  # an output may gain or lose blocks in these
+STALE_NS = 50 * MILLISECOND  # an output measurement older than this corrects nothing
 FEW = 4  # frames that are cheaper to take one by one than as arrays
 _PRESSED = int(codec.Safety.EMERGENCY_STOP)
 _EMERGENCY = _PRESSED | int(codec.Safety.EMERGENCY_LATCHED)
@@ -66,6 +68,13 @@ class Snapshot:
     bay: int = 0
 
 
+class Withdrawn:
+    """A refused permit said NONE (words.border)."""
+
+
+Word = ChargePermit | VehicleTarget | PilotState | Withdrawn
+
+
 @dataclass
 class Channel:
     """All that belongs to one EVSE."""
@@ -73,7 +82,8 @@ class Channel:
     evse: int
     gate: Gate
     output: Output
-    inbox: deque[tuple[str, object]] = field(default_factory=lambda: deque(maxlen=64))
+    trim: Trim
+    inbox: deque[Word] = field(default_factory=lambda: deque(maxlen=64))
     measured: codec.OutputMeasurement = field(default_factory=codec.OutputMeasurement)
     measured_ns: int = 0
     status: codec.EvseStatus = field(default_factory=codec.EvseStatus)
@@ -92,11 +102,10 @@ class Control:
         self.groups = busload.choose(parameters, buses)
         self.driver = open_driver(parameters, self.bank, self.groups)
         self._grace_ns = int(parameters.desk_grace_ms * MILLISECOND)
-        pilotless = set(parameters.pilotless)
         self.channels: dict[int, Channel] = {}
         for evse in parameters.evses:
-            gate = Gate(pilot_needed=evse not in pilotless, grace_ns=self._grace_ns)
-            self.channels[evse] = Channel(evse, gate, Output(evse, parameters, gate))
+            gate = Gate(parameters.pilotless(evse), self._grace_ns)
+            self.channels[evse] = Channel(evse, gate, Output(evse, parameters, gate), Trim(parameters.contract))
         self.safety = codec.SafetyStatus()
         self.safety_ns = 0
         self.safety_alive = False
@@ -118,6 +127,8 @@ class Control:
         self.grid_ns = 0
         self._grid_counter = codec.Alive()
         self._wire_us = [0.0] * (buses + self.driver.first_port)
+        self._frame_us = busload.classic_us(parameters.contract)
+        self._extended = parameters.contract.extended  # its modules' buses carry 29-bit identifiers and no others
         self._wire_ns = 0
         self._addresses = [
             (b, slice(self.bank.first[b], self.bank.first[b + 1]))
@@ -127,14 +138,9 @@ class Control:
 
     # What others say; from any thread.
 
-    def permit(self, evse: int, permit: Permit) -> None:
-        self.channels[evse].inbox.append(("permit", permit))
-
-    def target(self, evse: int, target: Target) -> None:
-        self.channels[evse].inbox.append(("target", target))
-
-    def pilot(self, evse: int, state: int, stamp_ns: int) -> None:
-        self.channels[evse].inbox.append(("pilot", (state, stamp_ns)))
+    def hear(self, evse: int, word: Word) -> None:
+        """A checked value (words.border) for one EVSE."""
+        self.channels[evse].inbox.append(word)
 
     # The control thread.
 
@@ -144,9 +150,10 @@ class Control:
         self._on_wire(bus, batch)
         if len(ids) <= FEW:
             return self._take_few(bus, batch, now_ns)
-        if batch.flags.any() and (batch.flags & ~np.uint8(0x18)).any():  # neither extended, remote nor error
-            keep = batch.flags & ~np.uint8(0x18) == 0
-            self.bad += int(len(ids) - keep.sum())
+        foreign = self._foreign(bus, batch.flags) if self._extended or batch.flags.any() else None
+        if foreign is not None and foreign.any():
+            self.bad += int(foreign.sum())
+            keep = ~foreign
             ids, data, lengths = ids[keep], data[keep], batch.lengths[keep]
         else:
             lengths = batch.lengths
@@ -158,6 +165,14 @@ class Control:
                 urgent |= self._take_station(bus, int(ids[i]), data[i, : lengths[i]].tobytes(), now_ns)
         return urgent
 
+    def _wanted_flags(self, bus: int) -> int:
+        """Flags beside those of CAN-FD that a frame on this port has: extended on the modules' own buses, or none."""
+        return EXTENDED if self._extended and bus >= self.driver.first_port else 0
+
+    def _foreign(self, bus: int, flags: np.ndarray) -> np.ndarray:
+        """Mask of the frames that are no data frames of this port's kind: remote, error, another width."""
+        return (flags & ~np.uint8(FD | BIT_RATE_SWITCH)) != self._wanted_flags(bus)
+
     def _take_few(self, bus: int, batch: Batch, now_ns: int) -> bool:
         """As ``take``, frame by frame."""
         urgent = False
@@ -165,7 +180,7 @@ class Control:
         headers = zip(batch.ids.tolist(), batch.flags.tolist(), batch.lengths.tolist(), strict=True)
         for i, (identifier, flags, length) in enumerate(headers):
             one = slice(i, i + 1)
-            if flags & ~0x18:
+            if flags & ~0x18 != self._wanted_flags(bus):
                 self.bad += 1
             elif bus >= first and (
                 (bus > 0 or identifier >> 8 != codec.POWER_ID >> 8)
@@ -247,8 +262,9 @@ class Control:
             demand = self._demand(channel, now_ns, paused)
             inputs = self._inputs(channel, now_ns, blocked)
             output.step(now_ns, demand, inputs)
+            amperes = self._trimmed(channel, demand, inputs, now_ns)
             volts = channel.measured.voltage_v
-            self.bank.share(channel.evse, output.setpoint_v, output.setpoint_a, output.enable, volts, now_ns)
+            self.bank.share(channel.evse, output.setpoint_v, amperes, output.enable, volts, now_ns)
             bit = 1 << (channel.evse - 1)
             contactors |= bit * output.contactors
             monitors |= bit * output.monitor
@@ -257,6 +273,7 @@ class Control:
                 self.faults.append((channel.evse, report))
             output.changes.clear()
             channel.snapshot = self._snapshot(channel, demand, now_ns)
+        self.bank.shared(now_ns)
         links = self._move_links(now_ns)
         self._tell_modules(now_ns)
         self.cycles += 1
@@ -269,8 +286,44 @@ class Control:
         frames += self.driver.frames(now_ns, self._counter)
         for bus, ids, data in frames:
             classic = bus > 0 and self.driver.first_port > 0
-            self._wire_us[bus] += len(ids) * (busload.CLASSIC_US[8] if classic else busload.frame_us(data.shape[1]))
+            self._wire_us[bus] += len(ids) * (self._frame_us if classic else busload.frame_us(data.shape[1]))
         return frames
+
+    def shut(self) -> list[Frames]:
+        """Last frames of a control that failed: every module off, every contactor open. No other logic is asked."""
+        self.bank.command_v[:], self.bank.command_a[:], self.bank.enable[:] = 0.0, 0.0, False
+        self._counter = (self._counter + 1) & 0xFF
+        command = codec.PowerCommand(0, 0, 0, 0, 2, self._counter).encode()
+        frames: list[Frames] = [(0, np.array([codec.POWER_ID]), np.frombuffer(command, np.uint8)[None])]
+        return frames + self.driver.frames(self._last_ns, self._counter)
+
+    def _trimmed(self, channel: Channel, demand: Demand, inputs: Inputs, now_ns: int) -> float:
+        """What to ask the modules of this output for [A]: its set-point, corrected by its measuring board."""
+        output, measured, permit = channel.output, channel.measured, demand.permit
+        delivering = output.mode == Mode.TRANSFER and output.enable and permit is not None
+        if not delivering or permit is None:
+            return channel.trim.step(
+                now_ns, Sight(False, output.setpoint_a, 0.0, 0.0, 0.0, True, False, 0.0, 0, 0.0, 0.0)
+            )
+        volts = max(measured.voltage_v, 1.0)
+        sight = Sight(
+            delivering=True,
+            setpoint_a=output.setpoint_a,
+            measured_a=measured.current_a,
+            setpoint_v=output.setpoint_v,
+            measured_v=measured.voltage_v,
+            saturated=abs(output.setpoint_a) >= inputs.capable_a,
+            trusted=now_ns - channel.measured_ns <= STALE_NS
+            and not (inputs.disputed or self.bank.suspected(channel.evse)),
+            bound_a=self.bank.offset_bound_a(channel.evse),
+            modules=int((self.bank.giving & (self.bank.evse == channel.evse)).sum()),
+            lowest_a=max(permit.min_current_a, permit.min_power_w / volts),
+            highest_a=min(permit.max_current_a, permit.max_power_w / volts),
+        )
+        amperes = channel.trim.step(now_ns, sight)
+        if channel.trim.agreed:
+            self.bank.note_measured(channel.evse)
+        return amperes
 
     def _move_links(self, now_ns: int) -> int:
         """Move the contactors of the matrix, or those between groups; returns what is to be closed."""
@@ -322,7 +375,7 @@ class Control:
     def _on_wire(self, bus: int, batch: Batch) -> None:
         lengths = batch.lengths
         if bus and self.driver.first_port:  # CANopen, on a bus of its own: nearly all are PDOs of eight bytes
-            self._wire_us[bus] += len(lengths) * busload.CLASSIC_US[8]
+            self._wire_us[bus] += len(lengths) * self._frame_us
         elif len(lengths) <= FEW:
             self._wire_us[bus] += sum(busload.frame_us(length) for length in lengths.tolist())
         else:
@@ -340,17 +393,17 @@ class Control:
     def _demand(self, channel: Channel, now_ns: int, paused: bool) -> Demand:
         gate = channel.gate
         while channel.inbox:
-            kind, content = channel.inbox.popleft()
-            if paused:
-                # What came in while this loop slept is as old as the sleep; only its number counts, as a floor.
-                if isinstance(content, Permit):
-                    gate.take_permit(content, now_ns)
-            elif isinstance(content, Permit):
-                gate.take_permit(content, now_ns)
-            elif isinstance(content, Target):
-                gate.take_target(content, now_ns)
-            elif kind == "pilot" and isinstance(content, tuple):
-                gate.take_pilot(*content)
+            word = channel.inbox.popleft()
+            if isinstance(word, Withdrawn):
+                gate.withdraw()
+            elif isinstance(word, ChargePermit):  # after a pause it is as old as the pause; its number is a floor
+                gate.take_permit(word)
+            elif paused:
+                continue
+            elif isinstance(word, VehicleTarget):
+                gate.take_target(word)
+            else:
+                gate.take_pilot(word.state, word.stamp_ns)
         if paused:
             gate.discard()
         if self.stopping:
@@ -387,8 +440,18 @@ class Control:
             seen=seen,
             disputed=self.bank.disputed(channel.evse, now_ns),
             highest_v=self.bank.highest_v(channel.evse),
-            settled=self.switch is None or self.switch.settled(channel.evse, self._top_v(channel)),
+            uncertain_a=self.bank.uncertain_a(channel.evse),
+            settled=self._settled(channel, now_ns),
         )
+
+    def _settled(self, channel: Channel, now_ns: int) -> bool:
+        """Whether the modules are joined, and set to the range, that this session needs."""
+        top_v = self._top_v(channel)
+        mine = self.bank.evse == channel.evse
+        idle = channel.output.mode == Mode.OFF
+        series = self.switch.wanted(top_v) if self.switch and top_v else self.bank.series(channel.evse)
+        ready = self.driver.prepare(mine, top_v / series, idle, now_ns)
+        return ready and (self.switch is None or self.switch.settled(channel.evse, top_v))
 
     def _tripped(self, evse: int, blocked: FaultReport | None) -> FaultReport | None:
         """The safety controller's trip of this EVSE; it counts however old the frame that named it."""

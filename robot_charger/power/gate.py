@@ -5,63 +5,15 @@ The gate is asked before every set-point frame. Times are CLOCK_MONOTONIC in nan
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from enum import IntEnum
 
 from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.faults import Code, FaultReport, Severity
-from robot_charger.common.terms import Purpose
+from robot_charger.words.values import ChargePermit, Pilot, Purpose, VehicleTarget
 
 PERMIT_NS = 300 * MILLISECOND  # a permit ends by itself
 ALIVE_NS = 300 * MILLISECOND  # a node that is silent for so long is dead
 PAUSE_NS = 100 * MILLISECOND  # who slept for so long trusts nothing that it holds
-FUTURE_NS = 50 * MILLISECOND  # a stamp further ahead is of another clock
-LONGEST_VEHICLE_TIMEOUT_MS = 60_000
-
-
-class Pilot(IntEnum):
-    """As in PilotState, as far as power looks at it."""
-
-    UNKNOWN = 0
-    A = 1
-    B = 2
-    C = 3
-    D = 4
-
-
-@dataclass(frozen=True)
-class Permit:
-    """msg/ChargePermit."""
-
-    stamp_ns: int
-    number: int
-    session_id: str = ""
-    purpose: int = Purpose.NONE
-    emergency: bool = False
-    max_voltage_v: float = 0.0
-    min_current_a: float = 0.0
-    max_current_a: float = 0.0
-    min_power_w: float = 0.0
-    max_power_w: float = 0.0
-
-
-@dataclass(frozen=True)
-class Target:
-    """msg/VehicleTarget."""
-
-    stamp_ns: int
-    number: int
-    session_id: str = ""
-    protocol: str = ""
-    purpose: int = Purpose.NONE
-    voltage_v: float = 0.0
-    current_a: float = 0.0
-    max_voltage_v: float = 0.0
-    max_current_a: float = 0.0
-    max_power_w: float = 0.0
-    vehicle_stamp_ns: int = 0
-    vehicle_timeout_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,8 +24,8 @@ class Demand:
     abrupt: bool = False  # zero at once instead of by ramp
     reason: str = ""
     fault: FaultReport | None = None
-    permit: Permit | None = None
-    target: Target | None = None
+    permit: ChargePermit | None = None
+    target: VehicleTarget | None = None
 
     @property
     def permit_number(self) -> int:
@@ -88,33 +40,29 @@ def _stop(code: Code, text: str) -> FaultReport:
     return FaultReport(code, Severity.STOP, text)
 
 
-def _numbers(message: Permit | Target) -> bool:
-    """Whether no value is NaN: NaN passes every comparison unseen."""
-    return not any(isinstance(v, float) and math.isnan(v) for v in vars(message).values())
-
-
 @dataclass
 class Gate:
     """Permit, target and pilot of one EVSE.
 
     A permit is refused unless its number is above ``floor``: the number of a permit that lapsed, was discarded
-    after a pause or ended in a fault. A permit of NONE is always taken and lowers the floor to its own number:
-    the supervisor has said that it knows.
+    after a pause or ended in a fault. A permit of NONE is always accepted and lowers ``floor`` to its own number: the
+    supervisor acknowledges the interruption, so later permits are valid again.
+
+    The values are checked at the border (words.border): finite, possible, not from the future.
     """
 
-    pilot_needed: bool = True
+    pilotless: str = ""  # the one protocol that this connector serves without a control pilot; empty: it has a pilot
     grace_ns: int = 0  # on a desk, see the parameter desk_grace_ms
     floor: int = 0
-    permit: Permit | None = None
-    target: Target | None = None
-    pilot: int = Pilot.UNKNOWN
+    permit: ChargePermit | None = None
+    target: VehicleTarget | None = None
+    pilot: Pilot = Pilot.UNKNOWN
     pilot_ns: int = 0
     refused: int = 0
     lapsed: bool = False
 
-    def take_permit(self, permit: Permit, now_ns: int) -> None:
-        old = self.permit is not None and permit.stamp_ns < self.permit.stamp_ns
-        if old or permit.stamp_ns > now_ns + FUTURE_NS or not _numbers(permit):
+    def take_permit(self, permit: ChargePermit) -> None:
+        if self.permit is not None and permit.stamp_ns < self.permit.stamp_ns:
             self.refused += 1
         elif permit.purpose == Purpose.NONE:
             self.floor = min(self.floor, permit.number)
@@ -126,15 +74,19 @@ class Gate:
         else:
             self.refused += 1
 
-    def take_target(self, target: Target, now_ns: int) -> None:
-        old = self.target is not None and target.stamp_ns < self.target.stamp_ns
-        newest = max(target.stamp_ns, target.vehicle_stamp_ns)
-        if old or newest > now_ns + FUTURE_NS or not _numbers(target):
+    def withdraw(self) -> None:
+        """A refused message says NONE: the permit ends as one that lapsed. ``floor`` is not lowered."""
+        if self.permit is not None and self.permit.purpose != Purpose.NONE:
+            self.refuse_present()
+            self.permit, self.lapsed = None, True
+
+    def take_target(self, target: VehicleTarget) -> None:
+        if self.target is not None and target.stamp_ns < self.target.stamp_ns:
             self.refused += 1
         else:
             self.target = target
 
-    def take_pilot(self, state: int, stamp_ns: int) -> None:
+    def take_pilot(self, state: Pilot, stamp_ns: int) -> None:
         self.pilot, self.pilot_ns = state, stamp_ns
 
     def discard(self) -> None:
@@ -167,30 +119,32 @@ class Gate:
             self.lapsed = permit.purpose != Purpose.NONE
             permit = None
         if permit is None or (permit.number <= self.floor and permit.purpose != Purpose.NONE):
-            fault = _stop(Code.PERMIT_LAPSED, "the permit was not renewed for 300 ms") if self.lapsed else None
+            fault = (
+                _stop(Code.PERMIT_LAPSED, "the permit was withdrawn or not renewed for 300 ms") if self.lapsed else None
+            )
             return Demand(abrupt=True, reason="no valid permit", fault=fault)
         if permit.purpose == Purpose.NONE:
-            return Demand(abrupt=permit.emergency, reason="not permitted", permit=permit)
+            return Demand(abrupt=permit.abrupt, reason="not permitted", permit=permit)
         reason, fault = self._target_refused(permit, now_ns)
         if target is None or reason:
             return Demand(abrupt=True, reason=reason, fault=fault, permit=permit)
         if target.purpose == Purpose.NONE:
             return Demand(reason="the vehicle asks for nothing", permit=permit, target=target)
-        if self.pilot_needed and target.protocol not in ("chademo", "gbt"):
+        if not self.pilotless:
             if now_ns - self.pilot_ns > ALIVE_NS + self.grace_ns:
                 fault = _stop(Code.PILOT_LOST, "the pilot node is silent")
                 return Demand(abrupt=True, reason=fault.text, fault=fault, permit=permit)
             if self.pilot not in (Pilot.C, Pilot.D):
                 fault = _stop(Code.PILOT_LOST, "the control pilot is not in state C or D")
                 return Demand(abrupt=True, reason=fault.text, fault=fault, permit=permit)
-        asked, allowed = Purpose(target.purpose), Purpose(permit.purpose)
+        asked, allowed = target.purpose, permit.purpose
         if asked == allowed or Purpose.INSULATION_TEST not in (asked, allowed):
             # Precharge and transfer follow each other: while one side still says precharge, that holds.
             return Demand(min(asked, allowed), permit=permit, target=target)
         reason = f"asked for {asked.name.lower()}, permitted {allowed.name.lower()}"
         return Demand(abrupt=True, reason=reason, permit=permit)
 
-    def _target_refused(self, permit: Permit, now_ns: int) -> tuple[str, FaultReport | None]:
+    def _target_refused(self, permit: ChargePermit, now_ns: int) -> tuple[str, FaultReport | None]:
         target = self.target
         if target is None:
             return "no target", None
@@ -199,8 +153,10 @@ class Gate:
             return fault.text, fault
         if target.session_id != permit.session_id:
             return "target and permit are of different sessions", None
+        if self.pilotless and target.purpose != Purpose.NONE and target.protocol != self.pilotless:
+            return f"this connector serves {self.pilotless} only, not {target.protocol or 'an unnamed protocol'}", None
         age_ms = (now_ns - target.vehicle_stamp_ns) / MILLISECOND
-        if target.purpose != Purpose.NONE and age_ms > min(target.vehicle_timeout_ms, LONGEST_VEHICLE_TIMEOUT_MS):
+        if target.purpose != Purpose.NONE and age_ms > target.vehicle_timeout_ms:
             fault = _stop(Code.V2G_SILENT, f"the vehicle's last message is {age_ms:.0f} ms old")
             return fault.text, fault
         return "", None

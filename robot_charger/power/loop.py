@@ -5,9 +5,11 @@ One thread does all of it, so that no frame waits for another thread's turn. It 
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import threading
 import time
+from collections.abc import Callable
 
 import can
 
@@ -20,12 +22,22 @@ PERIOD_S = 0.010
 LATE_S = 0.010  # a cycle whose frames leave later than this is a missed one
 GATHER_S = 0.002  # frames that come together are taken together: one wake-up, not one each
 CONTROL_PRIORITY = 50
+SHUT_FRAMES = 3
 
 
 class ControlLoop:
-    """Runs a Control on its buses. ``missed`` counts cycles whose frames left more than 10 ms late."""
+    """Runs a Control on its buses. ``missed`` counts cycles whose frames left more than 10 ms late.
 
-    def __init__(self, control: Control, ports: list[FramePort], realtime: bool = True) -> None:
+    When the control raises, the loop sends what switches everything off, then calls ``failed`` and ends.
+    """
+
+    def __init__(
+        self,
+        control: Control,
+        ports: list[FramePort],
+        realtime: bool = True,
+        failed: Callable[[BaseException], None] | None = None,
+    ) -> None:
         self.control = control
         self.ports = ports
         self.missed = 0
@@ -33,6 +45,7 @@ class ControlLoop:
         self.realtime = False
         self.error = ""
         self._want_realtime = realtime
+        self._failed = failed
         self._stop = threading.Event()
         self._stopping_at: float | None = None
         self._done = threading.Event()
@@ -56,6 +69,22 @@ class ControlLoop:
         return self.control.safe
 
     def _run(self) -> None:
+        try:
+            self._cycles()
+        except Exception as error:
+            self._shut()
+            if self._failed is None:
+                raise
+            self._failed(error)
+
+    def _shut(self) -> None:
+        """All off, more than once: a frame may be lost. What cannot be sent is left to the modules' own watchdogs."""
+        for _ in range(SHUT_FRAMES):
+            with contextlib.suppress(Exception):
+                for bus, ids, data in self.control.shut():
+                    self.ports[bus].write(ids, data)
+
+    def _cycles(self) -> None:
         if self._want_realtime:
             self.realtime = realtime(CONTROL_PRIORITY)
         with selectors.DefaultSelector() as selector:

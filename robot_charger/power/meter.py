@@ -11,6 +11,7 @@ and holds the signed reading (OCMF) from 100 on: its length in bytes, then two c
 from __future__ import annotations
 
 import json
+import math
 import struct
 import threading
 from abc import ABC, abstractmethod
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 
 from robot_charger.common.clock import now_ns
 from robot_charger.common.wires import WireError, run_directory
+from robot_charger.power.meter_map import MapError, MeterMap, load
 from robot_charger.power.modbus_line import LineError, ModbusLine
 from robot_charger.power.parameters import PowerParameters
 
@@ -163,6 +165,32 @@ class ModbusMeter(Meter):
         self._line.close()
 
 
+class MappedMeter(Meter):
+    """A meter of another make, by its register map. It has no serial number here and does not sign."""
+
+    def __init__(self, unit: int, line: ModbusLine, registers: MeterMap, reversed_: bool = False) -> None:
+        self._unit = unit
+        self._line = line
+        self._map = registers
+        self._sign = -1.0 if reversed_ else 1.0
+
+    def read(self) -> Reading:
+        try:
+            values = self._map.read(lambda function, first, count: self._line.read(self._unit, function, first, count))
+        except (LineError, ValueError) as error:
+            raise MeterError(f"meter {self._map.name}, unit {self._unit}: {error}") from error
+        energies = (values["import_wh"], values["export_wh"])
+        imported, exported = energies[::-1] if self._sign < 0 else energies
+        power_w = self._sign * values["power_w"]
+        current_a = math.copysign(values["current_a"], power_w) if values["current_a"] >= 0 else values["current_a"]
+        if values["current_a"] < 0:
+            current_a *= self._sign
+        return Reading(now_ns(), f"unit {self._unit}", imported, exported, values["voltage_v"], current_a, power_w)
+
+    def close(self) -> None:
+        self._line.close()
+
+
 class SimulatedMeter(Meter):
     """The registers of the simulated rack, read from a file it writes."""
 
@@ -190,10 +218,19 @@ def open_meters(parameters: PowerParameters) -> dict[int, Meter]:
     if kind == "modbus-rtu" and not address:
         raise ValueError("parameter meter.address must name the serial device, e.g. /dev/ttyUSB0:19200")
     try:
-        line = ModbusLine(f"rtu:{address}" if kind == "modbus-rtu" else address)
+        line = ModbusLine(
+            f"rtu:{address}" if kind == "modbus-rtu" else address, timeout_s=parameters.meter__timeout_ms / 1e3
+        )
     except ValueError as error:
         raise ValueError(f"parameter meter.address = {error}") from error
-    return {evse: ModbusMeter(evse, line, parameters.meter__signed) for evse in evses}
+    units = dict(zip(evses, parameters.meter__units, strict=False)) if any(parameters.meter__units) else {}
+    if not parameters.meter__map:
+        return {evse: ModbusMeter(units.get(evse, evse), line, parameters.meter__signed) for evse in evses}
+    try:
+        registers = load(parameters.meter__map)
+    except MapError as error:
+        raise ValueError(f"parameter meter.map: {error}") from error
+    return {evse: MappedMeter(units.get(evse, evse), line, registers, parameters.meter__reversed) for evse in evses}
 
 
 class MeterReader:

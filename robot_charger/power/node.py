@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from functools import partial
 from typing import Any
 
 from robot_charger import msg
@@ -22,9 +23,8 @@ from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.topics import fill
 from robot_charger.power import busload
-from robot_charger.power.control import Control, Snapshot
+from robot_charger.power.control import Control, Snapshot, Withdrawn, Word
 from robot_charger.power.drivers import module_buses, open_ports
-from robot_charger.power.gate import Permit, Target
 from robot_charger.power.loop import ControlLoop
 from robot_charger.power.messages import Reporter
 from robot_charger.power.meter import Meter, MeterReader, Reading, Witness, open_meters
@@ -60,21 +60,13 @@ class PowerNode(StationNode):
                 self._listen(evse)
 
     def _listen(self, evse: int) -> None:
-        def permit(m: msg.ChargePermit) -> None:
+        def hear(word: Word) -> None:
             if self._control:
-                self._control.permit(evse, Permit(**_fields(m, Permit)))
+                self._control.hear(evse, word)
 
-        def target(m: msg.VehicleTarget) -> None:
-            if self._control:
-                self._control.target(evse, Target(**_fields(m, Target)))
-
-        def pilot(m: msg.PilotState) -> None:
-            if self._control:
-                self._control.pilot(evse, m.state, m.stamp_ns)
-
-        self.subscribe("power/permit", permit, evse)
-        self.subscribe("vehicle/target", target, evse)
-        self.subscribe("pilot/state", pilot, evse)
+        self.subscribe("power/permit", hear, evse, withdrawn=lambda: hear(Withdrawn()))
+        self.subscribe("vehicle/target", hear, evse)
+        self.subscribe("pilot/state", hear, evse)
 
     def configure(self) -> None:
         self.parameters.check()
@@ -94,10 +86,12 @@ class PowerNode(StationNode):
         sys.setswitchinterval(0.0005)  # the control thread must not wait 5 ms for the interpreter
         self._control = Control(self.parameters, len(self._buses))
         self._control.driver.start()
-        self._loop = ControlLoop(self._control, self._ports, self.parameters.realtime)
+        self._loop = ControlLoop(
+            self._control, self._ports, self.parameters.realtime, partial(self.fail, "control loop")
+        )
         self._meters = MeterReader(self._open_meters, self._on_reading, self._on_signed)
         self._witnesses = {evse: Witness() for evse in self.parameters.evses}
-        self._reporter = threading.Thread(target=self._report_loop, name="power-report", daemon=True)
+        self._reporter = self.thread("power-report", self._report_loop)
         self._reporting.set()
         self._loop.start()
         self._meters.start()
@@ -159,12 +153,9 @@ class PowerNode(StationNode):
         while self._reporting.is_set():
             ticker.wait()
             tick += 1
-            try:
-                self._report_once(reporter, control, loop, tick)
-            except Exception as error:  # a publisher dies with its context while the process ends
-                if not self._reporting.is_set() or not self.context.ok():
-                    return
-                self.get_logger().error(f"report: {error!r}", throttle_duration_sec=1.0)
+            if not self.context.ok():  # publishers die with their context while the process ends
+                return
+            self._report_once(reporter, control, loop, tick)
 
     def _report_once(self, reporter: Reporter, control: Control, loop: ControlLoop, tick: int) -> None:
         topics = self._topics
@@ -262,10 +253,6 @@ class Publishers:
         self.modules = node.publisher("/power/modules")
         self.safety = node.publisher("/safety/state")
         self.last_reading: dict[int, Reading] = {}
-
-
-def _fields(message: Any, kind: type) -> dict[str, Any]:
-    return {name: getattr(message, name) for name in kind.__dataclass_fields__}  # type: ignore[attr-defined]
 
 
 def main() -> None:

@@ -7,16 +7,18 @@ contactors open, output below 60 V.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum
 
 from robot_charger.common.clock import SECOND
 from robot_charger.common.faults import Code, FaultReport, Severity
-from robot_charger.common.terms import Insulation, Purpose
 from robot_charger.power.codec import EvseStatus, Monitor, OutputMeasurement
-from robot_charger.power.gate import Demand, Gate, Permit, Pilot, clamp_current
+from robot_charger.power.gate import Demand, Gate, clamp_current
 from robot_charger.power.parameters import PowerParameters
+from robot_charger.words.values import ChargePermit, Insulation, Pilot, Purpose
+from robot_charger.words.values import SupplyMode as Mode
 
 SAFE_V = 60.0  # IEC 61851-23: safe to touch below
 SMALL_A = 5.0  # contactors open below this
@@ -31,19 +33,8 @@ OVERCURRENT_S = 0.1
 ACCURACY_A, ACCURACY = 2.5, 0.05  # the larger: more above the set-point than modules that obey can give
 COOL_S = 20.0  # what heat took from the current returns so slowly: temperatures come in whole degrees
 HEAT_S = 0.5
+DELAYS = 1.5  # a set-point is on its way for so many times the modules' delay at most
 INACCURATE_S = 2.0  # longer than any ramp is behind its set-point
-
-
-class Mode(IntEnum):
-    """As in SupplyState."""
-
-    OFF = 0
-    INSULATION_TEST = 1
-    PRECHARGE = 2
-    TRANSFER = 3
-    RAMP_DOWN = 4
-    DISCHARGE = 5
-    FAULT = 6
 
 
 class Phase(Enum):
@@ -77,6 +68,7 @@ class Inputs:
     seen: bool = True  # ``evse`` is fresh: what it says of the contactors can be believed
     disputed: bool = False  # the modules contradict ``measured``
     highest_v: float = 1000.0  # what the modules reach as they are joined now
+    uncertain_a: float = 0.0  # what modules that obey may give too much before the trim knows them
     settled: bool = True  # ... and they are joined as this session needs them
 
 
@@ -134,6 +126,8 @@ class Output:
         self._held_v = 0.0  # highest voltage at the inlet since the contactors opened
         self._let_go_ns = 0  # when the vehicle may last have held it there
         self._over: dict[str, int] = {}
+        self._past: deque[tuple[int, float]] = deque()
+        self._delay_ns = int(DELAYS * parameters.contract.delay_s * SECOND)
         self._cool = 1.0  # share of the cable's rating that its temperatures allow
 
     @property
@@ -205,6 +199,14 @@ class Output:
     def _waited(self, now_ns: int, limit_s: float) -> bool:
         return now_ns - self._since > limit_s * SECOND
 
+    def _asked(self, now_ns: int) -> float:
+        """Largest current that may still be on its way from the modules [A]: they follow a set-point with a delay."""
+        past = self._past
+        past.append((now_ns, abs(self.setpoint_a)))
+        while now_ns - past[0][0] > self._delay_ns:
+            past.popleft()
+        return max(a for _, a in past)
+
     def _lasting(self, name: str, condition: bool, now_ns: int, limit_s: float) -> bool:
         if not condition:
             self._over.pop(name, None)
@@ -239,9 +241,10 @@ class Output:
             top = max(top, cable_check_voltage(top, p.max_voltage_v))
         trip_v = overvoltage_trip_v(top)
         live_v = max(measured.voltage_v if closed else 0.0, measured.bank_voltage_v)
-        excess = abs(measured.current_a) - abs(self.setpoint_a)
-        margin = max(p.overcurrent_a, 0.03 * abs(self.setpoint_a))
-        accuracy = max(ACCURACY_A, ACCURACY * abs(self.setpoint_a))
+        asked_a = self._asked(now_ns)
+        excess = abs(measured.current_a) - asked_a
+        margin = max(p.overcurrent_a, 0.03 * asked_a) + inputs.uncertain_a
+        accuracy = max(ACCURACY_A, ACCURACY * asked_a) + inputs.uncertain_a
         if inputs.blocked is not None:
             self.trip(now_ns, inputs.blocked, tell=False)
         elif demand.fault is not None:
@@ -281,7 +284,7 @@ class Output:
         if inputs.blocked is not None:
             self.text = inputs.blocked.text
         elif not inputs.settled:
-            self.text = "joining the groups of modules in series or in parallel"
+            self.text = "joining the groups of modules, or changing their range, as this vehicle needs"
         elif not inputs.modules:
             self.text = "no healthy module feeds this EVSE"
         elif not inputs.evse.open:
@@ -477,7 +480,7 @@ class Output:
         most = (p.ramp__up_a_s if rising else p.ramp__down_a_s) * elapsed_s
         return present_a + max(-most, min(most, wanted_a - present_a))
 
-    def _ceiling(self, permit: Permit, inputs: Inputs) -> float:
+    def _ceiling(self, permit: ChargePermit, inputs: Inputs) -> float:
         return min(permit.max_voltage_v, self.parameters.max_voltage_v, inputs.highest_v)
 
     def _voltage(self, demand: Demand, inputs: Inputs) -> float:

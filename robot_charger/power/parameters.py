@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from robot_charger.common.parameters import ParameterError, parameter
 from robot_charger.power import codec
+from robot_charger.power.contract import CONTRACTS, LOAD_BREAK_S, PROTOCOLS, Contract
 
 EDITIONS = ("2014", "2023")
-PROTOCOLS = ("ek3", "canopen", "modbus")
+# Connectors without a control pilot. Each serves the protocol of its own name.
+PILOTLESS = ("chademo", "gbt")
+CUT_OFFS = ("none", "inhibit", "ac-contactor")
 METERS = ("modbus-tcp", "modbus-rtu", "simulated", "none")
 
 
@@ -24,8 +28,8 @@ class PowerParameters:
     )
     module__bus: str = parameter(
         "",
-        "canopen: CAN bus or buses, as ``bus``; modbus: tcp:HOST:PORT or rtu:DEVICE:BAUD, comma-separated, "
-        "empty for the simulated rack's",
+        "CAN bus or buses of the modules, as ``bus``; modbus: tcp:HOST:PORT or rtu:DEVICE:BAUD[:8E1], "
+        "comma-separated, empty for the simulated rack's",
     )
     setpoint_frames: str = parameter(
         "auto",
@@ -60,12 +64,40 @@ class PowerParameters:
     module__max_current_a: float = parameter(20.0, "current limit of a module", unit="A", low=0.1, high=320.0)
     module__min_current_a: float = parameter(0.1, "smallest regulated current", unit="A", low=0.0, high=100.0)
     module__timeout_ms: float = parameter(
-        50.0, "a module silent for so long is replaced by the others", unit="ms", low=20.0, high=1000.0
+        0.0,
+        "a module silent for so long is lost; 0: as its protocol's contract says (docs/power.md)",
+        unit="ms",
+        low=0.0,
+        high=60_000.0,
+    )
+    module__answer_ms: float = parameter(100.0, "Modbus modules: time for one answer", unit="ms", low=20.0, high=2000.0)
+    module__hold_s: float = parameter(
+        0.0,
+        "a module keeps its last set-point for so long without a frame, from its data sheet; 0: as its contract says",
+        unit="s",
+        low=0.0,
+        high=600.0,
+    )
+    module__first_address: int = parameter(
+        -1, "address of the first module on each bus, the others follow; -1: the protocol's first", low=-1, high=223
+    )
+    module__cut_off: str = parameter(
+        "none",
+        "how the safety controller ends the modules' current without a bus: their inhibit input, or an AC contactor "
+        "before them; needed where they hold a set-point for more than 0.5 s",
+        choices=CUT_OFFS,
+    )
+    contactors_break_load: bool = parameter(
+        False, "the output contactors are rated to open under the full current and voltage"
     )
     cable_max_current_a: list[float] = parameter(
         [400.0], "rating of the cable: one for all EVSEs, or one each", unit="A", low=1.0, high=3000.0
     )
-    pilotless: list[int] = parameter([0], "EVSEs without a control pilot, 0 for none", low=0, high=16)
+    connectors: list[str] = parameter(
+        ["ccs2"],
+        "connector of the EVSEs: one for all, or one each; chademo and gbt have no control pilot",
+        choices=("ccs2", "ccs1", "nacs", "acdp", "type2", "chademo", "gbt"),
+    )
     ac: list[int] = parameter(
         [0],
         "EVSEs that are AC outlets, 0 for none: their pilot node switches them, this one reads their meter and speaks "
@@ -149,13 +181,19 @@ class PowerParameters:
     meter__kind: str = parameter("modbus-tcp", "the DC meter", choices=METERS)
     meter__address: str = parameter(
         "",
-        "HOST:PORT of a modbus-tcp meter, DEVICE:BAUD of a modbus-rtu one (one line, unit id = EVSE); "
+        "HOST:PORT of a modbus-tcp meter, DEVICE:BAUD:FORMAT of a modbus-rtu one (FORMAT 8N1, 8E1, 8O1 or 8N2); "
         "empty: the simulation's, from rack.json in its run directory",
     )
     meter__signs: bool = parameter(
         False, "the meter signs readings (OCMF): one as a session begins, one as it ends, in power/meter's signed_data"
     )
     meter__signed: bool = parameter(True, "the meter's current and power registers carry a sign")
+    meter__map: str = parameter(
+        "", "register map of the meter: a name of power/meters.yaml, FILE.yaml:NAME, or empty for this project's own"
+    )
+    meter__reversed: bool = parameter(False, "the meter is wired the other way: its import is this station's export")
+    meter__units: list[int] = parameter([0], "Modbus unit of each EVSE's meter; 0: the EVSE's number", low=0, high=247)
+    meter__timeout_ms: float = parameter(500.0, "time for one answer of a meter", unit="ms", low=50.0, high=5000.0)
 
     def check(self) -> None:
         """What no single range can say. Raises ParameterError."""
@@ -165,6 +203,8 @@ class PowerParameters:
             raise ParameterError(
                 f"parameter cable_max_current_a has {len(self.cable_max_current_a)} values: one, or one per EVSE"
             )
+        if len(self.connectors) not in (1, len(self.evses)):
+            raise ParameterError(f"parameter connectors has {len(self.connectors)} values: one, or one per EVSE")
         if self.modules < len(self.evses) * self.series_groups:
             raise ParameterError(f"parameter modules = {self.modules} is less than {self.series_groups} per EVSE")
         if self.matrix__blocks and self.matrix__blocks < len(self.evses):
@@ -182,10 +222,7 @@ class PowerParameters:
                 f"parameter max_voltage_v = {self.max_voltage_v:g} is above what series_groups = {self.series_groups} "
                 f"group(s) of {self.module__max_voltage_v:g} V modules give"
             )
-        if self.module__protocol == "canopen" and not self.module__bus:
-            raise ParameterError("parameter module.bus must name the CANopen bus, e.g. socketcan:can1")
-        if self.module__protocol == "ek3" and self.module__bus:
-            raise ParameterError("parameter module.bus is for canopen and modbus: EK3 modules are on bus")
+        self._check_modules()
         if self.min_voltage_v >= self.max_voltage_v:
             raise ParameterError("parameter min_voltage_v must be below max_voltage_v")
         if self.temperature__derate_c >= self.temperature__stop_c:
@@ -193,9 +230,44 @@ class PowerParameters:
         if self.temperature__coolant_derate_c >= self.temperature__coolant_stop_c:
             raise ParameterError("parameter temperature.coolant_derate_c must be below temperature.coolant_stop_c")
 
+    @property
+    def contract(self) -> Contract:
+        """What the modules' protocol promises, with what the parameters know better."""
+        row = CONTRACTS[self.module__protocol]
+        hold_s = self.module__hold_s or row.hold_s
+        silent_s = self.module__timeout_ms / 1e3 or row.silent_s
+        first = row.first_address if self.module__first_address < 0 else self.module__first_address
+        return dataclasses.replace(row, hold_s=hold_s, silent_s=silent_s, first_address=first)
+
+    def _check_modules(self) -> None:
+        """What the modules' contract demands of this configuration."""
+        contract = self.contract
+        if contract.own_bus and contract.bit_rate and not self.module__bus:
+            raise ParameterError(
+                f"parameter module.bus must name the {contract.name} bus, e.g. socketcan:can1: its frames are not for "
+                "the station's bus"
+            )
+        if not contract.own_bus and self.module__bus:
+            raise ParameterError(f"parameter module.bus is not for {contract.name}: its modules are on bus")
+        safe = self.contactors_break_load and self.module__cut_off != "none"
+        if contract.cut_off_needed and not safe:
+            known = "" if contract.hold_known or self.module__hold_s else " (not published; see module.hold_s)"
+            raise ParameterError(
+                f"parameter module.protocol = {contract.name}: a module goes on for {contract.hold_s:g} s without the "
+                f"bus{known}, more than {LOAD_BREAK_S:g} s, so contactors would open under load. Needed: "
+                "contactors_break_load = true, and module.cut_off = inhibit or ac-contactor, both driven by the safety "
+                "controller"
+            )
+
     def cable_current_a(self, evse: int) -> float:
         ratings = self.cable_max_current_a
         return ratings[0] if len(ratings) == 1 else ratings[self.evses.index(evse)]
+
+    def pilotless(self, evse: int) -> str:
+        """The protocol of an EVSE whose connector has no control pilot, empty for all others."""
+        kinds = self.connectors
+        kind = kinds[0] if len(kinds) == 1 else kinds[self.evses.index(evse)]
+        return kind if kind in PILOTLESS else ""
 
     def insulation_limits_ohm(self, voltage_v: float) -> tuple[float, float]:
         """(fault below, warning below) [ohm] at the vehicle's maximum voltage."""

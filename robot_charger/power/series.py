@@ -43,7 +43,7 @@ class SeriesSwitch:
             return []
         for pair, evse in enumerate(self.parameters.evses):
             if outputs[evse].top_v > 0.0:
-                self.goal[pair] = self._wanted(outputs[evse].top_v)
+                self.goal[pair] = self.wanted(outputs[evse].top_v)
         news = self.board.step(now_ns, self.feedback, self.goal, lambda link: self._may_move(link, outputs))
         for pair, evse in enumerate(self.parameters.evses):
             self.bank.arrange(evse, self.board.owner(pair, self.feedback))
@@ -55,9 +55,10 @@ class SeriesSwitch:
 
     def settled(self, evse: int, top_v: float) -> bool:
         """Whether this EVSE's groups stand as a session up to this voltage [V] needs them."""
-        return self.bank.arrangement[evse] == self._wanted(top_v)
+        return self.bank.arrangement[evse] == self.wanted(top_v)
 
-    def _wanted(self, top_v: float) -> int:
+    def wanted(self, top_v: float) -> int:
+        """Groups that a session up to this voltage [V] needs in series."""
         return SERIES if top_v > self.parameters.module__max_voltage_v else PARALLEL
 
     def _may_move(self, link: Link, outputs: Mapping[int, Pair]) -> bool:

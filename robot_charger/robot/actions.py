@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
-from robot_charger.common.terms import Zone
 from robot_charger.robot.contact import Contact
 from robot_charger.robot.description import Bay, Connector
-from robot_charger.robot.errors import ForceLimit, NoPose, RobotError, Stuck, ToolError
+from robot_charger.robot.errors import (
+    Drifted,
+    ForceLimit,
+    NoPose,
+    Obstacle,
+    OutOfReach,
+    PlugHeld,
+    RobotError,
+    Stuck,
+    ToolError,
+    WrenchError,
+)
+from robot_charger.robot.feel import NO_WRENCH
 from robot_charger.robot.planner import HOLSTER_PULL_M, back
 from robot_charger.robot.sight import Sight
-from robot_charger.robot.spatial import inverse, length, local
+from robot_charger.robot.spatial import difference, inverse, length, local
 from robot_charger.robot.state import PERIOD, Arm, Engagement, Equipment, Mode, Part, Sequence
 from robot_charger.robot.ways import Ways
+from robot_charger.words.values import Zone
 
 TOOL_TIME = 2.0  # [s] longest time to open or close the gripper
+TRUST_TIME = 0.05  # [s] of rest before the wrench is believed
+HUNG_M, HUNG_RAD = 0.02, 0.2  # a plug so near to its holster's pose hangs in it
+CLEAR_M = 0.03  # [m] the arm draws back from an obstacle
 GRASP_STANDOFF = 0.15  # [m] of the empty gripper before a plug
 
 
@@ -29,7 +46,16 @@ class Actions(Part):
         self.sight, self.ways, self.contact = sight, ways, contact
 
     def grip_to(self, closed: bool) -> Sequence:
-        """Command the gripper and wait for its sensor. Raises ToolError."""
+        """Command the gripper and wait for its sensor. Raises ToolError.
+
+        It opens on a held plug only where the inlet or the holster holds it: elsewhere the plug would fall.
+        """
+        if not closed and not self.may_open():
+            raise PlugHeld("the gripper stays closed: its plug is neither in the inlet nor in its holster")
+        self.arm.closing = closed
+        if not closed:
+            self.contact.collision.nothing_held()
+        self.arm.load_known = False
         for tick in range(round(TOOL_TIME / PERIOD)):
             if tick % 20 == 0:
                 self.arm.grip = closed
@@ -39,8 +65,20 @@ class Actions(Part):
         else:
             raise ToolError(f"the gripper does not {'close' if closed else 'open'}")
         yield from self.ways.wait(0.15)
+        self.arm.closing, self.arm.load_known = False, not closed
         if closed and not self.arm.senses.plug_present:
             raise ToolError("the gripper closed on nothing")
+
+    def may_open(self) -> bool:
+        """The hand is empty, or something else holds its plug."""
+        arm, senses = self.arm, self.arm.senses
+        if not (senses.gripper_closed and senses.plug_present):
+            return True
+        for bay in self.site.bays.values():
+            away = difference(bay.holster, arm.gripper)
+            if length(away[:3]) < HUNG_M and length(away[3:]) < HUNG_RAD:
+                return True
+        return arm.connector is not None and self.contact.plug_held_by_inlet(arm.connector)
 
     def away(self, bay: Bay, plug: Connector) -> Sequence:
         """From wherever the last action left the arm to the bay's clear pose."""
@@ -65,10 +103,15 @@ class Actions(Part):
         """After a failed attempt: out along the axis with limited force, then to the standoff."""
         self.arm.need, self.arm.moving = Zone.CONTACT, Mode.RETREAT
         self.arm.attempt_began = self.arm.clock
-        if self.arm.senses.q is not None:
-            self.arm.q = self.arm.senses.q.copy()  # a set-point ahead of an arm that its guard stops would press on
-        self.contact.take_up()
-        yield from self.contact.pull_out(bay, plug)
+        for last in (False, False, True):
+            yield from self.contact.leave()
+            self.contact.take_up()
+            try:
+                yield from self.contact.pull_out(bay, plug)
+                break
+            except ForceLimit:  # it gave way too slowly: leave the force, and on
+                if last:
+                    raise
         yield from self.to_standoff(plug)
 
     def to_standoff(self, plug: Connector) -> Sequence:
@@ -76,6 +119,7 @@ class Actions(Part):
         nose = np.array([-self.parameters.contact__standoff_m, 0, 0, 0, 0, 0])
         yield from self.ways.line(self.contact.flange(nose), self.parameters.speed__near_m_s * 1.5)
         self.arm.need = Zone.FREE
+        yield from self.contact.weigh()
 
     def fetch(self, bay: Bay, plug: Connector) -> Sequence:
         """Take the plug out of its holster, unless it is in the hand."""
@@ -88,6 +132,7 @@ class Actions(Part):
         yield from self.ways.settle(bay.holster)
         yield from self.grip_to(True)
         yield from self.ways.line(back(bay.holster, HOLSTER_PULL_M), p.speed__near_m_s * 1.5)
+        yield from self.contact.weigh()
 
     def bring_home(self, bay: Bay) -> Sequence:
         """Hang the plug into its holster."""
@@ -115,18 +160,26 @@ class Actions(Part):
         self.arm.need, self.arm.moving = Zone.FREE, Mode.APPROACH
         inlet = yield from self.sight.look(bay)
         self.planner.check_inlet(bay, plug, inlet)
-        self.arm.sag = np.eye(4)
-        yield from self.ways.line(back(inlet, plug.nose + p.contact__standoff_m))
+        self.arm.tare, self.arm.sag = NO_WRENCH, self.contact.feeling.sagged(NO_WRENCH)
+        yield from self.ways.line(self.contact.flange(np.array([-p.contact__standoff_m, 0, 0, 0, 0, 0])))
         yield from self.contact.zero_wrench()
         inlet = yield from self.sight.look(bay)
         self.arm.need = Zone.CONTACT
         self.sight.check_moved(bay)
         yield from self.ways.line(self.contact.flange(np.array([-0.018, 0, 0, 0, 0, 0])), p.speed__near_m_s)
         self.contact.take_up()
+        if self.arm.senses.end_stop:
+            raise ToolError("the end-stop is closed before the plug is in: it is stuck")
         while self.arm.touch.push < 10.0 and self.arm.touch.x < 0.8 * plug.depth:
             self.contact.push_on(p.speed__touch_m_s, give=False)
             yield from self.contact.tick(bay)
             self.sight.check_moved(bay)
+        before = -self.arm.touch.x
+        if before > self.contact.collision.room():
+            yield from self.contact.leave()
+            if self.arm.drift > 0.0:
+                raise Drifted(f"the wrench has drifted by {self.arm.drift:.0f} N")
+            raise Obstacle(f"contact {before * 1e3:.0f} mm before the mouth is not the inlet's face")
         yield from self.contact.search(bay, plug)
         yield from self.contact.insert(bay, plug)
 
@@ -140,6 +193,59 @@ class Actions(Part):
     def go_home(self, bay: Bay, plug: Connector) -> Sequence:
         yield from self.away(bay, plug)
         yield from self.park(bay)
+
+    def careful(self, action: Callable[[], Sequence]) -> Sequence:
+        """An action among people: what it meets it draws back from, looks again, and tries once more."""
+        yield from self.trust()
+        try:
+            yield from self._leaving(action())
+            return
+        except Obstacle as first:
+            if not self.parameters.collision__second:
+                raise
+            self.arm.text = str(first)
+        yield from self.ways.wait(self.parameters.collision__wait_s)
+        self.sight.forget_poses(self.arm.bay)  # one new look
+        yield from self._leaving(action())
+
+    def _leaving(self, action: Sequence) -> Sequence:
+        """``action``; whatever ends it, no force stays on the tool."""
+        try:
+            yield from action
+        except RobotError as error:
+            met = isinstance(error, Obstacle)
+            if met or self.contact.pressed:
+                yield from self.contact.leave()
+            if met and not self.arm.limp:
+                yield from self._clear_of()
+            raise
+
+    def _clear_of(self) -> Sequence:
+        """A little back along the tool's axis, away from what was met. A second contact there ends it."""
+        self.arm.leaving = True
+        try:
+            way = self.ways.line(back(self.kinematics.forward(self.arm.q), CLEAR_M), self.parameters.speed__touch_m_s)
+            for _ in way:
+                if self.contact.pressed:
+                    return
+                yield
+        except OutOfReach:
+            pass
+        finally:
+            self.arm.leaving = False
+
+    def trust(self) -> Sequence:
+        """Before anything moves: the wrench reads what an arm at rest should feel. Raises WrenchError."""
+        yield from self.ways.wait(TRUST_TIME)
+        arm, p, collision = self.arm, self.parameters, self.contact.collision
+        if not collision.holds():
+            collision.nothing_held()
+            force, most = collision.unexpected(), p.collision__near_n
+            if force > most and not arm.in_contact_zone:
+                raise WrenchError(f"the wrench reads {force:.0f} N with an empty hand at rest, at most {most:.0f} N")
+        elif not arm.in_contact_zone:
+            yield from self.contact.weigh()
+        arm.trusted = True
 
     def connect(self, bay: Bay, plug: Connector) -> Sequence:
         p = self.parameters
@@ -183,8 +289,8 @@ class Actions(Part):
                 yield from self.contact.relax(bay)
             with suppress(NoPose):  # it may have sunk or risen since the look
                 self.arm.inlet = self.sight.fused(bay, newest_only=True)
-            engaged = self.arm.engaged[bay.number] = Engagement(
-                self.arm.inlet, self.arm.face, self.arm.gripper.copy(), plug, engaged
+            engaged = self.arm.engaged[bay.number] = replace(
+                engaged, inlet=self.arm.inlet, face=self.arm.face, grip=self.arm.gripper.copy(), earlier=engaged
             )
             if plug.held:
                 self.arm.bound, self.arm.moving = True, Mode.FOLLOWING
@@ -220,7 +326,9 @@ class Actions(Part):
                 break
             except (Stuck, ToolError, ForceLimit) as error:
                 failure = error
-                if isinstance(error, ForceLimit) and self.arm.touch.depth > 0.5 * plug.depth:
+                if isinstance(error, ForceLimit):
+                    yield from self.contact.leave()
+                if isinstance(error, ForceLimit) and self.may_open():
                     yield from self.grip_to(False)  # gripped askew while the inlet holds it: taken anew
         if failure is not None:
             yield from self.leave_plug(bay)
@@ -258,7 +366,7 @@ class Actions(Part):
         shift = inverse(engaged.inlet) @ seen
         if length(shift[:3, 3]) > 0.003:
             grip = seen @ inverse(engaged.inlet) @ engaged.grip
-            engaged = Engagement(seen, engaged.face, grip, plug, engaged.earlier)
+            engaged = replace(engaged, inlet=seen, grip=grip)
         self.arm.engaged[bay.number] = engaged
         self.arm.inlet, self.arm.face = engaged.inlet, engaged.face
         self.arm.tare, self.arm.sag = np.zeros(6), np.eye(4)
@@ -268,17 +376,15 @@ class Actions(Part):
         yield from self.contact.zero_wrench()
         self.arm.sag = np.eye(4)
         self.arm.need = Zone.CONTACT
-        way = self.ways.line(engaged.grip, p.speed__near_m_s * 0.6)
-        for _ in way:
-            if abs(self.arm.touch.push) > 40.0 or length(self.arm.touch.side) > 40.0:
-                raise ToolError("the gripper meets something before the plug")
-            yield
+        yield from self.ways.line(engaged.grip, p.speed__near_m_s * 0.6)
         yield from self.ways.settle(engaged.grip)
         yield from self.grip_to(True)
+        self.arm.base, self.arm.base_at = engaged.base, engaged.base_at  # until the plug hangs free and is weighed
 
     def leave_plug(self, bay: Bay) -> Sequence:
         """Let go of a plug that does not come, and stand clear."""
         self.arm.moving = Mode.RETREAT
+        yield from self.contact.leave()
         if self.arm.senses.gripper_closed:
             yield from self.grip_to(False)
         self.arm.tare, self.arm.sag = np.zeros(6), np.eye(4)

@@ -44,6 +44,8 @@ class Connector:
     nose: float
     mass: float
     capture: float
+    centre: float = 0.08  # of its mass, ahead of gripper_link
+    cable: float = 10.0  # how its pull grows with the way from where it hangs [N/m]
     held: bool = False  # the arm cannot let go of it: it stays and follows the vehicle
 
 
@@ -112,6 +114,8 @@ def load_connectors(file: str = "arm/connectors.yaml") -> dict[str, Connector]:
             float(c["nose_m"]),
             float(c["mass_kg"]),
             float(c["capture_m"]),
+            float(c.get("centre_m", 0.08)),
+            float(c.get("cable_n_m", 10.0)),
             c.get("held", False) is True,
         )
         for name, c in _read(file).items()

@@ -9,7 +9,8 @@ import numpy as np
 from robot_charger.robot.spatial import Array, from_vector, local
 from robot_charger.robot.state import Part, Senses, Touch
 
-NO_TORQUE = np.zeros(3)
+NO_TORQUE, NO_WRENCH = np.zeros(3), np.zeros(6)
+GRAVITY = 9.81  # [m/s^2]
 
 
 def torque_ahead(wrench: Array, distance: float) -> tuple[float, float, float]:
@@ -29,7 +30,8 @@ class Feeling(Part):
             self.arm.changed_at, self.arm.last_wrench = senses.now - senses.wrench_age, readings
         if senses.q is None:
             return
-        self.arm.gripper = self.kinematics.forward(senses.q) @ self.deflection(wrench)
+        bare = self.kinematics.forward(senses.q)
+        self.arm.gripper = bare @ self.deflection(wrench + self.carried(bare))
         force = wrench - self.arm.tare
         touch = Touch(push=-float(force[0]), side=force[1:3], torque=NO_TORQUE)
         self.arm.in_contact_zone = False
@@ -47,6 +49,22 @@ class Feeling(Part):
                 x, y, z = local(engaged.grip, self.arm.gripper[:3, 3])
                 self.arm.in_contact_zone = x > -limit and math.hypot(y, z) < 0.25
         self.arm.touch = touch
+
+    def carried(self, pose: Array) -> Array:
+        """Weight of the plug in the hand as a wrench (6,) at the sensor, in the axes of gripper_link at ``pose``.
+
+        The arm's driver takes it out of what it reports (payload); the mount bends under it all the same.
+        """
+        plug, senses = self.arm.connector, self.arm.senses
+        if plug is None or not (senses.gripper_closed and senses.plug_present):
+            return NO_WRENCH
+        x, y, z = (-GRAVITY * plug.mass * pose[2, :3]).tolist()
+        arm = self.site.tool.wrench_distance + plug.centre
+        return np.array((x, y, z, 0.0, -arm * z, arm * y))
+
+    def sagged(self, tare: Array) -> Array:
+        """Deflection of the mount in free space under the plug and the cable's ``tare`` (6,)."""
+        return self.deflection(tare + self.carried(self.kinematics.forward(self.arm.q)))
 
     def deflection(self, wrench: Array) -> Array:
         """How far the compliant mount gives way: pose of the loaded gripper_link in the unloaded one."""

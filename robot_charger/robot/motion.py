@@ -10,10 +10,13 @@ insert, withdraw), ``actions`` (connect, release, disconnect).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from robot_charger.common.terms import Zone
+import numpy as np
+
 from robot_charger.robot.actions import Actions
+from robot_charger.robot.collision import Collision
 from robot_charger.robot.contact import SENSE_LOST, Contact
 from robot_charger.robot.description import Bay, Connector, Site
 from robot_charger.robot.errors import (
@@ -36,6 +39,7 @@ from robot_charger.robot.sight import Sight
 from robot_charger.robot.spatial import largest
 from robot_charger.robot.state import PERIOD, SENSE_AGE, Arm, Command, Equipment, Mode, Result, Senses, Sequence
 from robot_charger.robot.ways import Ways
+from robot_charger.words.values import Zone
 
 __all__ = ["PERIOD", "Command", "ConnectionRobot", "Mode", "Result", "Senses"]
 
@@ -43,6 +47,9 @@ FIRST_HEARD = 5.0  # [s] after the start, until the arm is heard for the first t
 SENSE_SLOW = (0.03, 0.07)  # [s] ages between which the arm goes ever slower, down to none at the second
 BEHIND_JOINT = 0.3  # [rad] an arm this far behind its set-point is waited for in free space
 BEHIND_NEAR = (0.005, 0.010)  # [rad] the same in contact: ever slower between the two
+LATE_TICKS = 2  # from a set-point to what the joint states show of it, beyond its horizon
+JERK_TIME = 0.15  # [s] for which the arm's own mass is felt after it stood still against its will
+NO_STEP = np.zeros(6)
 FROZEN = 0.25  # [s] a wrench that does not change in its last digit for this long is frozen
 TOOL_AGE = 0.4  # [s] the tool may be silent for this much longer than the others
 STALLED_RATE, STALLED_TIME = 0.05, 0.3  # slower than this for so long [s] in contact: begin again where the arm is
@@ -63,8 +70,10 @@ class ConnectionRobot:
         self.planner = Planner(site, kinematics, parameters.contact__standoff_m)
         self.arm = arm = Arm(q=site.park.copy())
         equipment = Equipment(site, kinematics, parameters, self.planner)
-        self.sight, self.feeling, self.ways = Sight(equipment, arm), Feeling(equipment, arm), Ways(equipment, arm)
-        self.contact = Contact(equipment, arm, self.sight, self.feeling, self.ways)
+        self.sight, self.feeling = Sight(equipment, arm), Feeling(equipment, arm)
+        self.collision = Collision(equipment, arm)
+        self.ways = Ways(equipment, arm, self.collision)
+        self.contact = Contact(equipment, arm, self.sight, self.feeling, self.collision, self.ways)
         self.actions = Actions(equipment, arm, self.sight, self.ways, self.contact)
         self.see, self.see_instead = self.sight.see, self.sight.see_instead
         self.forget_poses, self.waits_before = self.sight.forget_poses, self.ways.waits_before
@@ -88,26 +97,27 @@ class ConnectionRobot:
         bay, plug = self._goal(evse, connector)
         if evse in self.arm.engaged and self.arm.mode != Mode.HOLD:
             raise BadGoal(f"a plug is already in the inlet of EVSE {evse}: disconnect it first")
-        self._begin(bay, plug, self.actions.connect(bay, plug), now)
+        self._begin(bay, plug, lambda: self.actions.connect(bay, plug), now)
 
     def start_release(self, evse: int, now: float) -> None:
         """Begin to let go of the mated plug. Raises Busy or BadGoal."""
         bay, plug = self._goal(evse)
         if evse not in self.arm.engaged:
             raise BadGoal(f"no plug is in the inlet of EVSE {evse}")
-        self._begin(bay, plug, self.actions.release(bay, plug), now)
+        self._begin(bay, plug, lambda: self.actions.release(bay, plug), now)
 
     def start_disconnect(self, evse: int, now: float) -> None:
         """Begin to take the plug out and bring it home. Raises Busy or BadGoal."""
         bay, plug = self._goal(evse)
-        self._begin(bay, plug, self.actions.disconnect(bay, plug), now)
+        self._begin(bay, plug, lambda: self.actions.disconnect(bay, plug), now)
 
     def prepare(self, evse: int, now: float) -> None:
         """Let a parked arm begin to go before the plug that it will be asked for next, or home for 0. No goal."""
         if self.busy or self.arm.mode != Mode.PARKED or evse == self.ways.waits_before():
             return
         bay, plug = self._goal(evse or self.ways.waits_before())
-        self._begin(bay, plug, self.actions.go_before(bay, plug) if evse else self.actions.go_home(bay, plug), now)
+        way = self.actions.go_before if evse else self.actions.go_home
+        self._begin(bay, plug, lambda: way(bay, plug), now)
 
     def cancel(self) -> None:
         """End the running action at once; the arm holds where it is."""
@@ -123,7 +133,7 @@ class ConnectionRobot:
             connector = engaged.connector.name if engaged else bay.connectors[0]
         return bay, self.planner.connector(bay, connector)
 
-    def _begin(self, bay: Bay, plug: Connector, sequence: Sequence, now: float) -> None:
+    def _begin(self, bay: Bay, plug: Connector, action: Callable[[], Sequence], now: float) -> None:
         if bay.number != self.arm.bay:
             self.arm.inlet, self.arm.face = None, 0.0
         self.arm.bay, self.arm.connector, self.arm.result = bay.number, plug, None
@@ -131,7 +141,11 @@ class ConnectionRobot:
         self.arm.bound = self.arm.goes_along = False
         self.arm.obstacles.pop(bay.number, None)  # a new goal is a new look
         self.arm.error, self.arm.text = ErrorCode.NONE, ""
-        self.arm.task, self.arm.need, self.arm.started = sequence, Zone.FREE, now
+        self.arm.task, self.arm.need, self.arm.started = self.actions.careful(action), Zone.FREE, now
+        if not self.collision.holds():
+            self.collision.nothing_held()
+        self.arm.limp = self.arm.leaving = self.arm.closing = False
+        self.arm.unexpected_peak, self.arm.crosses, self.arm.trusted = 0.0, frozenset(), False
         self.arm.held, self.arm.lost, self.arm.waited, self.arm.rate, self.arm.fresh = None, 0.0, 0.0, 1.0, True
         self.arm.attempt_began = self.arm.clock
         self.arm.moving = Mode.MOVING
@@ -169,24 +183,31 @@ class ConnectionRobot:
                 self.arm.held, self.arm.fresh = None, True
             if self.arm.fresh:
                 self.arm.q = senses.q.copy()
+            if self.arm.fresh or max(senses.q_age, senses.wrench_age) > SENSE_SLOW[0]:
+                self.arm.jerked_until = senses.now + JERK_TIME
             self.arm.mode = self.arm.moving
             if not self.arm.fresh and self._lagging(senses):
                 return Command(self.arm.q, self.arm.grip)
             self.arm.grip = None
             self.arm.clock += PERIOD * self.arm.rate
-            next(self.arm.task)
+            obstacle, before = self.collision.watch(), self.arm.q
+            if obstacle is None:
+                next(self.arm.task)
+            else:
+                self.arm.task.throw(obstacle)
+            self.arm.step = NO_STEP if self.arm.fresh else self.arm.q - before
             self.arm.fresh = False
-            return Command(self.arm.q, self.arm.grip)
+            return Command(None if self.arm.limp else self.arm.q, self.arm.grip, self.arm.limp)
         except StopIteration:
             self._finish(None)
             return Command(self.arm.q, self.arm.grip)
         except RobotError as error:
             self._finish(error)
-        return Command()
+        return Command(limp=self.arm.limp)
 
     def _permitted(self, senses: Senses) -> bool:
         need = Zone.CONTACT if self.arm.in_contact_zone else self.arm.need
-        fresh = senses.q_age <= SENSE_AGE and (need < Zone.CONTACT or senses.wrench_age <= SENSE_AGE)
+        fresh = max(senses.q_age, senses.wrench_age) <= SENSE_AGE  # an arm that does not feel does not move
         return fresh and senses.zone >= need and senses.now <= senses.permit_until
 
     def _hold(self) -> Command:
@@ -205,12 +226,16 @@ class ConnectionRobot:
         assert senses.q is not None
         full, none = SENSE_SLOW
         age = senses.q_age
-        behind = largest(self.arm.q - senses.q)
+        late = self.parameters.horizon_s + LATE_TICKS * PERIOD  # a moving arm is behind by this much time
+        behind = largest(self.arm.q - senses.q - self.arm.step * late / PERIOD)
         self.arm.rate, lagging = 1.0, behind > BEHIND_JOINT
         if self.arm.need == Zone.CONTACT:
             age = max(age, senses.wrench_age)
             near, far = BEHIND_NEAR
             self.arm.rate = max(0.0, min(1.0, (none - age) / (none - full), (far - behind) / (far - near)))
+        if self.arm.leaving:
+            self.arm.rate, self.arm.waited = 1.0, 0.0
+            return age > none
         stalled = lagging or self.arm.rate < STALLED_RATE
         self.arm.waited = self.arm.waited + PERIOD if stalled else 0.0
         if self.arm.need == Zone.CONTACT and self.arm.waited > STALLED_TIME and age <= full:
@@ -228,11 +253,15 @@ class ConnectionRobot:
             raise Emergency("emergency stop")
         if not senses.field_clear:
             raise FieldBreached(f"protective field of bay {self.arm.bay} is breached")
+        if senses.breached and senses.q is not None:
+            crossed = senses.breached & (self.arm.crosses | self.ways.bays_near(senses.q))
+            if crossed:
+                raise FieldBreached(f"protective field of bay {min(crossed)} is breached, and the arm crosses it")
         silent = [
             f"{name} for {age:.2f} s"
             for name, age in (
                 ("joint states are missing", senses.q_age),
-                ("the wrench is missing", senses.wrench_age if self.arm.need == Zone.CONTACT else 0.0),
+                ("the wrench is missing", senses.wrench_age),
                 ("the tool's sensors are silent", senses.tool_age - TOOL_AGE),
             )
             if age > SENSE_AGE
@@ -240,10 +269,9 @@ class ConnectionRobot:
         self.arm.lost = self.arm.lost + PERIOD if silent else 0.0
         if self.arm.lost > (SENSE_LOST if senses.q is not None else FIRST_HEARD):
             raise SensorError(silent[0])
-        if self.arm.need == Zone.CONTACT:
-            same = senses.now - senses.wrench_age - self.arm.changed_at
-            if same > FROZEN:
-                raise SensorError(f"the wrench did not change for {same:.2f} s")
+        same = senses.now - senses.wrench_age - self.arm.changed_at
+        if same > FROZEN:
+            raise SensorError(f"the wrench did not change for {same:.2f} s")
 
     def _rest(self, senses: Senses) -> None:
         """Mode of an arm without a goal, told from what it senses when nothing is known yet."""
@@ -267,7 +295,9 @@ class ConnectionRobot:
         self.arm.mode = self.arm.moving
         if error is not None and (error.stay or self.arm.moving not in (Mode.PARKED, Mode.RELEASED)):
             self.arm.mode = Mode.HOLD
-            if not self.arm.in_contact_zone and self._waits(self.arm.senses):
+            if self.arm.limp:
+                self.arm.mode = Mode.LIMP
+            elif not self.arm.in_contact_zone and self._waits(self.arm.senses):
                 self.arm.mode = Mode.PARKED
         self.arm.result = Result(
             self.arm.error,

@@ -16,12 +16,14 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped, WrenchStamped
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from robot_charger import action, msg
@@ -29,7 +31,6 @@ from robot_charger.common.clock import Ticker, now_ns
 from robot_charger.common.faults import FaultReport, Severity
 from robot_charger.common.node import OK, WARN, Diagnosis, StartError, StationNode, run
 from robot_charger.common.process import realtime
-from robot_charger.common.terms import Zone
 from robot_charger.common.topics import fill
 from robot_charger.robot.description import config_file, load_site
 from robot_charger.robot.errors import Busy, Cancelled, ErrorCode, RobotError
@@ -39,6 +40,7 @@ from robot_charger.robot.kinematics import Kinematics
 from robot_charger.robot.motion import PERIOD, Command, ConnectionRobot, Mode, Result, Senses
 from robot_charger.robot.parameters import RobotParameters
 from robot_charger.robot.spatial import Array, from_quaternion
+from robot_charger.words.values import BayState, MotionPermit, SafetyState, ToolState, Zone
 
 PERMIT_SECONDS = 0.3
 BAY_AGE = 1.0  # oldest bay state that lets the arm move [s]
@@ -52,8 +54,8 @@ REALTIME_PRIORITY = 20
 class Bays:
     """Newest permit and bay state of one EVSE, with the time of each [s]."""
 
-    permit: msg.MotionPermit = field(default_factory=msg.MotionPermit)
-    state: msg.BayState = field(default_factory=msg.BayState)
+    permit: MotionPermit = MotionPermit()
+    state: BayState = BayState()
     state_at: float = -math.inf
     arrived: bool = False  # its vehicle came, and no goal has been sent since
 
@@ -76,6 +78,7 @@ class RobotNode(StationNode):
         self._bays: dict[int, Bays] = {}
         self._eyes: Eyes | None = None
         self._unplaced = self._bad = 0
+        self._limp = False  # what the arm was asked for last
         self._ticker = Ticker(PERIOD)
 
     # Life cycle.
@@ -116,7 +119,7 @@ class RobotNode(StationNode):
 
     def activate(self) -> None:
         self._stop.clear()
-        self._thread = threading.Thread(target=self._move, name="motion", daemon=True)
+        self._thread = self.thread("motion", self._move)
         self._thread.start()
 
     def deactivate(self) -> None:
@@ -177,38 +180,31 @@ class RobotNode(StationNode):
             return now
         return now - max(0.0, self.get_clock().now().nanoseconds * 1e-9 - stamp)
 
-    def _on_joints(self, message: Any) -> None:
+    def _on_joints(self, message: JointState) -> None:
         names = list(message.name)
         try:
             q = np.array([message.position[names.index(name)] for name in self._kinematics.names])
-        except (ValueError, IndexError):
+        except ValueError:  # another arm's
             self._bad += 1
             return
-        if np.isfinite(q).all():
-            self._senses.q = q
-            self._stamps["joints"] = self.stamped(message.header)
-        else:
-            self._bad += 1
+        self._senses.q = q
+        self._stamps["joints"] = self.stamped(message.header)
 
-    def _on_wrench(self, message: Any) -> None:
+    def _on_wrench(self, message: WrenchStamped) -> None:
         f, t = message.wrench.force, message.wrench.torque
-        wrench = np.array([f.x, f.y, f.z, t.x, t.y, t.z])
-        if np.isfinite(wrench).all():
-            self._senses.wrench = wrench
-            self._stamps["wrench"] = self.stamped(message.header)
-        else:
-            self._bad += 1
+        self._senses.wrench = np.array([f.x, f.y, f.z, t.x, t.y, t.z])
+        self._stamps["wrench"] = self.stamped(message.header)
 
-    def _on_tool(self, message: msg.ToolState) -> None:
+    def _on_tool(self, message: ToolState) -> None:
         s = self._senses
         s.gripper_closed, s.plug_present = message.gripper_closed, message.plug_present
         s.end_stop, s.holster_occupied = message.end_stop, message.holster_occupied
         self._stamps["tool"] = message.stamp_ns / 1e9
 
-    def _on_safety(self, message: msg.SafetyState) -> None:
+    def _on_safety(self, message: SafetyState) -> None:
         self._senses.emergency = message.emergency_stop
 
-    def _on_bay(self, evse: int, message: msg.BayState) -> None:
+    def _on_bay(self, evse: int, message: BayState) -> None:
         bay = self._bays[evse]
         left = bay.state.occupied and not message.occupied
         if message.occupied != bay.state.occupied:
@@ -218,7 +214,7 @@ class RobotNode(StationNode):
             with self._lock:
                 self._robot.vehicle_left(evse)
 
-    def _on_pose(self, message: Any) -> None:
+    def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
         robot = self._robot
         if robot is None:
             return
@@ -313,12 +309,15 @@ class RobotNode(StationNode):
         senses.q_age, senses.wrench_age = now - self._stamps["joints"], now - self._stamps["wrench"]
         senses.tool_age = now - self._stamps["tool"]
         bay = self._bays.get(evse)
+        senses.breached = frozenset(
+            n for n, b in self._bays.items() if now - b.state_at <= BAY_AGE and not b.state.field_clear
+        )
         senses.zone = Zone.NONE
         if bay is not None:
             known = now - bay.state_at <= BAY_AGE
             standing = bay.state.immobilised or not bay.state.occupied
-            if known and standing and bay.permit.evse == evse and bay.permit.zone <= Zone.CONTACT:
-                senses.zone = Zone(bay.permit.zone)
+            if known and standing and bay.permit.evse == evse:
+                senses.zone = bay.permit.zone
             senses.permit_until = bay.permit.stamp_ns / 1e9 + PERMIT_SECONDS
             senses.passive_follow = bay.permit.passive_follow and bay.permit.evse == evse
             senses.occupied = bay.state.occupied or not known
@@ -326,8 +325,10 @@ class RobotNode(StationNode):
         return senses
 
     def _send(self, robot: ConnectionRobot, command: Command) -> None:
-        if command.grip is not None:
-            self._tool_command.publish(msg.ToolCommand(stamp_ns=now_ns(), grip=command.grip))
+        if command.grip is not None or command.limp != self._limp:
+            self._limp = command.limp
+            grip = self._senses.gripper_closed if command.grip is None else command.grip
+            self._tool_command.publish(msg.ToolCommand(stamp_ns=now_ns(), grip=grip, limp=command.limp))
         if command.q is not None:
             point = JointTrajectoryPoint(positions=command.q.tolist())
             point.time_from_start.nanosec = round(self.parameters.horizon_s * 1e9)

@@ -29,7 +29,7 @@ class RobotParameters:
     permit_grace_s: float = parameter(
         2.0, "hold this long for a lapsed motion permit, then end the action", unit="s", low=0.0, high=60.0
     )
-    attempt_timeout_s: float = parameter(30.0, "longest attempt", unit="s", low=5.0, high=300.0)
+    attempt_timeout_s: float = parameter(45.0, "longest attempt", unit="s", low=5.0, high=300.0)
 
     speed__free_m_s: float = parameter(0.40, "gripper in free space", unit="m/s", low=0.01, high=1.0)
     speed__turn_rad_s: float = parameter(1.2, "gripper in free space", unit="rad/s", low=0.05, high=3.0)
@@ -57,10 +57,13 @@ class RobotParameters:
     search__force_n: float = parameter(22.0, "push while searching the opening", unit="N", low=5.0, high=50.0)
     search__speed_m_s: float = parameter(0.030, "nose along the spiral", unit="m/s", low=0.005, high=0.1)
     search__pitch_m: float = parameter(0.005, "distance of the spiral's arms", unit="m", low=0.001, high=0.02)
-    search__radius_m: float = parameter(0.020, "spiral's largest radius", unit="m", low=0.0, high=0.05)
+    search__radius_m: float = parameter(0.020, "spiral's radius for a good estimate", unit="m", low=0.0, high=0.05)
+    search__radius_most_m: float = parameter(
+        0.032, "spiral's radius is three times the estimate's sigma, at most this", unit="m", low=0.0, high=0.05
+    )
 
-    insert__force_n: float = parameter(91.0, "push while inserting", unit="N", low=20.0, high=98.0)
-    insert__limit_n: float = parameter(100.0, "largest axial push, else retreat", unit="N", low=20.0, high=100.0)
+    insert__force_n: float = parameter(112.0, "push while inserting", unit="N", low=20.0, high=115.0)
+    insert__limit_n: float = parameter(120.0, "largest axial push, else retreat", unit="N", low=20.0, high=125.0)
     lateral_limit_n: float = parameter(
         70.0, "largest force across the axis, else retreat", unit="N", low=10.0, high=150.0
     )
@@ -68,7 +71,40 @@ class RobotParameters:
     withdraw__force_n: float = parameter(118.0, "pull while withdrawing", unit="N", low=50.0, high=140.0)
     withdraw__limit_n: float = parameter(150.0, "largest axial pull, else relax", unit="N", low=50.0, high=150.0)
     tare_limit_n: float = parameter(
-        45.0, "a wrench above this before contact is a biased sensor, not a cable", unit="N", low=5.0, high=100.0
+        60.0, "a wrench above this before contact is a biased sensor, not a cable", unit="N", low=5.0, high=100.0
+    )
+
+    collision__free_n: float = parameter(
+        50.0, "unexpected force that stops the arm in free motion", unit="N", low=15.0, high=100.0
+    )
+    collision__near_n: float = parameter(
+        25.0, "the same nearer to an inlet's mouth than near_m", unit="N", low=10.0, high=60.0
+    )
+    collision__near_m: float = parameter(0.30, "how far from an inlet's mouth that is", unit="m", low=0.1, high=1.0)
+    collision__room_m: float = parameter(
+        0.015,
+        "around the estimated mouth contact is expected, plus three times the estimate's sigma, 25 mm at most",
+        unit="m",
+        low=0.005,
+        high=0.025,
+    )
+    collision__hand_n: float = parameter(
+        140.0, "force that a hand may feel (ISO/TS 15066, quasi-static)", unit="N", low=50.0, high=140.0
+    )
+    collision__hand_n_m: float = parameter(
+        75000.0, "stiffness of a hand (ISO/TS 15066)", unit="N/m", low=10000.0, high=200000.0
+    )
+    collision__reaction_s: float = parameter(
+        0.03, "from a force to the set-point that stops the arm", unit="s", low=0.01, high=0.2
+    )
+    collision__braking_m_s2: float = parameter(
+        5.0, "deceleration of an arm whose set-point stops", unit="m/s^2", low=0.5, high=20.0
+    )
+    collision__wait_s: float = parameter(2.0, "after an obstacle, before the second look", unit="s", low=0.0, high=60.0)
+    collision__second: bool = parameter(True, "after an obstacle, look again and try once more; false: a person first")
+    leave__force_n: float = parameter(5.0, "a force that the arm has left behind", unit="N", low=2.0, high=15.0)
+    leave__time_s: float = parameter(
+        1.5, "longest time to leave a force; then the arm goes limp", unit="s", low=0.3, high=2.0
     )
 
     follow__stroke_m: float = parameter(

@@ -26,9 +26,10 @@ class Spiral:
     fast as the nose is pressed: a nose that just falls into the opening is not dragged out of it again.
     """
 
-    def __init__(self, nose: Array, parameters: RobotParameters) -> None:
-        """``nose``: (2,) where it begins, y and z in the inlet's frame [m]."""
+    def __init__(self, nose: Array, parameters: RobotParameters, radius: float | None = None) -> None:
+        """``nose``: (2,) where it begins, y and z in the inlet's frame; ``radius`` where it ends [m]."""
         self._middle, self._parameters = nose.copy(), parameters
+        self._radius = parameters.search__radius_m if radius is None else radius
         self._angle = 0.0
 
     def step(self, nose: Array, push: float, side: Array, depth: float, seconds: float) -> Array:
@@ -39,8 +40,8 @@ class Spiral:
         """
         p = self._parameters
         radius = p.search__pitch_m * self._angle / (2 * math.pi)
-        if radius > p.search__radius_m:
-            raise NotSeated(f"opening not found within {p.search__radius_m * 1e3:.0f} mm")
+        if radius > self._radius:
+            raise NotSeated(f"opening not found within {self._radius * 1e3:.0f} mm")
         rate = min(1.0, max(0.0, push / p.search__force_n)) * (IN_LEAD_RATE if depth > IN_LEAD else 1.0)
         along = p.search__speed_m_s * seconds
         self._angle += rate * along / math.hypot(max(radius, 0.001), p.search__pitch_m / (2 * math.pi))

@@ -28,6 +28,7 @@ class Sight(Part):
         if not np.isfinite(pose).all() or not sigma <= p.pose__max_sigma_m:
             return
         self.arm.obstacles.pop(evse, None)
+        self.arm.sigma[evse] = sigma
         poses = self.arm.poses.setdefault(evse, deque(maxlen=400))
         poses.append((stamp, pose))
         while poses and stamp - poses[0][0] > p.pose__window_s:

@@ -10,40 +10,20 @@ import math
 from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 import numpy as np
 
-from robot_charger.common.terms import Zone
 from robot_charger.robot.description import Connector, Site
 from robot_charger.robot.errors import ErrorCode, RobotError
 from robot_charger.robot.kinematics import Kinematics
 from robot_charger.robot.parameters import RobotParameters
 from robot_charger.robot.planner import Planner
 from robot_charger.robot.spatial import Array
+from robot_charger.words.values import RobotMode as Mode
+from robot_charger.words.values import Zone
 
 PERIOD = 0.01  # of one tick [s]
 SENSE_AGE = 0.1  # joint states and wrench older than this hold the arm [s]
-
-
-class Mode(IntEnum):
-    """RobotState.MODE_*."""
-
-    UNKNOWN = 0
-    PARKED = 1
-    MOVING = 2
-    APPROACH = 3
-    SEARCH = 4
-    INSERT = 5
-    MATED = 6
-    RELEASED = 7
-    FOLLOWING = 8
-    GRASP = 9
-    WITHDRAW = 10
-    RETREAT = 11
-    HOLD = 12
-    FAULT = 13
-    LIMP = 14
 
 
 @dataclass
@@ -66,6 +46,7 @@ class Senses:
     occupied: bool = True
     field_clear: bool = True
     emergency: bool = False
+    breached: frozenset[int] = frozenset()  # EVSEs whose bay's field is breached, of all bays
 
 
 @dataclass(frozen=True)
@@ -74,6 +55,7 @@ class Command:
 
     q: Array | None = None
     grip: bool | None = None
+    limp: bool = False  # the arm shall give way to every push
 
 
 @dataclass
@@ -100,6 +82,8 @@ class Engagement:
     grip: Array
     connector: Connector
     earlier: Engagement | None = None  # as it was before the release, should the vehicle have moved just then
+    base: Array = field(default_factory=lambda: np.zeros(3))  # the cable's pull before contact, see Arm.base [N]
+    base_at: Array | None = None
 
 
 @dataclass
@@ -143,6 +127,7 @@ class Arm:
     # Time.
     last_now: float = -math.inf
     clock: float = 0.0  # time in which the arm really could move, see ConnectionRobot.step [s]
+    crosses: frozenset[int] = frozenset()  # EVSEs whose bays the present joint motion crosses
     attempt_began: float = 0.0  # on that clock [s]
     held: float | None = None  # how long by now [s]
     lost: float = 0.0  # how long a sensor has been silent by now [s]
@@ -151,10 +136,15 @@ class Arm:
 
     # Set-points.
     q: Array = field(default_factory=lambda: np.zeros(6))  # joint angles
+    step: Array = field(default_factory=lambda: np.zeros(6))  # of the last tick
     fresh: bool = True  # they were just taken from the measured angles
     grip: bool | None = None  # command to the gripper in this tick
     nose: Array = field(default_factory=lambda: np.zeros(6))  # of the plug's nose in the inlet's frame
     follow_from: Array = field(default_factory=lambda: np.zeros(6))  # the nose when it began to follow
+
+    limp: bool = False  # the arm is asked to give way to every push
+    leaving: bool = False  # it draws back from a force
+    closing: bool = False  # the gripper closes on a plug
 
     # What is felt.
     senses: Senses = field(default_factory=lambda: Senses(0.0))
@@ -163,7 +153,14 @@ class Arm:
     peak: float = 0.0  # largest push of this action, or pull on the way out [N]
     in_contact_zone: bool = False
     tare: Array = field(default_factory=lambda: np.zeros(6))  # of the wrench: the cable's share [N, Nm]
-    sag: Array = field(default_factory=lambda: np.eye(4))  # deflection of the mount by the cable
+    sag: Array = field(default_factory=lambda: np.eye(4))  # deflection of the mount by plug and cable
+    base: Array = field(default_factory=lambda: np.zeros(3))  # the cable's pull in base_link's axes, where [N]
+    base_at: Array | None = None  # the gripper was then; None: nothing is held
+    load_known: bool = True
+    trusted: bool = False  # the wrench was looked at before this action's first motion
+    jerked_until: float = -math.inf  # the arm just stood still against its will: its own mass is felt
+    drift: float = 0.0  # of the wrench since its last zero, where it was noticed [N]
+    unexpected_peak: float = 0.0  # largest force of this action that nothing explains [N]
     last_wrench: list[float] = field(default_factory=lambda: [0.0] * 6)
     changed_at: float = -math.inf  # when the wrench last changed
 
@@ -171,6 +168,7 @@ class Arm:
     inlet: Array | None = None  # estimate of the present attempt
     face: float = 0.0  # x of a nose on the inlet's face, where one was felt
     poses: dict[int, deque[tuple[float, Array]]] = field(default_factory=dict)  # stamp and pose, by EVSE
+    sigma: dict[int, float] = field(default_factory=dict)  # of the newest pose, by EVSE [m]
     obstacles: dict[int, tuple[float, float, RobotError]] = field(
         default_factory=dict
     )  # in an inlet's place: since, last

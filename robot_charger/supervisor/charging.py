@@ -1,82 +1,76 @@
-"""The supervisor's action ``charge``: a whole session for whoever asks by ROS."""
+"""The supervisor's action ``charge``: a whole session for whoever asks by ROS. Without ROS but for its messages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
-
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
-from rclpy.task import Future
+from typing import Any, Protocol
 
 from robot_charger import action
-from robot_charger.common.terms import Phase, Shutdown
 from robot_charger.common.topics import fill
 from robot_charger.supervisor.inputs import Heard
 from robot_charger.supervisor.model import Session
+from robot_charger.words.values import ChargeResult, MeterReading, Phase, Shutdown, SupplyState, VehicleLink
 
-RESULTS = {Shutdown.NONE: 1, Shutdown.NORMAL: 1, Shutdown.ERROR: 3, Shutdown.EMERGENCY: 3}
+RESULTS = {
+    Shutdown.NONE: ChargeResult.COMPLETED,
+    Shutdown.NORMAL: ChargeResult.COMPLETED,
+    Shutdown.ERROR: ChargeResult.FAULTED,
+    Shutdown.EMERGENCY: ChargeResult.FAULTED,
+}
+
+
+class Server(Protocol):
+    """common.actions.OneGoalServer."""
+
+    @property
+    def busy(self) -> bool: ...
+
+    def feedback(self, message: Any) -> None: ...
+
+    def finish(self, result: Any, well: bool) -> None: ...
 
 
 class ChargeAction:
-    """One goal at a time. ``lock`` guards ``heard``; ``asked`` gets a goal's token; ``told`` when there is news."""
+    """One goal at a time. ``lock`` guards ``heard``; ``show`` gets a goal's token; ``changed`` is called on news."""
+
+    server: Server
 
     def __init__(
         self,
-        node: Any,
         heard: Heard,
         lock: AbstractContextManager[Any],
-        asked: Callable[[str, str], None],
-        told: Callable[[], None],
+        show: Callable[[str, str], None],
+        changed: Callable[[], None],
     ) -> None:
-        self._node, self._heard, self._lock, self._asked, self._told = node, heard, lock, asked, told
-        self._goal: tuple[Any, Future] | None = None
+        self._heard, self._lock, self._show, self._changed = heard, lock, show, changed
         self._meter_start: tuple[float, float] | None = None
-        self._server = ActionServer(
-            node,
-            action.Charge,
-            "charge",
-            execute_callback=self._execute,
-            goal_callback=self._accept,
-            cancel_callback=self._cancel,
-        )
 
     def begin(self) -> None:
         """A new session: its energy counts from now."""
         self._meter_start = None
 
-    def _accept(self, goal: Any) -> GoalResponse:
-        with self._lock:
-            return GoalResponse.REJECT if self._goal else GoalResponse.ACCEPT
+    @staticmethod
+    def refuses(goal: Any) -> str:
+        """Why a goal cannot be, or ''."""
+        return "" if goal.max_energy_wh >= 0.0 else f"max_energy_wh = {goal.max_energy_wh:g} is no energy: 0 or more"
 
-    def _cancel(self, handle: Any) -> CancelResponse:
+    def started(self, goal: Any) -> None:
+        with self._lock:
+            if goal.id_token:
+                self._show(goal.id_token, goal.token_type)
+        self._changed()
+
+    def cancelled(self) -> None:
         with self._lock:
             self._heard.stop_asked = "Local"
-        self._told()
-        return CancelResponse.ACCEPT
-
-    async def _execute(self, handle: Any) -> Any:
-        future: Future = Future(executor=self._node.executor)
-        with self._lock:
-            self._goal = (handle, future)
-            if handle.request.id_token:
-                self._asked(handle.request.id_token, handle.request.token_type)
-        self._told()
-        result = await future
-        if handle.is_cancel_requested:
-            handle.canceled()
-        elif result.result == action.Charge.Result.RESULT_FAULTED:
-            handle.abort()
-        else:
-            handle.succeed()
-        return result
+        self._changed()
 
     def drive(self, before: Session, s: Session) -> None:
         """Feedback while it goes, the result when the session ends."""
-        if self._goal is None:
+        if not self.server.busy:
             return
-        handle, future = self._goal
-        meter = self._heard.last.get("meter")
+        meter = self._heard.newest.of(MeterReading)
         if meter is not None and self._meter_start is None and s.phase >= Phase.LINKING:
             self._meter_start = (meter.import_wh, meter.export_wh)
         imported = meter.import_wh - self._meter_start[0] if meter and self._meter_start else 0.0
@@ -84,11 +78,11 @@ class ChargeAction:
         if s.phase == before.phase:
             return
         if s.phase in (Phase.DEPARTING, Phase.FAULTED):
-            self._goal = None
             stopped = s.stop_reason in ("Remote", "Local", "DeAuthorized") and not s.fault
+            outcome = ChargeResult.STOPPED if stopped else RESULTS[s.shutdown]
             result = fill(
                 action.Charge.Result(),
-                result=action.Charge.Result.RESULT_STOPPED if stopped else RESULTS[s.shutdown],
+                result=outcome,
                 session_id=s.session_id,
                 stop_reason=s.stop_reason,
                 fault=s.fault,
@@ -96,10 +90,10 @@ class ChargeAction:
                 exported_wh=exported,
                 text=s.text,
             )
-            future.set_result(result)
+            self.server.finish(result, outcome != ChargeResult.FAULTED)
             return
-        power, link = self._heard.last.get("power"), self._heard.last.get("link")
-        handle.publish_feedback(
+        power, link = self._heard.newest.of(SupplyState), self._heard.newest.of(VehicleLink)
+        self.server.feedback(
             fill(
                 action.Charge.Feedback(),
                 phase=s.phase,

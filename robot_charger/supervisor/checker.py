@@ -15,16 +15,27 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from robot_charger.common.faults import Code, Severity
-from robot_charger.common.terms import Authorization, Insulation, Link, Lock, Phase, PilotMode, Purpose, Shutdown, Zone
 from robot_charger.supervisor import flow
 from robot_charger.supervisor.model import Commands, Goal, Inputs, Limits, Session
+from robot_charger.words.values import (
+    Authorization,
+    Insulation,
+    Link,
+    Lock,
+    Phase,
+    Pilot,
+    PilotMode,
+    Purpose,
+    Shutdown,
+    Zone,
+)
 
 SESSION = "this"
 LIMITS = Limits()
 TEST_PERMIT = 7
 # Representative values: one on each side of every threshold that the table or an interlock has.
 DOMAINS: dict[str, tuple[Any, ...]] = {
-    "pilot": ("A", "B", "C", "F"),
+    "pilot": (Pilot.A, Pilot.B, Pilot.C, Pilot.F),
     "voltage_v": (0.0, 400.0),
     "current_a": (0.0, 100.0),
     "insulation": (Insulation.UNKNOWN, Insulation.VALID, Insulation.FAULT, Insulation.SELF_TEST_FAILED),
@@ -42,7 +53,7 @@ DOMAINS: dict[str, tuple[Any, ...]] = {
         Link.PAUSED,
     ),
     "link_session": (SESSION, "another"),
-    "link_error": (0, int(Code.SLAC_FAILED)),
+    "link_error": (Code.NONE, Code.SLAC_FAILED),
     "target": tuple(Purpose),
     "lock": tuple(Lock),
     "offer_a": (0.0, 16.0),
@@ -119,7 +130,7 @@ ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
         c.zone != Zone.CONTACT or not s.mated or i.link in flow.ENDED_LINKS or i.lock in (Lock.UNKNOWN, Lock.UNLOCKED)
     ),
     "2: any output only mated, ready, of this session": lambda b, s, i, c: (
-        c.purpose == Purpose.NONE or (s.mated and i.pilot in ("C", "D") and i.link_session == SESSION)
+        c.purpose == Purpose.NONE or (s.mated and i.pilot in (Pilot.C, Pilot.D) and i.link_session == SESSION)
     ),
     "2: isolation passes only by a result of this test": lambda b, s, i, c: (
         b.insulation_passed
@@ -148,7 +159,7 @@ ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
     "1: the plug counts as out only when the pilot agrees": lambda b, s, i, c: (
         b.phase != Phase.DISCONNECTING
         or s.phase != Phase.DEPARTING
-        or i.pilot not in ("B", "C", "D")
+        or i.pilot not in (Pilot.B, Pilot.C, Pilot.D)
         or not i.pilot_alive
     ),
     "output and motion exclude each other": lambda b, s, i, c: c.purpose == Purpose.NONE or c.zone == Zone.NONE,

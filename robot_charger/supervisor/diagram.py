@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from robot_charger.common.terms import Phase
 from robot_charger.supervisor.flow import RULES
+from robot_charger.words.values import Phase
 
 _ANYWHERE = 6  # a rule from so many phases is drawn in words, not as arrows
 

@@ -12,32 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from robot_charger.common import duty_cycle
-from robot_charger.common.faults import Code, Severity
-from robot_charger.common.terms import Authorization, Insulation, Link, Phase, PilotMode, Purpose, Shutdown, Zone
+from robot_charger.common.faults import ROBOT_FAULTS, Code, Severity
 from robot_charger.supervisor import interlocks
 from robot_charger.supervisor.model import Commands, Goal, Inputs, Limits, Session
 from robot_charger.supervisor.shutdowns import SHUTDOWNS
+from robot_charger.words.values import Authorization, Insulation, Link, Phase, Pilot, PilotMode, Purpose, Shutdown, Zone
 
-# Connect.ERROR_* -> what the station reports.
-GOAL_FAULTS = {
-    4: Code.ROBOT_PERMIT,
-    5: Code.ROBOT_POSE,
-    6: Code.ROBOT_POSE,
-    7: Code.ROBOT_JAM,
-    8: Code.ROBOT_FORCE,
-    9: Code.ROBOT_NOT_MATED,
-    10: Code.ROBOT_SENSOR,
-    11: Code.ROBOT_VEHICLE_MOVED,
-    12: Code.FIELD_BREACHED,
-    13: Code.ROBOT_STUCK,
-    14: Code.ROBOT_ARM,
-    18: Code.EMERGENCY_STOP,
-    19: Code.ROBOT_OBSTACLE,
-}
 LINKED = (Phase.LINKING, Phase.CABLE_CHECK, Phase.PRECHARGE, Phase.CHARGING)
 PLUGGED = (Phase.MATED, Phase.RELEASED, *LINKED)
 LIVE = (Phase.POSITIONING, Phase.CONNECTING, *PLUGGED, Phase.STOPPING, Phase.GRASPED, Phase.DISCONNECTING)
 ENDED_LINKS = (Link.ENDED, Link.FAILED, Link.IDLE)
+PLUGGED_PILOTS = (Pilot.B, Pilot.C, Pilot.D)
 LEAST_A = 6.0  # plain AC: less cannot be told
 CLOSING_LINKS = (Link.STOPPING, Link.WELDING_CHECK, Link.DISCONNECTING)  # the vehicle wants no more energy
 
@@ -120,13 +105,13 @@ def _normal(reason: str, text: str) -> Callable[[Context], Session]:
 
 
 def _goal_failed(c: Context) -> Session:
-    fault = GOAL_FAULTS.get(c.i.goal_error, Code.ROBOT_ARM)
+    fault = ROBOT_FAULTS[c.i.goal_error] or Code.ROBOT_ARM  # nothing is broken, but the arm did not do it
     return _stop(c, Shutdown.ERROR, "Other", fault, f"the robot gave up: {fault.name.lower()}")
 
 
 def _link_failed(c: Context) -> Session:
     """Interlock 5: a failed match may be replugged a counted number of times; it says so."""
-    fault = Code(c.i.link_error) if c.i.link_error in set(Code) and c.i.link_error else Code.SLAC_FAILED
+    fault = c.i.link_error or Code.SLAC_FAILED
     s = _stop(c, Shutdown.ERROR, "Other", fault, _link_text(c, "no conversation with the vehicle"))
     return _maybe_replug(c, s)
 
@@ -144,7 +129,7 @@ def _lost_while_connecting(c: Context) -> Session:
 
 
 def _link_code(c: Context) -> Code:
-    return Code(c.i.link_error) if c.i.link_error in set(Code) and c.i.link_error else Code.LINK_LOST
+    return c.i.link_error or Code.LINK_LOST
 
 
 def _link_text(c: Context, text: str) -> str:
@@ -253,7 +238,7 @@ def _bay_empty(c: Context) -> bool:
 
 
 def _plugged_by_pilot(c: Context) -> bool:
-    return c.i.pilot_alive and c.i.pilot in ("B", "C", "D")
+    return c.i.pilot_alive and c.i.pilot in PLUGGED_PILOTS
 
 
 def _result_is_ours(c: Context) -> bool:
@@ -305,7 +290,7 @@ def _conversation_over(c: Context) -> bool:
 
 def _unlocked(c: Context) -> bool:
     """CCS: inferred from the ended session and pilot A or B; the force-limited pull is the proof."""
-    return not c.i.pilot_alive or c.i.pilot in ("A", "B", "?", "E", "F") or c.lasted(c.limits.stopping_s)
+    return not c.i.pilot_alive or c.i.pilot not in (Pilot.C, Pilot.D) or c.lasted(c.limits.stopping_s)
 
 
 def _unplugging_waits_for(c: Context) -> str:
@@ -403,7 +388,7 @@ RULES: tuple[Rule, ...] = (
         _goal_failed,
     ),
     Rule((P.CONNECTING,), "cannot connect", _goal_bad, P.DEPARTING, _goal_failed),
-    Rule((P.CONNECTING,), "mated", lambda c: _goal_well(c) and c.i.pilot in ("B", "C", "D"), P.MATED, _mated),
+    Rule((P.CONNECTING,), "mated", lambda c: _goal_well(c) and c.i.pilot in PLUGGED_PILOTS, P.MATED, _mated),
     Rule(
         (P.CONNECTING,),
         "pilot does not confirm",
@@ -443,7 +428,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (*PLUGGED,),
         "vehicle gone",
-        lambda c: c.i.pilot_alive and c.i.pilot == "A",
+        lambda c: c.i.pilot_alive and c.i.pilot == Pilot.A,
         P.STOPPING,
         _error("EVDisconnected", Code.VEHICLE_GONE, "pilot A: the vehicle is gone"),
     ),
@@ -468,7 +453,7 @@ RULES: tuple[Rule, ...] = (
         lambda c: (
             c.limits.wake_after_s > 0
             and c.s.woken_at < 0
-            and c.i.pilot == "B"
+            and c.i.pilot == Pilot.B
             and c.i.link in (Link.IDLE, Link.MATCHING)
             and c.lasted(c.limits.wake_after_s)
         ),
@@ -681,7 +666,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         (P.STOPPING,),
         "vehicle gone",
-        lambda c: c.s.fault == Code.LINK_LOST and c.i.pilot_alive and c.i.pilot == "A",
+        lambda c: c.s.fault == Code.LINK_LOST and c.i.pilot_alive and c.i.pilot == Pilot.A,
         None,
         lambda c: replace(
             c.s, fault=Code.VEHICLE_GONE, stop_reason="EVDisconnected", text="pilot A: the vehicle is gone"
@@ -824,7 +809,7 @@ def command(s: Session, i: Inputs, limits: Limits) -> Commands:
     pilot, duty = _pilot(s, i, limits)
     return Commands(
         purpose=purpose,
-        at_once=s.shutdown >= Shutdown.ERROR or s.emergency_latched,
+        abrupt=s.shutdown >= Shutdown.ERROR or s.emergency_latched,
         zone=zone,
         follow=follow,
         pilot=pilot,

@@ -1,127 +1,172 @@
-"""What the supervisor heard, read as Inputs: the newest message of each topic, its age, the faults that stand.
+"""The supervisor's picture of the others: the newest value of each topic, its age, and the faults that stand.
 
-Messages are read by their fields only, so any object with those fields will do.
+``Heard`` keeps what came through the border (words.border); ``Heard.inputs`` reads it as the flow's ``Inputs``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from robot_charger.common.faults import Code, Severity
-from robot_charger.common.terms import Authorization, Insulation, Link, Lock, Purpose
 from robot_charger.supervisor.interlocks import SAFE_CURRENT_A, SAFE_VOLTAGE_V
 from robot_charger.supervisor.model import Inputs, Session
 from robot_charger.supervisor.permits import Ceilings, offer
+from robot_charger.words.values import (
+    Authorization,
+    BackendState,
+    BayState,
+    ChargingLimit,
+    Fault,
+    MeterReading,
+    Pilot,
+    PilotState,
+    Purpose,
+    RobotErrorCode,
+    RobotMode,
+    RobotState,
+    SafetyState,
+    SupplyLimits,
+    SupplyState,
+    VehicleLink,
+    VehicleTarget,
+)
 
-NODE_AGE_NS = 300_000_000  # liveliness of pilot, power, protocol node
-LINK_GONE_NS = 2_000_000_000  # where nothing is energised
+V = TypeVar("V")
+
+NODE_AGE_NS = 300_000_000  # a node whose last message is older is silent: pilot, power, protocol, safety controller
+LINK_GONE_NS = 2_000_000_000  # the protocol node, while nothing is energised
 ROBOT_AGE_NS = 1_000_000_000
 BAY_AGE_NS = 1_000_000_000
-PILOT_LETTERS = {1: "A", 2: "B", 3: "C", 4: "D", 5: "E", 6: "F"}
-RELEASED, FOLLOWING = 7, 8  # RobotState.MODE_*
 CONVERSATION_FAULTS = range(200, 400)  # belong to the session they name, never to the next
-# What of the frequent messages a rule or an interlock looks at; a change is acted on at once. Others always are.
-DECISIVE: dict[str, Callable[[Any], Any]] = {
-    "pilot": lambda m: m.state,
-    "power": lambda m: (
+
+# What silence means: the reading that permits nothing.
+SILENT_SUPPLY = SupplyState(contactors_closed=True, voltage_v=math.inf, current_a=math.inf)
+SILENT_PILOT = PilotState(state=Pilot.UNKNOWN)
+SILENT_LINK = VehicleLink()
+SILENT_SAFETY = SafetyState()
+SILENT_BAY = BayState()
+SILENT_ROBOT = RobotState(in_contact_zone=True)
+SILENT_LIMITS = SupplyLimits()
+NO_LIMIT = ChargingLimit(max_current_a=math.inf, max_power_w=math.inf)
+NO_FAULT = Fault(code=Code.NONE, severity=Severity.WARNING)
+
+# Fields of high-rate topics that rules or interlocks read. A change in one of these wakes the loop at once; every
+# message on a topic not listed here does too.
+DECISIVE: dict[type, Callable[[Any], object]] = {
+    PilotState: lambda m: m.state,
+    SupplyState: lambda m: (
         m.contactors_closed,
         m.insulation,
         m.insulation_permit_number,
         m.voltage_v < SAFE_VOLTAGE_V,
         abs(m.current_a) < SAFE_CURRENT_A,
     ),
-    "meter": lambda m: None,
-    "link": lambda m: (m.phase, m.session_id, m.error, m.lock, m.vehicle_ready, m.identity, m.vehicle_max_voltage_v),
-    "target": lambda m: (m.session_id, m.purpose),
-    "bay": lambda m: (m.occupied, m.immobilised, m.field_clear),
-    "safety": lambda m: (m.alive, m.emergency_stop),
-    "robot": lambda m: (m.evse, m.mode == FOLLOWING, m.in_contact_zone, m.plug_in_inlet),
+    MeterReading: lambda m: None,
+    VehicleLink: lambda m: (
+        m.phase,
+        m.session_id,
+        m.error,
+        m.lock,
+        m.vehicle_ready,
+        m.identity,
+        m.vehicle_max_voltage_v,
+    ),
+    VehicleTarget: lambda m: (m.session_id, m.purpose),
+    BayState: lambda m: (m.occupied, m.immobilised, m.field_clear),
+    SafetyState: lambda m: (m.alive, m.emergency_stop),
+    RobotState: lambda m: (m.evse, m.mode == RobotMode.FOLLOWING, m.in_contact_zone, m.plug_in_inlet),
 }
 
 
+class Newest:
+    """The newest value of each kind."""
+
+    def __init__(self) -> None:
+        self._values: dict[type, Any] = {}
+
+    def put(self, value: object) -> bool:
+        """Keep a value. True when it changes what may follow at once."""
+        kind = type(value)
+        known = self._values.get(kind)
+        self._values[kind] = value
+        decides = DECISIVE.get(kind)
+        return decides is None or known is None or decides(known) != decides(value)
+
+    def of(self, kind: type[V]) -> V | None:
+        """The newest value of this kind, however old."""
+        value: V | None = self._values.get(kind)
+        return value
+
+    def young(self, kind: type[V], now_ns: int, age_ns: int) -> V | None:
+        """The newest value if it is young enough, else None."""
+        value: Any = self._values.get(kind)
+        return value if value is not None and now_ns - value.stamp_ns <= age_ns else None
+
+
 @dataclass
-class Standing:
-    """A fault that stands."""
-
-    code: int
-    severity: int
-    session_id: str
-    text: str
-    source: str
-
-
-def _billable(backend: Any, session_id: str) -> bool:
-    """The store takes records, or this session's start is in it: then a store that takes no more loses nothing."""
-    return bool(backend.store_ok or (session_id and session_id in backend.transactions))
-
-
 class Heard:
-    """The newest message of every topic and the results of requests.
+    """Everything that the other nodes published, and the results of requests.
 
-    Not thread-safe: the supervisor's one loop owns it, callbacks hand it messages under the loop's lock.
+    Not thread-safe: the supervisor's one loop owns it; callbacks hand it values under the loop's lock.
     """
 
-    def __init__(self, evse: int = 1) -> None:
-        self.evse = evse
-        self.last: dict[str, Any] = {}
-        self.robot_since = 0.0  # since when the robot works for this EVSE [s], 0 = it does not
-        self._robot_served = evse  # whom it worked for last
-        self.faults: dict[tuple[str, int, int], Standing] = {}
-        self.authorization = Authorization.NONE
-        self.stop_asked = ""
-        self.available = True
-        self.nodes_ready = False
-        self.goal_done = 0
-        self.goal_error = 0
-        self.goal_done_at = 0.0
-        self.goal_grasped = False
-        self.goal_text = ""
-        self.pilotless = False  # CHAdeMO: its node stands for the pilot
-        self.ac_cable_a = 0.0  # plain AC: rating of its cable, 0 = no AC outlet
-        self.slow_node_grace_ns = 0  # a desk without real-time scheduling may widen the node's age
+    evse: int = 1
+    newest: Newest = field(default_factory=Newest)
+    robot_here: RobotState | None = None  # the robot's last state while it worked for this EVSE
+    robot_since: float = 0.0  # since when the robot works for this EVSE [s], 0 = it does not
+    faults: dict[tuple[str, int, int], Fault] = field(default_factory=dict)
+    authorization: Authorization = Authorization.NONE
+    stop_asked: str = ""
+    available: bool = True
+    nodes_ready: bool = False
+    goal_done: int = 0
+    goal_error: RobotErrorCode = RobotErrorCode.NONE
+    goal_done_at: float = 0.0
+    goal_grasped: bool = False
+    pilotless: bool = False  # CHAdeMO and GB/T: the protocol node stands for the pilot
+    ac_cable_a: float = 0.0  # plain AC: rating of its cable, 0 = no AC outlet
+    slow_node_grace_ns: int = 0  # a desk without real-time scheduling may widen the node's age
 
-    def message(self, name: str, message: Any) -> bool:
-        """Keep a message, unless an older one overtook it. True when it changes what may follow at once."""
-        known = self.last.get(name)
-        if known is not None and message.stamp_ns < known.stamp_ns:
-            return False
-        self.last[name] = message
-        if name == "robot":
-            self._robot(message)
-        decides = DECISIVE.get(name)
-        return decides is None or known is None or decides(known) != decides(message)
+    def __post_init__(self) -> None:
+        self._robot_served = self.evse  # the EVSE that the robot worked for last
 
-    def _robot(self, message: Any) -> None:
-        """One arm serves every bay: what it says of plug and inlet belongs to the EVSE it works, or worked, for."""
-        if message.evse:
-            self._robot_served = message.evse
+    def hear(self, value: object) -> bool:
+        """Keep a value. True when it changes what may follow at once."""
+        if isinstance(value, RobotState):
+            self._robot(value)
+        return self.newest.put(value)
+
+    def _robot(self, state: RobotState) -> None:
+        """One arm serves every bay: its plug and inlet belong to the EVSE it works, or worked, for."""
+        if state.evse:
+            self._robot_served = state.evse
         if self._robot_served == self.evse:
-            self.last["robot here"] = message
-        if message.evse != self.evse:
+            self.robot_here = state
+        if state.evse != self.evse:
             self.robot_since = 0.0
         elif not self.robot_since:
-            self.robot_since = message.stamp_ns / 1e9
+            self.robot_since = state.stamp_ns / 1e9
 
-    def fault(self, fault: Any) -> None:
+    def fault(self, fault: Fault) -> None:
         key = (fault.source, fault.code, fault.evse)
         if fault.active:
-            self.faults[key] = Standing(fault.code, fault.severity, fault.session_id, fault.text, fault.source)
+            self.faults[key] = fault
         else:
             self.faults.pop(key, None)
 
+    def goal_ended(self, number: int, error: RobotErrorCode) -> None:
+        """The robot's goal ended; when it did is stamped by the next ``inputs``."""
+        self.goal_done, self.goal_error, self.goal_done_at = number, error, -1.0
+
     def forget_node(self, source: str) -> None:
-        """A node was restarted: what it reported before no longer stands."""
+        """A node was restarted: the faults it reported before no longer stand."""
         self.faults = {k: v for k, v in self.faults.items() if k[0] != source}
 
-    def young(self, name: str, now_ns: int, age_ns: int) -> Any:
-        """The newest message if it is young enough, else None."""
-        message = self.last.get(name)
-        return message if message is not None and now_ns - message.stamp_ns <= age_ns else None
-
-    def gravest(self, session_id: str) -> Standing | None:
+    def gravest(self, session_id: str) -> Fault | None:
+        """The gravest fault that concerns this session."""
         standing = [
             f
             for f in self.faults.values()
@@ -131,70 +176,105 @@ class Heard:
         return max(standing, key=lambda f: f.severity, default=None)
 
     def inputs(self, s: Session, now_ns: int) -> Inputs:
-        node_age = NODE_AGE_NS + self.slow_node_grace_ns
-        safety = self.young("safety", now_ns, node_age)
-        bay = self.young("bay", now_ns, BAY_AGE_NS)
-        pilot = self.young("pilot", now_ns, node_age)
-        power = self.young("power", now_ns, node_age)
-        link = self.young("link", now_ns, node_age)
-        target = self.young("target", now_ns, node_age)
-        robot = self.young("robot", now_ns, ROBOT_AGE_NS)
-        robot_last, robot_here = self.last.get("robot"), self.last.get("robot here")
-        # At work at another bay it is out of this one's contact zone.
-        robot_here_now = robot_last if robot_last is robot_here else None
-        limits = self.last.get("limits")
-        backend, limit = self.last.get("backend"), self.last.get("limit")
-        fault = self.gravest(s.session_id)
-        letter = PILOT_LETTERS.get(pilot.state, "?") if pilot else "?"
-        live = (
-            target is not None
-            and target.session_id == s.session_id
-            and now_ns - target.vehicle_stamp_ns <= target.vehicle_timeout_ms * 1_000_000
-        )
-        return Inputs(
+        """What the flow looks at now. Silence is read as what permits nothing."""
+        if self.goal_done_at < 0.0:
+            self.goal_done_at = now_ns / 1e9
+        read = Inputs(
             nodes_ready=self.nodes_ready,
             available=self.available,
-            safety_alive=bool(safety and safety.alive),
-            emergency_stop=bool(safety and safety.emergency_stop),
-            bay_alive=bay is not None,
-            occupied=bool(bay and bay.occupied),
-            immobilised=bool(bay and bay.immobilised),
-            field_clear=bool(bay and bay.field_clear),
-            pilot_alive=link is not None if self.pilotless else pilot is not None,
-            pilot=self._chademo_pilot(link, s) if self.pilotless else letter,
-            power_alive=power is not None,
-            supply_available=bool(power and limits and limits.available),
-            power_left=bool(limits and limits.available and min(limits.max_current_a, limits.max_power_w) > 0)
-            and (limit is None or min(limit.max_current_a, limit.max_power_w) > 0),
-            contactors_closed=power.contactors_closed if power else True,
-            voltage_v=power.voltage_v if power else math.inf,
-            current_a=power.current_a if power else math.inf,
-            insulation=Insulation(power.insulation) if power else Insulation.UNKNOWN,
-            insulation_permit=power.insulation_permit_number if power else 0,
-            offer_a=offer(self.ceilings(self.ac_cable_a)) if self.ac_cable_a else 0.0,
-            link_alive=link is not None,
-            link_gone=self.young("link", now_ns, LINK_GONE_NS + self.slow_node_grace_ns) is None,
-            link=Link(link.phase) if link else Link.IDLE,
-            link_session=link.session_id if link else "",
-            link_error=link.error if link else 0,
-            target=Purpose(target.purpose) if target and live else Purpose.NONE,
-            target_live=live,
-            lock=Lock(link.lock) if link else Lock.UNKNOWN,
-            robot_alive=robot is not None,
-            # A dead robot node moves nothing: what it last said of the contact zone still holds.
-            robot_clear=bool(robot_last and not (robot_here_now and robot_here_now.in_contact_zone)),
-            robot_following=bool(robot and robot_here_now and robot_here_now.mode == FOLLOWING),
-            robot_since=self.robot_since,
-            plug_in_inlet=bool(robot_here and robot_here.plug_in_inlet),
             goal_done=self.goal_done,
             goal_error=self.goal_error,
             goal_done_at=self.goal_done_at,
             goal_grasped=self.goal_grasped,
-            store_ok=backend is None or _billable(backend, s.session_id),
             authorization=self.authorization,
             stop_asked=self.stop_asked,
-            fault=Code(fault.code) if fault and fault.code in set(Code) else Code.INTERNAL if fault else Code.NONE,
-            severity=Severity(fault.severity) if fault else Severity.WARNING,
+        )
+        for look in (self._bay, self._vehicle, self._supply, self._arm, self._books):
+            read = look(read, s, now_ns)
+        return read
+
+    def _age(self) -> int:
+        return NODE_AGE_NS + self.slow_node_grace_ns
+
+    def _bay(self, read: Inputs, s: Session, now_ns: int) -> Inputs:
+        """Safety controller and bay. An emergency stop counts however old it is."""
+        safety = self.newest.young(SafetyState, now_ns, self._age()) or SILENT_SAFETY
+        last = self.newest.of(SafetyState) or SILENT_SAFETY
+        bay = self.newest.young(BayState, now_ns, BAY_AGE_NS) or SILENT_BAY
+        return replace(
+            read,
+            safety_alive=safety.alive,
+            emergency_stop=last.emergency_stop,
+            bay_alive=bay is not SILENT_BAY,
+            occupied=bay.occupied,
+            immobilised=bay.immobilised,
+            field_clear=bay.field_clear,
+        )
+
+    def _vehicle(self, read: Inputs, s: Session, now_ns: int) -> Inputs:
+        """Pilot, link and target."""
+        pilot = self.newest.young(PilotState, now_ns, self._age())
+        link = self.newest.young(VehicleLink, now_ns, self._age())
+        target = self.newest.young(VehicleTarget, now_ns, self._age())
+        live = target is not None and target.session_id == s.session_id and _speaks(target, now_ns)
+        told = link or SILENT_LINK
+        return replace(
+            read,
+            pilot_alive=(link if self.pilotless else pilot) is not None,
+            pilot=self._stand_in(link, s) if self.pilotless else (pilot or SILENT_PILOT).state,
+            link_alive=link is not None,
+            link_gone=self.newest.young(VehicleLink, now_ns, LINK_GONE_NS + self.slow_node_grace_ns) is None,
+            link=told.phase,
+            link_session=told.session_id,
+            link_error=told.error,
+            lock=told.lock,
+            target=target.purpose if target is not None and live else Purpose.NONE,
+            target_live=live,
+        )
+
+    def _supply(self, read: Inputs, s: Session, now_ns: int) -> Inputs:
+        power = self.newest.young(SupplyState, now_ns, self._age()) or SILENT_SUPPLY
+        limits = self.newest.of(SupplyLimits) or SILENT_LIMITS
+        limit = self.newest.of(ChargingLimit) or NO_LIMIT
+        alive = power is not SILENT_SUPPLY
+        return replace(
+            read,
+            power_alive=alive,
+            supply_available=alive and limits.available,
+            power_left=limits.available
+            and min(limits.max_current_a, limits.max_power_w, limit.max_current_a, limit.max_power_w) > 0,
+            contactors_closed=power.contactors_closed,
+            voltage_v=power.voltage_v,
+            current_a=power.current_a,
+            insulation=power.insulation,
+            insulation_permit=power.insulation_permit_number,
+            offer_a=offer(self.ceilings(self.ac_cable_a)) if self.ac_cable_a else 0.0,
+        )
+
+    def _arm(self, read: Inputs, s: Session, now_ns: int) -> Inputs:
+        """A robot node that is silent moves nothing: its last word on the contact zone still holds."""
+        alive = self.newest.young(RobotState, now_ns, ROBOT_AGE_NS) is not None
+        last = self.newest.of(RobotState) or SILENT_ROBOT
+        at_work_here = last is SILENT_ROBOT or last is self.robot_here
+        following = last.mode == RobotMode.FOLLOWING
+        return replace(
+            read,
+            robot_alive=alive,
+            robot_clear=not (at_work_here and last.in_contact_zone),
+            robot_following=alive and at_work_here and following,
+            robot_since=self.robot_since,
+            plug_in_inlet=bool(self.robot_here and self.robot_here.plug_in_inlet),
+        )
+
+    def _books(self, read: Inputs, s: Session, now_ns: int) -> Inputs:
+        """Back end and faults."""
+        backend = self.newest.of(BackendState)
+        fault = self.gravest(s.session_id) or NO_FAULT
+        return replace(
+            read,
+            store_ok=backend is None or _billable(backend, s.session_id),
+            fault=fault.code,
+            severity=fault.severity,
         )
 
     def vehicle_token(self, session_id: str, autocharge: bool) -> tuple[str, str]:
@@ -202,39 +282,49 @@ class Heard:
 
         The address only with ``autocharge``. Two empty words when it shows none.
         """
-        link = self.last.get("link")
+        link = self.newest.of(VehicleLink)
         if link is None or not link.identity or not session_id or link.session_id != session_id:
             return "", ""
         if link.contract:
             return link.identity, "eMAID"
         return (link.identity, "MacAddress") if autocharge else ("", "")
 
-    def _chademo_pilot(self, link: Any, s: Session) -> str:
-        """What the pilot would say: C when the vehicle permits (k and 102.5.0), B when plugged in, else A."""
-        robot = self.last.get("robot here")
+    def _stand_in(self, link: VehicleLink | None, s: Session) -> Pilot:
+        """The pilot's state of a connector without one: C when the vehicle permits, B when plugged in, else A."""
         if link is not None and link.vehicle_ready and link.session_id == s.session_id:
-            return "C"
-        return "B" if robot is not None and robot.plug_in_inlet else "A"
+            return Pilot.C
+        return Pilot.B if self.robot_here is not None and self.robot_here.plug_in_inlet else Pilot.A
 
     def ceilings(self, cable_current_a: float, export_power_w: float = 0.0) -> Ceilings:
-        """Everybody's ceilings from what they last said. Unknown supply permits nothing.
+        """Everyone's ceilings, from what they published last. An unknown supply permits nothing.
 
-        ``export_power_w`` is what the grid connection permits without the back end's word [W].
+        ``export_power_w``: what the grid connection permits when the back end has not set a limit [W].
         """
-        limits, link, backend = self.last.get("limits"), self.last.get("link"), self.last.get("limit")
+        limits = self.newest.of(SupplyLimits)
         if limits is None:
             return Ceilings()
-        vehicle = link.vehicle_max_voltage_v if link and link.vehicle_max_voltage_v > 0 else math.inf
+        link = self.newest.of(VehicleLink) or SILENT_LINK
+        backend = self.newest.of(ChargingLimit) or NO_LIMIT
         return Ceilings(
             supply_voltage_v=limits.max_voltage_v,
             supply_current_a=limits.max_current_a,
             supply_power_w=limits.max_power_w,
             export_current_a=limits.max_export_current_a,
             export_power_w=limits.max_export_power_w,
-            vehicle_voltage_v=vehicle,
-            backend_current_a=backend.max_current_a if backend else math.inf,
-            backend_power_w=backend.max_power_w if backend else math.inf,
-            backend_min_power_w=min(backend.min_power_w if backend else 0.0, -export_power_w),
+            vehicle_voltage_v=link.vehicle_max_voltage_v or math.inf,
+            backend_current_a=backend.max_current_a,
+            backend_power_w=backend.max_power_w,
+            backend_min_power_w=min(backend.min_power_w, -export_power_w),
             cable_current_a=cable_current_a,
-            discharge=bool(link and link.bidirectional),
+            discharge=link.bidirectional,
         )
+
+
+def _billable(backend: BackendState, session_id: str) -> bool:
+    """The store takes records, or this session's start is in it: then a store that takes no more loses nothing."""
+    return backend.store_ok or bool(session_id and session_id in backend.transactions)
+
+
+def _speaks(target: VehicleTarget, now_ns: int) -> bool:
+    """The vehicle's last message is young enough."""
+    return now_ns - target.vehicle_stamp_ns <= target.vehicle_timeout_ms * 1_000_000

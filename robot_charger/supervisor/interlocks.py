@@ -6,8 +6,8 @@ reason why not, in words for an operator.
 
 from __future__ import annotations
 
-from robot_charger.common.terms import Link, Lock, Purpose
 from robot_charger.supervisor.model import Inputs, Session
+from robot_charger.words.values import Link, Lock, Pilot, Purpose
 
 SAFE_VOLTAGE_V = 60.0  # IEC 61851-23: touch-safe DC
 SAFE_CURRENT_A = 5.0
@@ -54,8 +54,8 @@ def forbids_output(s: Session, i: Inputs) -> str:
         return "the power node is silent"
     if not i.pilot_alive:
         return "the pilot is silent"
-    if i.pilot not in ("C", "D"):
-        return f"the pilot is {i.pilot}, not C or D"
+    if i.pilot not in (Pilot.C, Pilot.D):
+        return f"the pilot is {i.pilot.name}, not C or D"
     if not i.link_alive:
         return "the vehicle's protocol node is silent"
     if i.link_session != s.session_id or not s.session_id:

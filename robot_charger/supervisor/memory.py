@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Phase, Shutdown
 from robot_charger.supervisor.model import Session
+from robot_charger.words.values import Phase, Shutdown
 
 INTERRUPTED = (
     Phase.CONNECTING,

@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from robot_charger.common.faults import Code, Severity
-from robot_charger.common.terms import Authorization, Insulation, Link, Lock, Phase, PilotMode, Purpose, Shutdown, Zone
+from robot_charger.words.values import (
+    Authorization,
+    Insulation,
+    Link,
+    Lock,
+    Phase,
+    Pilot,
+    PilotMode,
+    Purpose,
+    RobotErrorCode,
+    Shutdown,
+    Zone,
+)
 
 
 class Goal(IntEnum):
@@ -38,7 +50,7 @@ class Inputs:
     field_clear: bool = False
     # Pilot.
     pilot_alive: bool = False
-    pilot: str = "?"  # A to F, ? for unknown or fault
+    pilot: Pilot = Pilot.UNKNOWN
     # Power.
     power_alive: bool = False
     supply_available: bool = False
@@ -54,7 +66,7 @@ class Inputs:
     link_gone: bool = False  # silent for so long that nobody waits for it any more
     link: Link = Link.IDLE
     link_session: str = ""
-    link_error: int = 0
+    link_error: Code = Code.NONE
     target: Purpose = Purpose.NONE
     target_live: bool = False  # the vehicle's last message is young enough
     lock: Lock = Lock.UNKNOWN
@@ -65,7 +77,7 @@ class Inputs:
     robot_since: float = 0.0  # since when the one arm works for this EVSE [s], 0 = for another or none
     plug_in_inlet: bool = False
     goal_done: int = 0  # number of the goal that ended last
-    goal_error: int = 0  # Connect.ERROR_* of that goal, 0 = success
+    goal_error: RobotErrorCode = RobotErrorCode.NONE  # of that goal
     goal_done_at: float = 0.0  # when it ended [s]
     goal_grasped: bool = False  # feedback of a running disconnect
     # Back end and people.
@@ -115,7 +127,7 @@ class Commands:
     """All that the supervisor tells the others now; derived from Session and Inputs, never remembered."""
 
     purpose: Purpose = Purpose.NONE
-    at_once: bool = False  # no ramp: an error or an emergency
+    abrupt: bool = False  # no ramp: an error or an emergency
     zone: Zone = Zone.NONE
     follow: bool = False
     pilot: PilotMode = PilotMode.STEADY

@@ -14,27 +14,51 @@ import threading
 import uuid
 from dataclasses import replace
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rclpy.task import Future
 
-from robot_charger import msg, srv
+from robot_charger import action, msg, srv
+from robot_charger.common.actions import OneGoalServer, RobotAction
 from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Severity
 from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, StationNode, run
-from robot_charger.common.terms import Authorization, Phase, PilotMode, Purpose
 from robot_charger.common.topics import fill
 from robot_charger.supervisor import flow, memory
 from robot_charger.supervisor.charging import ChargeAction
 from robot_charger.supervisor.goals import RobotGoals
 from robot_charger.supervisor.inputs import Heard
 from robot_charger.supervisor.managed import ManagedNodes
-from robot_charger.supervisor.model import Commands, Session
+from robot_charger.supervisor.model import Commands, Goal, Session
 from robot_charger.supervisor.parameters import SupervisorParameters
-from robot_charger.supervisor.permits import Numbered, Permit, permit
+from robot_charger.supervisor.permits import Numbered, permit
+from robot_charger.supervisor.tokens import Token, TokenDesk
+from robot_charger.words.values import (
+    Authorization,
+    AuthorizeStatus,
+    BackendRequest,
+    ChargePermit,
+    Fault,
+    Lock,
+    Phase,
+    PilotMode,
+    Purpose,
+    Request,
+    VehicleLink,
+)
 
+EVSE_TOPICS = (
+    "pilot/state",
+    "power/state",
+    "power/limits",
+    "power/meter",
+    "vehicle/link",
+    "vehicle/target",
+    "bay/state",
+    "backend/limit",
+)
+STATION_TOPICS = ("/safety/state", "/robot/state", "/backend/state")
 LOOP_S = 0.04  # longest wait for news; with the next it makes 20 Hz
 SHORTEST_CYCLE_S = 0.01  # messages that come together are read together
 PERMIT_PERIOD_NS = 48_000_000
@@ -55,7 +79,7 @@ class Supervisor(StationNode):
         self._ending = threading.Event()
         self._heard = Heard(self.evse)
         self._session = Session(since=now_ns() / 1e9)
-        self._token = ("", "", False)  # id token, type, already authorised
+        self._tokens = TokenDesk()
         start = now_ns() // 1_000_000
         self._numbers = {name: Numbered(start) for name in ("permit", "motion", "pilot", "state")}
         self._state_sent_at = 0.0
@@ -77,33 +101,30 @@ class Supervisor(StationNode):
         self._pilot = self.publisher("pilot/command", evse)
         self._state = self.publisher("session/state", evse)
         self._event = self.publisher("session/event", evse)
-        for name, key in {
-            "pilot/state": "pilot",
-            "power/state": "power",
-            "power/limits": "limits",
-            "power/meter": "meter",
-            "vehicle/link": "link",
-            "vehicle/target": "target",
-            "bay/state": "bay",
-            "backend/limit": "limit",
-        }.items():
-            self.subscribe(name, partial(self._hear, key), evse)
-        for name, key in {"/safety/state": "safety", "/robot/state": "robot", "/backend/state": "backend"}.items():
-            self.subscribe(name, partial(self._hear, key))
+        for name in EVSE_TOPICS:
+            self.subscribe(name, self._hear, evse)
+        for name in STATION_TOPICS:
+            self.subscribe(name, self._hear)
         self.subscribe("fault", self._hear_fault, evse)
         self.subscribe("/fault", self._hear_fault)
         self.subscribe("backend/request", self._hear_request, evse)
-        self.create_service(srv.ResetFault, "reset", self._reset)
+        self.serve(srv.ResetFault, "reset", self._reset)
         self._authorize = self.create_client(srv.Authorize, "/authorize")
-        self._goals = RobotGoals(self, p.connector, self._heard, self._lock, self._wake.set, self._say)
-        self._charge = ChargeAction(self, self._heard, self._lock, self._take_token, self._wake.set)
+        robot = {
+            Goal.CONNECT: RobotAction(self, action.Connect, "/robot/connect"),
+            Goal.RELEASE: RobotAction(self, action.Release, "/robot/release"),
+            Goal.DISCONNECT: RobotAction(self, action.Disconnect, "/robot/disconnect"),
+        }
+        self._goals = RobotGoals(evse, p.connector, robot, self._heard, self._lock, self._wake.set, self._say)
+        charge = self._charge = ChargeAction(self._heard, self._lock, self._take_token, self._wake.set)
+        charge.server = OneGoalServer(self, action.Charge, "charge", charge.refuses, charge.started, charge.cancelled)
         namespace = self.get_namespace().rstrip("/")
         names = [n if n.startswith("/") else f"{namespace}/{n}" for n in p.managed]
         self._nodes = ManagedNodes(self, names, self._on_ready, self._on_fall)
 
     def activate(self) -> None:
         self._ending.clear()
-        self._thread = threading.Thread(target=self._loop, name="supervisor", daemon=True)
+        self._thread = self.thread("supervisor", self._loop)
         self._thread.start()
 
     def deactivate(self) -> None:
@@ -122,13 +143,13 @@ class Supervisor(StationNode):
         self._publish_permits(Commands(reason="the supervisor ends"))
 
     # What is heard.
-    def _hear(self, key: str, message: Any) -> None:
+    def _hear(self, value: object) -> None:
         with self._lock:
-            decisive = self._heard.message(key, message)
+            decisive = self._heard.hear(value)
         if decisive:  # the rest is read in time by the loop's own period
             self._wake.set()
 
-    def _hear_fault(self, fault: msg.Fault) -> None:
+    def _hear_fault(self, fault: Fault) -> None:
         if fault.evse in (0, self.evse) and fault.source != self.get_fully_qualified_name():
             with self._lock:
                 self._heard.fault(fault)
@@ -145,17 +166,22 @@ class Supervisor(StationNode):
             self._heard.forget_node(name)
 
     def _take_token(self, token: str, kind: str) -> None:
-        self._token = (token, kind, False)
+        self._show(Token(token, kind))
 
-    def _hear_request(self, request: msg.BackendRequest) -> None:
-        kinds = msg.BackendRequest
+    def _show(self, token: Token) -> None:
+        if refusal := self._tokens.show(token, self._session.session_id, self._heard.authorization):
+            self.get_logger().warning(f"a start request does not count: {refusal}", throttle_duration_sec=1.0)
+
+    def _hear_request(self, request: BackendRequest) -> None:
         with self._lock:
-            if request.kind == kinds.KIND_START:
-                self._token = (request.id_token, request.token_type, request.authorized)
-            elif request.kind == kinds.KIND_STOP and request.session_id in ("", self._session.session_id):
+            session_id = self._session.session_id
+            if request.kind == Request.START and session_id:
+                named = request.session_id or session_id
+                self._show(Token(request.id_token, request.token_type, request.authorized, named))
+            elif request.kind == Request.STOP and session_id and request.session_id in ("", session_id):
                 self._heard.stop_asked = "Remote"
-            elif request.kind in (kinds.KIND_AVAILABLE, kinds.KIND_UNAVAILABLE):
-                self._heard.available = request.kind == kinds.KIND_AVAILABLE
+            elif request.kind in (Request.AVAILABLE, Request.UNAVAILABLE):
+                self._heard.available = request.kind == Request.AVAILABLE
         self._wake.set()
 
     def _reset(self, request: Any, response: Any) -> Any:
@@ -202,8 +228,10 @@ class Supervisor(StationNode):
             self.get_logger().info(f"{before.phase.name} -> {session.phase.name}: {session.text}")
             self._say(session.phase.name, session.text)
             self._wake.set()  # the next phase may follow at once
+        if session.phase == Phase.IDLE and before.phase != Phase.IDLE and before.session_id:
+            self._tokens.forget()  # the bay is empty: what was shown for that vehicle does not wait for the next
         self._publish_state(commands, now)
-        self._goals.drive(commands, self._session.session_id)
+        self._goals.drive(commands, self._session.session_id, now)
         self._drive_authorization(session)
         self._charge.drive(before, self._session)
 
@@ -236,17 +264,10 @@ class Supervisor(StationNode):
             command = fill(msg.PilotCommand(), stamp_ns=now_ns(), number=number, mode=commands.pilot)
             self._pilot.publish(fill(command, duty=commands.duty, pulse_s=pulse_s))
 
-    def _publish_charge_permit(self, commands: Commands, content: Permit, number: int) -> None:
-        self._permit.publish(
-            fill(
-                msg.ChargePermit(),
-                stamp_ns=now_ns(),
-                number=number,
-                session_id=self._session.session_id,
-                reason=commands.reason,
-                **vars(content),
-            )
-        )
+    def _publish_charge_permit(self, commands: Commands, content: ChargePermit, number: int) -> None:
+        session_id = self._session.session_id
+        now = replace(content, stamp_ns=now_ns(), number=number, session_id=session_id, reason=commands.reason)
+        self._permit.publish(fill(msg.ChargePermit(), **vars(now)))
 
     def _publish_motion_permit(self, commands: Commands, number: int) -> None:
         self._motion.publish(
@@ -264,7 +285,7 @@ class Supervisor(StationNode):
 
     def _publish_state(self, commands: Commands, now: float) -> None:
         s, h = self._session, self._heard
-        link = h.last.get("link")
+        link = h.newest.of(VehicleLink)
         if link is not None and link.session_id != s.session_id:
             link = None
         protocol = link.protocol if link and link.protocol else self.parameters.protocol
@@ -292,7 +313,7 @@ class Supervisor(StationNode):
                 connector=self.parameters.connector,
                 mated=s.mated,
                 retrying=s.retrying,
-                locked=bool(link and link.lock == msg.VehicleLink.LOCK_LOCKED),
+                locked=bool(link and link.lock == Lock.LOCKED),
                 insulation_passed=s.insulation_passed,
                 output_on=commands.purpose == Purpose.TRANSFER,
                 emergency_latched=s.emergency_latched,
@@ -321,34 +342,37 @@ class Supervisor(StationNode):
         open_phase = Phase.POSITIONING <= session.phase <= Phase.LINKING
         if not open_phase or h.authorization != Authorization.NONE:
             return
-        token, kind, authorized = self._token
-        if not token:
-            token, kind = h.vehicle_token(session.session_id, self.parameters.autocharge)
-        if not token and self.parameters.free_vend:
-            token, kind = "free", "NoAuthorization"
-        if not token:
+        token = self._tokens.waiting(session.session_id) or self._own_token(session.session_id)
+        if token is None or not session.session_id:
             return
-        if authorized and session.session_id:
+        if token.authorized:
             h.authorization = Authorization.ACCEPTED
-            self._token = ("", "", False)
+            self._tokens.forget()
             self._say("authorised", "by the back end")
             return
         if not self._authorize.service_is_ready():
             return
         h.authorization = Authorization.PENDING
-        self._token = ("", "", False)
+        self._tokens.forget()
         request = srv.Authorize.Request(
-            evse=self.evse, session_id=session.session_id, id_token=token, token_type=kind or "Central"
+            evse=self.evse, session_id=session.session_id, id_token=token.id, token_type=token.kind or "Central"
         )
         future = self._authorize.call_async(request)
         future.add_done_callback(lambda f: self._on_authorized(session.session_id, f))
+
+    def _own_token(self, session_id: str) -> Token | None:
+        """The token that the vehicle shows itself, or that of a station which charges for free."""
+        token, kind = self._heard.vehicle_token(session_id, self.parameters.autocharge)
+        if not token and self.parameters.free_vend:
+            token, kind = "free", "NoAuthorization"
+        return Token(token, kind) if token else None
 
     def _on_authorized(self, session_id: str, future: Future) -> None:
         with self._lock:
             if session_id != self._session.session_id:
                 return
             answer = future.result()
-            accepted = answer is not None and answer.status == srv.Authorize.Response.STATUS_ACCEPTED
+            accepted = answer is not None and answer.status == AuthorizeStatus.ACCEPTED
             self._heard.authorization = Authorization.ACCEPTED if accepted else Authorization.REFUSED
             self._say("authorised" if accepted else "refused", answer.reason if answer else "no answer")
         self._wake.set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robot_charger.common.duty_cycle import DIGITAL_DUTY
-from robot_charger.common.terms import PilotMode, Shutdown
+from robot_charger.words.values import PilotMode, Shutdown
 
 
 @dataclass(frozen=True)

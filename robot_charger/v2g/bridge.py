@@ -14,7 +14,7 @@ from typing import Any
 
 from robot_charger.common.clock import SECOND, now_ns
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Authorization, Insulation, Link, Lock, Phase, Purpose, Shutdown
+from robot_charger.words.values import Authorization, Insulation, Link, Lock, Phase, Purpose, Shutdown
 
 SUPERVISOR_SILENT_S = 1.5  # session/state comes at 5 Hz
 INLET_AGE_S = 1.5  # a camera that looks at several bays in turn tells of each about once a second

@@ -12,14 +12,14 @@ from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Code
 from robot_charger.common.plc_link import LinkError
 from robot_charger.common.streams import abort
-from robot_charger.common.terms import Link
 from robot_charger.v2g.bridge import Bridge
+from robot_charger.v2g.certificates import Contexts, operator_root
 from robot_charger.v2g.discovery import Counters, Discovery
 from robot_charger.v2g.parameters import V2gParameters
-from robot_charger.v2g.pki import Contexts, operator_root
 from robot_charger.v2g.record import Entry
 from robot_charger.v2g.secc.table import Settings
 from robot_charger.v2g.session import Outcome, Session
+from robot_charger.words.values import Link
 
 
 class Conversation:
@@ -47,6 +47,7 @@ class Conversation:
         self._session: Session | None = None
         self._running: asyncio.Task[Outcome] | None = None
         self._outcome: asyncio.Future[Outcome] | None = None
+        self._closing: set[asyncio.Task[None]] = set()  # connections that came to nothing
         self._open_since = 0
         self._tls_error = ""
         self._paused = ""  # SessionID of a paused session; the same vehicle may join it again
@@ -146,7 +147,9 @@ class Conversation:
                 self._outcome.set_result(outcome)
             return
         # Nothing of a vehicle yet: a port scanner, or one that tries again. Go on listening.
-        abort(session.writer.transport)
+        closing = asyncio.ensure_future(session.close())  # lets the last answer through
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
         self._session = None
         self._open_since = now_ns()
         if self.bridge.vehicle.phase == Link.LINKED:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from robot_charger.common.plc_link import LinkError, link_local_address
 from robot_charger.v2g import v2gtp
-from robot_charger.v2g.pki import Contexts
+from robot_charger.v2g.certificates import Contexts
 from robot_charger.v2g.tls import offers_tls13
 
 SDP_RATE = 20.0  # answers per second, more are dropped (a vehicle asks every 250 ms)

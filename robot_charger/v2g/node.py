@@ -19,8 +19,19 @@ from array import array
 from collections.abc import Callable
 from pathlib import Path
 
-from robot_charger.common.terms import Link
 from robot_charger.v2g import desk_link
+from robot_charger.words.values import (
+    ChargePermit,
+    ChargingLimit,
+    Link,
+    MeterReading,
+    PilotState,
+    RobotMode,
+    RobotState,
+    SessionState,
+    SupplyLimits,
+    SupplyState,
+)
 
 desk_link.join()  # before an import starts a thread (numpy does)
 
@@ -34,7 +45,7 @@ from robot_charger.common.node import ERROR, OK, WARN, Diagnosis, StartError, St
 from robot_charger.common.plc_link import LinkError, PlcLink  # noqa: E402
 from robot_charger.common.topics import EVENTS, fill  # noqa: E402
 from robot_charger.common.wires import RUN_DIRECTORY, run_directory  # noqa: E402
-from robot_charger.v2g import pki  # noqa: E402
+from robot_charger.v2g import certificates  # noqa: E402
 from robot_charger.v2g.bridge import Bridge, Vehicle  # noqa: E402
 from robot_charger.v2g.parameters import V2gParameters  # noqa: E402
 from robot_charger.v2g.record import Recorder  # noqa: E402
@@ -91,7 +102,7 @@ class V2gNode(StationNode):
         self.bridge.on_target = self._publish_target
         self.bridge.on_link = self._publish_link
         self._running.set()
-        self._thread = threading.Thread(target=self._publish, name="v2g-topics", daemon=True)
+        self._thread = self.thread("v2g-topics", self._publish)
         self._thread.start()
 
     def activate(self) -> None:
@@ -150,7 +161,7 @@ class V2gNode(StationNode):
     def _transport(self) -> str:
         return self._worker.link.transport if self._worker else ""
 
-    def _tls_contexts(self) -> pki.Contexts | None:
+    def _tls_contexts(self) -> certificates.Contexts | None:
         directory = self.parameters.tls__directory
         if not directory:
             if self.parameters.tls__required:
@@ -159,8 +170,8 @@ class V2gNode(StationNode):
                 raise StartError("pnc is true but tls.directory names no certificates")
             return None
         try:
-            return pki.station_contexts(Path(directory), self.parameters.pnc)
-        except (OSError, pki.PkiError) as error:
+            return certificates.station_contexts(Path(directory), self.parameters.pnc)
+        except (OSError, certificates.PkiError) as error:
             raise StartError(f"tls.directory {directory}: {error}") from error
 
     # Out.
@@ -254,7 +265,7 @@ class V2gNode(StationNode):
         future.add_done_callback(lambda f: answer(bytes(f.result().response), f.result().text))
 
     # In.
-    def _on_session(self, state: msg.SessionState) -> None:
+    def _on_session(self, state: SessionState) -> None:
         if not self.active:
             return
         self.bridge.inform(
@@ -267,7 +278,7 @@ class V2gNode(StationNode):
             mated=state.mated,
         )
 
-    def _on_supply(self, state: msg.SupplyState) -> None:
+    def _on_supply(self, state: SupplyState) -> None:
         self.bridge.inform(
             voltage_v=state.voltage_v,
             current_a=state.current_a,
@@ -279,7 +290,7 @@ class V2gNode(StationNode):
             power_limited=state.power_limited,
         )
 
-    def _on_limits(self, limits: msg.SupplyLimits) -> None:
+    def _on_limits(self, limits: SupplyLimits) -> None:
         self.bridge.inform(
             supply_available=limits.available,
             max_voltage_v=limits.max_voltage_v,
@@ -292,7 +303,7 @@ class V2gNode(StationNode):
             current_ripple_a=limits.current_ripple_a,
         )
 
-    def _on_permit(self, permit: msg.ChargePermit) -> None:
+    def _on_permit(self, permit: ChargePermit) -> None:
         self.bridge.inform(
             permit_number=permit.number,
             permit_purpose=permit.purpose,
@@ -303,26 +314,26 @@ class V2gNode(StationNode):
             permit_min_power_w=permit.min_power_w,
         )
 
-    def _on_meter(self, reading: msg.MeterReading) -> None:
+    def _on_meter(self, reading: MeterReading) -> None:
         self.bridge.inform(
             meter_valid=reading.valid,
             meter_serial=reading.serial,
             meter_import_wh=reading.import_wh,
             meter_export_wh=reading.export_wh,
-            meter_time_s=reading.time.sec + reading.time.nanosec / 1e9,
+            meter_time_s=reading.time / 1e9,
         )
 
-    def _on_pilot(self, state: msg.PilotState) -> None:
+    def _on_pilot(self, state: PilotState) -> None:
         self.bridge.inform(pilot=state.state, pilot_pwm=state.pwm)
 
-    def _on_robot(self, state: msg.RobotState) -> None:
+    def _on_robot(self, state: RobotState) -> None:
         """The arm as the mechanical charging device of ACDP."""
         arm = "Moving"
         if state.evse not in (0, self.evse):  # at work elsewhere: what it left here stays
             arm = "EndPosition" if self.bridge.station.mated else "Home"
-        elif state.mode == state.MODE_PARKED:
+        elif state.mode == RobotMode.PARKED:
             arm = "Home"
-        elif state.mode in (state.MODE_MATED, state.MODE_RELEASED, state.MODE_FOLLOWING):
+        elif state.mode in (RobotMode.MATED, RobotMode.RELEASED, RobotMode.FOLLOWING):
             arm = "EndPosition"
         self.bridge.inform(arm=arm)
 
@@ -336,7 +347,7 @@ class V2gNode(StationNode):
             inlet_y_mm=(at.y - self.parameters.acdp__inlet_y_m) * 1e3,
         )
 
-    def _on_limit(self, limit: msg.ChargingLimit) -> None:
+    def _on_limit(self, limit: ChargingLimit) -> None:
         self.bridge.inform(
             backend_max_current_a=limit.max_current_a,
             backend_max_power_w=limit.max_power_w,

@@ -31,7 +31,8 @@ class V2gParameters:
         high=60_000,
     )
     vehicle_timeout_20_ms: int = parameter(
-        500, "the same in the charge loop of ISO 15118-20 (V2G_SECC_Sequence_Timeout_ChargeLoop)", unit="ms",
+        500, "a vehicle message older than this counts as silence in the charge loop of ISO 15118-20 "
+        "(V2G_SECC_Sequence_Timeout_ChargeLoop)", unit="ms",
         low=100, high=60_000,
     )  # fmt: skip
     stop_grace_s: float = parameter(
@@ -77,11 +78,15 @@ class V2gParameters:
     )
     acdp__inlet_y_m: float = parameter(0.0, "the same across", unit="m", low=-5.0, high=5.0)
     record: str = parameter(
-        "off", "publish every V2G message decoded on v2g/record, and write it to record_file", choices=("off", "on")
+        "off",
+        "publish every V2G message on v2g/record, as bytes and decoded, and write it to record_file",
+        choices=("off", "on"),
     )
     record_file: str = parameter("", "file that the record is appended to, one JSON object a line; empty = none")
     privacy__record_identity: bool = parameter(
-        False, "leave what identifies a person in the record (EVCCID, eMAID, certificates)", unsafe=True
+        False,
+        "leave what identifies a person in the record (EVCCID, eMAID, certificates, and the bytes of their messages)",
+        unsafe=True,
     )
     privacy__publish_identity: bool = parameter(
         False, "publish the vehicle's EVCCID on vehicle/link (Autocharge needs it)", unsafe=True

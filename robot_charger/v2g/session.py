@@ -19,13 +19,13 @@ from functools import partial
 from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Code
 from robot_charger.common.streams import abort
-from robot_charger.common.terms import Link, Purpose, Shutdown
 from robot_charger.v2g import v2gtp
 from robot_charger.v2g.bridge import Bridge
 from robot_charger.v2g.parameters import V2gParameters
 from robot_charger.v2g.record import Entry
 from robot_charger.v2g.secc import protocols
 from robot_charger.v2g.secc.table import Ask, End, Moment, Reply, Settings
+from robot_charger.words.values import Link, Purpose, Shutdown
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,10 @@ class Session:
             self._count_bad(ended.bad)
             end = self.machine.cut(ended.code, str(ended))
         except OSError as error:
-            end = self.machine.cut(Code.LINK_LOST, f"connection lost: {error}")
+            self._peer_gone = True
+            end = self.machine.closed()
+            if not end.in_order:
+                end = self.machine.cut(Code.LINK_LOST, f"connection lost: {error}")
         except asyncio.CancelledError:
             abort(self.writer.transport)
             self._off()

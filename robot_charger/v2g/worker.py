@@ -17,14 +17,14 @@ from typing import Any
 
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.plc_link import LinkError, NoFrames, PlcLink
-from robot_charger.common.terms import Link, Phase
 from robot_charger.v2g.bridge import TALKING, TALKING_ACDP, Bridge
+from robot_charger.v2g.certificates import Contexts
 from robot_charger.v2g.conversation import Conversation
 from robot_charger.v2g.parameters import V2gParameters
-from robot_charger.v2g.pki import Contexts
 from robot_charger.v2g.record import Entry
 from robot_charger.v2g.secc import protocols
 from robot_charger.v2g.session import Outcome
+from robot_charger.words.values import Link, Phase
 
 log = logging.getLogger(__name__)
 

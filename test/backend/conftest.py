@@ -18,10 +18,10 @@ from robot_charger.backend.settings import Settings
 from robot_charger.backend.station import Outside, Station
 from robot_charger.backend.store import Store
 from robot_charger.common.faults import Code, FaultReport
-from robot_charger.common.terms import Authorization, Phase
 from robot_charger.sim.csms import books
 from robot_charger.sim.csms.journal import read
 from robot_charger.sim.csms.server import CsmsThread
+from robot_charger.words.values import Authorization, Phase
 
 SESSION = "5f0c7b1e-0001-4000-8000-000000000001"
 TAG = Token("DEADBEEF", "ISO14443")

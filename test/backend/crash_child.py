@@ -10,7 +10,7 @@ import time
 from robot_charger.backend.parameters import BackendParameters, plan
 from robot_charger.backend.records import Reading, SessionView, Token
 from robot_charger.backend.service import Callbacks, Service, clock
-from robot_charger.common.terms import Authorization, Phase
+from robot_charger.words.values import Authorization, Phase
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ import pytest
 from robot_charger.backend.client import Backoff
 from robot_charger.backend.records import Request, Token
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Phase
 from robot_charger.sim.csms.journal import read
 from robot_charger.sim.csms.server import CallRefusedError
+from robot_charger.words.values import Phase
 
 from .conftest import SESSION, TAG, Live, wait_for
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from robot_charger.common.terms import Phase
 from robot_charger.sim.csms import books
 from robot_charger.sim.csms.server import CsmsThread
+from robot_charger.words.values import Phase
 
 from .conftest import wait_for
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from robot_charger.backend.records import Request
-from robot_charger.common.terms import Phase
 from robot_charger.common.wires import WireEnd
 from robot_charger.sim.csms.console import Console
+from robot_charger.words.values import Phase
 
 from .conftest import SESSION, Live, wait_for
 

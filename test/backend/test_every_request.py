@@ -18,7 +18,7 @@ import pytest
 
 from robot_charger.backend.client import Client
 from robot_charger.backend.service import DIALECTS
-from robot_charger.common.terms import Phase
+from robot_charger.words.values import Phase
 
 from .conftest import Desk, at
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from robot_charger.common.terms import Phase
+from robot_charger.words.values import Phase
 
 from .certificates import CODE_SIGNING, Authority
 from .conftest import Desk, Live, wait_for

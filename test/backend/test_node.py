@@ -23,11 +23,11 @@ from robot_charger.backend.node import BackendNode, _RosLog
 from robot_charger.backend.records import START_BUTTON
 from robot_charger.common.clock import now_ns
 from robot_charger.common.parameters import ParameterError
-from robot_charger.common.terms import Phase
 from robot_charger.common.topics import fill, topic
 from robot_charger.sim.csms import books
 from robot_charger.sim.csms.journal import read
 from robot_charger.sim.csms.server import CsmsThread
+from robot_charger.words.values import Phase
 
 from .conftest import SESSION, wait_for
 
@@ -252,15 +252,9 @@ def test_a_session_through_the_topics(tmp_path: Path, csms: CsmsThread, rest: Re
 
         def limited() -> bool:
             for watts in (30_000.0, float("nan"), -1.0):  # what is no limit changes none
-                rest.said["backend/external_limit"].publish(
-                    fill(
-                        msg.ChargingLimit(),
-                        stamp_ns=now_ns(),
-                        max_current_a=float("inf"),
-                        max_power_w=watts,
-                        source="EMS",
-                    )
-                )
+                limit = msg.ChargingLimit(stamp_ns=now_ns(), max_current_a=float("inf"), max_power_w=watts)
+                limit.source = "EMS"
+                rest.said["backend/external_limit"].publish(limit)
             return bool(rest.heard["backend/limit"][-1].max_power_w == 30_000.0)
 
         wait_for(limited, what="the external limit on backend/limit")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robot_charger.backend.site_power import INF, Item, Pool, SiteBudget, SitePlan, Want, fair
-from robot_charger.common.terms import Phase
+from robot_charger.words.values import Phase
 
 from .conftest import SESSION, Desk, at, reading, view
 from .test_smart_charging import profile

@@ -13,7 +13,7 @@ import pytest
 from robot_charger.backend.records import OpenTransaction, Record
 from robot_charger.backend.store import Store, StoreError
 from robot_charger.common.faults import Code, Severity
-from robot_charger.common.terms import Phase
+from robot_charger.words.values import Phase
 
 from .conftest import SESSION, TAG, Desk, at, reading
 

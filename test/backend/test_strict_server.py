@@ -16,7 +16,7 @@ import pytest
 from robot_charger.backend.parameters import BackendParameters, plan
 from robot_charger.backend.records import Reading, SessionView, Token, TokenInfo
 from robot_charger.backend.service import Callbacks, Service, clock
-from robot_charger.common.terms import Authorization, Phase
+from robot_charger.words.values import Authorization, Phase
 
 from .conftest import SESSION, wait_for
 

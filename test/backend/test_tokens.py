@@ -14,7 +14,7 @@ from robot_charger.backend.card_reader import CardReaderError, CardWatch, PcscRe
 from robot_charger.backend.records import START_BUTTON, Outcome, Request, Token, TokenInfo
 from robot_charger.backend.v21 import Version21
 from robot_charger.backend.v201 import Version201
-from robot_charger.common.terms import Phase
+from robot_charger.words.values import Phase
 
 from .conftest import SESSION, TAG, Desk, at, reading, view
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from robot_charger import msg
 from robot_charger.backend.records import Now, Outcome, Request, Token, TransactionLimit
 from robot_charger.backend.transactions import Transactions, TransactionSettings
-from robot_charger.common.terms import Phase
+from robot_charger.words.values import Phase
 
 from .conftest import SESSION, TAG, Desk, at, reading, view
 

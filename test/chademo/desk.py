@@ -10,10 +10,10 @@ from robot_charger.chademo import frames
 from robot_charger.chademo.logic import Allowed, Inputs, Phase, Session, Station, Status, Supply, WiresIn
 from robot_charger.chademo.timing import Settings
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link, Purpose
 from robot_charger.sim.chademo_vehicle import SLOTS, Ev
 from robot_charger.sim.vehicle.car import Car, CarOptions
 from robot_charger.sim.vehicle.car import Inputs as CarInputs
+from robot_charger.words.values import Link, Purpose
 
 TICK_NS = 10_000_000
 

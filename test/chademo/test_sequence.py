@@ -6,7 +6,7 @@ import pytest
 from desk import Desk, Phase
 
 from robot_charger.chademo.timing import Settings, limit
-from robot_charger.common.terms import Link, Lock, Purpose
+from robot_charger.words.values import Link, Lock, Purpose
 
 STATUS, LIMITS, CONTROL = 0x109, 0x108, 0x102
 
@@ -163,10 +163,10 @@ def test_the_rules_are_those_of_the_smaller_protocol_number() -> None:
     assert desk.status.protocol_number == 1
 
 
-def test_threshold_voltage_is_5_v_below_the_battery_and_2_v_below_the_station() -> None:
+def test_threshold_voltage_is_the_smaller_of_battery_and_station() -> None:
     battery, station = Desk(), Desk()
     station.allowed = station.allowed.__class__(425.0, 200.0, 100_000.0)
-    for desk, expected in ((battery, 430), (station, 423)):
+    for desk, expected in ((battery, 435), (station, 425)):
         desk.start()
         desk.until(Phase.CHARGE)
         assert desk.seen(LIMITS, "threshold_v")[-1][1] == expected
@@ -285,9 +285,9 @@ def test_the_threshold_voltage_ends_the_charge() -> None:
     desk.start()
     desk.until(Phase.CHARGE)
     desk.car.battery.soc = 100.0
-    desk.car.battery.nominal_v = 380.0
+    desk.car.battery.nominal_v = 400.0
     desk.until(Phase.RAMP_DOWN)
-    assert "threshold voltage of 430 V" in desk.station.text
+    assert "threshold voltage of 435 V" in desk.station.text
 
 
 def test_discharge_needs_both_sides() -> None:

@@ -79,7 +79,7 @@ def test_the_table_knows_every_parameter_class():
         ("v2g.yaml", 'record: "off"', "record: off", 22, ["record = False", "text", "in quotes"]),
         ("power.yaml", "[400.0]", "[400.0, high]", 8, ["mixes kinds"]),
         ("power.yaml", "[400.0]", "[4000.0]", 8, ["cable_max_current_a", "at most 3000 A"]),
-        ("power.yaml", "/power:", "power: 3\n/power:", 2, ["power is outside"]),
+        ("power.yaml", "/**/power:", "power: 3\n/**/power:", 2, ["power is outside"]),
         ("robot.yaml", "bays_file: bays.yaml", "bays_file: bay.yaml", 5, ["bays_file names", "does not exist"]),
         ("backend.yaml", '"csms.password"', '"secret/csms.password"', 8, ["password_file", "does not exist"]),
     ],

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link, Purpose
 from robot_charger.gbt import frames, transport
 from robot_charger.gbt.logic import Station
 from robot_charger.gbt.model import Allowed, Inputs, Phase, Session, Status, Supply, WiresIn
@@ -14,6 +13,7 @@ from robot_charger.gbt.timing import Settings
 from robot_charger.sim.gbt_vehicle import Ev
 from robot_charger.sim.vehicle.car import Car, CarOptions
 from robot_charger.sim.vehicle.car import Inputs as CarInputs
+from robot_charger.words.values import Link, Purpose
 
 TICK_NS = 10_000_000
 Frame = tuple[int, bytes]

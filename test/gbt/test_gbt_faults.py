@@ -12,10 +12,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Lock, Purpose
 from robot_charger.gbt import frames, transport
 from robot_charger.gbt.frames import encode
 from robot_charger.gbt.timing import LIMITS, Settings
+from robot_charger.words.values import Lock, Purpose
 
 Frame = tuple[int, bytes]
 

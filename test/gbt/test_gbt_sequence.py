@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from robot_charger.common.terms import Lock, Purpose
 from robot_charger.gbt import timing
 from robot_charger.gbt.model import Session
 from robot_charger.gbt.timing import Settings, plugged
+from robot_charger.words.values import Lock, Purpose
 
 
 def completed(**options: object) -> Desk:

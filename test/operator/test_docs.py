@@ -53,7 +53,7 @@ def test_topics_page_tells_type_and_quality_of_service():
     watched = "best effort, volatile, last 1, deadline 300 ms, lease 1000 ms"
     assert f"| `/evseN/power/permit` | [ChargePermit](#chargepermit) | {watched} |" in page
     assert "| `/robot/wrench` | geometry_msgs/msg/WrenchStamped |" in page
-    assert "| `max_voltage_v` | `float32` | [V] |" in page
+    assert "| `max_voltage_v` | `float32` | 0 to 2000 | [V] |" in page
     assert "| `PHASE_IDLE` = 0 | `uint8` |" in page
 
 

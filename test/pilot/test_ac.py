@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from robot_charger.common import duty_cycle
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link, PilotMode
 from robot_charger.pilot.ac import AcInputs, AcOutlet, PermitHold
 from robot_charger.pilot.iec61851 import State
 from robot_charger.pilot.logic import Output
+from robot_charger.words.values import ChargePermit, Link, PilotMode, Purpose
 
 MS = 1_000_000
 STEADY = Output(PilotMode.STEADY)
@@ -167,17 +167,17 @@ def test_never_on_a_dc_plug(connector: str) -> None:
 
 def test_a_permit_ends_by_itself_and_is_not_resumed() -> None:
     hold = PermitHold()
-    hold.take(5, 0, "s", 3)
+    hold.take(ChargePermit(0, 5, "s", Purpose(3)))
     assert hold.permits("s", 300 * MS)
     assert not hold.permits("another", 300 * MS)
     assert not hold.permits("s", 301 * MS)
-    hold.take(5, 310 * MS, "s", 3)
+    hold.take(ChargePermit(310 * MS, 5, "s", Purpose(3)))
     assert not hold.permits("s", 311 * MS), "the same number again is the one that lapsed"
-    hold.take(6, 320 * MS, "s", 3)
+    hold.take(ChargePermit(320 * MS, 6, "s", Purpose(3)))
     assert hold.permits("s", 321 * MS)
-    hold.take(4, 310 * MS, "s", 0)
+    hold.take(ChargePermit(310 * MS, 4, "s", Purpose(0)))
     assert hold.permits("s", 322 * MS), "an older message that was overtaken"
-    hold.take(7, 330 * MS, "s", 0)
+    hold.take(ChargePermit(330 * MS, 7, "s", Purpose(0)))
     assert not hold.permits("s", 331 * MS)
 
 

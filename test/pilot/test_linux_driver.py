@@ -11,10 +11,10 @@ import pytest
 from robot_charger.chademo.drivers.lines import GpioWires, Wiring
 from robot_charger.chademo.logic import WiresIn, WiresOut
 from robot_charger.common.gpio import GpioError, Lines
-from robot_charger.common.terms import PilotMode
 from robot_charger.pilot.drivers import DriverError
 from robot_charger.pilot.drivers.linux import Board, Channel, LinuxOutlet, LinuxPilot, OutletLines
 from robot_charger.pilot.logic import Output
+from robot_charger.words.values import PilotMode
 
 
 class FakeGpiod:

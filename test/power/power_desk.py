@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 
 from robot_charger.common.can_bus import as_batch
-from robot_charger.common.can_udp import FD, Batch
+from robot_charger.common.can_udp import EXTENDED, FD, Batch
 from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.faults import FaultReport
-from robot_charger.common.terms import Purpose
 from robot_charger.power import codec, service
+from robot_charger.power.contract import CONTRACTS, buses_needed
 from robot_charger.power.control import Control, Snapshot
-from robot_charger.power.gate import Permit, Pilot, Target
 from robot_charger.power.parameters import PowerParameters
+from robot_charger.sim.rack.habits import Habits, of_contract
 from robot_charger.sim.rack.model import Rack
+from robot_charger.sim.rack.polled import answering
 from robot_charger.sim.rack.service import Service
 from robot_charger.sim.safety import Controller, World
+from robot_charger.station import rating_parameters
+from robot_charger.words.values import ChargePermit, Pilot, PilotState, Purpose, VehicleTarget
 
 assert as_batch  # the same Batch as on a real bus
 CYCLE_NS = 10 * MILLISECOND
@@ -38,17 +41,34 @@ def batch(ids: Any, data: np.ndarray) -> Batch:
 class Desk:
     """A bank with one vehicle per EVSE; ``run`` advances cycle by cycle."""
 
-    def __init__(self, modules: int = 46, evses: tuple[int, ...] = (1,), buses: int = 1, **parameters: Any) -> None:
+    def __init__(
+        self,
+        modules: int = 46,
+        evses: tuple[int, ...] = (1,),
+        buses: int = 1,
+        habits: Habits | None = None,
+        **parameters: Any,
+    ) -> None:
         self.parameters = PowerParameters(modules=modules, evses=list(evses), **parameters)
         self.parameters.check()
         self.control = Control(self.parameters, buses)
         blocks = self.parameters.matrix__blocks
+        contract = self.parameters.contract
         self.rack = Rack(
-            modules, list(evses), 1, self.parameters.series_groups, blocks, self.parameters.series_switched
+            modules,
+            list(evses),
+            1,
+            self.parameters.series_groups,
+            blocks,
+            self.parameters.series_switched,
+            habits=habits or of_contract(contract),
         )
+        self.answering = answering(contract.name, self.rack, buses) if contract.extended else None
+        self.heard: dict[int, list[tuple[int, bytes]]] = {}  # port -> answers on their way
         self.safety = Controller(list(evses), blocks=blocks, switched=self.parameters.series_switched)
         self.worlds = {e: World(True, True, 2e6) for e in evses}
         self.service = Service(self.rack, self.control.bank.bus, self.control.bank.address.copy())
+        self.sent: list[tuple[int, int, bytes, int]] = []  # frames to polled modules
         self.answers: list[tuple[int, int, bytes]] = []
         self.now_ns = 10**12
         self.power_runs = True
@@ -56,7 +76,7 @@ class Desk:
         self.protocol_speaks = True
         self.permits: dict[int, dict[str, Any]] = {e: {"purpose": Purpose.NONE} for e in evses}
         self.targets: dict[int, dict[str, Any]] = {e: {"purpose": Purpose.NONE} for e in evses}
-        self.pilots = {e: int(Pilot.C) for e in evses}
+        self.pilots = dict.fromkeys(evses, Pilot.C)
         self.number = 1
         self.emf_v = 360.0
         self.target_number = 0
@@ -96,14 +116,14 @@ class Desk:
                 values = {"number": self.number, "max_voltage_v": self.parameters.max_voltage_v,
                           "max_current_a": 400.0, "max_power_w": 150e3,
                           "session_id": "s", **self.permits[evse]}  # fmt: skip
-                control.permit(evse, Permit(self.now_ns, **values))
+                control.hear(evse, ChargePermit(self.now_ns, **values))
             if self.protocol_speaks:
                 self.target_number += 1
                 values = {"max_voltage_v": self.emf_v + 60.0, "max_current_a": 300.0, "session_id": "s",
                           "vehicle_stamp_ns": self.vehicle_silent_ns or self.now_ns, "vehicle_timeout_ms": 1000,
                           **self.targets[evse]}  # fmt: skip
-                control.target(evse, Target(self.now_ns, self.target_number, **values))
-            control.pilot(evse, self.pilots[evse], self.now_ns)
+                control.hear(evse, VehicleTarget(self.now_ns, self.target_number, **values))
+            control.hear(evse, PilotState(self.now_ns, self.pilots[evse]))
         if self.power_runs:
             for bus, ids, data in control.step(self.now_ns):
                 self._deliver(bus, ids, data, now_s)
@@ -117,13 +137,19 @@ class Desk:
         for evse, network in self.rack.networks.items():
             self.worlds[evse].current_a = network.current_a
             self.worlds[evse].voltage_v = network.output_v
-            self.worlds[evse].pilot = self.pilots[evse] if self.control.channels[evse].gate.pilot_needed else None
+            self.worlds[evse].pilot = self.pilots[evse] if not self.control.channels[evse].gate.pilotless else None
         if not self.safety.has("silent"):
             for identifier, frame in self.safety.frames(self.worlds):
                 self._hear(identifier, frame)
         self._status(now_s)
 
     def _deliver(self, bus: int, ids: np.ndarray, data: np.ndarray, now_s: float) -> None:
+        if self.answering is not None and bus:
+            for identifier, frame in zip(ids.tolist(), data, strict=True):
+                self.sent.append((bus, identifier, frame.tobytes(), self.now_ns))
+                answers = self.answering.hear(bus - 1, identifier, frame.tobytes(), now_s)
+                self.heard.setdefault(bus, []).extend(answers)
+            return
         first = int(self.control.bank.first[bus])
         if ids[0] == codec.POWER_ID:
             self.safety.hear(data[0].tobytes(), now_s)
@@ -140,6 +166,16 @@ class Desk:
             self.rack.command(at[mine], volts[mine], amperes[mine], enable[mine], now_s)
 
     def _status(self, now_s: float) -> None:
+        if self.answering is not None:
+            for bus, answers in self.heard.items():
+                if answers:
+                    frames = batch([i for i, _ in answers], codec.rows([d for _, d in answers]))
+                    extended = Batch(frames.ids, np.full(len(answers), EXTENDED, np.uint8), frames.lengths, frames.data)
+                    self.control.take(bus, extended, self.now_ns)
+            self.heard.clear()
+            for evse, frame in self.rack.outputs().items():
+                self._hear(codec.OUTPUT_ID + evse, frame)
+            return
         index, frames = self.rack.status(now_s)
         data = frames.view(np.uint8).reshape(len(index), 16)
         sensor_index, sensors = self.rack.sensors()
@@ -203,6 +239,41 @@ class Desk:
         self.allow(Purpose.TRANSFER, evse, voltage_v=self.emf_v + 50.0, current_a=current_a)
         output = self.control.channels[evse]
         self.run(lambda: output.snapshot.mode == 3 and abs(output.snapshot.current_a - current_a) < 0.02 * current_a)
+        crews = self.control.bank._crew
+        self.run(lambda: all(c.size >= c.goal for c in crews.values()))  # those whose offset was unknown joined too
+
+
+def real(protocol: str, modules: int = 5, habits: Habits | None = None, **parameters: Any) -> Desk:
+    """A bank of another maker's modules, as its contract rates them, behind a controller that cuts them off."""
+    contract = CONTRACTS[protocol]
+    buses = max(1, buses_needed(contract, modules))
+    values = {name.replace(".", "__"): value for name, value in rating_parameters(contract).items()}
+    own = {"module__bus": "udp:1", "contactors_break_load": True, "module__cut_off": "inhibit"}
+    desk = Desk(modules, buses=buses, habits=habits, module__protocol=protocol, **{**values, **own, **parameters})
+    return desk
+
+
+def follow(desk: Desk, currents: tuple[float, ...], seconds: float = 4.0) -> list[tuple[float, float, float]]:
+    """Charge at these currents, one after the other: (asked [A], got [A], worst error as a share of what is allowed).
+
+    Judged from one second after the set-point has arrived; IEC 61851-23: 2.5 A below 50 A, 5 % above.
+    """
+    if desk.answering is not None:
+        desk.run(3.0)  # who is there is asked one after the other
+    desk.precharge()
+    desk.network.vehicle.contactor = True
+    rows = []
+    for asked in currents:
+        desk.allow(Purpose.TRANSFER, voltage_v=desk.emf_v + 50.0, current_a=asked, max_current_a=3000.0)
+        desk.permits[1] |= {"max_current_a": 3000.0, "max_power_w": 3e6}
+        desk.run(lambda asked=asked: desk.output.mode == 3 and abs(desk.output.setpoint_a - asked) < 0.01, 60.0)  # type: ignore[misc]
+        desk.run(1.0)
+        worst = 0.0
+        for _ in range(round(seconds * 100)):
+            desk.cycle()
+            worst = max(worst, abs(desk.network.current_a - asked) / max(2.5, 0.05 * asked))
+        rows.append((asked, round(desk.network.current_a, 2), round(worst, 3)))
+    return rows
 
 
 _READY: dict[str, Desk] = {}

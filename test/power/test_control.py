@@ -10,11 +10,10 @@ from power_desk import Desk, charged
 
 from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Insulation, Purpose
-from robot_charger.power.gate import Pilot
 from robot_charger.power.messages import Reporter
 from robot_charger.power.output import Mode
 from robot_charger.sim.rack import model
+from robot_charger.words.values import Insulation, Pilot, Purpose
 
 
 def test_a_session_in_order_with_its_energies() -> None:
@@ -94,7 +93,7 @@ def bus_off(desk: Desk) -> None:
 
 def emergency_permit(desk: Desk) -> None:
     desk.allow(Purpose.NONE)
-    desk.permits[1]["emergency"] = True
+    desk.permits[1]["abrupt"] = True
 
 
 def vehicle_overvoltage(desk: Desk) -> None:

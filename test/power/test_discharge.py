@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from power_desk import Desk, charged
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Purpose
-from robot_charger.power.gate import Pilot
 from robot_charger.power.output import SAFE_V, Mode
 from robot_charger.sim.rack.model import Rack
+from robot_charger.words.values import Pilot, Purpose
 
 
 def cold(rack: Rack) -> bool:

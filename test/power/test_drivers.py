@@ -158,7 +158,7 @@ def test_the_load_of_a_canopen_bus_is_refused_and_advised() -> None:
 
 
 @pytest.fixture
-def older() -> Iterator[tuple[ModuleServer, Bank, modbus_driver.ModbusDriver]]:
+def older() -> Iterator[tuple[ModuleServer, Bank, modbus_driver.Driver]]:
     rack = Rack(3, [1])
     server = ModuleServer(rack)
     rack.step(time.monotonic(), 0.01)
@@ -168,14 +168,14 @@ def older() -> Iterator[tuple[ModuleServer, Bank, modbus_driver.ModbusDriver]]:
     )
     bank = Bank(parameters)
     driver = open_driver(parameters, bank, False)
-    assert isinstance(driver, modbus_driver.ModbusDriver)
+    assert isinstance(driver, modbus_driver.Driver)
     driver.start()
     yield server, bank, driver
     driver.close()
     server.close()
 
 
-def test_modbus_modules_obey_and_report(older: tuple[ModuleServer, Bank, modbus_driver.ModbusDriver]) -> None:
+def test_modbus_modules_obey_and_report(older: tuple[ModuleServer, Bank, modbus_driver.Driver]) -> None:
     server, bank, driver = older
     bank.command_v[:], bank.command_a[:], bank.enable[:] = 400.0, [1.0, -2.0, 3.0], True
 
@@ -190,7 +190,7 @@ def test_modbus_modules_obey_and_report(older: tuple[ModuleServer, Bank, modbus_
 
 
 def test_modbus_set_points_do_not_outlive_the_control_cycle(
-    older: tuple[ModuleServer, Bank, modbus_driver.ModbusDriver],
+    older: tuple[ModuleServer, Bank, modbus_driver.Driver],
 ) -> None:
     server, bank, driver = older
     bank.command_v[:], bank.command_a[:], bank.enable[:] = 400.0, 5.0, True
@@ -205,7 +205,7 @@ def test_modbus_set_points_do_not_outlive_the_control_cycle(
 
 
 def test_a_modbus_module_that_does_not_answer_leaves_the_others_alone(
-    older: tuple[ModuleServer, Bank, modbus_driver.ModbusDriver],
+    older: tuple[ModuleServer, Bank, modbus_driver.Driver],
 ) -> None:
     server, bank, driver = older
     server.rack.fault("module-dead", True, 2)

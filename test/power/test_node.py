@@ -13,8 +13,8 @@ import pytest
 from power_station import Station
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Insulation
 from robot_charger.power.output import Mode
+from robot_charger.words.values import Insulation
 
 pytestmark = [pytest.mark.integration, pytest.mark.alone]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import socket
 from random import Random
 
@@ -18,11 +17,10 @@ from pymodbus.client import ModbusTcpClient
 from robot_charger.common.can_udp import Batch
 from robot_charger.common.clock import MILLISECOND
 from robot_charger.common.parameters import ParameterError, build
-from robot_charger.common.terms import Purpose
 from robot_charger.power import busload, codec
 from robot_charger.power.bank import Bank, divide, place
 from robot_charger.power.control import Control
-from robot_charger.power.gate import Demand, Gate, Permit, Pilot, Target, clamp_current
+from robot_charger.power.gate import Demand, Gate, clamp_current
 from robot_charger.power.meter import (
     BEGIN,
     END,
@@ -38,6 +36,7 @@ from robot_charger.power.output import cable_check_voltage, overvoltage_trip_v
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.sim.rack.modbus import MeterServer
 from robot_charger.sim.rack.model import Rack
+from robot_charger.words.values import ChargePermit, Pilot, Purpose, VehicleTarget
 
 NOW = 10**12
 AMPERES = st.floats(-3000, 3000)
@@ -48,8 +47,8 @@ WATTS = st.floats(-3e6, 3e6)
 def test_the_current_stays_inside_permit_supply_and_vehicle(
     low: float, high: float, low_w: float, high_w: float, asked: float, volts: float, supply: float, export: float
 ) -> None:
-    permit = Permit(NOW, 1, min_current_a=low, max_current_a=high, min_power_w=low_w, max_power_w=high_w)
-    demand = Demand(Purpose.TRANSFER, permit=permit, target=Target(NOW, 1, current_a=asked, max_current_a=250.0))
+    permit = ChargePermit(NOW, 1, min_current_a=low, max_current_a=high, min_power_w=low_w, max_power_w=high_w)
+    demand = Demand(Purpose.TRANSFER, permit=permit, target=VehicleTarget(NOW, 1, current_a=asked, max_current_a=250.0))
     current, _, _ = clamp_current(demand, volts, supply, export)
     top = min(high, supply, 250.0, high_w / max(volts, 1.0))
     bottom = max(low, -export, low_w / max(volts, 1.0))
@@ -74,8 +73,8 @@ def test_shares_are_equal_where_limits_allow_and_sum_to_the_whole(current: float
 
 
 def speak(gate: Gate, number: int, purpose: Purpose = Purpose.TRANSFER, now: int = NOW) -> Purpose:
-    gate.take_permit(Permit(now, number, purpose=purpose), now)
-    gate.take_target(Target(now, number, purpose=purpose, vehicle_stamp_ns=now, vehicle_timeout_ms=1000), now)
+    gate.take_permit(ChargePermit(now, number, purpose=purpose))
+    gate.take_target(VehicleTarget(now, number, purpose=purpose, vehicle_stamp_ns=now, vehicle_timeout_ms=1000))
     gate.take_pilot(Pilot.C, now)
     return gate.judge(now).purpose
 
@@ -99,23 +98,28 @@ def test_a_word_of_none_from_a_restarted_supervisor_opens_lower_numbers() -> Non
     assert speak(gate, 2, now=NOW + 3) == Purpose.TRANSFER
 
 
-def test_stamps_of_another_clock_old_ones_and_nan_are_refused() -> None:
+def test_a_permit_that_another_overtook_is_refused() -> None:
     gate = Gate()
-    gate.take_permit(Permit(NOW + 60 * MILLISECOND, 1, purpose=Purpose.TRANSFER), NOW)
-    gate.take_permit(Permit(NOW, 1, purpose=Purpose.TRANSFER, max_current_a=math.nan), NOW)
-    gate.take_target(Target(NOW, 1, current_a=math.nan), NOW)
-    gate.take_target(Target(NOW, 1, vehicle_stamp_ns=NOW * 2), NOW)
-    assert gate.permit is None and gate.target is None and gate.refused == 4
     speak(gate, 2)
-    gate.take_permit(Permit(NOW - 1, 9, purpose=Purpose.TRANSFER), NOW)
+    gate.take_permit(ChargePermit(NOW - 1, 9, purpose=Purpose.TRANSFER))
     assert gate.permit is not None and gate.permit.number == 2
+
+
+def test_a_refused_permit_that_says_none_ends_the_one_in_hand_and_lowers_no_floor() -> None:
+    gate = Gate()
+    assert speak(gate, 7) == Purpose.TRANSFER
+    gate.withdraw()
+    demand = gate.judge(NOW)
+    assert demand.purpose == Purpose.NONE and demand.abrupt and demand.fault is not None
+    assert speak(gate, 7, now=NOW + 1) == Purpose.NONE
+    assert speak(gate, 8, now=NOW + 2) == Purpose.TRANSFER
 
 
 @given(st.sampled_from(Purpose), st.sampled_from(Purpose))
 def test_nothing_is_done_that_is_not_both_asked_for_and_permitted(asked: Purpose, allowed: Purpose) -> None:
     gate = Gate()
-    gate.take_permit(Permit(NOW, 1, purpose=allowed), NOW)
-    gate.take_target(Target(NOW, 1, purpose=asked, vehicle_stamp_ns=NOW, vehicle_timeout_ms=1000), NOW)
+    gate.take_permit(ChargePermit(NOW, 1, purpose=allowed))
+    gate.take_target(VehicleTarget(NOW, 1, purpose=asked, vehicle_stamp_ns=NOW, vehicle_timeout_ms=1000))
     gate.take_pilot(Pilot.D, NOW)
     done = gate.judge(NOW).purpose
     assert done <= min(asked, allowed)
@@ -126,12 +130,26 @@ def test_nothing_is_done_that_is_not_both_asked_for_and_permitted(asked: Purpose
         assert done == Purpose.NONE
 
 
-def test_chademo_and_pilotless_outputs_need_no_pilot() -> None:
-    for gate, protocol in ((Gate(), "chademo"), (Gate(pilot_needed=False), "plain")):
-        gate.take_permit(Permit(NOW, 1, purpose=3), NOW)
-        target = Target(NOW, 1, purpose=3, protocol=protocol, vehicle_stamp_ns=NOW, vehicle_timeout_ms=1000)
-        gate.take_target(target, NOW)
-        assert gate.judge(NOW).purpose == Purpose.TRANSFER
+@pytest.mark.parametrize(
+    ("pilotless", "protocol", "done"),
+    [
+        ("chademo", "chademo", Purpose.TRANSFER),
+        ("gbt", "gbt", Purpose.TRANSFER),
+        ("", "chademo", Purpose.NONE),  # a message cannot switch the pilot off
+        ("", "plain", Purpose.NONE),
+        ("chademo", "iso15118-2", Purpose.NONE),
+        ("chademo", "", Purpose.NONE),
+    ],
+)
+def test_the_connector_decides_whether_a_pilot_is_needed(pilotless: str, protocol: str, done: Purpose) -> None:
+    gate = Gate(pilotless)
+    gate.take_permit(ChargePermit(NOW, 1, purpose=Purpose.TRANSFER))
+    gate.take_target(
+        VehicleTarget(
+            NOW, 1, purpose=Purpose.TRANSFER, protocol=protocol, vehicle_stamp_ns=NOW, vehicle_timeout_ms=1000
+        )
+    )
+    assert gate.judge(NOW).purpose == done
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from power_desk import Desk
 
 from robot_charger.common.faults import Code
 from robot_charger.common.parameters import ParameterError
-from robot_charger.common.terms import Purpose
 from robot_charger.power import codec
 from robot_charger.power.matrix import PARALLEL, SERIES
 from robot_charger.power.messages import Reporter
@@ -18,6 +17,7 @@ from robot_charger.power.output import Mode
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.sim.rack.model import Rack
 from robot_charger.sim.safety import Controller
+from robot_charger.words.values import Purpose
 
 
 def switched(modules: int = 46, evses: tuple[int, ...] = (1,), **parameters: Any) -> Desk:

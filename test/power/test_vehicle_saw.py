@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from power_desk import Desk, charged
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Insulation, Purpose
 from robot_charger.power.output import SAFE_V, SMALL_A, Mode
 from robot_charger.sim import safety
 from robot_charger.sim.rack import model
+from robot_charger.words.values import Insulation, Purpose
 
 DIP_S = 0.25
 OPEN_S = 0.7  # at most 500 ms for a current that nobody measures any more, and the end of what else was waited for
@@ -173,6 +173,7 @@ def charging(amperes: float = 200.0, **parameters: object) -> Callable[[], Desk]
     def make() -> Desk:
         desk = charged(amperes, **parameters)
         desk.run(lambda: desk.network.current_a > 0.992 * amperes)
+        desk.run(1.0)  # the trim has come to rest
         return desk
 
     return make
@@ -257,7 +258,7 @@ RACK = [
     Row("over-temperature", Dip(), {FAULT, Code.OVERTEMPERATURE}),
     Row("stuck", NOTHING, what="while nothing changes"),
     Row("stuck", Dip(), {FAULT}, then=less(50.0), what="and less is asked for"),
-    Row("stuck", Stop(2.2), {FAULT, Code.OVERCURRENT}, then=less(2.0), what="above all that is asked for"),
+    Row("stuck", Stop(2.3), {FAULT, Code.OVERCURRENT}, then=less(2.0), what="above all that is asked for"),
     Row("runaway", Dip(), {FAULT}),
     Row("runaway", Dip(0.95, 1.0 + TOP_A / 20.0), {FAULT}, charging(20.0), what="at a small current"),
     Row("wrong-value", NOTHING, {FAULT}),

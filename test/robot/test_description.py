@@ -86,7 +86,7 @@ def test_an_inlet_out_of_the_workspace_is_refused(kinematics: Kinematics) -> Non
     site = load_site()
     planner, bay, plug = Planner(site, kinematics, 0.14), site.bays[1], site.connectors["ccs2"]
     with pytest.raises(errors.OutOfReach, match="outside the workspace"):
-        planner.check_inlet(bay, plug, bay.inlet @ transform((0.0, 0.4, 0.0)))
+        planner.check_inlet(bay, plug, bay.inlet @ transform((0.0, 0.45, 0.0)))
     with pytest.raises(errors.OutOfReach, match="turned by"):
         planner.check_inlet(bay, plug, bay.inlet @ from_xyz_rpy((0, 0, 0), (0, 0, 0.5)))
     with pytest.raises(errors.NoPose, match="not finite"):
@@ -110,7 +110,7 @@ def test_modes_are_those_of_the_message() -> None:
     "change, words",
     [
         (("connectors: [ccs2, ccs1, nacs, chademo, gbt, acdp, type2]", "connectors: [schuko]"), "schuko"),
-        (("workspace: [0.20, 0.35, 0.32]", "workspace: [0.20, 0.35]"), "workspace"),
+        (("workspace: [0.27, 0.40, 0.32]", "workspace: [0.20, 0.35]"), "workspace"),
         (("park: [-0.35,", "park: [oops,"), "park|oops"),
         (("xyz: [1.08, 0.0, 0.80]", "xyz: [1.08]"), "inlet"),
     ],

@@ -2,77 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from robot_charger.common.terms import Phase, Shutdown
 from robot_charger.supervisor import flow
-from robot_charger.supervisor.inputs import FOLLOWING, Heard
+from robot_charger.supervisor.inputs import Heard
 from robot_charger.supervisor.model import Goal, Inputs, Limits, Session
+from robot_charger.words.values import Phase, Pilot, RobotMode, RobotState, Shutdown
 
 LIMITS = Limits()
 MS = 1_000_000
 
 
-@dataclass
-class Robot:
-    """RobotState, as far as it is read."""
-
-    stamp_ns: int
-    evse: int
-    in_contact_zone: bool = False
-    plug_in_inlet: bool = False
-    mode: int = 0
+def robot(stamp_ns: int, evse: int, **fields: Any) -> RobotState:
+    return RobotState(stamp_ns, evse=evse, **fields)
 
 
-def heard(evse: int, *states: Robot) -> Inputs:
+def heard(evse: int, *states: RobotState) -> Inputs:
     h = Heard(evse)
     for state in states:
-        h.message("robot", state)
+        h.hear(state)
     return h.inputs(Session(), states[-1].stamp_ns)
 
 
 def test_an_arm_in_another_bays_contact_zone_is_out_of_this_one():
-    working = Robot(2 * MS, 2, in_contact_zone=True)
+    working = robot(2 * MS, 2, in_contact_zone=True)
     assert not heard(2, working).robot_clear
     assert heard(1, working).robot_clear and heard(1, working).robot_alive
-    assert not heard(1, replace(working, mode=FOLLOWING)).robot_following
+    assert not heard(1, replace(working, mode=RobotMode.FOLLOWING)).robot_following
 
 
 def test_an_arm_that_is_no_longer_heard_follows_nothing():
-    following = Robot(1 * MS, 1, in_contact_zone=True, mode=FOLLOWING)
+    following = robot(1 * MS, 1, in_contact_zone=True, mode=RobotMode.FOLLOWING)
     assert heard(1, following).robot_following
     h = Heard(1)
-    h.message("robot", following)
+    h.hear(following)
     i = h.inputs(Session(), following.stamp_ns + 2000 * MS)
     assert not i.robot_following and not i.robot_clear
 
 
 def test_a_plug_stays_in_this_inlet_while_the_arm_serves_others():
-    mated, elsewhere = Robot(1 * MS, 1, plug_in_inlet=True), Robot(2 * MS, 2)
+    mated, elsewhere = robot(1 * MS, 1, plug_in_inlet=True), robot(2 * MS, 2)
     i = heard(1, mated, elsewhere)
     assert i.plug_in_inlet and i.robot_since == 0.0
     assert not heard(2, mated, elsewhere).plug_in_inlet
-    assert not heard(1, mated, elsewhere, Robot(3 * MS, 1)).plug_in_inlet, "now it came here and took it out"
+    assert not heard(1, mated, elsewhere, robot(3 * MS, 1)).plug_in_inlet, "now it came here and took it out"
 
 
 def test_a_parked_arm_still_speaks_of_the_bay_it_served_last():
-    assert heard(1, Robot(1 * MS, 1, plug_in_inlet=True), Robot(2 * MS, 0)).plug_in_inlet is False
-    assert heard(1, Robot(1 * MS, 1, plug_in_inlet=True), Robot(2 * MS, 2), Robot(3 * MS, 0)).plug_in_inlet
+    assert heard(1, robot(1 * MS, 1, plug_in_inlet=True), robot(2 * MS, 0)).plug_in_inlet is False
+    assert heard(1, robot(1 * MS, 1, plug_in_inlet=True), robot(2 * MS, 2), robot(3 * MS, 0)).plug_in_inlet
 
 
 def test_frequent_news_wakes_the_loop_only_when_it_decides_something():
     h = Heard(1)
-    assert h.message("robot", Robot(1 * MS, 1))
-    assert not h.message("robot", Robot(2 * MS, 1))
-    assert h.message("robot", Robot(3 * MS, 1, in_contact_zone=True))
-    assert not h.message("robot", Robot(2 * MS, 1)), "an older one overtook it"
+    assert h.hear(robot(1 * MS, 1))
+    assert not h.hear(robot(2 * MS, 1))
+    assert h.hear(robot(3 * MS, 1, in_contact_zone=True))
 
 
 READY = Inputs(
     bay_alive=True, occupied=True, immobilised=True, field_clear=True, safety_alive=True, power_alive=True,
-    contactors_closed=False, voltage_v=0.0, current_a=0.0, pilot_alive=True, pilot="A", robot_alive=True,
+    contactors_closed=False, voltage_v=0.0, current_a=0.0, pilot_alive=True, pilot=Pilot.A, robot_alive=True,
     robot_clear=True, link_alive=True,
 )  # fmt: skip
 CONNECTING = Session(phase=Phase.CONNECTING, since=0.0, session_id="s", goal=Goal.CONNECT, goal_number=1)
@@ -105,7 +98,7 @@ def test_an_arm_that_gave_up_in_the_inlet_is_fetched_before_the_vehicle_may_go(c
 
 def test_unplugged_is_believed_only_with_the_pilot():
     s = Session(phase=Phase.DISCONNECTING, session_id="s", goal=Goal.DISCONNECT, goal_number=3, mated=True)
-    done = replace(READY, goal_done=3, goal_done_at=10.0, pilot="B", robot_since=1.0)
+    done = replace(READY, goal_done=3, goal_done_at=10.0, pilot=Pilot.B, robot_since=1.0)
     assert flow.step(s, done, 10.1, LIMITS)[0].phase == Phase.DISCONNECTING
-    assert flow.step(s, replace(done, pilot="A"), 10.2, LIMITS)[0].phase == Phase.DEPARTING
+    assert flow.step(s, replace(done, pilot=Pilot.A), 10.2, LIMITS)[0].phase == Phase.DEPARTING
     assert flow.step(s, done, 10.0 + LIMITS.pilot_confirm_s + 0.1, LIMITS)[0].phase == Phase.FAULTED

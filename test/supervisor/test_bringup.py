@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from robot_charger.common.terms import Purpose
 from robot_charger.supervisor import diagram
 from robot_charger.supervisor.bringup import ACTIVATE, ANSWER_S, CONFIGURE, Bringup
 from robot_charger.supervisor.model import Commands
 from robot_charger.supervisor.permits import Ceilings, Numbered, permit
+from robot_charger.words.values import Purpose
 
 
 def bring(bringup: Bringup, now: float) -> list[tuple[str, str]]:
@@ -22,7 +22,7 @@ def bring(bringup: Bringup, now: float) -> list[tuple[str, str]]:
     return asked
 
 
-def test_all_are_configured_at_once_and_activated_in_order():
+def test_all_are_configured_abrupt_and_activated_in_order():
     bringup = Bringup(["/power", "/evse1/pilot"])
     assert bringup.next(0.0) == [], "nobody has been heard of"
     bringup.heard("/evse1/pilot", "unconfigured")
@@ -53,7 +53,7 @@ def test_after_a_lost_answer_it_looks_before_it_asks_again():
     assert bringup.next(ANSWER_S + 0.2) == [("/power", ACTIVATE)]
 
 
-def test_who_was_refused_because_another_was_faster_goes_on_at_once():
+def test_who_was_refused_because_another_was_faster_goes_on_abrupt():
     bringup = Bringup(["/power", "/robot"])
     bringup.heard("/power", "unconfigured")
     assert bringup.next(0.0) == [("/power", CONFIGURE)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from robot_charger.common.terms import Phase
 from robot_charger.supervisor import checker, flow, interlocks
+from robot_charger.words.values import Phase
 
 pytestmark = pytest.mark.timeout(1200)
 KINDS = [checker.LIMITS, checker.ACDP_LIMITS, checker.AC_LIMITS]

@@ -9,9 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robot_charger.common.faults import Code, Severity
-from robot_charger.common.terms import Authorization, Insulation, Link, Lock, Phase, PilotMode, Purpose, Shutdown, Zone
 from robot_charger.supervisor import flow, interlocks
 from robot_charger.supervisor.model import Goal, Inputs, Limits, Session
+from robot_charger.words.values import (
+    Authorization,
+    Insulation,
+    Link,
+    Lock,
+    Phase,
+    Pilot,
+    PilotMode,
+    Purpose,
+    Shutdown,
+    Zone,
+)
 
 LIMITS = Limits()
 ID = "11111111-2222-3333-4444-555555555555"
@@ -21,7 +32,7 @@ READY = Inputs(
     bay_alive=True,
     field_clear=True,
     pilot_alive=True,
-    pilot="A",
+    pilot=Pilot.A,
     power_alive=True,
     supply_available=True,
     contactors_closed=False,
@@ -82,7 +93,7 @@ def parked(s: Station) -> Station:
 
 
 def linking(s: Station) -> Station:
-    parked(s).goal(pilot="B")
+    parked(s).goal(pilot=Pilot.B)
     assert s.s.phase == Phase.MATED
     s.goal()
     assert s() == Phase.LINKING
@@ -92,7 +103,7 @@ def linking(s: Station) -> Station:
 def cable_check(s: Station) -> Station:
     linking(s)
     s(link=Link.SESSION, link_session=ID, authorization=Authorization.ACCEPTED)
-    phase = s(pilot="C", link=Link.CABLE_CHECK, lock=Lock.LOCKED, target=Purpose.INSULATION_TEST, target_live=True)
+    phase = s(pilot=Pilot.C, link=Link.CABLE_CHECK, lock=Lock.LOCKED, target=Purpose.INSULATION_TEST, target_live=True)
     assert phase == Phase.CABLE_CHECK
     return s
 
@@ -112,12 +123,12 @@ def test_a_session_from_parking_to_an_empty_bay(station):
     assert station.command.duty == pytest.approx(0.05)
     assert station(link=Link.STOPPING, target=Purpose.NONE, current_a=0.0) == Phase.STOPPING
     assert station.command.purpose == Purpose.NONE
-    station(contactors_closed=False, voltage_v=20.0, pilot="B")
+    station(contactors_closed=False, voltage_v=20.0, pilot=Pilot.B)
     assert station.s.phase == Phase.STOPPING, "the conversation is not over yet"
     assert station(link=Link.ENDED) == Phase.GRASPED
     assert station.command.zone == Zone.CONTACT
     assert station(goal_grasped=True) == Phase.DISCONNECTING
-    assert station.goal(pilot="A") == Phase.DEPARTING
+    assert station.goal(pilot=Pilot.A) == Phase.DEPARTING
     assert (station.s.shutdown, station.s.stop_reason, station.s.fault) == (Shutdown.NORMAL, "StoppedByEV", Code.NONE)
     assert station(occupied=False, immobilised=False) == Phase.IDLE
     assert station.s.session_id == ""
@@ -133,7 +144,7 @@ def test_seated_without_a_pilot_is_not_mated(station):
 def test_no_cable_check_without_authorisation(station):
     linking(station)
     phase = station(
-        pilot="C", link_session=ID, link=Link.CABLE_CHECK, lock=Lock.LOCKED, target=Purpose.INSULATION_TEST,
+        pilot=Pilot.C, link_session=ID, link=Link.CABLE_CHECK, lock=Lock.LOCKED, target=Purpose.INSULATION_TEST,
         target_live=True
     )  # fmt: skip
     assert phase == Phase.LINKING
@@ -173,10 +184,10 @@ def test_a_failed_self_test_is_replugged_once(station, told):
     station(**told)
     assert station.s.retrying
     station(fault=Code.NONE, severity=Severity.WARNING)
-    station(link=Link.ENDED, pilot="B", contactors_closed=False, target=Purpose.NONE, insulation=Insulation.UNKNOWN)
+    station(link=Link.ENDED, pilot=Pilot.B, contactors_closed=False, target=Purpose.NONE, insulation=Insulation.UNKNOWN)
     station(goal_grasped=True)
     assert station.s.phase == Phase.DISCONNECTING and station.s.retrying
-    assert station.goal(pilot="A") == Phase.CONNECTING
+    assert station.goal(pilot=Pilot.A) == Phase.CONNECTING
     assert station.s.replugs == 1
     assert station.s.fault == Code.NONE and station.s.retrying
 
@@ -184,7 +195,7 @@ def test_a_failed_self_test_is_replugged_once(station, told):
 @pytest.mark.parametrize(
     "change, fault",
     [
-        (dict(pilot="A"), Code.VEHICLE_GONE),
+        (dict(pilot=Pilot.A), Code.VEHICLE_GONE),
         (dict(power_alive=False, contactors_closed=True), Code.NODE_LOST),
         (dict(pilot_alive=False), Code.NODE_LOST),
         (dict(link_alive=False, link=Link.IDLE), Code.NODE_LOST),
@@ -205,7 +216,7 @@ def test_a_lost_link_with_an_empty_pilot_is_a_vehicle_gone(station):
     charging(station)
     station(link=Link.FAILED, link_error=int(Code.LINK_LOST))
     assert station.s.fault == Code.LINK_LOST
-    station(pilot="A")
+    station(pilot=Pilot.A)
     assert (station.s.fault, station.s.stop_reason) == (Code.VEHICLE_GONE, "EVDisconnected")
 
 
@@ -219,7 +230,7 @@ def test_the_session_goes_on_without_the_arm_and_with_a_derating(station):
 def test_emergency_latches_until_reset_and_reset_starts_nothing(station):
     charging(station)
     assert station(emergency_stop=True) == Phase.FAULTED
-    assert station.command.at_once and station.command.purpose == Purpose.NONE
+    assert station.command.abrupt and station.command.purpose == Purpose.NONE
     assert station.command.zone == Zone.NONE
     assert station.command.pilot == PilotMode.F
     assert flow.reset(station.s, station.i, station.now)[1], "still pressed"
@@ -344,9 +355,9 @@ def test_no_match_wakes_the_vehicle_before_the_plug_comes_out(station):
     station(link=Link.MATCHING, link_session=ID)
     assert station(link=Link.FAILED, link_error=int(Code.SLAC_FAILED)) == Phase.LINKING
     assert station.command.pilot == PilotMode.PULSE_F
-    assert station(after=2.0, pilot="F", link=Link.MATCHING, link_error=0) == Phase.LINKING
+    assert station(after=2.0, pilot=Pilot.F, link=Link.MATCHING, link_error=0) == Phase.LINKING
     assert station.command.pilot == PilotMode.PULSE_F
-    assert station(after=LIMITS.wake_pulse_s, pilot="B") == Phase.LINKING
+    assert station(after=LIMITS.wake_pulse_s, pilot=Pilot.B) == Phase.LINKING
     assert (station.command.pilot, station.s.wakes) == (PilotMode.PWM, 1)
     assert station(link=Link.FAILED, link_error=int(Code.SLAC_FAILED)) == Phase.GRASPED  # once only: now a replug
     assert station.s.replug
@@ -360,7 +371,7 @@ def test_another_failure_of_the_link_wakes_nobody(station):
 
 def paused(s: Station) -> Station:
     charging(s)
-    s(link=Link.STOPPING, target=Purpose.NONE, current_a=0.0, contactors_closed=False, voltage_v=0.0, pilot="B")
+    s(link=Link.STOPPING, target=Purpose.NONE, current_a=0.0, contactors_closed=False, voltage_v=0.0, pilot=Pilot.B)
     assert s.s.phase == Phase.STOPPING
     assert s(link=Link.PAUSED) == Phase.LINKING
     return s
@@ -372,7 +383,7 @@ def test_a_pause_keeps_the_plug_in_and_voids_the_insulation_result(station):
     assert (station.s.shutdown, station.s.insulation_passed) == (Shutdown.NONE, False)
     station(link=Link.SESSION)
     assert not station.s.paused
-    station(pilot="C", link=Link.CABLE_CHECK, target=Purpose.INSULATION_TEST, insulation=Insulation.UNKNOWN)
+    station(pilot=Pilot.C, link=Link.CABLE_CHECK, target=Purpose.INSULATION_TEST, insulation=Insulation.UNKNOWN)
     assert station.s.phase == Phase.CABLE_CHECK
     assert station.command.purpose == Purpose.INSULATION_TEST
 
@@ -436,7 +447,7 @@ def test_a_service_chosen_anew_goes_back_to_the_cable_check(station):
     assert station(**safe) == Phase.LINKING
     assert (station.s.shutdown, station.s.stop_reason, station.s.insulation_passed) == (Shutdown.NONE, "", False)
     again = {"link": Link.CABLE_CHECK, "target": Purpose.INSULATION_TEST, "insulation": Insulation.UNKNOWN}
-    assert station(**again, pilot="C") == Phase.CABLE_CHECK
+    assert station(**again, pilot=Pilot.C) == Phase.CABLE_CHECK
 
 
 def test_a_vehicle_that_was_asked_to_stop_chooses_no_service_anew(station):
@@ -464,26 +475,26 @@ def asking(s: Station) -> Station:
 
 
 def test_acdp_plugs_in_and_out_when_the_vehicle_asks(device):
-    asking(device).goal(pilot="B")
+    asking(device).goal(pilot=Pilot.B)
     assert device.goal() == Phase.LINKING
-    device(link=Link.CABLE_CHECK, pilot="C", lock=Lock.LOCKED, target=Purpose.INSULATION_TEST, target_live=True)
+    device(link=Link.CABLE_CHECK, pilot=Pilot.C, lock=Lock.LOCKED, target=Purpose.INSULATION_TEST, target_live=True)
     assert device.s.phase == Phase.CABLE_CHECK
     device(insulation=Insulation.VALID, insulation_permit=7)
     device(link=Link.PRECHARGE, target=Purpose.PRECHARGE)
     assert device(link=Link.CHARGING, target=Purpose.TRANSFER, contactors_closed=True) == Phase.CHARGING
-    assert device(link=Link.STOPPING, target=Purpose.NONE, contactors_closed=False, pilot="B") == Phase.STOPPING
+    assert device(link=Link.STOPPING, target=Purpose.NONE, contactors_closed=False, pilot=Pilot.B) == Phase.STOPPING
     assert device(after=2.0) == Phase.STOPPING, "the vehicle has not asked for it"
     assert device(link=Link.DISCONNECTING, lock=Lock.UNLOCKED) == Phase.GRASPED
     assert device.command.zone == Zone.CONTACT
     device(goal_grasped=True)
-    assert device.goal(pilot="A") == Phase.DEPARTING
+    assert device.goal(pilot=Pilot.A) == Phase.DEPARTING
     assert (device.s.shutdown, device.s.fault) == (Shutdown.NORMAL, Code.NONE)
 
 
 def test_acdp_ends_when_the_arm_that_holds_the_plug_no_longer_follows_it():
     device = Station(Limits(talks_first=True, follows=True))
     device()
-    asking(device).goal(pilot="B", robot_clear=False)
+    asking(device).goal(pilot=Pilot.B, robot_clear=False)
     assert device.goal(robot_following=True) == Phase.LINKING
     assert device(after=1.0) == Phase.LINKING
     assert device.command.follow
@@ -526,7 +537,7 @@ def test_acdp_a_link_lost_under_way_brings_the_plug_home(device):
 
 
 def test_acdp_does_not_plug_in_again_by_itself(device):
-    asking(device).goal(pilot="B")
+    asking(device).goal(pilot=Pilot.B)
     assert device.goal() == Phase.LINKING
     assert device(link=Link.FAILED, link_error=int(Code.V2G_SILENT)) != Phase.CONNECTING
     assert not device.s.replug

@@ -11,6 +11,7 @@ from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
 
 from robot_charger import action
+from robot_charger.common.actions import RobotAction
 from robot_charger.common.executor import LeanExecutor
 from robot_charger.supervisor.goals import RobotGoals
 from robot_charger.supervisor.inputs import Heard
@@ -35,7 +36,6 @@ def goals():
     """RobotGoals with its Heard and lock, and when it was answered and told; the robot's side answers at once."""
     rclpy.init()
     client, robot = Node("supervisor"), Node("robot")
-    client.evse = 1
 
     answered, told = threading.Event(), threading.Event()
 
@@ -46,7 +46,8 @@ def goals():
 
     server = ActionServer(robot, action.Disconnect, "/robot/disconnect", succeed)
     heard, lock = Heard(1), threading.RLock()
-    made = RobotGoals(client, "ccs2", heard, lock, told.set, lambda *_: None)
+    robot_action = RobotAction(client, action.Disconnect, "/robot/disconnect")
+    made = RobotGoals(1, "ccs2", {Goal.DISCONNECT: robot_action}, heard, lock, told.set, lambda *_: None)
     executors = [LeanExecutor(), MultiThreadedExecutor()]
 
     def spin(executor):
@@ -70,12 +71,12 @@ def goals():
         node.destroy_node()
 
 
-def test_an_answer_that_comes_at_once_is_heard(goals):
+def test_an_answer_that_comes_abrupt_is_heard(goals):
     made, heard, lock, answered, told = goals
-    client = made._clients[Goal.DISCONNECT]
+    client = made._actions[Goal.DISCONNECT].client
     client._feedback_callbacks = Slow(answered)
     assert client.wait_for_server(10.0)
     with lock:
-        made.drive(Commands(goal=Goal.DISCONNECT, goal_number=7), "session")
+        made.drive(Commands(goal=Goal.DISCONNECT, goal_number=7), "session", 0.0)
     assert told.wait(10.0)
     assert (heard.goal_done, heard.goal_error) == (7, 0)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from robot_charger.supervisor.inputs import Heard
 from robot_charger.supervisor.model import Session
+from robot_charger.words.values import BackendState, ChargingLimit, SupplyLimits, VehicleLink
 
 ID = "11111111-2222-3333-4444-555555555555"
 
@@ -25,7 +24,7 @@ ID = "11111111-2222-3333-4444-555555555555"
 def test_a_broken_store_forbids_what_could_not_be_billed(store_ok, transactions, session, billable):
     heard = Heard()
     assert heard.inputs(Session(), 1).store_ok  # a station without a back end
-    heard.message("backend", SimpleNamespace(stamp_ns=1, store_ok=store_ok, transactions=transactions))
+    heard.hear(BackendState(1, store_ok=store_ok, transactions=tuple(transactions)))
     assert heard.inputs(Session(session_id=session), 2).store_ok == billable
 
 
@@ -37,10 +36,9 @@ def test_a_broken_store_forbids_what_could_not_be_billed(store_ok, transactions,
 def test_power_is_left_where_supply_and_back_end_have_some(supply_a, available, limit_w, left):
     heard = Heard()
     assert not heard.inputs(Session(), 1).power_left
-    supply = SimpleNamespace(stamp_ns=1, available=available, max_current_a=supply_a, max_power_w=supply_a * 400)
-    heard.message("limits", supply)
+    heard.hear(SupplyLimits(1, available=available, max_current_a=supply_a, max_power_w=supply_a * 400))
     if limit_w is not None:
-        heard.message("limit", SimpleNamespace(stamp_ns=1, max_current_a=float("inf"), max_power_w=limit_w))
+        heard.hear(ChargingLimit(1, max_current_a=float("inf"), max_power_w=limit_w))
     assert heard.inputs(Session(), 2).power_left == left
 
 
@@ -59,6 +57,6 @@ def test_the_token_that_a_vehicle_shows(identity, contract, session, autocharge,
     """Autocharge takes the vehicle's address, and only where it is switched on; a contract counts anyway."""
     heard = Heard()
     assert heard.vehicle_token(ID, autocharge) == ("", "")
-    heard.message("link", SimpleNamespace(stamp_ns=1, identity=identity, contract=contract, session_id=session))
+    heard.hear(VehicleLink(1, identity=identity, contract=contract, session_id=session))
     assert heard.vehicle_token(ID, autocharge) == token
     assert heard.vehicle_token("", autocharge) == ("", "")

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link, Phase, Purpose, Shutdown, Zone
 from robot_charger.supervisor import flow, memory
 from robot_charger.supervisor.model import Inputs, Limits, Session
+from robot_charger.words.values import Link, Phase, Pilot, Purpose, Shutdown, Zone
 
 ID = "11111111-2222-3333-4444-555555555555"
 
@@ -23,7 +23,7 @@ def test_an_interrupted_session_is_closed_with_its_id_and_nothing_is_permitted(t
     assert s.stop_reason == "PowerLoss" and not s.insulation_passed
     charging = Inputs(
         nodes_ready=True, safety_alive=True, bay_alive=True, occupied=True, immobilised=True, field_clear=True,
-        pilot_alive=True, pilot="C", power_alive=True, link_alive=True, link=Link.CHARGING, link_session=ID,
+        pilot_alive=True, pilot=Pilot.C, power_alive=True, link_alive=True, link=Link.CHARGING, link_session=ID,
         target=Purpose.TRANSFER, target_live=True, robot_alive=True, robot_clear=True,
     )  # fmt: skip
     s, _ = flow.step(s, charging, 5.1, Limits())
@@ -36,13 +36,13 @@ def test_a_plug_left_in_the_vehicle_is_taken_out_after_a_restart(tmp_path):
     s = memory.load(tmp_path / "m.json", 5.0)
     dead = Inputs(
         nodes_ready=True, safety_alive=True, bay_alive=True, occupied=True, immobilised=True, field_clear=True,
-        pilot_alive=True, pilot="B", power_alive=True, contactors_closed=False, voltage_v=0.0, current_a=0.0,
+        pilot_alive=True, pilot=Pilot.B, power_alive=True, contactors_closed=False, voltage_v=0.0, current_a=0.0,
         link_alive=True, link=Link.IDLE, robot_alive=True, robot_clear=True, plug_in_inlet=True,
     )  # fmt: skip
     s, _ = flow.step(s, dead, 5.1, Limits())
     assert s.phase == Phase.GRASPED
     s, _ = flow.step(s, replace(dead, goal_grasped=True), 6.0, Limits())
-    s, _ = flow.step(s, replace(dead, goal_done=s.goal_number, pilot="A"), 9.0, Limits())
+    s, _ = flow.step(s, replace(dead, goal_done=s.goal_number, pilot=Pilot.A), 9.0, Limits())
     assert s.phase == Phase.DEPARTING and s.fault == Code.NODE_LOST
 
 

@@ -11,10 +11,10 @@ from test_flow import ID, READY, Station, parked
 from robot_charger.common import duty_cycle
 from robot_charger.common.faults import Code, Severity
 from robot_charger.common.parameters import ParameterError
-from robot_charger.common.terms import Authorization, Link, Phase, PilotMode, Purpose
 from robot_charger.supervisor.model import Limits
 from robot_charger.supervisor.parameters import SupervisorParameters
 from robot_charger.supervisor.permits import Ceilings, offer
+from robot_charger.words.values import Authorization, Link, Phase, Pilot, PilotMode, Purpose
 
 LIMITS = Limits(plain_ac=True, wake_after_s=0.0)
 
@@ -28,7 +28,7 @@ def station() -> Station:
 
 
 def linking(s: Station) -> Station:
-    parked(s).goal(pilot="B")
+    parked(s).goal(pilot=Pilot.B)
     s.goal(link=Link.LINKED, link_session=ID)
     assert s() == Phase.LINKING
     return s
@@ -36,7 +36,7 @@ def linking(s: Station) -> Station:
 
 def charging(s: Station) -> Station:
     linking(s)(authorization=Authorization.ACCEPTED)
-    assert s(pilot="C", target=Purpose.TRANSFER) == Phase.CHARGING
+    assert s(pilot=Pilot.C, target=Purpose.TRANSFER) == Phase.CHARGING
     s(link=Link.CHARGING, contactors_closed=True, voltage_v=230.0, current_a=32.0)
     return s
 
@@ -51,16 +51,16 @@ def test_a_session_from_the_plug_to_an_empty_bay(station):
     station(authorization=Authorization.ACCEPTED)
     assert told(station) == pytest.approx(32.0, abs=0.01)
     assert station.command.purpose == Purpose.NONE, "not before the vehicle is ready"
-    assert station(pilot="C", target=Purpose.TRANSFER) == Phase.CHARGING
+    assert station(pilot=Pilot.C, target=Purpose.TRANSFER) == Phase.CHARGING
     assert station.command.purpose == Purpose.TRANSFER
     station(link=Link.CHARGING, contactors_closed=True, voltage_v=230.0, current_a=32.0)
     assert station(after=600.0) == Phase.CHARGING, "nothing is timed"
-    station(pilot="B", target=Purpose.NONE, contactors_closed=False, voltage_v=0.0, current_a=0.0)
+    station(pilot=Pilot.B, target=Purpose.NONE, contactors_closed=False, voltage_v=0.0, current_a=0.0)
     assert (station.s.phase, station.command.purpose) == (Phase.CHARGING, Purpose.NONE), "it may come back"
     assert station(link=Link.ENDED) == Phase.GRASPED
     assert station.s.stop_reason == "StoppedByEV"
     station(goal_grasped=True)
-    station.goal(pilot="A", plug_in_inlet=False)
+    station.goal(pilot=Pilot.A, plug_in_inlet=False)
     assert station(occupied=False) == Phase.IDLE
 
 
@@ -77,13 +77,13 @@ def test_a_stop_is_asked_by_the_pilot(station):
     charging(station)
     station(stop_asked="Remote")
     assert (told(station), station.s.phase) == (0.0, Phase.CHARGING)
-    station(pilot="B", link=Link.ENDED, contactors_closed=False, voltage_v=0.0, current_a=0.0)
+    station(pilot=Pilot.B, link=Link.ENDED, contactors_closed=False, voltage_v=0.0, current_a=0.0)
     assert (station.s.phase, station.s.stop_reason, station.s.fault) == (Phase.GRASPED, "Remote", Code.NONE)
 
 
 def test_a_vehicle_that_wants_ventilation_is_unplugged_and_not_plugged_again(station):
     linking(station)(authorization=Authorization.ACCEPTED)
-    station(pilot="D", link=Link.FAILED, link_error=Code.INTERLOCK)
+    station(pilot=Pilot.D, link=Link.FAILED, link_error=Code.INTERLOCK)
     assert (station.s.fault, station.s.replug) == (Code.INTERLOCK, False)
     assert "ventilation" in station.s.text
 
@@ -95,7 +95,7 @@ def test_a_vehicle_that_never_asks_for_energy_frees_the_bay(station):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"safety_alive": False}, {"pilot": "B"}, {"store_ok": False}, {"robot_clear": False}]
+    "changes", [{"safety_alive": False}, {"pilot": Pilot.B}, {"store_ok": False}, {"robot_clear": False}]
 )
 def test_no_permit_while_an_interlock_forbids_it(station, changes):
     assert charging(station)(**changes) == Phase.CHARGING

@@ -13,7 +13,6 @@ import pytest
 
 from robot_charger.chademo.logic import Phase as ChademoPhase
 from robot_charger.common.clock import now_ns
-from robot_charger.common.terms import Link, Phase, Purpose, Shutdown
 from robot_charger.supervisor import flow
 from robot_charger.supervisor.model import Inputs, Limits, Session
 from robot_charger.supervisor.shutdowns import FROM_A, RAMP_A_S, SHUTDOWNS, page
@@ -21,6 +20,7 @@ from robot_charger.v2g.bridge import Station
 from robot_charger.v2g.secc import acdp, answers
 from robot_charger.v2g.secc.energy import Energy
 from robot_charger.v2g.secc.table import Moment, Settings, Talk
+from robot_charger.words.values import Link, Phase, Purpose, Shutdown
 
 CLASSES = pytest.mark.parametrize("kind", SHUTDOWNS, ids=lambda k: k.name.lower())
 
@@ -34,7 +34,7 @@ def test_the_pilot_and_the_permit(kind: Shutdown) -> None:
     )  # fmt: skip
     command = flow.command(s, Inputs(), Limits())
     assert (command.pilot, command.duty) == (SHUTDOWNS[kind].pilot, SHUTDOWNS[kind].duty)
-    assert command.purpose == Purpose.NONE and command.at_once == (kind is not Shutdown.NORMAL)
+    assert command.purpose == Purpose.NONE and command.abrupt == (kind is not Shutdown.NORMAL)
 
 
 @CLASSES
@@ -48,7 +48,7 @@ def test_the_current_and_the_contactors(kind: Shutdown) -> None:
     if kind is Shutdown.EMERGENCY:
         desk.safety.fault("emergency-stop", True)
     desk.number += 1
-    desk.permits[1] = {"purpose": Purpose.NONE, "number": desk.number, "emergency": kind is not Shutdown.NORMAL}
+    desk.permits[1] = {"purpose": Purpose.NONE, "number": desk.number, "abrupt": kind is not Shutdown.NORMAL}
     before_a, amperes, closed = desk.network.current_a, [], []
     for _ in range(300):
         desk.cycle()

@@ -13,14 +13,16 @@ import rclpy
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from rclpy.task import Future
 
 from robot_charger import action, msg, srv
 from robot_charger.common.topics import fill
-from robot_charger.supervisor import goals, managed
+from robot_charger.supervisor import managed
 from robot_charger.supervisor import node as node_module
 from robot_charger.supervisor.model import Goal
 from robot_charger.supervisor.node import Supervisor
+from robot_charger.words import values
+from robot_charger.words.border import CHECKS
+from robot_charger.words.values import Request, RobotErrorCode
 
 S = 1_000_000_000
 CYCLE_NS = 50_000_000
@@ -31,6 +33,7 @@ KINDS = {
     "safety": msg.SafetyState, "bay": msg.BayState, "pilot": msg.PilotState, "power": POWER, "limits": msg.SupplyLimits,
     "link": LINK, "target": msg.VehicleTarget, "robot": msg.RobotState, "backend": msg.BackendState,
 }  # fmt: skip
+KINDS_OF = {name: getattr(values, kind.__name__) for name, kind in KINDS.items()}
 LIES: dict[str, dict[str, list[Any]]] = {
     "safety": {"alive": [False], "emergency_stop": [True]},
     "bay": {"field_clear": [False], "immobilised": [False], "occupied": [False]},
@@ -69,47 +72,37 @@ class Client:
     """The robot's side of one action: accepts, and answers when the world says so."""
 
     def __init__(self, kind: Any, taken: Any) -> None:
-        self._action_type = kind
-        self._taken = taken
+        self._kind, self._taken = kind, taken
 
-    def server_is_ready(self) -> bool:
+    def ready(self) -> bool:
         return True
 
-    def send_goal_async(self, goal: Any, feedback_callback: Any) -> Future:
-        handle = Handle(self._action_type, feedback_callback)
+    def send(self, fields: dict[str, Any], feedback: Any, ended: Any) -> Handle:
+        handle = Handle(self._kind, feedback, ended)
         self._taken(handle)
-        answer: Future = Future()
-        answer.set_result(handle)
-        return answer
+        return handle
 
 
 class Handle:
-    accepted = True
+    def __init__(self, kind: Any, feedback: Any, ended: Any) -> None:
+        self.kind, self._feedback, self._ended = kind, feedback, ended
 
-    def __init__(self, kind: Any, feedback: Any) -> None:
-        self.kind, self._feedback = kind, feedback
-        self.result: Future = Future()
-
-    def get_result_async(self) -> Future:
-        return self.result
-
-    def cancel_goal_async(self) -> None:
-        self.end(action.Connect.Result.ERROR_CANCELLED)
+    def cancel(self) -> None:
+        self.end(RobotErrorCode.CANCELLED)
 
     def grasped(self) -> None:
-        self._feedback(type("Message", (), {"feedback": self.kind.Feedback(grasped=True)})())
+        self._feedback(self.kind.Feedback(grasped=True))
 
     def end(self, error: int) -> None:
-        if not self.result.done():
-            answer = type("Answer", (), {"result": self.kind.Result(error=error)})()
-            self.result.set_result(answer)
+        ended, self._ended = self._ended, lambda *_: None
+        ended(RobotErrorCode(error), "")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def ros() -> Any:
     rclpy.init(args=["--ros-args", "-r", "__ns:=/evse1"])
     patch = pytest.MonkeyPatch()
-    for module in (node_module, goals, managed):
+    for module in (node_module, managed):
         patch.setattr(module, "now_ns", CLOCK)
     yield
     patch.undo()
@@ -126,7 +119,7 @@ class World(RuleBasedStateMachine):
         n._permit, n._motion, n._state = Told(self.on_permit), Told(self.on_motion), Told(self.on_state)
         n._pilot = n._event = Told(lambda message: None)
         kinds = {Goal.CONNECT: action.Connect, Goal.RELEASE: action.Release, Goal.DISCONNECT: action.Disconnect}
-        n._goals._clients = {goal: Client(kind, self.on_goal) for goal, kind in kinds.items()}
+        n._goals._actions = {goal: Client(kind, self.on_goal) for goal, kind in kinds.items()}
         self.goal: Handle | None = None
         self.permit, self.motion, self.state = PERMIT(), msg.MotionPermit(), PHASE()
         self.test_number = 0  # of the first permit of the present insulation test
@@ -212,9 +205,8 @@ class World(RuleBasedStateMachine):
                 if name == "target":
                     copy.vehicle_stamp_ns = CLOCK.ns
                 self.note(name, copy)
-                self.node._hear(name, copy)
+                self.node._hear(CHECKS[KINDS_OF[name]](copy, CLOCK.ns))
             self.node._cycle()
-            self.node._goals._call()  # what the executor does at once
             if self.state.phase == PHASE.PHASE_STOPPING and self.heard["power"].contactors_closed:
                 assert "open contactors" in str(self.node.diagnose()[2]["waiting for"])
 
@@ -238,12 +230,10 @@ class World(RuleBasedStateMachine):
         p = PHASE
         if phase == p.PHASE_IDLE:
             self.set("bay", occupied=True)
-            self.node._hear_request(
-                msg.BackendRequest(kind=msg.BackendRequest.KIND_START, id_token="T", authorized=True)
-            )
             self.set("link", phase=LINK.PHASE_IDLE, session_id="", lock=LINK.LOCK_UNLOCKED, error=0)
             self.set("target", purpose=0, session_id="")
         elif phase == p.PHASE_CONNECTING:
+            self.node._hear_request(values.BackendRequest(kind=Request.START, id_token="T", authorized=True))
             self.set("robot", in_contact_zone=True, plug_in_inlet=True)
             self.set("pilot", state=2)
             self.end_goal()
@@ -318,9 +308,9 @@ class World(RuleBasedStateMachine):
         CLOCK.ns += int(seconds * S)
         self.cycle(2)
 
-    @rule(kind=st.sampled_from([0, 1]))
-    def the_back_end_asks(self, kind: int) -> None:
-        request = msg.BackendRequest(kind=kind, id_token="T")
+    @rule(kind=st.sampled_from([Request.START, Request.STOP]))
+    def the_back_end_asks(self, kind: Request) -> None:
+        request = values.BackendRequest(kind=kind, id_token="T")
         self.node._hear_request(request)
         self.cycle(2)
 

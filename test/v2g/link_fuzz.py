@@ -199,11 +199,11 @@ def _stream(random: Random) -> bytes:
 def sessions(count: int, seed: int) -> dict[str, int]:
     """Streams into sessions, most of them after a valid handshake: each ends by itself with a code."""
     from robot_charger.common.parameters import build
-    from robot_charger.common.terms import Phase
     from robot_charger.v2g.bridge import Bridge
     from robot_charger.v2g.parameters import V2gParameters
     from robot_charger.v2g.secc.table import Settings
     from robot_charger.v2g.session import Session
+    from robot_charger.words.values import Phase
 
     random = Random(seed)
     hellos = [hello("din70121"), hello("iso15118-2"), hello("iso15118-20")]

@@ -13,9 +13,9 @@ from typing import Any
 
 from secc_desk import Desk, Supply, always, code, fields
 
-from robot_charger.common.terms import Purpose
 from robot_charger.v2g.exi import decode
 from robot_charger.v2g.secc.table import End, Reply
+from robot_charger.words.values import Purpose
 
 PROTOCOLS = {"din70121": "din70121", "iso15118_2": "iso15118-2"}
 LOOPS = frozenset(

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from robot_charger.common.terms import Authorization, Insulation, Phase, Purpose
 from robot_charger.v2g import v2gtp
 from robot_charger.v2g.bridge import Station, Vehicle
 from robot_charger.v2g.exi import decode, encode
 from robot_charger.v2g.secc import protocols
 from robot_charger.v2g.secc.machine import Machine
 from robot_charger.v2g.secc.table import Moment, Reply, Settings
+from robot_charger.words.values import Authorization, Insulation, Phase, Purpose
 
 STEP_NS = 10_000_000
 BEGIN = Moment(1_000_000_000_000, 1_700_000_000.0)

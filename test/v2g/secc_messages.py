@@ -50,7 +50,11 @@ DIN: dict[str, list[Tree]] = {
     ],
     "CableCheckReq": [{"DC_EVStatus": STATUS}],
     "PreChargeReq": [PRECHARGE],
-    "PowerDeliveryReq": [{"ReadyToChargeState": True}, {"ReadyToChargeState": False}],
+    "PowerDeliveryReq": [
+        {"ReadyToChargeState": True, "DC_EVPowerDeliveryParameter": DELIVERY},
+        {"ReadyToChargeState": False, "DC_EVPowerDeliveryParameter": DELIVERY},
+        {"ReadyToChargeState": True},
+    ],
     "CurrentDemandReq": [DEMAND, {**DEMAND, "EVTargetVoltage": pv(-5, "V")}],
     "WeldingDetectionReq": [{"DC_EVStatus": STATUS}],
     "SessionStopReq": [{}],
@@ -116,6 +120,16 @@ ENERGY_20 = {key: DYNAMIC_20[key] for key in list(DYNAMIC_20)[:3]}
 LOOP_20 = {"MeterInfoRequested": True, "EVPresentVoltage": rn(380)}
 
 
+PROFILE_20 = {
+    "TimeAnchor": 0,
+    "Scheduled_EVPPTControlMode": {
+        "SelectedScheduleTupleID": 1,
+        "PowerToleranceAcceptance": "PowerToleranceConfirmed",
+    },
+    "EVPowerProfileEntries": {"EVPowerProfileEntry": [{"Duration": 86_400, "Power": rn(80_000, 1)}]},
+}
+
+
 def loop_20(kind: str, mode: Tree) -> Tree:
     return {**LOOP_20, f"{kind}_DC_CLReqControlMode": mode}
 
@@ -145,7 +159,7 @@ def iso20(dc: int, bpt: int) -> dict[str, list[Tree]]:
             {"DC_CPDReqEnergyTransferMode": {**LIMITS_20, "EVMaximumVoltage": rn(-5)}},
         ],
         "ScheduleExchangeReq": [
-            {"MaximumSupportingPoints": 12, "Scheduled_SEReqControlMode": {}},
+            {"MaximumSupportingPoints": 12, "Scheduled_SEReqControlMode": ENERGY_20},
             {"MaximumSupportingPoints": 12, "Dynamic_SEReqControlMode": {"DepartureTime": 7200, **ENERGY_20}},
         ],
         "DC_CableCheckReq": [{}],
@@ -154,7 +168,7 @@ def iso20(dc: int, bpt: int) -> dict[str, list[Tree]]:
             {"EVProcessing": "Finished", "EVPresentVoltage": rn(380), "EVTargetVoltage": rn(BATTERY_V)},
         ],
         "PowerDeliveryReq": [
-            {"EVProcessing": "Finished", "ChargeProgress": "Start"},
+            {"EVProcessing": "Finished", "ChargeProgress": "Start", "EVPowerProfile": PROFILE_20},
             {"EVProcessing": "Finished", "ChargeProgress": "Stop"},
             {"EVProcessing": "Ongoing", "ChargeProgress": "Start"},
             {"EVProcessing": "Finished", "ChargeProgress": "Standby"},

@@ -16,13 +16,13 @@ from typing import Any
 from v2g_desk import Car, Plain
 
 from robot_charger.common.parameters import build
-from robot_charger.common.terms import Link
 from robot_charger.sim import package
 from robot_charger.v2g import pki
 from robot_charger.v2g.bridge import Bridge, Vehicle
 from robot_charger.v2g.parameters import V2gParameters
 from robot_charger.v2g.record import Entry
 from robot_charger.v2g.worker import Worker
+from robot_charger.words.values import Link
 
 TICK_S = 0.005
 LONGEST_S = 20.0

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from secc_desk import SUPPLY, Desk, Supply, always, code, fields, hello
 from test_sessions import run
 
-from robot_charger.common.terms import Insulation, Link, Lock, Phase, Shutdown
 from robot_charger.sim.acdp import AcdpError, Message
 from robot_charger.v2g import pki, v2gtp
+from robot_charger.words.values import Insulation, Link, Lock, Phase, Shutdown
 
 HERE = replace(SUPPLY, phase=Phase.POSITIONING, arm="Home", inlet_x_mm=12.4, inlet_y_mm=-7.0)
 HOME = {"EVElectricalChargingDeviceStatus": "State_A"}

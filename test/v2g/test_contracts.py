@@ -13,13 +13,13 @@ from talk import Told, talk
 
 from robot_charger.backend.plug_and_charge import PlugAndCharge
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link
 from robot_charger.sim import package
 from robot_charger.sim.csms.__main__ import issue_contracts
 from robot_charger.sim.csms.server import Csms
 from robot_charger.v2g import pki
 from robot_charger.v2g.record import describe
 from robot_charger.v2g.secc import contract as secc_contract
+from robot_charger.words.values import Link
 
 package.prepare()
 with package.quiet_import():

@@ -8,7 +8,7 @@ import pytest
 from talk import Told, talk
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link, Purpose
+from robot_charger.words.values import Link, Purpose
 
 LOOP = {"din": "CurrentDemandReq", "iso15118-2": "CurrentDemandReq", "iso15118-20": "DC_ChargeLoopReq"}
 # Requests in their order. NAME*2 is the second of its kind: within an insulation test, a precharge, a transfer.

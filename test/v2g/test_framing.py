@@ -9,7 +9,6 @@ import pytest
 
 from robot_charger.common.clock import now_ns
 from robot_charger.common.parameters import build
-from robot_charger.common.terms import Phase
 from robot_charger.v2g import v2gtp
 from robot_charger.v2g.bridge import Bridge
 from robot_charger.v2g.exi import NAMESPACES, encode
@@ -17,6 +16,7 @@ from robot_charger.v2g.parameters import V2gParameters
 from robot_charger.v2g.record import Entry
 from robot_charger.v2g.secc.table import Settings
 from robot_charger.v2g.session import Session
+from robot_charger.words.values import Phase
 
 NAMES = ["supportedAppProtocolReq", "SessionSetupReq", "ServiceDiscoveryReq"]
 

@@ -11,9 +11,9 @@ import pytest
 from talk import talk
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link
 from robot_charger.sim import package
 from robot_charger.v2g import pki, v2gtp
+from robot_charger.words.values import Link
 
 package.prepare()
 with package.quiet_import():

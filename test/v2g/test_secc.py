@@ -12,7 +12,7 @@ from secc_desk import SUPPLY, Desk, Supply, always, code, fields, hello
 from secc_messages import DEMAND, LIMITS, PRECHARGE, pv
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Insulation, Link, Purpose, Shutdown
+from robot_charger.words.values import Insulation, Link, Purpose, Shutdown
 
 EMPTY_ID = "80980011d01808000000000400"  # SessionSetupReq of -2, SessionID as text of length 0
 EMPTY_ID_AT_ONCE = "809844740602000000000100"  # the same, the element ends at once

@@ -11,7 +11,7 @@ from secc_desk import SUPPLY, Desk, Supply, always, code, fields, hello
 from secc_messages import BPT_LOOP, DISCHARGE_20, DYNAMIC_20, LIMITS_20, SCHEDULED_20, loop_20, rn, select_20
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Authorization, Link, Purpose
+from robot_charger.words.values import Authorization, Link, Purpose
 
 EXPORT = {"max_export_current_a": 60.0, "max_export_power_w": 24_000.0}
 PRECHARGE_ONGOING = "8044040000000000000000080e2cfaa062210012006080090030"  # 400 V, EVProcessing Ongoing

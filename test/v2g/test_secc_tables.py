@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +16,13 @@ import secc_messages as messages
 from secc_desk import BEGIN, SUPPLY, always, code, fields, hello
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Authorization, Insulation, Link, Purpose
 from robot_charger.v2g.bridge import Station
 from robot_charger.v2g.exi import decode
 from robot_charger.v2g.exi.codec import grammar
 from robot_charger.v2g.secc import protocols
 from robot_charger.v2g.secc.machine import Machine
 from robot_charger.v2g.secc.table import End, Moment, Reply
+from robot_charger.words.values import Authorization, Insulation, Link, Purpose
 
 LATER = Moment(BEGIN.ns + 60 * 10**9, BEGIN.unix_s + 60)
 SESSION = "0102030405060708"
@@ -230,3 +231,8 @@ def test_every_refusal_can_be_encoded(protocol: str, said: str) -> None:
         decode(reply.message[8:], dialect.pack(reply.said.name, {}, machine.talk)[1])
         if least is not None:
             assert reply.said.name == name.replace("Req", "Res")
+
+
+def test_the_page_shows_the_tables() -> None:
+    page = Path(__file__).parents[2] / "docs" / "ccs-tables.md"
+    assert page.read_text() == protocols.page()  # python -m robot_charger.v2g.secc.protocols > docs/ccs-tables.md

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from robot_charger.common.clock import now_ns
 from robot_charger.common.faults import Code
 from robot_charger.common.parameters import build
-from robot_charger.common.terms import Link, Purpose
 from robot_charger.v2g import v2gtp
 from robot_charger.v2g.bridge import Bridge, Station
 from robot_charger.v2g.parameters import V2gParameters
@@ -22,6 +21,7 @@ from robot_charger.v2g.record import HIDDEN, Entry, Recorder
 from robot_charger.v2g.session import Outcome
 from robot_charger.v2g.v2gtp import SdpRequest, SdpResponse, V2gtpError
 from robot_charger.v2g.worker import Worker
+from robot_charger.words.values import Link, Purpose
 
 
 @given(st.booleans(), st.booleans(), st.binary(max_size=20))

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from robot_charger.common import terms
 from robot_charger.common.clock import now_ns
 from robot_charger.common.plc_link import PlcLink
 from robot_charger.common.wires import WireEnd
+from robot_charger.words import values
 
 TICK_S = 0.01
 
@@ -129,8 +129,8 @@ class Plain:
         bridge.inform(
             session_stamp_ns=now_ns(),
             session_id=options.get("session_id", "s-1"),
-            phase=terms.Phase.POSITIONING if options.get("acdp") else terms.Phase.LINKING,
-            authorization=terms.Authorization.PENDING,
+            phase=values.Phase.POSITIONING if options.get("acdp") else values.Phase.LINKING,
+            authorization=values.Authorization.PENDING,
             supply_available=True,
             max_voltage_v=1000.0,
             min_voltage_v=150.0,
@@ -151,20 +151,20 @@ class Plain:
         vehicle = bridge.vehicle
         changes: dict[str, Any] = {"session_stamp_ns": now_ns(), "authorization": self._authorization(vehicle)}
         phases = {
-            terms.Link.CABLE_CHECK: terms.Phase.CABLE_CHECK,
-            terms.Link.PRECHARGE: terms.Phase.PRECHARGE,
-            terms.Link.CHARGING: terms.Phase.CHARGING,
-            terms.Link.STOPPING: terms.Phase.STOPPING,
-            terms.Link.PAUSED: terms.Phase.LINKING,
+            values.Link.CABLE_CHECK: values.Phase.CABLE_CHECK,
+            values.Link.PRECHARGE: values.Phase.PRECHARGE,
+            values.Link.CHARGING: values.Phase.CHARGING,
+            values.Link.STOPPING: values.Phase.STOPPING,
+            values.Link.PAUSED: values.Phase.LINKING,
         }
         if self.options.get("resumes"):  # the pause may be shorter than a step
-            phases[terms.Link.SESSION] = terms.Phase.LINKING
+            phases[values.Link.SESSION] = values.Phase.LINKING
         if vehicle.phase in phases:
-            changes["phase"] = phases[terms.Link(vehicle.phase)]
+            changes["phase"] = phases[values.Link(vehicle.phase)]
         if vehicle.purpose != self.purpose:
             self.purpose = vehicle.purpose
             self.permit += 1
-            if self.purpose == terms.Purpose.INSULATION_TEST:
+            if self.purpose == values.Purpose.INSULATION_TEST:
                 self.test_until = time.monotonic() + 0.2
         changes |= {
             "permit_number": self.permit,
@@ -179,18 +179,18 @@ class Plain:
             self.test_until = None
             fault = self.options.get("insulation") == "fault"
             changes |= {
-                "insulation": terms.Insulation.FAULT if fault else terms.Insulation.VALID,
+                "insulation": values.Insulation.FAULT if fault else values.Insulation.VALID,
                 "insulation_permit_number": self.permit,
             }
         if self.options.get("acdp"):
             changes |= self._arm(vehicle.phase)
         car = self._car()
-        if self.purpose == terms.Purpose.TRANSFER and vehicle.phase == terms.Link.CHARGING:
+        if self.purpose == values.Purpose.TRANSFER and vehicle.phase == values.Link.CHARGING:
             if self.charging_since is None:
                 self.charging_since = time.monotonic()
             self.voltage_v = 385.0
             self.current_a = max(-150.0, min(150.0, vehicle.current_a)) if car["contactor"] else 0.0
-        elif self.purpose == terms.Purpose.PRECHARGE:
+        elif self.purpose == values.Purpose.PRECHARGE:
             self.voltage_v, self.current_a = vehicle.voltage_v, 0.0
         else:
             self.voltage_v = self.current_a = 0.0
@@ -200,7 +200,7 @@ class Plain:
         self.min_current_a = min(self.min_current_a, self.current_a)
         stop_after = self.options.get("stop_after_s")
         if stop_after and self.charging_since and time.monotonic() - self.charging_since > stop_after:
-            changes |= {"stop_requested": True, "shutdown": self.options.get("shutdown", terms.Shutdown.NORMAL)}
+            changes |= {"stop_requested": True, "shutdown": self.options.get("shutdown", values.Shutdown.NORMAL)}
         limit = self.options.get("limit_a")
         cut_after = self.options.get("cut_after_s")
         if cut_after and self.charging_since and time.monotonic() - self.charging_since > cut_after:
@@ -211,7 +211,7 @@ class Plain:
                 limit = 150.0
             changes |= {"backend_max_current_a": limit, "backend_max_power_w": limit * 1000.0}
         if self.options.get("wakes"):  # state E from the failed match until the station looks for a vehicle again
-            self.pulse = vehicle.phase == terms.Link.FAILED and vehicle.error == b.Code.SLAC_FAILED
+            self.pulse = vehicle.phase == values.Link.FAILED and vehicle.error == b.Code.SLAC_FAILED
             if self.pulse:
                 (self.directory / "pulse").touch()
         changes |= {
@@ -224,12 +224,12 @@ class Plain:
         write(self.directory / "supply.json", {"voltage_v": self.voltage_v, "current_a": self.current_a})
 
     def _closed(self) -> bool:
-        wanted = self.purpose in (terms.Purpose.PRECHARGE, terms.Purpose.TRANSFER)
+        wanted = self.purpose in (values.Purpose.PRECHARGE, values.Purpose.TRANSFER)
         return wanted or (bool(self.options.get("welded")) and self.charging_since is not None)
 
     def _note_phase(self, vehicle: Any) -> None:
         """Every phase, however short, as the node would publish it."""
-        name = terms.Link(vehicle.phase).name
+        name = values.Link(vehicle.phase).name
         if not self.phases or self.phases[-1] != name:
             self.phases.append(name)
             self.phase_at.append(time.monotonic())
@@ -252,22 +252,22 @@ class Plain:
         if phase != self.asked:
             self.asked = phase
             self.arm_until = time.monotonic() + 0.4
-        if phase not in (terms.Link.CONNECTING, terms.Link.DISCONNECTING):
+        if phase not in (values.Link.CONNECTING, values.Link.DISCONNECTING):
             return seen
-        connects = phase == terms.Link.CONNECTING
+        connects = phase == values.Link.CONNECTING
         if time.monotonic() < self.arm_until:
-            return seen | {"arm": "Moving", "phase": terms.Phase.CONNECTING} if connects else {"arm": "Moving"}
+            return seen | {"arm": "Moving", "phase": values.Phase.CONNECTING} if connects else {"arm": "Moving"}
         if connects:
-            return {"arm": "EndPosition", "mated": True, "phase": terms.Phase.LINKING}
+            return {"arm": "EndPosition", "mated": True, "phase": values.Phase.LINKING}
         return {"arm": "Home", "mated": False}
 
     def _authorization(self, vehicle: Any) -> int:
         wanted = self.options.get("authorization", "accepted")
         if wanted == "refused":
-            return int(terms.Authorization.REFUSED)
+            return int(values.Authorization.REFUSED)
         if wanted == "never":
-            return int(terms.Authorization.PENDING)
-        return int(terms.Authorization.ACCEPTED if vehicle.messages_in > 5 else terms.Authorization.PENDING)
+            return int(values.Authorization.PENDING)
+        return int(values.Authorization.ACCEPTED if vehicle.messages_in > 5 else values.Authorization.PENDING)
 
     def _car(self) -> dict[str, bool]:
         try:
@@ -283,9 +283,9 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
     link = PlcLink.wait(directory, 1, "evse", options.get("interface", ""))
     link.join_user()
     from robot_charger.common.faults import Code
-    from robot_charger.common.terms import Link
     from robot_charger.v2g.bridge import Bridge
     from robot_charger.v2g.worker import Worker
+    from robot_charger.words.values import Link
 
     values = {"slac.settle_s": 0.0, "tls.required": False, **options.get("parameters", {})}
     parameters = build(V2gParameters, values)
@@ -368,7 +368,7 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
 
 def _plug_in_again(bridge: Any, session_id: str) -> None:
     """Out and in again, in the same session, until nothing is known of the vehicle."""
-    from robot_charger.common.terms import Link, Phase
+    from robot_charger.words.values import Link, Phase
 
     deadline = time.monotonic() + 10.0
     while bridge.vehicle.phase != Link.IDLE and time.monotonic() < deadline:

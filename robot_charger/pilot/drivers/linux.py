@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robot_charger.common.gpio import GpioError, Lines
-from robot_charger.common.terms import PilotMode
 from robot_charger.pilot.drivers import DriverError
 from robot_charger.pilot.iec61851 import FREQUENCY_HZ
 from robot_charger.pilot.logic import Levels, Output
+from robot_charger.words.values import PilotMode
 
 PERIOD_NS = round(1e9 / FREQUENCY_HZ)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from robot_charger.common.clock import SECOND, now_ns
-from robot_charger.common.terms import PilotMode
 from robot_charger.common.wires import WireEnd
 from robot_charger.pilot.drivers import DriverError
 from robot_charger.pilot.iec61851 import GENERATOR_V, SOURCE_OHM
 from robot_charger.pilot.logic import Levels, Output
+from robot_charger.words.values import PilotMode
 
 DIODE_V = 0.7  # forward voltage of the vehicle's diode
 SILENT_S = 0.5  # a vehicle that spoke no longer ago than this is on the wire

@@ -21,8 +21,10 @@ from canopen.sdo.exceptions import SdoError
 
 from robot_charger.common.can_bus import open_bus
 from robot_charger.power import codec
-from robot_charger.power.bank import HOLD_MS, Bank
-from robot_charger.power.drivers import Frames, ModuleDriver
+from robot_charger.power.bank import Bank
+from robot_charger.power.contract import CONTRACTS
+from robot_charger.power.drivers import Frames, ModuleDriver, module_buses
+from robot_charger.power.parameters import PowerParameters
 
 TPDO1, RPDO1, TPDO2, EMERGENCY, HEARTBEAT = 0x180, 0x200, 0x280, 0x080, 0x700
 SDO_ANSWER = 0x580
@@ -52,8 +54,14 @@ TENTH = 0.1
 _log = logging.getLogger("robot_charger.power.canopen")
 
 
-class CanopenDriver(ModuleDriver):
+class Driver(ModuleDriver):
     """Modules as CANopen slaves; node id is the address, on each of the buses."""
+
+    FILTERS = CYCLIC
+
+    @classmethod
+    def make(cls, bank: Bank, parameters: PowerParameters, groups: bool) -> Driver:
+        return cls(bank, module_buses(parameters))
 
     def __init__(self, bank: Bank, buses: list[str]) -> None:
         super().__init__(bank, first_port=1)
@@ -92,7 +100,7 @@ class CanopenDriver(ModuleDriver):
     def _of(self, bus: int, ids: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Modules of these identifiers and their rows of eight bytes; strangers count as bad."""
         bank = self.bank
-        index = bank.first[bus] + (ids & ~np.uint32(RANGE)).astype(np.int64) - 1
+        index = bank.first[bus] + (ids & ~np.uint32(RANGE)).astype(np.int64) - bank.contract.first_address
         known = (index >= bank.first[bus]) & (index < bank.first[bus + 1])
         self.bad += int(len(ids) - known.sum())
         return index[known], np.ascontiguousarray(data[known, :8])
@@ -112,8 +120,8 @@ class CanopenDriver(ModuleDriver):
     def start(self) -> None:
         for bus, name in enumerate(self._names):
             first = int(self.bank.first[bus])
-            nodes = range(1, int(self.bank.first[bus + 1]) - first + 1)
-            self._masters.append(Master(name, list(nodes)))
+            nodes = self.bank.address[first : int(self.bank.first[bus + 1])].tolist()
+            self._masters.append(Master(name, nodes))
             self._masters[-1].start()
 
     def close(self) -> None:
@@ -168,7 +176,7 @@ class Master:
             if found != DEVICE_TYPE:
                 raise SdoError(f"device type {found:#x}, {DEVICE_TYPE:#x} expected")
             node.sdo["Producer heartbeat time"].raw = HEARTBEAT_MS
-            node.sdo["RPDO1 communication"]["Deadline"].raw = HOLD_MS
+            node.sdo["RPDO1 communication"]["Deadline"].raw = round(CONTRACTS["canopen"].hold_s * 1e3)
             node.sdo["TPDO1 communication"]["Event timer"].raw = MEASURED_MS
             node.sdo["TPDO2 communication"]["Event timer"].raw = CONDITION_MS
             node.nmt.state = "OPERATIONAL"

@@ -7,11 +7,16 @@ import numpy as np
 from robot_charger.power import codec
 from robot_charger.power.bank import Bank
 from robot_charger.power.drivers import Frames, ModuleDriver
+from robot_charger.power.parameters import PowerParameters
 from robot_charger.power.service import CONFIG_ID, DIAGNOSTIC_ID, Addressing, Command
 
 
-class Ek3Driver(ModuleDriver):
+class Driver(ModuleDriver):
     """Frames of config/ek3.dbc; alive counter and CRC in every set-point. It shares the first bus with the station."""
+
+    @classmethod
+    def make(cls, bank: Bank, parameters: PowerParameters, groups: bool) -> Driver:
+        return cls(bank, groups)
 
     def __init__(self, bank: Bank, groups: bool) -> None:
         super().__init__(bank, first_port=0)

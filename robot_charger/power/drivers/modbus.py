@@ -34,9 +34,10 @@ import numpy as np
 
 from robot_charger.common.clock import MILLISECOND, now_ns
 from robot_charger.power import codec
-from robot_charger.power.bank import HOLD_MS, Bank
-from robot_charger.power.drivers import Frames, ModuleDriver
+from robot_charger.power.bank import Bank
+from robot_charger.power.drivers import Frames, ModuleDriver, module_buses
 from robot_charger.power.modbus_line import LineError, ModbusLine
+from robot_charger.power.parameters import PowerParameters
 
 SETPOINT_REGISTER, STATE_REGISTER = 0, 16
 SETPOINT = struct.Struct(">HhHH")
@@ -45,10 +46,10 @@ STATE_REGISTERS = STATE.size // 2
 ON = 1
 DECIVOLT, CENTIAMPERE, DECIKELVIN = 0.1, 0.01, 0.1
 PERIOD_S = 0.010  # of a round, when the line is quick enough
+HOLD_MS = 50  # at least
 STALE_NS = HOLD_MS * MILLISECOND  # set-points older than this are not passed on: zero is
 HOLD_ROUNDS = 4
 HOLD_MOST_MS = 500
-TIMEOUT_S = 0.1  # of one answer
 REST_S = 1.0  # who did not answer REST_AFTER times is left alone for so long: its time-out stops the others
 REST_AFTER = 3
 
@@ -67,13 +68,17 @@ def decode_state(registers: list[int]) -> tuple[int, ...]:
     return STATE.unpack(struct.pack(f">{STATE_REGISTERS}H", *registers))
 
 
-class ModbusDriver(ModuleDriver):
+class Driver(ModuleDriver):
     """A thread per line; set-points and states change hands under a lock."""
 
-    def __init__(self, bank: Bank, lines: list[str]) -> None:
+    @classmethod
+    def make(cls, bank: Bank, parameters: PowerParameters, groups: bool) -> Driver:
+        return cls(bank, module_buses(parameters), parameters.module__answer_ms / 1e3)
+
+    def __init__(self, bank: Bank, lines: list[str], timeout_s: float = 0.1) -> None:
         super().__init__(bank, first_port=1)
         self._lines = [
-            Line(ModbusLine(name, "modules", TIMEOUT_S), bank.address[bank.first[i] : bank.first[i + 1]].tolist())
+            Line(ModbusLine(name, "modules", timeout_s), bank.address[bank.first[i] : bank.first[i + 1]].tolist())
             for i, name in enumerate(lines)
         ]
 
@@ -81,7 +86,7 @@ class ModbusDriver(ModuleDriver):
         bank = self.bank
         for bus, line in enumerate(self._lines):
             for address, answered_ns, values in line.collect():
-                index = np.array([bank.first[bus] + address - 1])
+                index = np.array([bank.first[bus] + address - bank.contract.first_address])
                 state, faults, volts, amperes, obeyed, available, temperature, ambient, _, hours = values
                 bank.report(
                     index,

@@ -39,7 +39,7 @@ from robot_charger.common.clock import now_ns
 from robot_charger.common.executor import LeanExecutor
 from robot_charger.common.parameters import ParameterError
 from robot_charger.common.process import StopSignal, end_with_parent, refuse, require_logs, simulator_realtime
-from robot_charger.common.topics import LATCHED, topic
+from robot_charger.common.topics import LATCHED, checked, topic
 from robot_charger.common.wires import WireEnd, WireError
 from robot_charger.robot.description import config_file
 from robot_charger.robot.perception import Camera, load_camera
@@ -47,6 +47,8 @@ from robot_charger.robot.spatial import inverse, quaternion
 from robot_charger.sim.arm.gazebo_classic import GazeboWorld, NoGazeboError
 from robot_charger.sim.arm.physics import FAULTS, ArmWorld
 from robot_charger.sim.arm.record import FRAME_MS, Frame, frame, save
+from robot_charger.words.border import Border
+from robot_charger.words.values import ToolCommand
 
 PERIOD_MS = 10  # one wake-up of the physics thread
 REST_MS = 50  # the same while everything rests
@@ -64,6 +66,7 @@ class ArmSimulator(Node):
 
     def __init__(self, world: ArmWorld, record: bool = False, camera: Camera | None = None) -> None:
         super().__init__("arm_simulator")
+        self.border = Border(lambda text: self.get_logger().warning(text))
         self.frames: list[Frame] | None = [] if record else None
         self.world, self._lock = world, threading.Lock()
         self._stirred = threading.Event()  # something was commanded: an end to the rest
@@ -82,7 +85,7 @@ class ArmSimulator(Node):
             ("/robot/tool_command", self._on_tool_command),
         ):
             full, kind, qos = topic(name)
-            self.create_subscription(kind, full, callback, qos)
+            self.create_subscription(kind, full, checked(self.border, full, kind, callback), qos)
         self.wires = WireEnd("arm", on_signals=self._on_signals)
         self._asks = False  # for the safety controller's enable
         self._sensed: tuple[float, dict[str, Any]] = (0.0, {})  # by the safety controller
@@ -113,9 +116,10 @@ class ArmSimulator(Node):
         self._commanded_s = time.monotonic()
         self._stirred.set()
 
-    def _on_tool_command(self, command: msg.ToolCommand) -> None:
+    def _on_tool_command(self, command: ToolCommand) -> None:
         with self._lock:
             self.world.grip(bool(command.grip))
+            self.world.set_limp(bool(command.limp))
         self._stirred.set()
 
     def _on_signals(self, sender: str, signals: dict[str, Any]) -> None:

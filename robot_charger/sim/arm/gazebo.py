@@ -24,11 +24,10 @@ import yaml
 from robot_charger.robot.description import config_file
 from robot_charger.robot.kinematics import GRIPPER
 from robot_charger.robot.spatial import Array, from_quaternion
-from robot_charger.sim.arm.model import HELD_MASS
+from robot_charger.sim.arm.model import HANDLE, HELD_MASS
 from robot_charger.sim.arm.physics import ArmWorld
 
 EVSE = 1
-ARGUMENTS = {"seed": "0", "kind": "front"}  # of launch/gazebo.launch.py
 # Topics of the controllers -> of the robot.
 REMAPPED = {"/joint_states": "/robot/joint_states", "/arm/joint_trajectory": "/robot/joint_trajectory"}
 STEP = 0.001  # [s]
@@ -85,7 +84,7 @@ def _body(world: Element, model: mujoco.MjModel, name: str, bodies: list[int], p
             continue
         w, x, y, z = model.geom_quat[index]
         at = _xyz_rpy(from_quaternion(model.geom_pos[index], (x, y, z, w)))
-        touches = bool(model.geom_contype[index] or model.geom_conaffinity[index])
+        touches = bool(model.geom_contype[index] & ~HANDLE or model.geom_conaffinity[index])
         for tag in ("visual", "collision") if touches else ("visual",):
             part = _add(link, tag, name=f"{tag}{index}")
             _add(part, "pose", at)
@@ -190,6 +189,7 @@ def arm_urdf(park: Array, controllers: Path) -> str:
     _add(sensor, "always_on", "true")
     _add(sensor, "update_rate", 100.0)
     _add(sensor, "topic", WRENCH)
+    _add(sensor, "gz_frame_id", "wrench")  # in place of arm::wrench_sensor::wrench
     measure = _add(sensor, "force_torque")
     _add(measure, "frame", "child")
     _add(measure, "measure_direction", "child_to_parent")
@@ -238,17 +238,6 @@ def write(directory: Path, seed: int = 0, kind: str = "front", connector: str = 
     world.write_text(world_sdf(desk))
     arm.write_text(arm_urdf(desk.site.park, config_file("gazebo/controllers.yaml")))
     return world, arm.read_text()
-
-
-def helpers(arm: str) -> list[tuple[str, str, list[str], dict[str, Any]]]:
-    """Processes of ROS that bring the arm into Gazebo: package, executable, arguments, parameters."""
-    bridge = str(config_file("gazebo/bridge.yaml"))
-    return [
-        ("ros_gz_bridge", "parameter_bridge", [], {"config_file": bridge}),
-        ("robot_state_publisher", "robot_state_publisher", [], {"robot_description": arm, "use_sim_time": True}),
-        ("ros_gz_sim", "create", ["-topic", "robot_description", "-name", "arm"], {}),
-        ("controller_manager", "spawner", ["joint_state_broadcaster", "arm"], {}),
-    ]
 
 
 def main() -> None:

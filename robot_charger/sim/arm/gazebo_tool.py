@@ -24,13 +24,14 @@ from robot_charger import msg
 from robot_charger.common.clock import now_ns
 from robot_charger.common.executor import LeanExecutor
 from robot_charger.common.process import StopSignal, end_with_parent, refuse
-from robot_charger.common.topics import topic
+from robot_charger.common.topics import checked, topic
 from robot_charger.common.wires import WireEnd, WireError
 from robot_charger.robot.description import config_file
 from robot_charger.robot.kinematics import Kinematics
 from robot_charger.robot.spatial import Array, from_quaternion, inverse, quaternion, transform
 from robot_charger.sim.arm.gazebo import ATTACH, DETACH, EVSE, parked
 from robot_charger.sim.arm.physics import GRIP_REACH, ArmWorld
+from robot_charger.words.border import Border
 
 SEATED_M = 0.0012  # an end-stop closes this much before the full depth: contacts of Gazebo give way
 GIVE_M = 0.004  # the mount's deflection, which joint angles do not tell
@@ -89,13 +90,14 @@ class GazeboTool(Node):
 
     def __init__(self, desk: ArmWorld) -> None:
         super().__init__("gazebo_tool")
+        self.border = Border(lambda text: self.get_logger().warning(text))
         self.desk, self.gripper = desk, Gripper(desk)
         self._grip = {on: self.create_publisher(Empty, name, 10) for on, name in ((True, ATTACH), (False, DETACH))}
         self._tool, self._pose = (self.create_publisher(kind, name, qos) for name, kind, qos in (
             topic("/robot/tool"), topic("/robot/inlet_pose")))  # fmt: skip
         for name, callback in (("/robot/joint_states", self._on_joints), ("/robot/tool_command", self._on_command)):
             full, kind, qos = topic(name)
-            self.create_subscription(kind, full, callback, qos)
+            self.create_subscription(kind, full, checked(self.border, full, kind, callback), qos)
         self.create_subscription(PoseStamped, "/robot/plug_pose", self._on_plug, 10)
         self.wires = WireEnd("arm", on_signals=lambda sender, signals: None)
         self.create_timer(0.02, self._tell)

@@ -26,11 +26,18 @@ HELD_MASS = 3.5  # gripper and plug on the compliant mount [kg]
 PLUG_CENTRE = 0.08  # of a plug's mass, ahead of its grip [m]
 FACE_HALF = 0.11  # inlet's face around the opening [m]
 # Contact bits: a plug's nose meets all of a vehicle, its shoulder and the arm's links what lies outside of the inlet's
-# opening, and nothing else meets.
-NOSE, VEHICLE, ARM, SHOULDER = 1, 2, 4, 8
+# opening; the plug's handle meets people and walls, and a plug that falls the floor. Nothing else meets.
+NOSE, VEHICLE, ARM, SHOULDER, HANDLE = 1, 2, 4, 8, 16
 OUTSIDE = NOSE | ARM | SHOULDER
+EVERYTHING = OUTSIDE | HANDLE
+# A hand: the spring of ISO/TS 15066 for the back of the hand and fingers, and what such a hand weighs.
+HAND_N_M, HAND_KG, HAND_RADIUS = 75000.0, 0.6, 0.03
+FLAP_HALF, FLAP_GAP = 0.003, 0.005  # a flap's half thickness and its way before the mouth [m]
+FLAP_OPEN = 0.020  # a half-open flap covers so much of the opening [m]
+RECESS = 0.04  # depth of an inlet that lies in a recess [m]
 HEAVY = 1500.0  # a vehicle until its own mass is set when it parks [kg]
-# Friction of seal and pins along the inlet's axis: set anew at every step, stiff enough to stick at rest.
+# Friction of seal and pins along the inlet's axis, set at every step. Regularised friction creeps at every force; the
+# noslip iterations of the options make it stick, so that a plug that needs more than the robot may push stays out.
 STICTION = 'frictionloss="0.01" solreffriction="0.002 1" solimpfriction="0.99 0.999 0.001"'
 PREFIX = "arm/"  # of all names that come from the URDF
 
@@ -56,6 +63,7 @@ class Vehicle:
     stiffness: Array  # (3,) along the inlet's axes [N/m]
     damping: float  # share of the critical one
     occupant: float  # who gets out while the robot works [kg]
+    recessed: bool = False  # its inlet lies RECESS deep in the body
 
 
 def load_vehicles() -> dict[str, Vehicle]:
@@ -66,6 +74,7 @@ def load_vehicles() -> dict[str, Vehicle]:
             np.array(v["stiffness_n_m"], dtype=float),
             float(v["damping"]),
             float(v["occupant_kg"]),
+            v.get("recessed", False) is True,
         )
         for kind, v in yaml.safe_load(config_file("arm/vehicles.yaml").read_text()).items()
     }
@@ -136,6 +145,41 @@ def _inlet(number: int, connector: Connector, shape: Shape) -> str:
       </body>"""
 
 
+def _flap(number: int, shape: Shape) -> str:
+    """A flap on a hinge beside the opening that a door stop keeps from closing further; see ArmWorld.set_fault."""
+    edge = shape.half_width + shape.clearance + shape.chamfer - FLAP_OPEN
+    half = 0.5 * (FACE_HALF - edge)
+    return f"""
+      <body name="flap{number}" pos="{-FLAP_GAP - FLAP_HALF} {FACE_HALF} 0" gravcomp="1">
+        <joint name="flap{number}" type="hinge" axis="0 0 1" range="-1.7 0" damping="0.3" frictionloss="0.4"
+               solreflimit="0.004 1"/>
+        <inertial pos="0 {-half} 0" mass="0.15" diaginertia="0.0005 0.0005 0.0005"/>
+        <geom name="halfflap{number}" type="box" pos="0 {-half} 0" size="{FLAP_HALF} {half} 0.06" contype="0"
+              conaffinity="0" rgba="0.18 0.46 0.40 0" friction="0.3 0.002 0.0001" solref="0.004 1"/>
+      </body>"""
+
+
+def _hand() -> str:
+    """A hand on the spring that it is for who meets it, and a wall; far away until ArmWorld.put brings them."""
+    springs = "".join(
+        f'<joint name="hand_{name}" type="slide" axis="{axis}" stiffness="{HAND_N_M}" '
+        f'damping="{1.4 * np.sqrt(HAND_N_M * HAND_KG)}"/>'
+        for name, axis in (("x", "1 0 0"), ("y", "0 1 0"), ("z", "0 0 1"))
+    )
+    met = f'contype="{VEHICLE}" conaffinity="{EVERYTHING}" friction="0.4 0.002 0.0001" solref="0.004 1"'
+    return f"""
+    <body name="hand" mocap="true" pos="0 0 -40">
+      <body name="palm" gravcomp="1">
+        {springs}<inertial pos="0 0 0" mass="{HAND_KG}" diaginertia="0.001 0.001 0.001"/>
+        <site name="palm" size="0.002" rgba="0 0 0 0"/>
+        <geom name="palm" type="capsule" fromto="0 -0.04 0 0 0.04 0" size="{HAND_RADIUS}" {met} rgba="0.9 0.7 0.6 1"/>
+      </body>
+    </body>
+    <body name="wall" mocap="true" pos="0 0 -60">
+      <geom name="wall" type="box" size="0.02 0.5 0.5" {met} rgba="0.7 0.7 0.72 1"/>
+    </body>"""
+
+
 def _mark(name: str, number: int, centre: Array, size: float, x: float, alpha: float) -> str:
     """One ArUco mark, its face in the plane ``x``: a white plate, and a box for every run of black cells."""
     cell, look = size / 6.0, 'contype="0" conaffinity="0"'
@@ -186,6 +230,13 @@ def _vehicle(number: int, connector: Connector, shape: Shape, marks: str) -> str
     panel = f'contype="{VEHICLE}" conaffinity="{OUTSIDE}" rgba="0.18 0.46 0.40 1"'
     look = 'contype="0" conaffinity="0"'
     f = FACE_HALF
+    rim = "".join(
+        f'<geom name="rim{number}_{i}" type="box" pos="{0.005 - 0.5 * RECESS} {y} {z}" '
+        f'size="{0.5 * RECESS} {a} {b}" contype="0" conaffinity="0" rgba="0.18 0.46 0.40 0"/>'
+        for i, (y, z, a, b) in enumerate(
+            ((0, f + 0.01, f, 0.01), (0, -f - 0.01, f, 0.01), (f + 0.01, 0, 0.01, f), (-f - 0.01, 0, 0.01, f))
+        )
+    )
     springs = "".join(
         f'<joint name="sway{number}_{name}" type="slide" axis="{axis}" stiffness="1" damping="1"/>'
         for name, axis in (("x", "1 0 0"), ("y", "0 1 0"), ("z", "0 0 1"))
@@ -198,13 +249,14 @@ def _vehicle(number: int, connector: Connector, shape: Shape, marks: str) -> str
       <geom type="box" pos="0.03 {-f - 0.2} -0.05" size="0.025 0.2 0.35" {panel}/>
       <geom type="box" pos="0.03 0 {f + 0.095}" size="0.025 {f} 0.095" {panel}/>
       <geom type="box" pos="0.03 0 {-f - 0.145}" size="0.025 {f} 0.145" {panel}/>
+      {rim}
       <geom type="box" pos="0.80 0 -0.03" size="0.748 0.308 0.328" rgba="0.16 0.42 0.36 1" {look}/>
       <geom type="box" pos="1.15 0 0.44" size="0.42 0.27 0.14" rgba="0.20 0.24 0.28 1" {look}/>
       <geom type="ellipsoid" pos="0.02 0.25 0.16" size="0.03 0.07 0.04" rgba="0.95 0.95 0.85 1" {look}/>
       <geom type="ellipsoid" pos="0.02 -0.25 0.16" size="0.03 0.07 0.04" rgba="0.95 0.95 0.85 1" {look}/>
       <geom type="cylinder" fromto="0.48 0.21 -0.40 0.48 0.33 -0.40" size="0.25" rgba="0.1 0.1 0.1 1" {look}/>
       <geom type="cylinder" fromto="0.48 -0.21 -0.40 0.48 -0.33 -0.40" size="0.25" rgba="0.1 0.1 0.1 1" {look}/>
-      {_inlet(number, connector, shape)}{marks}
+      {_inlet(number, connector, shape)}{marks}{_flap(number, shape)}
       </body>
     </body>
     <body name="obstruction{number}" mocap="true" pos="0 0 -30">
@@ -229,7 +281,8 @@ def _plug(number: int, holster: Array, connector: Connector, shape: Shape) -> st
             contype="{NOSE}" rgba="0.08 0.08 0.09 1"/>
       <geom type="box" pos="{shoulder} 0 0" size="0.012 {shape.half_width + 0.016} {shape.half_height + 0.016}" {hit}
             contype="{SHOULDER}" rgba="0.15 0.16 0.18 1"/>
-      <geom type="capsule" fromto="0 0 0 {shoulder} 0 0" size="0.032" {look} rgba="0.10 0.45 0.75 1"/>
+      <geom type="capsule" fromto="0 0 0 {shoulder - 0.04} 0 0" size="0.032" {hit} contype="{HANDLE}"
+            rgba="0.10 0.45 0.75 1"/>
       <geom type="capsule" fromto="0 0 0 -0.01 0 -0.12" size="0.02" {look} rgba="0.05 0.05 0.05 1"/>
       <site name="nose{number}" pos="{n} 0 0" size="0.002" rgba="0 0 0 0"/>
     </body>"""
@@ -297,7 +350,8 @@ def _build(evses: Sequence[int], connector_name: str, camera: Camera | None) -> 
     world = mujoco.MjSpec.from_string(f"""
 <mujoco model="robot_charger">
   <compiler angle="radian" autolimits="true"/>
-  <option timestep="{TIMESTEP}" integrator="implicitfast" cone="pyramidal" iterations="30">
+  <option timestep="{TIMESTEP}" integrator="implicitfast" cone="pyramidal" iterations="30"
+          noslip_iterations="20">
     <flag island="disable"/>
   </option>
   <visual>
@@ -315,12 +369,12 @@ def _build(evses: Sequence[int], connector_name: str, camera: Camera | None) -> 
   </asset>
   <worldbody>
     <light pos="-1 -2 4" dir="0.3 0.5 -1" castshadow="true" diffuse="0.5 0.5 0.5"/>
-    <geom type="plane" size="6 6 0.1" material="floor" contype="0" conaffinity="0"/>
+    <geom name="ground" type="plane" size="6 6 0.1" material="floor" contype="0" conaffinity="{SHOULDER | HANDLE}"/>
     <frame name="arm"/>
-    {bodies}
+    {bodies}{_hand()}
   </worldbody>
   <tendon>{tendons}</tendon>
-  <sensor>{sensors}</sensor>
+  <sensor>{sensors}<force name="palm" site="palm"/></sensor>
 </mujoco>""")
     urdf = config_file("arm/arm.urdf").read_text()
     chain = mujoco.MjSpec.from_string(urdf)

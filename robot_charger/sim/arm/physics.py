@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import mujoco
 import numpy as np
@@ -18,7 +16,20 @@ import numpy as np
 from robot_charger.robot.kinematics import AXES
 from robot_charger.robot.perception import Camera
 from robot_charger.robot.spatial import Array, from_xyz_rpy, inverse, largest, moved, quaternion, transform
-from robot_charger.sim.arm.model import PREFIX, TIMESTEP, Vehicle, build, load_vehicles
+from robot_charger.sim.arm.guard import PAUSE, Guard
+from robot_charger.sim.arm.model import (
+    EVERYTHING,
+    HAND_N_M,
+    HAND_RADIUS,
+    PLUG_CENTRE,
+    PREFIX,
+    TIMESTEP,
+    VEHICLE,
+    Vehicle,
+    build,
+    load_vehicles,
+)
+from robot_charger.sim.arm.stall import AWAY, Cable, Parking, Stall, between
 
 mujoco.set_mjcb_time(None)  # each step would ask a clock thirty times, for statistics that nobody reads
 
@@ -35,6 +46,11 @@ FAULTS = (
     "drives-off",
     "flap-closed",
     "wrong-inlet",
+    "half-flap",
+    "rolls-in",
+    "rolls-away",
+    "wrench-drifts",
+    "hand",
 )
 # Steps of the physics while nothing is near an inlet [ms]: with a plug in the hand, and with an empty one. In longer
 # steps the grip that holds a plug swings up by itself after a jerk, until the guard stands in the way of every motion.
@@ -44,87 +60,26 @@ FAR_M, FAR_LOOK = 0.08, 10
 # By the milliseconds since the last look: of the truth, and of the controller's guard.
 FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.010) for count in range(FAR_LOOK + 1)]  # first order, 10 ms
 GUARD_FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.003) for count in range(FAR_LOOK + 1)]  # 3 ms
+MOVES = ("vehicle-moved", "drives-off", "rolls-in", "rolls-away")
 GRIP_SECONDS = 0.25
 GRIP_REACH = 0.012  # the gripper centres a plug that is no further away than this [m]
 BIAS_N = 60.0
+DRIFT_N = 15.0  # of a sensor that drifts, from here before the mouth on [N, m]
+DRIFT_FROM_M = 0.02
+ROLL_IN_M = 0.025  # a vehicle that rolls towards the arm while the plug goes in [m]
+ROLL_AWAY_M = 0.02  # one that rolls away from it then [m]
+HAND_BEFORE_M = 0.03  # a hand between the plug and the inlet's mouth [m]
+HAND_NEAR_M = 0.35  # the gripper nearer to a hand than this is followed at 1 ms
 ROLL_SPEED = 0.03  # of a vehicle that moves while it should not [m/s]
+ROLL_IN_SPEED = 0.02  # [m/s]
 DRIVE_OFF_M, DRIVE_OFF_SPEED = 0.6, 0.25  # of a vehicle that drives off [m, m/s]
-AWAY = (0.0, 0.0, -20.0)
 MIXED = "mixed"  # in place of a kind of vehicle: any, by seed
-GUARD_PAUSE = 50  # steps the controller stands still after its guard tripped
+LIMP_DAMPING = np.array([12.0, 12.0, 8.0, 1.5, 1.0, 0.5])  # of a limp arm's joints [Nm s/rad]
 STILL_RAD = 1e-4  # a set-point this near is none
-GUARD_REST = 200  # steps at rest after which the guard takes its zero
 NEAR_M = 0.006  # a held plug nearer to an inlet's mouth than this is followed at 1 ms
 REST_AFTER = 400  # steps without anything new after which a world that stands still is let be
 REST_SPEED = 2e-3  # [m/s, rad/s]
 NOISE = np.array([0.4, 0.4, 0.4, 0.03, 0.03, 0.03])  # of the wrench, standard deviation [N, Nm]
-
-
-@dataclass(frozen=True)
-class Parking:
-    """Spread of parked vehicles, of the pose estimate and of the cable. Uniform within +- where a half width."""
-
-    position_m: tuple[float, float, float] = (0.15, 0.15, 0.04)
-    yaw_deg: float = 10.0
-    tilt_deg: float = 5.0  # pitch and roll of the inlet
-    estimate_m: float = 0.005  # standard deviation of one estimate, per axis
-    estimate_deg: float = 1.0
-    systematic: float = 0.8  # share of the estimate's variance that stays the same for a whole visit
-    cable_n: float = 30.0  # largest pull of the cable
-
-
-@dataclass
-class Stall:
-    """One EVSE's plug and vehicle: what the physics knows of them."""
-
-    number: int
-    rng: np.random.Generator
-    visits: int = 0
-    present: bool = False
-    locked: bool = False
-    inlet: Array = field(default_factory=lambda: transform(AWAY))  # true pose
-    mouth: list[float] = field(default_factory=list)  # the inlet's middle (3,) when it parked
-    into: list[float] = field(default_factory=list)  # its x axis (3,)
-    error: Array = field(default_factory=lambda: np.zeros(6))  # of the estimate, systematic
-    cable: Array = field(default_factory=lambda: np.zeros(3))  # [N]
-    rolled: Array = field(default_factory=lambda: np.zeros(3))  # since it parked [m]
-    kind: str = ""  # of the vehicle
-    leaves_at: int = 0  # step at which its occupant gets out, 0 = nobody is in it
-    depth: float = -1.0  # of the nose in the inlet, -1 when far [m]
-    lateral: float = 1.0
-    push: float = 0.0  # on the inlet along its axis, filtered [N]
-    max_push: float = 0.0
-    max_pull: float = 0.0
-    seat_peak: float = 0.0  # largest of the plug's own profile met on the way in
-    leave_peak: float = 0.0
-    mated: bool = False
-    deepest: float = 0.0  # of this visit [m]
-    inserting: bool = True  # until the gripper lets go: pushes count as insertion
-    bolted: bool = False  # the plug to the inlet
-
-    def truth(self) -> dict[str, Any]:
-        """What only the physics knows, for the desk's books."""
-        return {
-            "depth_m": round(max(0.0, self.depth), 5),
-            "seated_depth_m": round(self.deepest, 5),
-            "mated": self.mated,
-            "max_force_n": round(self.max_push, 2),
-            "max_pull_n": round(self.max_pull, 2),
-            "visits": self.visits,
-            "present": self.present,
-        }
-
-
-def _between(table: list[tuple[float, float]], x: float) -> float:
-    """Linear between the table's points, constant beyond."""
-    x0, y0 = table[0]
-    if x <= x0:
-        return y0
-    for x1, y1 in table[1:]:
-        if x < x1:
-            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
-        x0, y0 = x1, y1
-    return y0
 
 
 class ArmWorld:
@@ -154,15 +109,12 @@ class ArmWorld:
         self.gripper_closed = False
         self.steps = 0
         self.last_used = next(iter(self.stalls))
-        self.trips = 0  # of the force guard
         self._shape = built.shape
-        limit = built.controller
-        self._guard = (  # least and most along the axis, across it, torque
-            -limit["guard_push_n"],
-            limit["guard_pull_n"],
-            limit["guard_lateral_n"],
-            limit["guard_torque_nm"],
-        )
+        self.hand_n = self.hand_most_n = 0.0  # on a hand that was put in the way: now, and at most
+        self._hand: Array | None = None  # where it is
+        self._drift = np.zeros(6)  # of the wrench
+        self.guard = Guard(built.controller, built.site.tool.wrench_distance)
+        self.limp = False  # gives way to every push, gravity compensated
         self._noise = np.random.default_rng([seed, 0])
         m, d = self.model, self.data
         first = m.joint(PREFIX + self.names[0])  # of six, one after the other
@@ -188,24 +140,25 @@ class ArmWorld:
         mass = float(m.body_mass[self._gripper])  # its centre lies on the x axis
         wrench_at = float(m.site(f"{PREFIX}wrench").pos[0])
         self._gripper_weight = mass, mass * (float(m.body_ipos[self._gripper][0]) - wrench_at)
+        self._plug_weight = built.connector.mass, built.connector.mass * (PLUG_CENTRE - wrench_at)
+        self._weight = self._gripper_weight  # of all that hangs on the sensor
         self._shown = {  # geoms, for the camera
-            kind: [i for i in range(m.ngeom) if m.geom(i).name.startswith(kind)] for kind in ("marks", "wrong", "flap")
+            kind: [i for i in range(m.ngeom) if m.geom(i).name.startswith(kind)]
+            for kind in ("marks", "wrong", "flap", "halfflap", "rim")
         }
+        self._hand_at = int(m.joint("hand_x").qposadr[0])
+        self._mocap_of = {name: int(m.body(name).mocapid[0]) for name in ("hand", "wall")}
         self._q[:] = self.site.park
         d.act[:AXES] = self.site.park
         self._segments: list[tuple[int, Array]] = []
         self._moving_until = 0
-        self._paused_until = 0
+        self._disabled_until = 0  # the safety controller's enable is gone
         self._grip_wanted = False
         self._grip_done = 0
-        self._zero = (0.0,) * 6  # of the guard
-        self._guarded = (0.0,) * 6  # filtered wrench
-        self._still_since = 0
         self._moves = False
         self._sum = (0.0,) * 6
         self._samples = 0
         self._rolling = False
-        self._zeroed = False
         self._stirred = 0  # step of the last command or event
         self.asleep = False  # nothing moves, or will by itself: time passes without physics
         self._speed = built.speed
@@ -218,9 +171,19 @@ class ArmWorld:
         self._drive = d.ctrl[:AXES]
         self._at, self._plug_at = d.xpos[self._gripper], {n: d.xpos[body] for n, body in self._plug.items()}
         self._pull = {n: d.xfrc_applied[body, :3] for n, body in self._plug.items()}  # of the cable
+        self._plug_speed = {
+            n: d.qvel[i : i + 3] for n, i in ((n, int(m.joint(f"plug{n}").dofadr[0])) for n in self.stalls)
+        }
+        self._shadow = mujoco.MjData(m)  # to look at a motion before it is made
+        self._servo = m.actuator_gainprm[:AXES].copy(), m.actuator_biasprm[:AXES].copy()
         self._down = d.xmat[self._gripper, 6:9]  # the world's z axis in the gripper's axes
         self._rub, self._active = m.tendon_frictionloss, d.eq_active
         self._timestep = round(m.opt.timestep / TIMESTEP)
+
+    @property
+    def trips(self) -> int:
+        """How often the force guard stopped the arm."""
+        return self.guard.trips
 
     names = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
 
@@ -242,18 +205,18 @@ class ArmWorld:
         stall.inlet = bay.inlet @ from_xyz_rpy(list(offset), list(turn)) @ vehicle.inlet
         stall.mouth, stall.into = stall.inlet[:3, 3].tolist(), stall.inlet[:3, 0].tolist()
         self._spring(number, vehicle)
+        self._show_solid(f"rim{number}_", vehicle.recessed)
+        flap = int(self.model.joint(f"flap{number}").qposadr[0])
+        self.data.qpos[flap] = 0.0
         stall.leaves_at = self.steps + round(own.uniform(2.0, 20.0) / TIMESTEP) if vehicle.occupant else 0
         share = math.sqrt(spread.systematic)
         sizes = np.array([spread.estimate_m] * 3 + [math.radians(spread.estimate_deg)] * 3)
         stall.error = rng.normal(0.0, 1.0, 6) * sizes * share
-        direction = rng.normal(0.0, 1.0, 3) + (-0.5, 0.0, -1.0)
-        stall.cable = direction / np.linalg.norm(direction) * spread.cable_n * rng.uniform(0.3, 1.0)
+        stall.cable = Cable.drawn(rng, spread.cable_n, bay.holster[:3, 3])
         self.model.geom_friction[:, 0] = rng.uniform(0.08, 0.22)  # dry to wet
         stall.present, stall.locked, stall.rolled = True, False, np.zeros(3)
         stall.max_push = stall.max_pull = stall.seat_peak = stall.leave_peak = stall.push = 0.0
         stall.deepest, stall.inserting = 0.0, True
-        if self.held == number:
-            self._pull[number][:] = stall.cable
         self.last_used = number
         self._stir()
         self._place_vehicle(stall)
@@ -279,6 +242,27 @@ class ArmWorld:
         if self.held != number and not self.data.eq_active[self._hang[number]]:
             self._hang_up(number)
 
+    def _show_solid(self, prefix: str, on: bool) -> None:
+        """Let shapes of a vehicle be there, to be touched and seen, or not."""
+        m = self.model
+        for index in (*self._shown["rim"], *self._shown["halfflap"]):
+            if m.geom(index).name.startswith(prefix):
+                m.geom_contype[index], m.geom_conaffinity[index] = (VEHICLE, EVERYTHING) if on else (0, 0)
+                m.geom_rgba[index, 3] = on
+                body = m.geom_bodyid[index]  # whose own bits the engine looks at first
+                m.body_contype[body] |= m.geom_contype[index]
+                m.body_conaffinity[body] |= m.geom_conaffinity[index]
+
+    def put(self, name: str, pose: Array | None) -> None:
+        """Bring the ``hand`` or the ``wall`` to a pose in base_link, or take it away. Raises KeyError."""
+        index = self._mocap_of[name]
+        self._stir()
+        if name == "hand":
+            self._hand = None if pose is None else pose[:3, 3].copy()
+        at = transform((0.0, 0.0, -40.0)) if pose is None else pose
+        x, y, z, w = quaternion(at[:3, :3])
+        self.data.mocap_pos[index], self.data.mocap_quat[index] = at[:3, 3], (w, x, y, z)
+
     def _place_vehicle(self, stall: Stall) -> None:
         data, index, debris = self.data, self._mocap[stall.number], self._obstruction[stall.number]
         place = stall.inlet[:3, 3] + stall.rolled if stall.present else np.array(AWAY)
@@ -301,6 +285,13 @@ class ArmWorld:
             return  # told again, as signals are
         (self.faults.add if on else self.faults.discard)(name)
         self._stir()
+        if name == "half-flap":
+            self._show_solid("halfflap", on)
+        if name == "hand":
+            before = self.true_inlet(self.last_used) @ transform((-HAND_BEFORE_M - HAND_RADIUS, 0.0, 0.0))
+            self.put("hand", before if on else None)
+        if name == "wrench-drifts":
+            self._drift = np.zeros(6)
         self.model.geom_rgba[self._shown["flap"], 3] = "flap-closed" in self.faults
         self.model.geom_rgba[self._shown["wrong"], 3] = "wrong-inlet" in self.faults
         hidden = self.faults & {"flap-closed", "wrong-inlet", "no-pose"}
@@ -320,13 +311,43 @@ class ArmWorld:
     def trajectory(self, points: Sequence[tuple[float, Sequence[float]]]) -> None:
         """Replace the running trajectory: (seconds from now, joint angles (6,) [rad]) in order of time."""
         self._stir()
-        if self.steps < self._paused_until:
+        if self.limp or self.steps < self._disabled_until:
+            return
+        if (self.steps < self.guard.paused_until or self.guard.beyond) and self._into(points[-1][1]):
             return
         slow = 5.0 if "slow" in self.faults else 1.0
         self._segments = [
             (self.steps + max(1, round(t * slow / TIMESTEP)), np.asarray(q, dtype=float)) for t, q in points
         ]
         self._moving_until = self.steps  # begin the first segment at the next step
+
+    def _into(self, goal: Sequence[float]) -> bool:
+        """Whether a way from the set-point to joint angles ``goal`` (6,) leads into the force that the guard feels."""
+        m, d = self.model, self._shadow
+        d.qpos[:] = self.data.qpos
+        mujoco.mj_kinematics(m, d)
+        mujoco.mj_comPos(m, d)
+        linear, angular = np.zeros((3, m.nv)), np.zeros((3, m.nv))
+        mujoco.mj_jacBody(m, d, linear, angular, self._gripper)
+        first = int(m.joint(PREFIX + self.names[0]).dofadr[0])
+        way = np.asarray(goal, dtype=float) - self._act
+        turn = d.xmat[self._gripper].reshape(3, 3)
+        twist = [turn.T @ (jacobian[:, first : first + AXES] @ way) for jacobian in (linear, angular)]
+        return self.guard.into(np.concatenate(twist))
+
+    def set_limp(self, on: bool) -> None:
+        """Let the arm give way to every push, held up against gravity alone; or let it stand where it is then."""
+        if on == self.limp:
+            return
+        self._stir()
+        self.limp = on
+        gain, bias = self._servo
+        self.model.actuator_gainprm[:AXES], self.model.actuator_biasprm[:AXES] = gain, bias
+        if on:
+            self.model.actuator_gainprm[:AXES, 0] = self.model.actuator_biasprm[:AXES, 1] = 0.0
+            self.model.actuator_biasprm[:AXES, 2] = -LIMP_DAMPING
+            self._segments, self._moving_until = [], self.steps
+        self._act[:], self._drive[:] = self._q, 0.0
 
     @property
     def commanded(self) -> bool:
@@ -337,7 +358,7 @@ class ArmWorld:
         """The enable of the safety controller is gone: the arm stops where it is and takes no trajectory."""
         self._segments = []
         self._moving_until = self.steps
-        self._paused_until = max(self._paused_until, self.steps + GUARD_PAUSE)
+        self._disabled_until = self.steps + PAUSE
 
     def near(self, reach_m: float) -> tuple[int, int]:
         """Bays that the tool is in (nearer than ``reach_m`` to the inlet), and those in whose inlet its plug is."""
@@ -381,7 +402,7 @@ class ArmWorld:
         self._frozen = None
         if "wrench-biased" in self.faults:
             value = value + np.array([BIAS_N, 0.5 * BIAS_N, 0.0, 0.0, 0.0, 0.0])
-        return value
+        return value + self._drift
 
     def tool(self) -> tuple[bool, bool, bool, bool]:
         """gripper_closed, plug_present, end_stop, holster_occupied."""
@@ -438,13 +459,13 @@ class ArmWorld:
         self._stirred = self.steps
         if any(stall.leaves_at for stall in self.stalls.values()):
             return
-        still = not self._segments and self.steps >= max(self._moving_until, self._paused_until)
+        still = not self._segments and self.steps >= max(self._moving_until, self.guard.paused_until)
         if still and not self._grip_done and not self._rolling and np.abs(self.data.qvel).max() < REST_SPEED:
             self.asleep = True
 
     def _command(self) -> None:
         """Set the drives' velocities for the segment that runs now, none faster than its joint may turn."""
-        if self.steps < self._paused_until or (not self._segments and self.steps >= self._moving_until):
+        if not self._segments and self.steps >= self._moving_until:
             self._drive[:], self._moves = 0.0, False
             return
         if self._segments:
@@ -471,13 +492,57 @@ class ArmWorld:
                 near = self._plug_forces(stall, sensors, count)
                 if stall.number == self.held:
                     self._near = near
+                    at, speed = self._plug_at[self.held], self._plug_speed[self.held]
+                    self._pull[self.held][:] = stall.cable.force(at, speed)
+                    if "wrench-drifts" in self.faults and stall.depth > -DRIFT_FROM_M and not self._drift.any():
+                        self.drift(DRIFT_N)
                 if stall.leaves_at and self.steps >= stall.leaves_at:
                     stall.leaves_at = 0
                     self.data.xfrc_applied[self._sprung[stall.number]] = 0.0
-                if self.faults and not self.faults.isdisjoint(("vehicle-moved", "drives-off")):
+                if self.faults and not self.faults.isdisjoint(MOVES):
                     self._roll(stall, count)
+        if self._hand is not None:
+            self._feel_hand(count)
         self._far = not (self._near or self._grip_done or self.faults) and self._is_far()
         self._watch()
+
+    def _feel_hand(self, count: int) -> None:
+        push = HAND_N_M * float(np.linalg.norm(self.data.qpos[self._hand_at : self._hand_at + 3]))
+        self.hand_n += FILTER[count] * (push - self.hand_n)
+        self.hand_most_n = max(self.hand_most_n, self.hand_n)
+        self._near = self._near or float(np.linalg.norm(self._at - self._hand)) < HAND_NEAR_M
+
+    def contact_n(self) -> float:
+        """Force of a held plug and the arm on all that they touch, friction in the inlet included [N]."""
+        m, d = self.model, self.data
+        total, one = np.zeros(3), np.zeros(6)
+        for n in self.stalls:
+            body, at = m.body(f"inlet{n}").id, self._inlet_force[n]
+            turn = d.xmat[body].reshape(3, 3)
+            total += turn @ self._sensors[at : at + 3] - (0.0, 0.0, 9.81 * m.body_mass[body])
+        inlets = {m.body(f"inlet{n}").id for n in self.stalls}
+        for index in range(d.ncon):
+            contact = d.contact[index]
+            if inlets & {int(m.geom_bodyid[g]) for g in contact.geom}:
+                continue
+            bits = [int(m.geom_contype[g]) for g in contact.geom]
+            if not any(bit & VEHICLE for bit in bits):
+                continue  # a plug on the floor
+            mujoco.mj_contactForce(m, d, index, one)
+            sign = 1.0 if bits[0] & VEHICLE else -1.0
+            total += sign * (contact.frame.reshape(3, 3).T @ one[:3])
+        return float(np.linalg.norm(total))
+
+    def dropped(self, number: int) -> bool:
+        """The plug is in no hand, no holster and no inlet."""
+        stall = self.stalls[number]
+        hangs = bool(self._active[self._hang[number]])
+        return self.held != number and not hangs and stall.depth < 0.3 * self.connector.depth
+
+    def drift(self, newton: float) -> None:
+        """Let the wrench be wrong by a constant in a direction of its own from now on."""
+        way = self._noise.normal(0.0, 1.0, 3)
+        self._drift[:3] = newton * way / np.linalg.norm(way)
 
     def _is_far(self) -> bool:
         x, y, z = self._at.tolist()
@@ -493,7 +558,9 @@ class ArmWorld:
         """What the surroundings do to the tool: summed for the sensor's mean, filtered for the guard."""
         # The sensor tells what the child pushes against: turned round it is what the surroundings do to the tool.
         fx, fy, fz, tx, ty, tz = sensors[self._force : self._force + 6]
-        mass, moment = self._gripper_weight  # the driver knows and removes it; a balancer carries the plug
+        mass, moment = (
+            self._weight
+        )  # the driver knows and removes it: its payload is that of the tool and of a held plug
         x, y, z = self._down.tolist()
         x, y, z = -9.81 * x, -9.81 * y, -9.81 * z  # gravity in the gripper's axes
         fx, fy, fz = -fx - mass * x, -fy - mass * y, -fz - mass * z
@@ -501,16 +568,7 @@ class ArmWorld:
         a, b, c, d, e, f = self._sum
         self._sum = a + fx * count, b + fy * count, c + fz * count, d + tx * count, e + ty * count, f + tz * count
         self._samples += count
-        a, b, c, d, e, f = self._guarded
-        share = GUARD_FILTER[count]
-        self._guarded = (
-            a + share * (fx - a),
-            b + share * (fy - b),
-            c + share * (fz - c),
-            d + share * (tx - d),
-            e + share * (ty - e),
-            f + share * (tz - f),
-        )
+        self.guard.feel((fx, fy, fz, tx, ty, tz), GUARD_FILTER[count])
 
     def _plug_forces(self, stall: Stall, sensors: list[float], count: int) -> bool:
         """Friction and detent of the plug in its inlet. True when it touches it or soon may."""
@@ -525,8 +583,8 @@ class ArmWorld:
             return False
         inside = lateral < 0.02
         stall.depth, stall.lateral = x, lateral
-        rub = _between(self._shape.friction, x) if inside else 0.0
-        hook = _between(self._shape.detent, x) if inside else 0.0
+        rub = between(self._shape.friction, x) if inside else 0.0
+        hook = between(self._shape.detent, x) if inside else 0.0
         push = -(sensors[self._inlet_force[n]] + sensors[self._debris_force[n]])
         stall.push += FILTER[count] * (push - stall.push)
         if self.held == n:
@@ -563,10 +621,18 @@ class ArmWorld:
 
     def _roll(self, stall: Stall, count: int) -> None:
         """Creep to where the fault wants the vehicle."""
+        for name, way in (("rolls-in", -ROLL_IN_M), ("rolls-away", ROLL_AWAY_M)):
+            if name in self.faults:
+                if stall.depth > 0.008 or stall.rolled.any():  # it begins when the plug is on its way in
+                    self._roll_to(stall, stall.inlet[:3, 0] * way, ROLL_IN_SPEED, way > 0.0, count)
+                return
         goal = stall.inlet[:3, 0] * 0.02 if stall.depth > 0.5 * self.connector.depth else stall.inlet[:3, 1] * 0.06
         speed, drags = ROLL_SPEED, True
         if "drives-off" in self.faults:
             goal, speed, drags = stall.inlet[:3, 0] * DRIVE_OFF_M, DRIVE_OFF_SPEED, self.held != stall.number
+        self._roll_to(stall, goal, speed, drags, count)
+
+    def _roll_to(self, stall: Stall, goal: Array, speed: float, drags: bool, count: int) -> None:
         way = goal - stall.rolled
         far = float(np.linalg.norm(way))
         if far > 1e-5:
@@ -580,24 +646,12 @@ class ArmWorld:
                 self.data.qpos[address : address + 3] += step
 
     def _watch(self) -> None:
-        """The controller's own force guard: stops within one step at its limit."""
-        if self._moves:
-            self._still_since, self._zeroed = self.steps, False
-        elif not self._zeroed and self.steps - self._still_since >= GUARD_REST:
-            self._zeroed = True
-            if abs(self._guarded[0]) < 40.0 and not self._near:
-                self._zero = self._guarded
-        a, b, c, d, e, f = self._guarded
-        a0, b0, c0, d0, e0, f0 = self._zero
-        push, y, z, rx, ry, rz = a - a0, b - b0, c - c0, d - d0, e - e0, f - f0
-        least, most, across, turning = self._guard
-        if self.steps >= self._paused_until and (
-            not least <= push <= most or math.hypot(y, z) > across or math.hypot(rx, ry, rz) > turning
-        ):
-            self.trips += 1
-            self._segments = []
-            self._moving_until = self.steps
-            self._paused_until = self.steps + GUARD_PAUSE
+        """The controller's own force guard: stops within one step at its limit, unless the motion leads out."""
+        guard = self.guard
+        guard.rest(self.steps, self._moves, self._near)
+        if self._moves and guard.beyond and self._into(self._act + self._drive):
+            guard.stop(self.steps)
+            self._segments, self._moving_until = [], self.steps
 
     # The gripper.
     def _plug_in_reach(self) -> int:
@@ -616,24 +670,29 @@ class ArmWorld:
         n = self._plug_in_reach()
         if n:
             self.held = n
-            if self.stalls[n].present:
-                self._pull[n][:] = self.stalls[n].cable
+            (a, b), (c, e) = self._gripper_weight, self._plug_weight
+            self._weight = a + c, b + e
+            self.model.body_gravcomp[self._plug[n]] = 0.0
             self.model.eq_solref[self._grip[n], 0] = 0.004
             self.data.eq_active[self._grip[n]] = 1
             self.data.eq_active[self._hang[n]] = 0
 
     def _let_go(self) -> None:
         n, self.held = self.held, 0
+        self._weight = self._gripper_weight
         self.stalls[n].inserting = False
         d = self.data
         d.eq_active[self._grip[n]] = 0
         d.xfrc_applied[self._plug[n]] = 0.0
         home = self.site.bays[n].holster
-        if float(np.linalg.norm(d.xpos[self._plug[n]] - home[:3, 3])) < 0.02:
-            d.eq_active[self._hang[n]] = 1
+        hangs = float(np.linalg.norm(d.xpos[self._plug[n]] - home[:3, 3])) < 0.02
+        d.eq_active[self._hang[n]] = hangs
+        # Holster, or seal and pins, carry the plug: the model's contact would creep under its weight. Else it falls.
+        self.model.body_gravcomp[self._plug[n]] = hangs or self.stalls[n].depth > 0.5 * self.connector.depth
 
     def _hang_up(self, number: int) -> None:
         home = self.site.bays[number].holster
+        self.model.body_gravcomp[self._plug[number]] = 1.0
         joint = self.model.joint(f"plug{number}")
         address, speed = int(joint.qposadr[0]), int(joint.dofadr[0])
         x, y, z, w = quaternion(home[:3, :3])

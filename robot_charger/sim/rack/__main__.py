@@ -18,11 +18,12 @@ from robot_charger.common.clock import Ticker, now_ns
 from robot_charger.common.process import StopSignal, parent_gone, refuse, simulator_realtime
 from robot_charger.common.wires import WireEnd, WireError, run_directory
 from robot_charger.power import codec
+from robot_charger.power.contract import CONTRACTS, PROTOCOLS
 from robot_charger.power.meter import Reading, encode_registers
-from robot_charger.power.parameters import PROTOCOLS
 from robot_charger.sim.rack.ac import FAULTS as AC_FAULTS
 from robot_charger.sim.rack.ac import AcSupply
 from robot_charger.sim.rack.ek3 import Ek3Modules
+from robot_charger.sim.rack.habits import of_contract, parse
 from robot_charger.sim.rack.modbus import MeterServer, ModuleServer
 from robot_charger.sim.rack.model import FAULTS, Network, Rack
 
@@ -53,6 +54,10 @@ def module_end(arguments: argparse.Namespace, rack: Rack) -> ModuleEnd:
         return CanopenModules(rack, expand(arguments.module_bus))
     if arguments.protocol == "modbus":
         return ModuleServer(rack)
+    if CONTRACTS[arguments.protocol].polled:
+        from robot_charger.sim.rack.polled import PolledModules
+
+        return PolledModules(rack, arguments.protocol, expand(arguments.module_bus))
     return Ek3Modules(rack, expand(arguments.bus))
 
 
@@ -212,14 +217,26 @@ def main() -> None:
     parser.add_argument("--ageing", type=float, default=1.0, help="operating hours that count for each hour of running")
     parser.add_argument("--blocks", type=int, default=0, help="blocks of the contactor matrix, 0: there is none")
     parser.add_argument("--protocol", default="ek3", choices=PROTOCOLS, help="what the modules speak")
-    parser.add_argument("--module-bus", default="", help="bus or buses of CANopen modules, e.g. udp:42100")
+    parser.add_argument("--module-bus", default="", help="bus or buses of the modules, e.g. udp:42100")
+    parser.add_argument(
+        "--habit",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what real modules do: offset, scatter, gain, hold_s, start_s, ripple_a, overshoot, inrush",
+    )
     arguments = parser.parse_args()
     stop = StopSignal()
     try:
         if not 1 <= arguments.modules <= 1024 or arguments.modules < len(arguments.evses):
             refuse(f"rack: --modules {arguments.modules} must be 1 to 1024, at least one per EVSE")
-        if arguments.protocol == "canopen" and not arguments.module_bus:
-            refuse("rack: --protocol canopen needs --module-bus, e.g. udp:42100")
+        contract = CONTRACTS[arguments.protocol]
+        if contract.own_bus and contract.bit_rate and not arguments.module_bus:
+            refuse(f"rack: --protocol {contract.name} needs --module-bus, e.g. udp:42100")
+        try:
+            habits = parse(arguments.habit, of_contract(contract))
+        except ValueError as error:
+            refuse(f"rack: --habit: {error}")
         rack = Rack(
             arguments.modules,
             arguments.evses,
@@ -228,6 +245,7 @@ def main() -> None:
             arguments.blocks,
             arguments.switched,
             arguments.ageing,
+            habits,
         )
         port = frame_port(open_bus(expand(arguments.bus)[0], can_filters=NOTHING))
         process = RackProcess(port, rack, module_end(arguments, rack), arguments.ac)

@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from robot_charger.power import codec
-from robot_charger.power.bank import HOLD_MS
 from robot_charger.power.drivers import modbus as driver
 from robot_charger.power.meter import SIGN_AT, SIGNED_AT, MeterError, decode_registers, decode_request
 from robot_charger.sim.rack.model import Rack
@@ -130,7 +129,7 @@ class ModuleServer(ModbusServer):
 
     def __init__(self, rack: Rack) -> None:
         self.rack = rack
-        self.hold_ms = np.full(rack.count, HOLD_MS)
+        self.hold_ms = np.full(rack.count, driver.HOLD_MS)
         self._states: dict[int, list[int]] = {}
         super().__init__()
 

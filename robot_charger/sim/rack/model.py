@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from robot_charger.power import codec
-from robot_charger.power.bank import assign
+from robot_charger.power.placing import assign
+from robot_charger.sim.rack.habits import Habits
 
-HOLD_S = 0.050  # a module goes to zero so long after its last valid set-point
 LAG_S = 0.005  # of a module's current behind its set-point
 BANK_FARAD = 20e-6  # per module
-BANK_BLEED_OHM = 1000.0  # per module, when it is off
+BANK_BLEED_OHM = 1000.0  # per module; they act while every module of an output is off
+IDLE_OHM = 1e6  # of a bank that is on: its measuring dividers
 CABLE_FARAD = 5e-6
 CABLE_BLEED_OHM = 20_000.0
 THERMAL_S = 120.0
@@ -33,9 +34,10 @@ LIFE_H = (
     100_000.0  # of operation; by then a module has lost these (assumed) shares of its rating and of what it passes:
 )
 AGED_RATING, AGED_EFFICIENCY = 0.2, 0.02
-MAX_CURRENT_A = 66.0
+SURPLUS_S = 0.001  # of the current's way into the capacitors, when the vehicle opens under load
+SETTLE_S = 0.020  # of the voltage loop after it
 DERATING_C = np.array([35.0, 40.0, 45.0, 50.0, 55.0, 60.0])
-DERATING_W = np.array([3300.0, 3000.0, 2700.0, 2300.0, 1800.0, 0.0])
+DERATING = np.array([3300.0, 3000.0, 2700.0, 2300.0, 1800.0, 0.0]) / RATED_W
 LATE_S = 0.2
 WARM_STEP_S = 0.1  # heat is slow
 LOST_SHARE = 0.5  # of the frames to and from a module with bad contacts
@@ -91,6 +93,9 @@ class Network:
     export_wh: float = 0.0
     module_wh: float = 0.0
     peak_a: float = 0.0
+    inrush_a: float = 0.0  # highest, as the vehicle's contactor closed
+    held: bool = False
+    surge_v: float = 0.0  # above the set-point, after a load dump
     pin_c: float = 25.0
     coolant_c: float = 25.0
     cable_c: float = 25.0
@@ -121,10 +126,13 @@ class Rack:
         blocks: int = 0,
         switched: bool = False,
         ageing: float = 1.0,
+        habits: Habits | None = None,
     ) -> None:
         random = np.random.default_rng(seed)
         n = modules
         self.count = n
+        self.habits = habits = habits or Habits()
+        self.rated_a, self.rated_w = habits.rating.current_a, habits.rating.power_w
         self.networks = {evse: Network() for evse in evses}
         self.series = series
         self.switched = switched
@@ -144,7 +152,9 @@ class Rack:
         self.setpoint_v = np.zeros(n)
         self.enable = np.zeros(n, bool)
         self.valid_at = np.full(n, -math.inf)  # last valid set-point [s]
-        self.hold_s = np.full(n, HOLD_S)
+        self.hold_s = np.full(n, habits.hold_s)
+        self.started_s = np.full(n, -math.inf)  # when a module is through with its soft start
+        self.range_v = np.full(n, habits.rating.voltage_v)  # of the output range that a module is in
         self.ambient = np.full(n, 25.0) + random.uniform(-1.0, 1.0, n)
         self.temperature = self.ambient + 5.0
         self.hours = random.uniform(0.0, 5000.0, n)
@@ -152,6 +162,7 @@ class Rack:
         self.firmware = np.full(n, 0x0100)
         self.booting = np.zeros(n, bool)  # in its bootloader: no power, no set-points
         self._gain = 1.0 + random.normal(0.0, 0.001, n)
+        self.offset_a, self.error = habits.errors(n, random)
         self._random = random
         self.inhibited = 0  # EVSEs whose modules the safety controller holds off, a bit each
         self.counter = 0
@@ -183,6 +194,9 @@ class Rack:
         self._delayed: deque[tuple[float, np.ndarray]] = deque()
         self._volts = np.zeros(n)  # at each module's terminals, after the last step
         self._frames = np.zeros(n, codec.STATUS)
+        self.available = np.full(n, self.rated_a)
+        self.state = np.full(n, codec.State.STANDBY, np.uint8)
+        self.module_faults = np.zeros(n, np.uint16)
         self._warm_s = 0.0  # time since temperatures and hours were brought up to date
         self._refresh()
 
@@ -211,7 +225,9 @@ class Rack:
             heard = ~self.deaf[index] & ~self.blank[index] & ~self._lost(index)
             index, voltage_v, current_a, enable = index[heard], voltage_v[heard], current_a[heard], enable[heard]
         self.setpoint_v[index] = voltage_v
-        self.setpoint_a[index] = current_a
+        least = self.habits.min_current_a
+        refused = (np.abs(current_a) < least) & (np.asarray(enable) & (current_a != 0.0)) if least else False
+        self.setpoint_a[index] = np.where(refused, self.setpoint_a[index], current_a)
         self.enable[index] = enable
         self.valid_at[index] = now_s
 
@@ -241,12 +257,12 @@ class Rack:
     def _refresh(self) -> None:
         """What only faults change: each module's rating and what it says while it runs or stands by."""
         ambient = np.where(self.hot, 65.0, self.ambient)
-        self._cool_w = np.interp(ambient, DERATING_C, DERATING_W)
+        self._cool_w = np.interp(ambient, DERATING_C, DERATING) * self.rated_w
         self._age()
         unfed = self.unfed | ("supply-lost" in self.faults)
         shut = (self._cool_w <= 0.0) | unfed
         self._failed = self.dead | shut | self.booting
-        running = np.where(self._cool_w < RATED_W, codec.State.DERATED, codec.State.RUNNING)
+        running = np.where(self._cool_w < self.rated_w, codec.State.DERATED, codec.State.RUNNING)
         self._running_state = np.where(shut, codec.State.FAULT, running).astype(np.uint8)
         idle = np.where(self.booting, codec.State.INIT, codec.State.STANDBY)
         self._idle_state = np.where(shut, codec.State.FAULT, idle).astype(np.uint8)
@@ -264,6 +280,16 @@ class Rack:
         self._odd = bool((self.dead | self.silent | self.late | self.double | self.lossy | self.blank).any())
         self._hard_of_hearing = bool((self.deaf | self.lossy | self.blank).any())
         self._any_wild = bool((self.stuck | self.runaway).any())
+        habits = self.habits
+        self._real = bool(habits.start_s or self.offset_a.any() or (self.error != 1.0).any())
+
+    def _really(self, wanted: np.ndarray, running: np.ndarray, began: np.ndarray, now_s: float) -> np.ndarray:
+        """What modules make of their set-points: soft start, offset, gain; below the bus they give nothing."""
+        self.started_s = np.where(began, now_s + self.habits.start_s, self.started_s)
+        giving = running & (now_s >= self.started_s)
+        below = (wanted >= 0.0) & (self.setpoint_v < self._volts - 0.5)
+        real = np.where(wanted >= 0.0, np.maximum(wanted * self.error + self.offset_a, 0.0), wanted * self.error)
+        return np.where(giving & ~below, np.minimum(real, self.available * 1.02), 0.0)
 
     def _age(self) -> None:
         """What hours of operation leave of each module's rating and efficiency."""
@@ -284,13 +310,16 @@ class Rack:
         running = self.enable & fresh & ~self._failed
         held = self._held()
         running &= ~held
-        self.starts += running & ~self._ran
+        began = running & ~self._ran
+        self.starts += began
         self._ran = running
         self.state = np.where(running, self._running_state, self._idle_state)
         self.module_faults = self._own_faults | np.where(fresh, 0, int(codec.ModuleFault.SETPOINT_LOST))
-        self.available = np.minimum(MAX_CURRENT_A, self._limit_w / np.maximum(self._volts, 50.0))
+        self.available = np.minimum(self.rated_a, self._limit_w / np.maximum(self._volts, 50.0))
         limited = np.minimum(np.maximum(self.setpoint_a, -self.available), self.available)
         self.obeyed = wanted = np.where(running, limited, 0.0)
+        if self._real:
+            wanted = self._really(wanted, running, began, now_s)
         if self._any_wild:
             wanted = np.where(self.stuck, self.current, np.where(self.runaway & self.enable, self.available, wanted))
         share = 1.0 - math.exp(-dt_s / LAG_S)
@@ -308,7 +337,8 @@ class Rack:
             self._warm_s = 0.0
             self._frames["temperature"] = codec.raw_celsius(self.temperature)
         self.current[held] = 0.0
-        on = (running | self.stuck) & ~held
+        started = now_s >= self.started_s if self.habits.start_s else True
+        on = (running & started | self.stuck) & ~held
         for evse, network in self.networks.items():
             self._network(network, evse, on, dt_s)
         if self._any_loose:  # of no output: their capacitors empty themselves
@@ -378,25 +408,37 @@ class Rack:
         groups = [group & running for group in self._groups[evse]]
         sums = [float(self.current[g].sum()) for g in groups]
         pushed = min(sums, key=abs)  # the groups are in series: the weakest sets the current
-        ceiling = sum(float(self.setpoint_v[g].max()) for g in groups if g.any())
+        tops = np.minimum(self.setpoint_v, self.range_v)
+        ceiling = sum(float(tops[g].max()) for g in groups if g.any())
         farad = BANK_FARAD * count / series**2
         car = n.vehicle
         held = car.connected and car.contactor
         used = 0.0
-        bleed = BANK_BLEED_OHM * series**2 / count * self._broken("bank-bleeder")
+        bleed = BANK_BLEED_OHM * series**2 / count * self._broken("bank-bleeder") if not on.any() else IDLE_OHM
         cable = CABLE_BLEED_OHM * self._broken("output-bleeder")
+        closes, opens = held and not n.held, n.held and not held
+        n.held = held
+        surge_v = 0.0
+        if n.contactors and opens and self.habits.overshoot:
+            surge_v = min(pushed * SURPLUS_S / farad, self.habits.overshoot * ceiling)
+        n.surge_v = max(surge_v, n.surge_v * math.exp(-dt_s / SETTLE_S)) if on.any() else 0.0
         if n.contactors and held:
+            rush_a = (n.output_v - car.emf_v) / max(car.resistance_ohm, 1e-3) if closes and self.habits.inrush else 0.0
+            rush_c = (n.output_v - car.emf_v) * (farad + CABLE_FARAD) if rush_a else 0.0
             flow = pushed
             if pushed > 0.0:
                 flow = min(pushed, max(0.0, (ceiling - car.emf_v) / max(car.resistance_ohm, 1e-3)))
             n.output_v = n.bank_v = car.emf_v + car.resistance_ohm * flow
-            n.current_a = used = flow
+            used = flow
+            n.current_a = flow + rush_c / dt_s
+            n.inrush_a = max(n.inrush_a, abs(rush_a))
         else:
             if n.contactors:  # one node; the vehicle is not on it
                 joint = farad + CABLE_FARAD
                 start = (n.bank_v * farad + n.output_v * CABLE_FARAD) / joint
                 both = bleed * cable / (bleed + cable)
                 n.bank_v, used = _charge(start, pushed, ceiling, joint, both, bool(on.any()), dt_s)
+                n.bank_v = max(n.bank_v, ceiling + n.surge_v if n.surge_v > 0.5 else 0.0)
                 n.output_v = n.bank_v
                 n.current_a = max(0.0, (n.bank_v - start) * CABLE_FARAD / dt_s) + n.bank_v / cable
             else:
@@ -466,10 +508,22 @@ class Rack:
         gain = WRONG_SHARE if "output-wrong" in self.faults else 1.0
         return {
             evse: codec.OutputMeasurement(
-                n.output_v * gain, n.bank_v * gain, n.current_a, n.pin_c, n.pin_c, n.cable_c, n.coolant_c, self.counter
+                n.output_v * gain,
+                n.bank_v * gain,
+                n.current_a + self._ripple(n),
+                n.pin_c,
+                n.pin_c,
+                n.cable_c,
+                n.coolant_c,
+                self.counter,
             ).encode(evse)
             for evse, n in self.networks.items()
         }
+
+    def _ripple(self, n: Network) -> float:
+        """What the board catches of the modules' ripple now [A]."""
+        top = self.habits.ripple_a
+        return float(self._random.uniform(-top, top)) if top and n.current_a else 0.0
 
     def sensors(self) -> tuple[np.ndarray, np.ndarray]:
         """Sensor frames that leave now: module index (n) and SENSOR records (n)."""

@@ -417,49 +417,66 @@ class Car:
         self.battery.flow(voltage_v, current_a, dt_s)
 
     def _run_session(self, inputs: Inputs) -> None:
-        visit = self._visit
+        """Begin, follow and end the conversation with the station."""
         early = self.options.talks_before_contact and self.parked
-        if visit is None or not (self.connected or early):
+        if self._visit is None or not (self.connected or early):
             return
         if inputs.pilot_mode in ("off", "f"):
             self._pulse_seen = True
-        session = self._session
-        if session is None:
-            awake = "asleep" not in self.faults or (self._pulse_seen and inputs.pilot_mode in ("steady", "pwm"))
-            again = visit.attempts == 0 or (self._pulse_seen and self.pilot_duty > 0.0)
-            if awake and again and not visit.completed and visit.attempts < ATTEMPTS and self._new_session:
-                visit.attempts += 1
-                self._pulse_seen = False
-                self._session = self._new_session(self)
-                self._session.start()
+        if self._session is None:
+            self._begin_session(inputs, self._visit)
             return
-        by_pilot = not (self.options.on_can or self.options.talks_before_contact)
-        talking = self.pilot_duty > 0.0 or not by_pilot
-        if self.state is State.CONNECTED and talking:
+        self._follow_session(inputs)
+        if self._told_to_wait(inputs):
+            self._drop_session()
+            self.unlock()
+            self.state = State.CONNECTED
+        elif self._session.finished.is_set():
+            self._end_session(dict(self._session.result), self._visit)
+
+    @property
+    def _by_pilot(self) -> bool:
+        """The control pilot says when to talk (CCS with a plug)."""
+        return not (self.options.on_can or self.options.talks_before_contact)
+
+    def _begin_session(self, inputs: Inputs, visit: _Visit) -> None:
+        """A first attempt at once, another one after a pulse of the pilot."""
+        if self._new_session is None or visit.completed or visit.attempts >= ATTEMPTS:
+            return
+        awake = "asleep" not in self.faults or (self._pulse_seen and inputs.pilot_mode in ("steady", "pwm"))
+        again = visit.attempts == 0 or (self._pulse_seen and self.pilot_duty > 0.0)
+        if awake and again:
+            visit.attempts += 1
+            self._pulse_seen = False
+            self._session = self._new_session(self)
+            self._session.start()
+
+    def _follow_session(self, inputs: Inputs) -> None:
+        if self.state is State.CONNECTED and (self.pilot_duty > 0.0 or not self._by_pilot):
             self.state = State.SESSION
-            if inputs.station_lock is None and by_pilot:
+            if inputs.station_lock is None and self._by_pilot:
                 self.lock()
         if self.state is State.SESSION and self.contactor:
             self.state = State.CHARGING
-        if self.state is State.SESSION and inputs.pilot_mode == "steady" and by_pilot:
-            self._steady_since = min(self._steady_since, self._now_s)
-            if self._now_s - self._steady_since > STEADY_S:  # the station may be waiting for its plug
-                self._drop_session()
-                self.unlock()
-                self.state = State.CONNECTED
-                return
-        else:
+
+    def _told_to_wait(self, inputs: Inputs) -> bool:
+        """The pilot has been steady for a while before any energy: the station may be waiting for its plug."""
+        if not (self.state is State.SESSION and inputs.pilot_mode == "steady" and self._by_pilot):
             self._steady_since = float("inf")
-        if session.finished.is_set():
-            self.result = dict(session.result)
-            visit.results.append(self.result)
-            visit.completed = visit.current_since_s is not None or bool(self.result.get("ok"))
-            visit.completed = visit.completed or self.result.get("result") == "ended"
-            self._session = None
-            self._ready = False
-            self.open_contactor()
-            self.unlock()
-            self.state = State.ENDED if visit.completed else State.CONNECTED if self.connected else State.PARKED
+            return False
+        self._steady_since = min(self._steady_since, self._now_s)
+        return self._now_s - self._steady_since > STEADY_S
+
+    def _end_session(self, result: dict[str, Any], visit: _Visit) -> None:
+        self.result = result
+        visit.results.append(result)
+        charged = visit.current_since_s is not None
+        visit.completed = charged or bool(result.get("ok")) or result.get("result") == "ended"
+        self._session = None
+        self._ready = False
+        self.open_contactor()
+        self.unlock()
+        self.state = State.ENDED if visit.completed else State.CONNECTED if self.connected else State.PARKED
 
     def _move_lock(self, inputs: Inputs) -> None:
         stuck = "stuck-lock" in self.faults and self.locked

@@ -138,6 +138,8 @@ class Grammar:
                 state.reads[bits] = (name, None, read, None, states[after])
                 state.writes.append((name, bits, None, write, None, states[after]))
 
+        state.named = {production[0]: production for production in state.writes}
+
     def content(self, number: int) -> tuple[_State | None, tuple[Any, Any]]:
         """What an element holds: the first state of a complex type, or else (write, read) of a value."""
         if number < 0:
@@ -153,12 +155,13 @@ def _rewound(read: Any, width: int) -> Any:
 class _State:
     """One state of a content model: ``reads`` by event code, ``writes`` in the order of the schema."""
 
-    __slots__ = ("end", "reads", "width", "writes")
+    __slots__ = ("end", "named", "reads", "width", "writes")
 
     def __init__(self) -> None:
         self.width = 0
         self.reads: dict[str, tuple] = {}
         self.writes: list[tuple] = []
+        self.named: dict[str, tuple] = {}  # the same by name
         self.end: str | None = None
 
 
@@ -234,10 +237,50 @@ def _unexpected(bits: str, position: int, state: _State) -> str:
     return f"event code {bits[position : position + state.width]} where {_expected(state)} is expected"
 
 
+def _code(write: Any, value: Any) -> str:
+    """The bits of one value; a list or dict, which cannot be looked up among those kept, is refused by the writer."""
+    try:
+        return str(write(value))
+    except TypeError:
+        return str(write.__wrapped__(value))
+
+
 def _write(out: list[str], state: _State | None, tree: Any) -> None:
-    """Append the bits of one element's content."""
+    """Append the bits of one element's content.
+
+    A tree in the order of the schema is written in one pass. Another order, or a tree that does not fit, takes
+    :func:`_write_in_any_order`, which writes the same bits or says what is wrong.
+    """
     if type(tree) is not dict:
         raise ExiEncodeError(f"{tree!r} is not a dict of elements")
+    start, at = len(out), state
+    for name, value in tree.items():
+        production = at.named.get(name) if at is not None else None
+        if production is None or value is None or type(value) is list:
+            break
+        _, prefix, content, write, _, at = production
+        out.append(prefix)
+        try:
+            if write is None:
+                _write(out, content, value)
+            else:
+                out.append(write(value))
+        except TypeError:
+            break  # a value that cannot be looked up: a list, a dict
+        except ExiError as error:
+            error.within(name)
+            raise
+    else:
+        if at is None:
+            return
+        if at.end is not None:
+            out.append(at.end)
+            return
+    del out[start:]
+    _write_in_any_order(out, state, tree)
+
+
+def _write_in_any_order(out: list[str], state: _State | None, tree: Tree) -> None:
     done: dict[str, int] = {}  # name -> how many of them are written
     while state is not None:
         for name, prefix, content, write, many, after in state.writes:
@@ -259,7 +302,7 @@ def _write(out: list[str], state: _State | None, tree: Any) -> None:
                 if write is None:
                     _write(out, content, value)
                 else:
-                    out.append(write(value))
+                    out.append(_code(write, value))
             except ExiError as error:
                 error.within(name)
                 raise
@@ -305,7 +348,7 @@ def encode(tree: Tree, schema: str, fragment: bool | None = None) -> bytes:
         if write is None:
             _write(out, content, value)
         else:
-            out.append(write(value))
+            out.append(_code(write, value))
     except ExiError as error:
         error.within(name)
         raise

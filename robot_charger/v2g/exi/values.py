@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from .errors import ExiDecodeError, ExiEncodeError
@@ -25,6 +26,8 @@ OCTET_VALUES = {bits: value for value, bits in enumerate(OCTETS)}
 # An unsigned integer is a chain of octets of unknown length.  The longest in V2G is the serial number of
 # a certificate (20 octets, RFC 5280); far beyond that only an attacker goes.
 MAX_CHAIN = 160
+
+KEPT_VALUES = 1024  # coded values kept for each kind of value
 
 
 def unsigned_bits(value: int) -> str:
@@ -275,4 +278,6 @@ def as_text(description: list, pair: tuple[Write, Read], usual: str, empty: str,
             raise ExiDecodeError("the end of the element is expected", start)
         return value, position
 
-    return (write_maybe_empty if may_be_empty else write), read
+    chosen = write_maybe_empty if may_be_empty else write
+    # A session repeats its values. Certificates and keys are not kept.
+    return (chosen if description[0] == "base64" else lru_cache(KEPT_VALUES, typed=True)(chosen)), read

@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Insulation, Link, Lock, Phase, Shutdown
 from robot_charger.v2g.bridge import Station
 from robot_charger.v2g.secc import iso20
 from robot_charger.v2g.secc.table import FAILED, SEQUENCE_ERROR, Answer, Refused, Talk, Tree, row
+from robot_charger.words.values import Insulation, Link, Lock, Phase, Shutdown
 
 CONTACT_WINDOW_MM = 200  # half the field in which the arm finds an inlet [mm]; the schema names no unit
 # Phases of the supervisor in which the plug is in the inlet and the arm out of its way.

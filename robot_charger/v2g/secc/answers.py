@@ -6,9 +6,11 @@ numbers (int16 mantissa, exponent -128 to 127). A value too large for its field 
 
 from __future__ import annotations
 
-from robot_charger.common.terms import Insulation, Link, Shutdown
+from functools import lru_cache
+
 from robot_charger.v2g.bridge import Station
 from robot_charger.v2g.secc.table import Talk, Tree
+from robot_charger.words.values import Insulation, Link, Shutdown
 
 INT16 = 32_767
 DAY_S = 86_400
@@ -17,8 +19,9 @@ NOTICE_S = 10  # NotificationMaxDelay of a normal stop, as public DC chargers gi
 ISOLATION = {Insulation.VALID: "Valid", Insulation.WARNING: "Warning", Insulation.FAULT: "Fault"}
 
 
+@lru_cache(256)
 def physical(value: float, unit: str, finest: int = -1) -> Tree:
-    """A physical value with the finest multiplier, from ``finest`` on, that its mantissa fits."""
+    """A physical value with the finest multiplier, from ``finest`` on, that its mantissa fits. Not to be changed."""
     for multiplier in range(finest, 4):
         mantissa = round(value / 10**multiplier)
         if -INT16 <= mantissa <= INT16:
@@ -26,8 +29,9 @@ def physical(value: float, unit: str, finest: int = -1) -> Tree:
     return {"Multiplier": 3, "Unit": unit, "Value": INT16 if value > 0 else -INT16}
 
 
+@lru_cache(256)
 def rational(value: float, finest: int = -1) -> Tree:
-    """A rational number with the finest exponent, from ``finest`` on, that its mantissa fits."""
+    """A rational number with the finest exponent, from ``finest`` on, that its mantissa fits. Not to be changed."""
     for exponent in range(finest, 7):
         mantissa = round(value / 10**exponent)
         if -INT16 <= mantissa <= INT16:
@@ -90,10 +94,12 @@ def dc_charge_parameter(talk: Talk) -> Tree:
     }
 
 
-def achieved(talk: Talk, asked_v: float, asked_a: float) -> Tree:
+Limits = tuple[float, float, float]  # voltage [V], current [A], power [W] of Station.announced()
+
+
+def achieved(station: Station, limits: Limits, asked_v: float, asked_a: float) -> Tree:
     """The three LimitAchieved fields: the supply is at a limit, or the vehicle asked for more than it may have."""
-    station = talk.station
-    voltage, current, power = station.announced()
+    voltage, current, power = limits
     return {
         "EVSECurrentLimitAchieved": station.current_limited or abs(asked_a) > current,
         "EVSEVoltageLimitAchieved": station.voltage_limited or asked_v > voltage > 0.0,
@@ -101,9 +107,9 @@ def achieved(talk: Talk, asked_v: float, asked_a: float) -> Tree:
     }
 
 
-def loop_limits(station: Station) -> Tree:
+def loop_limits(limits: Limits) -> Tree:
     """The limits in CurrentDemandRes."""
-    voltage, current, power = station.announced()
+    voltage, current, power = limits
     return {
         "EVSEMaximumVoltageLimit": physical(voltage, "V"),
         "EVSEMaximumCurrentLimit": physical(current, "A"),
@@ -165,9 +171,9 @@ def meter_info_20(station: Station) -> Tree:
     }
 
 
-def charge_limits_20(station: Station) -> Tree:
+def charge_limits_20(limits: Limits) -> Tree:
     """The four charge limits of DC_ChargeLoopRes."""
-    voltage, current, power = station.announced()
+    voltage, current, power = limits
     return {
         "EVSEMaximumChargePower": rational(power),
         "EVSEMinimumChargePower": rational(0.0),

@@ -4,26 +4,20 @@ A contract's chain must lead to the root of the mobility operators that the stat
 account that the vehicle claims (8.4.3.6). A vehicle without a contract sends CertificateInstallationReq, one whose
 contract ends soon CertificateUpdateReq (8.4.3.10, 8.4.3.11): the station checks the signature and hands the request to
 the back end as it came; the back end's message is the answer, byte for byte.
+
+``chains.py`` and ``signature.py`` are imported with the first contract: ``cryptography`` takes 10 MB, which a station
+without Plug and Charge saves.
 """
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Sequence
-from itertools import pairwise
-
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.x509.oid import NameOID
+import base64
 
 from robot_charger.common.faults import Code
 from robot_charger.v2g.exi import ExiError, decode
-from robot_charger.v2g.secc import signature
-from robot_charger.v2g.secc.signature import SignatureError
-from robot_charger.v2g.secc.table import FAILED, Answer, Ask, Moment, Refused, Talk, Tree, Wait
+from robot_charger.v2g.secc.table import Answer, Ask, Refused, Talk, Tree, Wait
 
 CONTRACT_WAIT_S = 4.5  # table 109: below the vehicle's 5 s for CertificateInstallationRes and -UpdateRes
-MAX_SUB_AUTHORITIES = 2  # annex F
 EXPIRED = "FAILED_CertificateExpired"
 CHAIN = "FAILED_CertChainError"
 SIGNATURE = "FAILED_SignatureError"
@@ -50,69 +44,28 @@ class ContractError(ValueError):
         self.code = code
 
 
+class SignatureError(ValueError):
+    """The signature is missing or wrong; the text says which."""
+
+
+def octets(value: str | bytes) -> bytes:
+    """A base64Binary of a decoded message. Raises ValueError."""
+    return value if isinstance(value, bytes) else base64.b64decode(value, validate=True)
+
+
 def offered(talk: Talk) -> bool:
     """The station offers to install and update contract certificates."""
     return talk.settings.pnc and talk.settings.contract_installation
 
 
-def certificates(chain: Tree) -> list[x509.Certificate]:
-    """CertificateChainType: the leaf first. Raises ContractError."""
-    try:
-        encoded = [chain["Certificate"], *chain.get("SubCertificates", {}).get("Certificate", [])]
-        return [x509.load_der_x509_certificate(signature.octets(one)) for one in encoded]
-    except (ValueError, TypeError) as error:
-        raise ContractError(CHAIN, "the contract's certificates cannot be read") from error
-
-
-def check_chain(chain: Sequence[x509.Certificate], root: x509.Certificate, account: str, now: Moment) -> None:
-    """The leaf was issued under ``root``, all are valid now, and it names ``account``. Raises ContractError."""
-    authorities = [one for one in chain[1:] if one != root]
-    if len(authorities) > MAX_SUB_AUTHORITIES:
-        raise ContractError(CHAIN, f"the contract comes with {len(authorities)} sub-authorities, 2 are allowed")
-    path = [chain[0], *authorities, root]
-    for issued, issuer in pairwise(path):
-        try:
-            issued.verify_directly_issued_by(issuer)
-        except (InvalidSignature, ValueError, TypeError) as error:
-            text = "the contract was not issued under a mobility operator this station knows"
-            raise ContractError(CHAIN, text) from error
-        if not _may_sign(issuer):
-            raise ContractError(CHAIN, "a certificate of the contract's chain may not issue others")
-    for one in path:
-        if not _valid(one, now):
-            raise ContractError(EXPIRED, "a certificate of the contract has expired or is not yet valid")
-    named = chain[0].subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if not named or _account(str(named[0].value)) != _account(account):
-        raise ContractError(FAILED, "the contract's certificate names another account than the vehicle")
-
-
-def _may_sign(authority: x509.Certificate) -> bool:
-    try:
-        return authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
-
-
-def _valid(certificate: x509.Certificate, now: Moment) -> bool:
-    at = datetime.datetime.fromtimestamp(now.unix_s, datetime.timezone.utc)
-    return certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc
-
-
-def _account(text: str) -> str:
-    """An e-mobility account identifier without the hyphens that some write."""
-    return text.replace("-", "").upper()
-
-
-def _root(talk: Talk) -> x509.Certificate:
-    return x509.load_der_x509_certificate(talk.settings.operator_root)
-
-
 # Plug and Charge.
 def accept(talk: Talk, account: str, chain: Tree) -> None:
     """PaymentDetailsReq: the contract counts from now on. Raises Refused."""
+    from robot_charger.v2g.secc import chains
+
     try:
-        found = certificates(chain)
-        check_chain(found, _root(talk), account, talk.now)
+        found = chains.read(chain)
+        chains.check(found, talk.settings.operator_root, account, talk.now)
     except ContractError as error:
         raise Refused(error.code, Code.AUTHORIZATION, f"contract certificate refused: {error}") from error
     talk.facts |= {"contract": found[0], "proven": False}
@@ -123,7 +76,7 @@ def prove(talk: Talk, body: Tree) -> None:
     """AuthorizationReq: the vehicle has the contract's key. Only the first request is signed ([V2G2-684])."""
     if talk.facts["proven"]:
         return
-    if body.get("GenChallenge") is None or signature.octets(body["GenChallenge"]) != talk.facts["challenge"]:
+    if body.get("GenChallenge") is None or octets(body["GenChallenge"]) != talk.facts["challenge"]:
         text = "contract certificate refused: the vehicle did not return the challenge"
         raise Refused("FAILED_ChallengeInvalid", Code.AUTHORIZATION, text)
     try:
@@ -134,6 +87,8 @@ def prove(talk: Talk, body: Tree) -> None:
 
 
 def _check_signature(talk: Talk, body: Tree) -> None:
+    from robot_charger.v2g.secc import signature
+
     assert talk.heard is not None
     signature.check(talk.heard.header.get("Signature"), talk.heard.name, body, talk.facts["contract"].public_key())
 
@@ -190,16 +145,18 @@ def _ask(talk: Talk, body: Tree, update: bool) -> Wait:
 
 def _check_request(talk: Talk, name: str, body: Tree, update: bool) -> None:
     """Signed by the certificate in it, which is valid now. Raises ContractError."""
+    from robot_charger.v2g.secc import chains, signature
+
     assert talk.heard is not None
     try:
         chain = body["ContractSignatureCertChain"] if update else {"Certificate": body["OEMProvisioningCert"]}
-        found = certificates(chain)
+        found = chains.read(chain)
         signature.check(talk.heard.header.get("Signature"), name, body, found[0].public_key())
     except (ContractError, SignatureError) as error:
         raise ContractError(SIGNATURE, f"the signature of {name} is refused: {error}") from error
     if update:
-        check_chain(found, _root(talk), body["eMAID"], talk.now)
-    elif not _valid(found[0], talk.now):
+        chains.check(found, talk.settings.operator_root, body["eMAID"], talk.now)
+    elif not chains.valid(found[0], talk.now):
         raise ContractError(EXPIRED, f"the certificate in {name} is not valid now")
 
 

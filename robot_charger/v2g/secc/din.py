@@ -7,10 +7,10 @@ Its messages differ in names (ContractAuthenticationReq, ServicePaymentSelection
 from __future__ import annotations
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link
 from robot_charger.v2g.secc import answers, iso2, requests, shared
 from robot_charger.v2g.secc.answers import physical
 from robot_charger.v2g.secc.table import FAILED, Answer, Dialect, Refused, Talk, Tree, Wait, row
+from robot_charger.words.values import Link
 
 SCHEMA = "din70121"
 MODE = "DC_extended"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from robot_charger.common.terms import Insulation, Link, Lock, Purpose
+from robot_charger.words.values import Insulation, Link, Lock, Purpose
 
 if TYPE_CHECKING:
     from robot_charger.v2g.secc.table import Talk
@@ -93,7 +93,8 @@ class Energy:
         if not self.charging:
             raise OutOfOrder("set-points outside of the transfer")
         self.transferred = True
-        self._watch(talk)
+        if talk.settings.pause_after_s:
+            self._watch(talk)
         self._demand(talk, Purpose.TRANSFER, self._voltage(talk, voltage_v), self._current(talk, current_a))
         talk.say(phase=Link.CHARGING)
 

@@ -7,12 +7,12 @@ only: another energy transfer mode is refused. Plug and Charge (8.4.3) needs TLS
 from __future__ import annotations
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link
 from robot_charger.v2g import v2gtp
 from robot_charger.v2g.exi import ExiDecodeError, decode
 from robot_charger.v2g.secc import answers, contract, requests, shared
 from robot_charger.v2g.secc.answers import physical
 from robot_charger.v2g.secc.table import FAILED, Answer, Dialect, Heard, Refused, Talk, Tree, Wait, row
+from robot_charger.words.values import Link
 
 SCHEMA = "iso15118_2"
 MODE = "DC_extended"
@@ -91,12 +91,13 @@ def loop_demand(talk: Talk, body: Tree) -> Tree:
         talk.say(remaining_s=remaining_s)
     ev_status(talk, body)
     energy.transfer(talk, voltage_v, current_a)
+    limits = talk.station.announced()
     return {
         "DC_EVSEStatus": answers.dc_status(talk),
         "EVSEPresentVoltage": answers.present_voltage(talk.station),
         "EVSEPresentCurrent": answers.present_current(talk.station),
-        **answers.achieved(talk, voltage_v, current_a),
-        **answers.loop_limits(talk.station),
+        **answers.achieved(talk.station, limits, voltage_v, current_a),
+        **answers.loop_limits(limits),
     }
 
 
@@ -152,6 +153,7 @@ def payment_selection(talk: Talk, body: Tree) -> Answer:
     if services - {CHARGE_SERVICE, contract.SERVICE["ServiceID"]} or (installs and not contract.offered(talk)):
         text = "the vehicle chose a service that is not offered"
         raise Refused("FAILED_ServiceSelectionInvalid", Code.V2G_SEQUENCE, text)
+    talk.facts["pnc"] = False
     if chosen == "ExternalPayment":
         return Answer({}, "external")
     if not talk.settings.pnc:
@@ -263,6 +265,7 @@ def session_stop(talk: Talk, body: Tree) -> Answer:
     return shared.session_stop(talk, {}, pause=body["ChargingSession"] == "Pause")
 
 
+CERTIFICATE = "CertificateInstallationReq CertificateUpdateReq"
 ROWS = {
     "SessionSetupReq": row(session_setup, "8.4.3.2", "SessionSetupReq ServiceDiscoveryReq"),
     "ServiceDiscoveryReq": row(
@@ -273,9 +276,9 @@ ROWS = {
         payment_selection,
         "8.4.3.5",
         **{
-            "external": "AuthorizationReq",
-            "contract": "PaymentDetailsReq",
-            "contract and certificate": "PaymentDetailsReq CertificateInstallationReq CertificateUpdateReq",
+            "external": "PaymentServiceSelectionReq AuthorizationReq",
+            "contract": "PaymentServiceSelectionReq PaymentDetailsReq",
+            "contract and certificate": f"PaymentServiceSelectionReq PaymentDetailsReq {CERTIFICATE}",
         },
     ),
     "CertificateInstallationReq": row(contract.install, "8.4.3.11", "PaymentDetailsReq"),

@@ -8,7 +8,6 @@ lack of power EVSENotification Pause.
 from __future__ import annotations
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link
 from robot_charger.v2g.exi import ExiDecodeError, decode
 from robot_charger.v2g.secc import answers, requests, shared
 from robot_charger.v2g.secc.answers import rational
@@ -25,6 +24,7 @@ from robot_charger.v2g.secc.table import (
     Wait,
     row,
 )
+from robot_charger.words.values import Link
 
 # V2GTP payload types and their schemas (table 12); ACDP_SystemStatus has one of its own.
 SCHEMAS = {
@@ -296,7 +296,8 @@ def charge_loop(talk: Talk, body: Tree) -> Answer:
             current_a = requests.setpoint(talk, asked, "EVTargetCurrent", "A")
     talk.energy.transfer(talk, voltage_v, current_a)
     station, status = talk.station, answers.status_20(talk)
-    limits = answers.charge_limits_20(station)
+    announced = station.announced()
+    limits = answers.charge_limits_20(announced)
     if bidirectional(talk):
         limits |= answers.discharge_limits_20(station)
     fields: Tree = {"EVSEStatus": status} if status else {}
@@ -305,7 +306,7 @@ def charge_loop(talk: Talk, body: Tree) -> Answer:
     fields |= {
         "EVSEPresentCurrent": rational(station.current_a),
         "EVSEPresentVoltage": rational(station.voltage_v),
-        **answers.achieved(talk, voltage_v, current_a),
+        **answers.achieved(station, announced, voltage_v, current_a),
         f"{kind}CLResControlMode": limits,
     }
     return Answer(fields)
@@ -379,9 +380,13 @@ def rows(device: bool) -> dict[str, Row]:
     contact = "ACDP_ConnectReq" if device else "DC_CableCheckReq"
     return {
         "SessionSetupReq": row(session_setup, "8.3.4.3.2", f"{before}SessionSetupReq AuthorizationSetupReq"),
-        "AuthorizationSetupReq": row(authorization_setup, "8.3.4.3.3", "AuthorizationReq"),
-        "AuthorizationReq": row(authorization, "8.3.4.3.4", ongoing="AuthorizationReq", finished="ServiceDiscoveryReq"),
-        "ServiceDiscoveryReq": row(service_discovery, "8.3.4.3.5", "ServiceDetailReq ServiceSelectionReq"),
+        "AuthorizationSetupReq": row(authorization_setup, "8.3.4.3.3", "AuthorizationSetupReq AuthorizationReq"),
+        "AuthorizationReq": row(
+            authorization, "8.3.4.3.4", ongoing="AuthorizationReq", finished="AuthorizationReq ServiceDiscoveryReq"
+        ),
+        "ServiceDiscoveryReq": row(
+            service_discovery, "8.3.4.3.5", "ServiceDiscoveryReq ServiceDetailReq ServiceSelectionReq"
+        ),
         "ServiceDetailReq": row(service_detail, "8.3.4.3.6", "ServiceDetailReq ServiceSelectionReq"),
         "ServiceSelectionReq": row(service_selection, "8.3.4.3.7", "DC_ChargeParameterDiscoveryReq"),
         "DC_ChargeParameterDiscoveryReq": row(charge_parameters, "8.3.4.5.2", "ScheduleExchangeReq"),
@@ -389,7 +394,7 @@ def rows(device: bool) -> dict[str, Row]:
             schedule_exchange,
             "8.3.4.3.8",
             ongoing="ScheduleExchangeReq",
-            finished=contact,
+            finished=f"ScheduleExchangeReq {contact}",
             renegotiated="PowerDeliveryReq",
         ),
         "DC_CableCheckReq": row(cable_check, "8.3.4.5.3", ongoing="DC_CableCheckReq", finished="DC_PreChargeReq"),

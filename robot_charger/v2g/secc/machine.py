@@ -27,7 +27,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link
 from robot_charger.v2g import v2gtp
 from robot_charger.v2g.bridge import Station
 from robot_charger.v2g.exi import ExiError, decode, encode
@@ -51,6 +50,7 @@ from robot_charger.v2g.secc.table import (
     Tree,
     Wait,
 )
+from robot_charger.words.values import Link
 
 SEQUENCE_TIMEOUT_S = 60.0  # V2G_SECC_Sequence_Timeout
 SETUP_TIMEOUT_S = 18.0  # V2G_SECC_CommunicationSetup_Performance_Time

@@ -31,3 +31,41 @@ def warm() -> None:
 
     for schema in ("app_protocol", "din70121", "iso15118_2", *sorted(set(iso20.SCHEMAS.values())), "xmldsig"):
         grammar(schema)
+
+
+def page() -> str:
+    """docs/ccs-tables.md: the four tables, from the code."""
+    lines = [
+        "# CCS: the four tables",
+        "",
+        "What a vehicle may send, and when. From `robot_charger/v2g/secc` by",
+        "`python -m robot_charger.v2g.secc.protocols`; a test compares them. A request out of order is answered with",
+        "FAILED_SequenceError. SessionStopReq may come at any time once a session is set up.",
+    ]
+    for name, dialect in {**DIALECTS, "ACDP": acdp.DIALECT}.items():
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            "| request | clause | may come after | outcome: what may follow |",
+            "|---|---|---|---|",
+        ]
+        for request, entry in dialect.rows.items():
+            anywhere = request in dialect.beside or request == "SessionStopReq"
+            before = "at any time" if anywhere else ", ".join(map(_short, dialect.before(request))) or "the handshake"
+            after = "; ".join(
+                f"{outcome}: {follow}" if outcome else follow
+                for outcome, names in entry.follow.items()
+                for follow in [", ".join(sorted(map(_short, names))) or "the end"]
+            )
+            after = "no change" if request in dialect.beside else after
+            lines.append(f"| {request} | {entry.clause} | {before} | {after} |")
+    return "\n".join(lines) + "\n"
+
+
+def _short(request: str) -> str:
+    return request.removesuffix("Req")
+
+
+if __name__ == "__main__":
+    print(page(), end="")

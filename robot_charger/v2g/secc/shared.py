@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Authorization, Insulation, Link, Lock
 from robot_charger.v2g.secc.table import FAILED, NO_SESSION, Answer, End, Refused, Talk, Tree, Wait
+from robot_charger.words.values import Authorization, Insulation, Link, Lock
 
 CONTACTOR_WAIT_S = 3.5  # below the vehicle's 5 s for PowerDeliveryRes
 NEW = "OK_NewSessionEstablished"

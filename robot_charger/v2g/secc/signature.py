@@ -6,7 +6,6 @@ xmldsig schema, some that of the messages. Either proves the key, so both are ac
 
 from __future__ import annotations
 
-import base64
 import hashlib
 
 from cryptography.exceptions import InvalidSignature
@@ -15,21 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from robot_charger.v2g.exi import ExiError, encode
+from robot_charger.v2g.secc.contract import SignatureError, octets
 from robot_charger.v2g.secc.table import Tree
 
 SHA256 = "http://www.w3.org/2001/04/xmlenc#sha256"
 ECDSA_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256"
 GRAMMARS = ("xmldsig", "iso15118_2")
 VALUE_OCTETS = 64  # r and s of secp256r1
-
-
-class SignatureError(ValueError):
-    """The signature is missing or wrong; the text says which."""
-
-
-def octets(value: str | bytes) -> bytes:
-    """A base64Binary of a decoded message. Raises ValueError."""
-    return value if isinstance(value, bytes) else base64.b64decode(value, validate=True)
 
 
 def check(signature: Tree | None, name: str, element: Tree, key: object) -> None:

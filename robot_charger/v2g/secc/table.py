@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from robot_charger.common.faults import Code
-from robot_charger.common.terms import Link
 from robot_charger.v2g.bridge import Station
+from robot_charger.words.values import Link
 
 if TYPE_CHECKING:
     from robot_charger.v2g.secc.energy import Energy

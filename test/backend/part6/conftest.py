@@ -11,7 +11,7 @@ import pytest
 
 from robot_charger.backend.records import Token
 from robot_charger.backend.service import clock
-from robot_charger.common.terms import Phase
+from robot_charger.words.values import Phase
 
 from ..conftest import SESSION, TAG, Running, reading, view, wait_for
 from .central import Central

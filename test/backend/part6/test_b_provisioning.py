@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from robot_charger.backend.records import Request, Token
-from robot_charger.common.terms import Phase
+from robot_charger.words.values import Phase
 
 from .central import CallFailedError, now
 from .conftest import SESSION, Rig, Rigs

@@ -14,7 +14,7 @@ from robot_charger.backend import outbox
 from robot_charger.backend.records import OpenTransaction, Reading, Record
 from robot_charger.backend.set_aside import command
 from robot_charger.backend.store import Store
-from robot_charger.common.terms import Phase
+from robot_charger.words.values import Phase
 
 from .central import Close, Error, Late, Silent
 from .conftest import SESSION, Rig, Rigs

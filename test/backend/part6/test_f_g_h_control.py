@@ -10,7 +10,7 @@ import pytest
 
 from robot_charger.backend import v2
 from robot_charger.backend.records import Request, Token
-from robot_charger.common.terms import Phase
+from robot_charger.words.values import Phase
 
 from .conftest import SESSION, Rig, Rigs
 
