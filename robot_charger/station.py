@@ -318,12 +318,13 @@ class Desk:
                 "store": str(self.directory / "backend.sqlite"),
             },
             "v2g": {"interface": o.interface, "record": "on" if o.record else "off"},
+            "robot": {"memory": str(self.directory / "robot.json")},
             "supervisor": {},
             "chademo": {},
             "pilot": {},
         }
         if o.camera:
-            overrides["robot"] = {"camera_file": str(config_directory() / "arm/camera.yaml")}
+            overrides["robot"]["camera_file"] = str(config_directory() / "arm/camera.yaml")
         contract = CONTRACTS[o.module_protocol]
         if contract.cut_off_needed:  # the desk's safety controller does both
             overrides["power"] |= {"contactors_break_load": True, "module.cut_off": "inhibit"}

@@ -71,6 +71,7 @@ class Callbacks:
     limit: Callable[[int, Limit], None] = lambda evse, limit: None
     fault: Callable[[FaultReport], None] = lambda report: None
     changed: Callable[[], None] = lambda: None
+    failed: Callable[[BaseException], None] = lambda error: None  # a task ended by an error that nobody expected
 
 
 class _Outside(Outside):
@@ -233,12 +234,19 @@ class Service:
         jobs = [asyncio.ensure_future(self._tick())]
         if self.plan.parameters.url:
             jobs.append(asyncio.ensure_future(self.client.run()))
+        for job in jobs:
+            job.add_done_callback(self._on_job_end)
         ready.set()
         await self._end.wait()
         await self.client.stop()
         for job in [*jobs, *self._tasks]:
             job.cancel()
         await asyncio.gather(*jobs, *self._tasks, return_exceptions=True)
+
+    def _on_job_end(self, job: asyncio.Future[None]) -> None:
+        error = None if job.cancelled() else job.exception()
+        if error is not None:
+            self.callbacks.failed(error)
 
     async def _tick(self) -> None:
         for count in itertools.count():
