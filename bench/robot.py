@@ -80,6 +80,7 @@ class Rehearsal:
         self.permit_age = 0.0
         self.passive_follow = False
         self.field_clear, self.emergency = True, False
+        self.breached: frozenset[int] = frozenset()
         self.arm_starved = self.robot_starved = 0  # ticks without the processor, for one or the other
         self._ticks = self._missed = 0
         self._commands: deque[Command] = deque()
@@ -174,6 +175,7 @@ class Rehearsal:
             bool(stall and stall.present),
             self.field_clear,
             self.emergency,
+            self.breached,
         )
 
     def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:

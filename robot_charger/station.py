@@ -318,12 +318,13 @@ class Desk:
                 "store": str(self.directory / "backend.sqlite"),
             },
             "v2g": {"interface": o.interface, "record": "on" if o.record else "off"},
+            "robot": {"memory": str(self.directory / "robot.json")},
             "supervisor": {},
             "chademo": {},
             "pilot": {},
         }
         if o.camera:
-            overrides["robot"] = {"camera_file": str(config_directory() / "arm/camera.yaml")}
+            overrides["robot"]["camera_file"] = str(config_directory() / "arm/camera.yaml")
         contract = CONTRACTS[o.module_protocol]
         if contract.cut_off_needed:  # the desk's safety controller does both
             overrides["power"] |= {"contactors_break_load": True, "module.cut_off": "inhibit"}
@@ -344,7 +345,6 @@ class Desk:
             overrides["backend"] |= {"connectors": ["cG105" if o.chademo else "cGBT"]}
             overrides["v2g"] |= {"link": "none"}
             overrides["pilot"] |= {"connector": o.connector}
-            overrides["power"] |= {"ramp.down_a_s": 400.0}  # from k opened to 5 A within 0.5 s
         if o.chademo:
             overrides["chademo"] |= {"v2x": o.exports}
         if o.ac:

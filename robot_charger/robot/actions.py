@@ -263,6 +263,8 @@ class Actions(Part):
             try:
                 yield from self.mate(bay, plug)
                 return
+            except Obstacle:
+                raise  # no way home past a person: see careful()
             except RobotError as error:
                 if error.stay:
                     raise
@@ -304,6 +306,8 @@ class Actions(Part):
 
     def disconnect(self, bay: Bay, plug: Connector) -> Sequence:
         holding = self.arm.senses.gripper_closed and self.arm.senses.plug_present
+        if self.arm.senses.holster_occupied and len(self.parameters.evses) == 1:
+            self.arm.engaged.pop(bay.number, None)  # the only plug hangs in its holster: a person brought it home
         if not holding and bay.number not in self.arm.engaged and self.arm.senses.holster_occupied:
             yield from self.go_home(bay, plug)
             return

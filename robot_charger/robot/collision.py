@@ -56,7 +56,8 @@ class Collision(Part):
         if not arm.trusted or arm.leaving or self.expected():
             return None
         force, most = self.unexpected(), self.threshold()
-        arm.unexpected_peak = max(arm.unexpected_peak, force)
+        if arm.load_known:
+            arm.unexpected_peak = max(arm.unexpected_peak, force)
         if force <= most:
             return None
         return Obstacle(f"{force:.0f} N where nothing should be, at most {most:.0f} N: something is in the way")

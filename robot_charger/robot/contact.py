@@ -61,6 +61,7 @@ SWIFT_SHARE, SLOW_PRESS = 0.8, 0.004  # share of insert.force_n, [m/s]
 LEAVE_GAIN = 0.5e-3  # [m/s per N] of an arm that draws back
 LEAVE_TURN_GAIN, LEAVE_TURN_SPEED = 0.04, 0.4  # [rad/s per Nm, rad/s]
 LEFT_TICKS = 5  # so many ticks without force: it is left behind
+LEAVE_MOST_M = 0.06  # [m] longest way of an arm that draws back
 LEAVE_SLOWEST = 0.008  # [m/s]
 FREE_WAY_M, FREE_N = 0.004, 2.0  # [m, N] a force that changes less over such a way is no contact
 DRIFT_MOST_N = 25.0  # [N] a larger one is not believed to be the sensor's
@@ -206,6 +207,8 @@ class Contact(Part):
         arm.leaving, arm.drift = True, 0.0
         try:
             for _ in range(round(p.leave__time_s / PERIOD)):
+                if way > LEAVE_MOST_M:
+                    break  # whatever it is, it comes along
                 felt = self.collision.unexpected_wrench()
                 quiet = quiet + 1 if length(felt[:3]) < p.leave__force_n else 0
                 if quiet > LEFT_TICKS:

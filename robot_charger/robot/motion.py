@@ -130,19 +130,23 @@ class ConnectionRobot:
         bay = self.planner.bay(evse, self.parameters.evses)
         if connector is None:
             engaged = self.arm.engaged.get(evse)
-            connector = engaged.connector.name if engaged else bay.connectors[0]
+            known = self.arm.last_connector.get(evse, bay.connectors[0])
+            connector = engaged.connector.name if engaged else known
         return bay, self.planner.connector(bay, connector)
 
     def _begin(self, bay: Bay, plug: Connector, action: Callable[[], Sequence], now: float) -> None:
         if bay.number != self.arm.bay:
             self.arm.inlet, self.arm.face = None, 0.0
         self.arm.bay, self.arm.connector, self.arm.result = bay.number, plug, None
+        self.arm.last_connector[bay.number] = plug.name
         self.arm.attempt, self.arm.peak, self.arm.grasped = 0, 0.0, False
         self.arm.bound = self.arm.goes_along = False
         self.arm.obstacles.pop(bay.number, None)  # a new goal is a new look
         self.arm.error, self.arm.text = ErrorCode.NONE, ""
         self.arm.task, self.arm.need, self.arm.started = self.actions.careful(action), Zone.FREE, now
-        if not self.collision.holds():
+        if self.collision.holds():
+            self.arm.load_known = self.arm.load_known and self.arm.base_at is not None
+        else:
             self.collision.nothing_held()
         self.arm.limp = self.arm.leaving = self.arm.closing = False
         self.arm.unexpected_peak, self.arm.crosses, self.arm.trusted = 0.0, frozenset(), False
@@ -274,12 +278,19 @@ class ConnectionRobot:
             raise SensorError(f"the wrench did not change for {same:.2f} s")
 
     def _rest(self, senses: Senses) -> None:
-        """Mode of an arm without a goal, told from what it senses when nothing is known yet."""
-        if self.arm.mode == Mode.UNKNOWN and senses.q is not None:
-            if self._waits(senses):
-                self.arm.mode = Mode.PARKED
-            elif senses.q_age < SENSE_AGE:
-                self.arm.mode = Mode.HOLD
+        """Mode of an arm without a goal, from what it senses and remembers when nothing is known yet."""
+        if self.arm.mode != Mode.UNKNOWN or senses.q is None:
+            return
+        remembered = self.arm.engaged.get(self.arm.bay)
+        if remembered is not None and self.collision.holds() and senses.end_stop:
+            self.arm.mode, self.arm.inlet, self.arm.face = Mode.MATED, remembered.inlet, remembered.face
+            self.arm.base, self.arm.base_at = remembered.base, remembered.base_at
+        elif remembered is not None and not senses.gripper_closed:
+            self.arm.mode = Mode.RELEASED
+        elif self._waits(senses):
+            self.arm.mode = Mode.PARKED
+        elif senses.q_age < SENSE_AGE:
+            self.arm.mode = Mode.HOLD
 
     def _waits(self, senses: Senses) -> bool:
         """It stands where it waits for a goal: parked, or before a plug."""

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,10 @@ from robot_charger.common.topics import fill
 from robot_charger.robot.description import config_file, load_site
 from robot_charger.robot.errors import Busy, Cancelled, ErrorCode, RobotError
 from robot_charger.robot.eyes import Eyes
+from robot_charger.robot.frames import Frames
 from robot_charger.robot.jobs import Job, Jobs
 from robot_charger.robot.kinematics import Kinematics
+from robot_charger.robot.memory import Memory
 from robot_charger.robot.motion import PERIOD, Command, ConnectionRobot, Mode, Result, Senses
 from robot_charger.robot.parameters import RobotParameters
 from robot_charger.robot.spatial import Array, from_quaternion
@@ -45,6 +48,7 @@ from robot_charger.words.values import BayState, MotionPermit, SafetyState, Tool
 PERMIT_SECONDS = 0.3
 BAY_AGE = 1.0  # oldest bay state that lets the arm move [s]
 STATE_TICKS, FEEDBACK_TICKS = 5, 20
+MEMORY_S = 0.1  # how often what changed is written
 EYES_S = 0.5  # how often the need to look is looked at
 IDLE_TICKS = 5  # without a goal and with nothing to follow only every so many ticks count
 REALTIME_PRIORITY = 20
@@ -90,6 +94,8 @@ class RobotNode(StationNode):
             raise StartError(f"parameter evses = {p.evses}: no bay {missing} in {p.bays_file}, only {list(site.bays)}")
         self._kinematics = Kinematics(config_file(p.arm_urdf))
         robot = self._robot = ConnectionRobot(site, self._kinematics, p)
+        self._frames, self._frame_refused = Frames(config_file(p.arm_urdf), site.tool), ""
+        self._memory = self._recall(p.memory, robot)
         self._bays = {n: Bays() for n in p.evses}
         self._state = self.publisher("/robot/state")
         self._trajectory = self.publisher("/robot/joint_trajectory")
@@ -117,6 +123,16 @@ class RobotNode(StationNode):
             self._eyes = Eyes(self, p.camera_file, kinds)
             self._eyes_timer = self.create_timer(EYES_S, self._eyes.tend)
 
+    def _recall(self, name: str, robot: ConnectionRobot) -> Memory:
+        path = Path(name) if name else None
+        if path is not None and not path.parent.is_dir():
+            raise StartError(f"parameter memory = {path}: {path.parent} is no directory")
+        memory = Memory(path, robot)
+        for evse, engaged in robot.arm.engaged.items():
+            self.get_logger().info(f"EVSE {evse}: {engaged.connector.name} was in the inlet before the restart")
+        self._memory_timer = self.create_timer(MEMORY_S, memory.tend)
+        return memory
+
     def activate(self) -> None:
         self._stop.clear()
         self._thread = self.thread("motion", self._move)
@@ -137,6 +153,7 @@ class RobotNode(StationNode):
             self.destroy_timer(self._eyes_timer)
             self._eyes.end()
             self._eyes = None
+        self.destroy_timer(self._memory_timer)
         self._servers, self._topics, self._robot = [], [], None
 
     def make_safe(self) -> None:
@@ -166,9 +183,12 @@ class RobotNode(StationNode):
             "missed cycles": self._ticker.missed,
             "poses in an unknown frame": self._unplaced,
             "messages refused": self._bad,
+            "memory": self._memory.text,
             "camera": self._eyes.text if self._eyes is not None else "none",
         }
         silent = self.active and now_ns() / 1e9 - self._stamps["joints"] > 1.0
+        if self._frame_refused:
+            return WARN, f"the wrench is refused: {self._frame_refused}", values
         return (WARN, "the arm is silent", values) if silent else (OK, robot.text, values)
 
     # What is heard.
@@ -192,7 +212,13 @@ class RobotNode(StationNode):
 
     def _on_wrench(self, message: WrenchStamped) -> None:
         f, t = message.wrench.force, message.wrench.torque
-        self._senses.wrench = np.array([f.x, f.y, f.z, t.x, t.y, t.z])
+        wrench = np.array([f.x, f.y, f.z, t.x, t.y, t.z])
+        try:
+            self._senses.wrench = self._frames.wrench(message.header.frame_id, wrench)
+        except KeyError as error:
+            self._frame_refused = str(error)
+            self._bad += 1
+            return
         self._stamps["wrench"] = self.stamped(message.header)
 
     def _on_tool(self, message: ToolState) -> None:
@@ -206,7 +232,7 @@ class RobotNode(StationNode):
 
     def _on_bay(self, evse: int, message: BayState) -> None:
         bay = self._bays[evse]
-        left = bay.state.occupied and not message.occupied
+        left = (bay.state.occupied or bay.state_at == -math.inf) and not message.occupied
         if message.occupied != bay.state.occupied:
             bay.arrived = message.occupied and bay.state_at > 0.0
         bay.state, bay.state_at = message, message.stamp_ns / 1e9
@@ -337,7 +363,7 @@ class RobotNode(StationNode):
 
     def _publish_state(self, robot: ConnectionRobot) -> None:
         touch, senses = robot.touch, self._senses
-        parked = robot.mode in (Mode.PARKED, Mode.UNKNOWN) and not robot.busy
+        parked = robot.mode in (Mode.PARKED, Mode.UNKNOWN) and not robot.busy and robot.bay not in robot.engaged
         self._state.publish(
             fill(
                 msg.RobotState(),

@@ -22,6 +22,7 @@ class RobotParameters:
         file=True,
     )
 
+    memory: str = parameter("", "file that keeps which plug is in which inlet over restarts; empty: none")
     realtime: bool = parameter(True, "run the motion thread under SCHED_FIFO where the system allows")
     prepares: bool = parameter(True, "without a goal, and under a permit, wait before the plug of a vehicle that came")
     attempts: int = parameter(3, "attempts at mating before the plug is brought home", low=1, high=10)

@@ -123,6 +123,7 @@ class Arm:
     bound: bool = False  # it cannot let go of the mated plug
     goes_along: bool = False  # it follows the mated plug right now
     engaged: dict[int, Engagement] = field(default_factory=dict)  # plugs in inlets, by EVSE
+    last_connector: dict[int, str] = field(default_factory=dict)  # that a goal named, by EVSE
 
     # Time.
     last_now: float = -math.inf

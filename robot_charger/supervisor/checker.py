@@ -24,6 +24,7 @@ from typing import Any
 from robot_charger.common.faults import Code, Severity
 from robot_charger.supervisor import flow
 from robot_charger.supervisor.model import Commands, Goal, Inputs, Limits, Session
+from robot_charger.supervisor.parameters import SupervisorParameters
 from robot_charger.words.values import (
     Authorization,
     Insulation,
@@ -233,6 +234,8 @@ DC_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
 }
 # And where nobody talks.
 AC_LIMITS = replace(LIMITS, plain_ac=True, wake_after_s=0.0)
+# CHAdeMO but for the times: the handshake of GB/T comes after the insulation test.
+GBT_LIMITS = SupervisorParameters(protocol="gbt", connector="gbt").limits()
 AC_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
     "AC: nothing but transfer": lambda b, s, i, c: c.purpose in (Purpose.NONE, Purpose.TRANSFER),
     "AC: switched on only where it was off, for an authorised vehicle that asks": lambda b, s, i, c: (
@@ -264,21 +267,21 @@ ACDP_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = 
 }
 
 
-def clocks(s: Session) -> Iterator[float]:
+def clocks(s: Session, limits: Limits) -> Iterator[float]:
     """Seconds since the phase began: one value in each interval between the limits that this phase knows."""
-    limits = {
-        Phase.LINKING: (LIMITS.wake_after_s, LIMITS.linking_s, LIMITS.pause_s),
-        Phase.CABLE_CHECK: (LIMITS.vehicle_stop_s, LIMITS.cable_check_s),
-        Phase.PRECHARGE: (LIMITS.precharge_s, LIMITS.vehicle_stop_s),
-        Phase.CHARGING: (LIMITS.vehicle_stop_s,),
-        Phase.STOPPING: (LIMITS.stopping_s,),
-        Phase.CONNECTING: (LIMITS.pilot_confirm_s, LIMITS.robot_s, LIMITS.queue_s),
-        Phase.MATED: (LIMITS.robot_s, LIMITS.queue_s),
-        Phase.GRASPED: (LIMITS.robot_s, LIMITS.queue_s),
-        Phase.DISCONNECTING: (LIMITS.pilot_confirm_s, LIMITS.robot_s, LIMITS.queue_s),
+    known = {
+        Phase.LINKING: (limits.wake_after_s, limits.linking_s, limits.pause_s),
+        Phase.CABLE_CHECK: (limits.vehicle_stop_s, limits.cable_check_s),
+        Phase.PRECHARGE: (limits.precharge_s, limits.vehicle_stop_s),
+        Phase.CHARGING: (limits.vehicle_stop_s,),
+        Phase.STOPPING: (limits.stopping_s,),
+        Phase.CONNECTING: (limits.pilot_confirm_s, limits.robot_s, limits.queue_s),
+        Phase.MATED: (limits.robot_s, limits.queue_s),
+        Phase.GRASPED: (limits.robot_s, limits.queue_s),
+        Phase.DISCONNECTING: (limits.pilot_confirm_s, limits.robot_s, limits.queue_s),
     }.get(s.phase, ())
     yield 0.1
-    for limit in limits:
+    for limit in known:
         yield limit + 0.1
 
 
@@ -367,7 +370,7 @@ def explore(
     violations: list[Violation] = []
     while frontier and steps < max_steps:
         before = frontier.pop()
-        for now in clocks(before):
+        for now in clocks(before, limits):
             seen: set[Session] = set()
 
             def run(i: Any, before: Session = before, now: float = now) -> tuple[Session, Commands, list[str]]:
@@ -394,6 +397,7 @@ def explore(
                         for plugged in (False, True):
                             i = replace(Inputs(), emergency_stop=pressed, plug_in_inlet=plugged)
                             successors.append(flow.reset(after, i, now)[0])
+                            successors.append(flow.reset_from_afar(after, i, now)[0])
                 for successor in successors:
                     successor = canonical(successor, now)
                     if successor not in known:
@@ -404,11 +408,11 @@ def explore(
     return Exploration(len(known), steps, not frontier, tuple(violations), phases, trapped)
 
 
-KINDS = (("plug first", LIMITS), ("ACDP, talk first", ACDP_LIMITS), ("plain AC", AC_LIMITS))
-
-
 def _explore(job: tuple[Limits, bool]) -> Exploration:
     return explore(limits=job[0], wide=job[1])
+
+
+KINDS = {"plug first": LIMITS, "ACDP, talk first": ACDP_LIMITS, "GB/T": GBT_LIMITS, "plain AC": AC_LIMITS}
 
 
 def main() -> int:
@@ -417,8 +421,8 @@ def main() -> int:
     wide = parser.parse_args().wide
     broken = False
     with ProcessPoolExecutor(2) as pool:  # two cores, the largest first
-        results = list(pool.map(_explore, [(limits, wide) for _, limits in KINDS]))
-    for (name, _), result in zip(KINDS, results, strict=True):
+        results = list(pool.map(_explore, [(limits, wide) for limits in KINDS.values()]))
+    for name, result in zip(KINDS, results, strict=True):
         print(
             f"{name}: {result.sessions} sessions, {result.steps} steps, {len(result.phases)} phases,"
             f" {'complete' if result.complete else 'NOT complete'}, {len(result.violations)} violations,"

@@ -185,15 +185,6 @@ def test_no_contactor_closes_on_reversed_polarity(field: str) -> None:
     assert fine.output.contactors
 
 
-@pytest.mark.parametrize("field", ["positive_c", "negative_c", "cable_c"])
-@pytest.mark.parametrize(("celsius", "dead"), [(-40.0, True), (-39.0, False), (180.0, True)])
-def test_a_dead_temperature_sensor_ends_the_transfer(field: str, celsius: float, dead: bool) -> None:
-    bench = Bench(temperature__stop_c=500.0, temperature__derate_c=400.0).charging()
-    cold = {} if field == "cable_c" else {"positive_c": celsius, "negative_c": celsius}
-    assert bench.ends_after(300, **{**cold, field: celsius}) == (101 if dead else -1)
-    assert (Code.OVERTEMPERATURE in bench.codes) == dead
-
-
 @pytest.mark.parametrize(("hot", "cold", "ends"), [(70.0, 29.9, 101), (70.0, 30.0, -1), (29.9, 70.0, 101)])
 def test_one_hot_contact_beside_a_cold_one(hot: float, cold: float, ends: int) -> None:
     bench = Bench().charging()

@@ -124,7 +124,8 @@ class World:
         tested = self.permit_at.get(permit.PURPOSE_INSULATION_TEST, 0)
         self._say(
             "power/state", msg.SupplyState(
-                stamp_ns=now, contactors_closed=closed, contactors_open=not closed, voltage_v=float(volts), current_a=float(amperes),
+                stamp_ns=now, contactors_closed=closed, contactors_open=not closed,
+                voltage_v=float(volts), current_a=float(amperes),
                 insulation=msg.SupplyState.INSULATION_VALID if tested else 0, insulation_permit_number=tested,
             )
         )  # fmt: skip
