@@ -850,7 +850,7 @@ def reset_from_afar(s: Session, i: Inputs, now: float, unlock: bool = False) -> 
         return s, "nothing to reset"
     if unlock and not (s.mated or i.plug_in_inlet):
         return s, "no plug is in the vehicle"
-    return _leave_fault(replace(s, text="asked for by the back end"), i, now), ""
+    return _leave_fault(replace(s, replug=False, text="asked for by the back end"), i, now), ""
 
 
 def _leave_fault(s: Session, i: Inputs, now: float) -> Session:

@@ -251,7 +251,7 @@ def test_ceilings_come_from_whom_they_belong_to() -> None:
         (ROBOT, {"in_contact_zone": False}, True),
         (ROBOT, {"plug_in_inlet": False}, True),
         (ROBOT, {"evse": 2}, True),
-        (LIMITS, {}, True),
+        (LIMITS, {"max_current_a": 1.0}, True),
     ],
 )
 def test_what_wakes_the_loop(value: Any, change: dict[str, Any], wakes: bool) -> None:

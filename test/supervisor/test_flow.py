@@ -245,7 +245,7 @@ def test_emergency_latches_until_reset_and_reset_starts_nothing(station):
 def test_the_back_end_resets_a_fault_and_no_emergency(station):
     charging(station)
     station(emergency_stop=True)
-    station(emergency_stop=False, contactors_closed=False, voltage_v=0.0, current_a=0.0)
+    station(emergency_stop=False, contactors_open=True, voltage_v=0.0, current_a=0.0)
     for unlock in (False, True):
         same, refusal = flow.reset_from_afar(station.s, station.i, station.now, unlock)
         assert same == station.s and "on site" in refusal
