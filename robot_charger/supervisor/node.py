@@ -297,6 +297,13 @@ class Supervisor(StationNode):
             )
         )
 
+    def _waiting(self) -> str:
+        """Which nodes an unavailable EVSE waits for, each with its state; empty when it is not that."""
+        s = self._session
+        if s.phase != Phase.UNAVAILABLE or s.emergency_latched or self._heard.nodes_ready:
+            return ""
+        return ("waiting for " + ", ".join(self._nodes.missing()))[:200]
+
     def _publish_state(self, commands: Commands, now: float) -> None:
         s, h = self._session, self._heard
         link = h.newest.of(VehicleLink)
@@ -304,7 +311,8 @@ class Supervisor(StationNode):
             link = None
         protocol = link.protocol if link and link.protocol else self.parameters.protocol
         soc = link.soc if link and s.session_id else -1.0
-        content = (s, h.authorization, protocol, int(soc), commands.purpose)
+        text = self._waiting() or s.text
+        content = (s, h.authorization, protocol, int(soc), commands.purpose, text)
         number, new = self._numbers["state"].take(content)
         if not new and now - self._state_sent_at < STATE_PERIOD_S:
             return
@@ -333,7 +341,7 @@ class Supervisor(StationNode):
                 emergency_latched=s.emergency_latched,
                 fault=s.fault,
                 soc=soc,
-                text=s.text,
+                text=text,
             )
         )
 
