@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,25 @@ PATIENCE_S = 60.0
 FRAME_S = 0.1
 
 
+@dataclass(frozen=True)
+class Plug:
+    """Whose vehicle speaks over CAN: the node, the frames that are timed, and how the vehicle stops."""
+
+    name: str
+    identifiers: tuple[int, ...]
+    period_ms: float
+    stop: tuple[str, str]  # the vehicle's fault, and the stamp of its truth at which it began
+    settings: tuple[str, ...] = ()  # parameters of the node
+    vehicle: tuple[str, ...] = ()  # arguments of the vehicle
+
+
+CHADEMO = Plug("chademo", (0x108, 0x109), 100.0, ("k-open", "k_opened_ns"))
+
+
 class Station:
     """Supervisor, arm and ears."""
 
-    def __init__(self, directory: Path, bus: str) -> None:
+    def __init__(self, directory: Path, bus: str, plug: Plug) -> None:
         import rclpy
         from lifecycle_msgs.srv import ChangeState
         from rclpy.executors import SingleThreadedExecutor
@@ -48,7 +64,8 @@ class Station:
         self.cli: dict[str, Any] = {}
         self.last: dict[str, Any] = {}
         self.currents: list[tuple[int, float]] = []
-        self.arrivals: dict[int, list[float]] = {0x108: [], 0x109: []}
+        self.arrivals: dict[int, list[float]] = {identifier: [] for identifier in plug.identifiers}
+        self.plug = plug
         self.going = True
         self._number, self._purpose = 1, -1
         self._bus = open_bus(bus, fd=False)
@@ -61,7 +78,7 @@ class Station:
         for name in ("session/state", "power/permit", "pilot/command"):
             full, kind, qos = topic(name, 1)
             self.publishers[name] = self.node.create_publisher(kind, full, qos)
-        names = ("/power", "/evse1/pilot", "/evse1/chademo")
+        names = ("/power", "/evse1/pilot", f"/evse1/{plug.name}")
         self.clients = [self.node.create_client(ChangeState, f"{n}/change_state") for n in names]
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
@@ -107,7 +124,7 @@ class Station:
             permit = fill(C(), **ids, number=self._number, purpose=purpose, max_voltage_v=500.0)
             self.publishers["power/permit"].publish(fill(permit, max_current_a=200.0, max_power_w=100e3))
             phase = S.PHASE_LINKING if self.linking else S.PHASE_IDLE
-            state = fill(S(), **ids, phase=phase, protocol="chademo", authorization=S.AUTHORIZATION_ACCEPTED)
+            state = fill(S(), **ids, phase=phase, protocol=self.plug.name, authorization=S.AUTHORIZATION_ACCEPTED)
             self.publishers["session/state"].publish(state)
             self.wires["arm"].send("vehicle1", {"mated": self.mated})
             self.wires["cli"].send("vehicle1", self.cli)
@@ -176,20 +193,25 @@ class Station:
 
 
 @contextlib.contextmanager
-def processes(directory: Path, bus: str, modules_bus: str, modules: int, seed: int) -> Iterator[list[subprocess.Popen]]:
+def processes(
+    directory: Path, buses: tuple[str, str], modules: int, seed: int, plug: Plug
+) -> Iterator[list[subprocess.Popen]]:
+    """The station's processes; ``buses`` of the vehicle and of the modules."""
+    bus, modules_bus = buses
     parameters = {
         "power": [f"bus:={modules_bus}", f"modules:={modules}", "evses:=[1]", "meter.kind:=none",
+                  f"connectors:=['{plug.name}']",
                   "safety_timeout_ms:=500.0",
                   "measurement_timeout_ms:=1000.0", "bus_timeout_ms:=2000.0",
                   "ramp.down_a_s:=400.0"],
-        "pilot": ["connector:=chademo"],
-        "chademo": [f"bus:={bus}"],
+        "pilot": [f"connector:={plug.name}"],
+        plug.name: [f"bus:={bus}", *plug.settings],
     }  # fmt: skip
     words = [
         ["sim.safety", "--bus", modules_bus, "--evses", "1"],
         ["sim.rack", "--bus", modules_bus, "--modules", str(modules), "--evses", "1", "--seed", str(seed)],
-        ["sim.vehicle", "--evse", "1", "--protocol", "chademo", "--can", bus, "--charge-seconds", "900",
-         "--soc", "30", "--seed", str(seed)],
+        ["sim.vehicle", "--evse", "1", "--protocol", plug.name, "--can", bus, "--charge-seconds", "900",
+         "--soc", "30", "--seed", str(seed), *plug.vehicle],
     ]  # fmt: skip
     for name, values in parameters.items():
         namespace = "/" if name == "power" else "/evse1"
@@ -210,10 +232,10 @@ def processes(directory: Path, bus: str, modules_bus: str, modules: int, seed: i
                     process.wait(10)
 
 
-def periods(arrivals: dict[int, list[float]]) -> dict[str, float]:
+def periods(arrivals: dict[int, list[float]], nominal_ms: float = 100.0) -> dict[str, float]:
     """Of all gaps between frames of one identifier, those of a pause between two sessions left out."""
     gaps = sorted((b - a) * 1e3 for stamps in arrivals.values() for a, b in itertools.pairwise(stamps) if b - a < 1.0)
-    jitter = sorted(abs(gap - 100.0) for gap in gaps)
+    jitter = sorted(abs(gap - nominal_ms) for gap in gaps)
     return {
         "p50": round(gaps[len(gaps) // 2], 3),
         "p999_jitter": round(jitter[min(len(jitter) - 1, int(len(jitter) * 0.999))], 3),
@@ -221,13 +243,8 @@ def periods(arrivals: dict[int, list[float]]) -> dict[str, float]:
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", default="")
-    parser.add_argument("--seconds", type=float, default=45.0, help="at full current before the first stop")
-    parser.add_argument("--modules", type=int, default=46)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+def measure(plug: Plug, seconds: float, modules: int, seed: int) -> dict[str, Any]:
+    """Two visits: one that is stopped by the vehicle, one whose vehicle falls silent."""
     from robot_charger.common import host_only
     from robot_charger.common.can_udp import SLOTS, free_block
     from robot_charger.common.domain import free_domain
@@ -239,34 +256,47 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="rc-", dir="/tmp"))
     os.environ["ROBOT_CHARGER_SIM"] = str(directory)
     base = free_block(2)
-    bus, modules_bus = f"udp:{base}", f"udp:{base + SLOTS}"
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         if "ROS_DOMAIN_ID" not in os.environ:
             os.environ["ROS_DOMAIN_ID"] = str(stack.enter_context(free_domain()))
-        stack.enter_context(processes(directory, bus, modules_bus, args.modules, args.seed))
-        station = Station(directory, bus)
+        bus = f"udp:{base}"
+        stack.enter_context(processes(directory, (bus, f"udp:{base + SLOTS}"), modules, seed, plug))
+        station = Station(directory, bus, plug)
         stack.callback(station.close)
         try:
             station.bring_up()
-            moments = random.Random(args.seed)
-            flowing_a = station.charge(1, args.seconds + moments.uniform(0.0, FRAME_S))
-            stop_s = station.fault("k-open", "k_opened_ns", SMALL_A)
+            moments = random.Random(seed)
+            flowing_a = station.charge(1, seconds + moments.uniform(0.0, FRAME_S))
+            stop_s = station.fault(*plug.stop, SMALL_A)
             second_a = station.charge(2, 3.0 + moments.uniform(0.0, FRAME_S))
             can_loss_s = station.fault("can-silence", "last_frame_ns", ZERO_A)
         except SystemExit:
             print((directory / "log").read_text()[-3000:], file=sys.stderr)
             raise
-        result = {
-            "period_ms": periods(station.arrivals),
+        return {
+            "period_ms": periods(station.arrivals, plug.period_ms),
             "stop_s": round(stop_s, 3),
             "can_loss_s": round(can_loss_s, 3),
             "current_a": [round(flowing_a, 1), round(second_a, 1)],
         }
+
+
+def publish(result: dict[str, Any], file: str) -> int:
     print(json.dumps(result, indent=2))
-    if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=2) + "\n")
+    if file:
+        Path(file).write_text(json.dumps(result, indent=2) + "\n")
     return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", default="")
+    parser.add_argument("--seconds", type=float, default=45.0, help="at full current before the first stop")
+    parser.add_argument("--modules", type=int, default=46)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    return publish(measure(CHADEMO, args.seconds, args.modules, args.seed), args.json)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "test" / "v2g")]
 DESK = ROOT / "test" / "v2g" / "v2g_desk.py"
+PACKAGE_ATTEMPTS = 3
 PROTOCOLS = ("din", "iso15118-2", "iso15118-20", "iso15118-20-bpt", "acdp")
 
 
@@ -360,12 +361,17 @@ def take_station(values: dict[str, Any], protocol: str) -> None:
 
 
 def take_package(values: dict[str, Any], cycles: int) -> None:
-    theirs = values["package_loop_ms"] = package(cycles)
+    for _ in range(PACKAGE_ATTEMPTS):  # its vehicle gives up after 250 ms, which a busy computer may need
+        theirs = values["package_loop_ms"] = package(cycles)
+        if theirs["n"]:
+            break
     own = values["loop_ms"].get("iso15118-2", {})
     if own and theirs["n"]:
         values["ratio_to_package"] = {key: round(theirs[key] / own[key], 1) for key in ("p50", "p99")}
     print(f"bare package     charge loop: vehicle {theirs['p50']} / {theirs['p99']} ms (n = {theirs['n']})")
     print(f"ratio to package {values['ratio_to_package']}; load average at the start {values['load']}")
+    if not theirs["n"]:
+        raise RuntimeError(f"no charge loop in {PACKAGE_ATTEMPTS} attempts")
 
 
 if __name__ == "__main__":

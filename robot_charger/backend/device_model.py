@@ -125,6 +125,7 @@ class DeviceModel:
         self._ids = itertools.count(max(self._monitors, default=0) + 1)
         self._events = itertools.count(1)
         self._faults: set[tuple[int, int]] = set()
+        self.public_keys: dict[int, str] = {}  # of the meters, by EVSE
 
     # What the nodes say.
     def node_report(self, name: str, evse: int, level: int, values: dict[str, str]) -> None:
@@ -197,6 +198,7 @@ class DeviceModel:
             choices=states,
         )
         yield Variable("ChargingStation", "Available", "true", data_type="boolean")
+        yield Variable("ChargingStation", "SupplyPhases", "3", data_type="integer")
         yield Variable("ChargingStation", "Problem", "true" if problem else "false", data_type="boolean")
         for evse in station.evses:
             occupied = {
@@ -213,10 +215,13 @@ class DeviceModel:
                 yield Variable(component, "Available", "true", evse, data_type="boolean")
             yield Variable("EVSE", "Problem", "true" if problem else "false", evse, data_type="boolean")
             yield Variable("Connector", "ConnectorType", kind, evse)
-            yield Variable("Connector", "SupplyPhases", "0", evse, data_type="integer")
+            yield Variable("Connector", "SupplyPhases", "3", evse, data_type="integer")
             amperes, watts = station.supply.get(evse, (0.0, 0.0))
-            yield Variable("EVSE", "Power", f"{watts:g}", evse, data_type="decimal", unit="W")
+            yield Variable("EVSE", "Power", f"{watts:g}", evse, data_type="decimal", unit="W", high=watts)
+            yield Variable("EVSE", "SupplyPhases", "3", evse, data_type="integer")
             yield Variable("EVSE", "Current", f"{amperes:g}", evse, data_type="decimal", unit="A")
+            if key := self.public_keys.get(evse):
+                yield Variable("FiscalMetering", "PublicKey", key, evse)
             reading = station.evses[evse].reading
             if reading:
                 yield Variable(

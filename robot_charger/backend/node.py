@@ -134,7 +134,7 @@ class BackendNode(StationNode):
         try:
             self.service = Service(
                 plan(self.parameters),
-                Callbacks(self._request, self._limit, self.report, self._changed),
+                Callbacks(self._request, self._limit, self.report, self._changed, partial(self.fail, "OCPP thread")),
             )
         except StoreError as error:
             self.report(FaultReport(Code.BACKEND_STORE, Severity.STOP, str(error)))

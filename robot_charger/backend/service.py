@@ -71,6 +71,7 @@ class Callbacks:
     limit: Callable[[int, Limit], None] = lambda evse, limit: None
     fault: Callable[[FaultReport], None] = lambda report: None
     changed: Callable[[], None] = lambda: None
+    failed: Callable[[BaseException], None] = lambda error: None  # a task ended by an error that nobody expected
 
 
 class _Outside(Outside):
@@ -149,6 +150,8 @@ class Service:
         )
         self.dialect.client, self.dialect.networks = self.client, self.networks
         self.dialect.maintenance = self.maintenance
+        if self.dialect.model:
+            self.dialect.model.public_keys = dict(enumerate(p.meter__public_keys, 1))
         self.client.pin = p.tls__pin_sha256
         self.client.on_accepted = self._accepted
         self.client.on_security = self._security_event
@@ -231,12 +234,19 @@ class Service:
         jobs = [asyncio.ensure_future(self._tick())]
         if self.plan.parameters.url:
             jobs.append(asyncio.ensure_future(self.client.run()))
+        for job in jobs:
+            job.add_done_callback(self._on_job_end)
         ready.set()
         await self._end.wait()
         await self.client.stop()
         for job in [*jobs, *self._tasks]:
             job.cancel()
         await asyncio.gather(*jobs, *self._tasks, return_exceptions=True)
+
+    def _on_job_end(self, job: asyncio.Future[None]) -> None:
+        error = None if job.cancelled() else job.exception()
+        if error is not None:
+            self.callbacks.failed(error)
 
     async def _tick(self) -> None:
         for count in itertools.count():

@@ -9,6 +9,7 @@ from robot_charger.chademo.frames import FrameError, Values
 from robot_charger.chademo.timing import limit
 
 NEEDED = (frames.VEHICLE_LIMITS, frames.VEHICLE_TIME, frames.VEHICLE_CONTROL)
+FIELDS = {frame.identifier: {f.name: f for f in frame.fields} for frame in frames.TABLE}
 SECOND_NS = 1_000_000_000
 REQUEST_NS = 90_000_000  # a request holds for so long at least: the smallest one counts
 IDENTITY = ("protocol", "target_v", "request_a", "soc")
@@ -87,8 +88,11 @@ class Vehicle:
         return self.arrived_ns.get(frames.VEHICLE_CONTROL, 0)
 
     def get(self, identifier: int, name: str) -> float:
-        """A field of the newest frame, 0 when there is none."""
-        return self.values.get(identifier, {}).get(name, 0)
+        """A field of the newest frame, 0 when none came. Raises KeyError for a name that the frame does not have."""
+        values = self.values.get(identifier)
+        if values is None:
+            return 0 * FIELDS[identifier][name].scale
+        return values[name]
 
     def control(self, name: str) -> float:
         return self.get(frames.VEHICLE_CONTROL, name)

@@ -53,7 +53,10 @@ class RobotAction:
         return bool(self.client.server_is_ready())
 
     def send(
-        self, fields: dict[str, Any], feedback: Callable[[Any], None], ended: Callable[[RobotErrorCode, str], None]
+        self,
+        fields: dict[str, int | str],
+        feedback: Callable[[object], None],
+        ended: Callable[[RobotErrorCode, str], None],
     ) -> Ticket:
         """Send a goal. ``ended`` is called once, with the action's error; ``feedback`` with its feedback messages."""
         ticket = Ticket(self._in_executor)

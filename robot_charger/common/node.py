@@ -66,6 +66,7 @@ class StationNode(LifecycleNode):
         self._fault_lock = threading.Lock()
         self._listening = Listening(lambda text: self.get_logger().warning(text))
         self.failure = ""  # an unexpected exception: the process makes its outputs safe and ends with status 1
+        self._failing = False
         self.border = Border(lambda text: self.get_logger().warning(text))
         self._transitions = Transitions(self)
         self.parameters = self._declare()
@@ -153,11 +154,14 @@ class StationNode(LifecycleNode):
 
     def fail(self, what: str, error: BaseException) -> None:
         """Report an unexpected exception; ``run`` then makes the outputs safe and ends with status 1. Any thread."""
-        if self.failure:
-            return
-        self.failure = f"{what} failed: {error!r}"
+        with self._fault_lock:
+            if self._failing:
+                return
+            self._failing = True
+        text = f"{what} failed: {error!r}"
         self.get_logger().fatal("".join(traceback.format_exception(error)))
-        self.report(FaultReport(Code.INTERNAL, Severity.STOP, f"{self.failure}; the node ends and is started again"))
+        self.report(FaultReport(Code.INTERNAL, Severity.STOP, f"{text}; the node ends and is started again"))
+        self.failure = text  # last: the process ends by it
 
     def publisher(self, name: str, evse: int | None = None) -> Any:
         """Publisher of a topic of the station table. ``publish`` may be called from any thread."""

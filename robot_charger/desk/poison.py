@@ -16,6 +16,7 @@ from typing import Any
 
 from robot_charger.common.clock import now_ns
 from robot_charger.common.topics import EVSE_TOPICS, STATION_TOPICS
+from robot_charger.msg import ModuleState
 from robot_charger.words import convert
 from robot_charger.words.values import Rule
 
@@ -101,6 +102,14 @@ def _nested(*path: str, value: Any) -> Callable[[Any], None]:
     return change
 
 
+def _module(field: str, value: Any) -> Callable[[Any], None]:
+    def change(message: Any) -> None:
+        message.modules = list(message.modules) or [ModuleState()]
+        setattr(message.modules[-1], field, value)
+
+    return change
+
+
 def _standard(topic: str, message: type) -> Iterator[Case]:
     """Cases of the standard messages."""
     name = message.__name__
@@ -136,6 +145,12 @@ def _standard(topic: str, message: type) -> Iterator[Case]:
         yield Case(topic, "joint_names", "empty", True, _set("joint_names", []))
     elif name == "CompressedImage":
         yield Case(topic, "data", "empty", True, _set("data", b""))
+    elif name == "ModuleArray":
+        yield Case(topic, "bus_load", "nan", True, _set("bus_load", math.nan))
+        for field in ("voltage_v", "current_a", "temperature_c", "hours"):
+            for text, value in numbers.items():
+                yield Case(topic, f"modules.{field}", text, True, _module(field, value))
+        yield Case(topic, "modules.state", "9", True, _module("state", 9))
     elif name == "DiagnosticArray":
         yield Case(topic, "status", "empty", False, _set("status", []))
 

@@ -58,7 +58,7 @@ class Station:
         self._since_ns = 0
         self._lasting_ns: dict[str, int] = {}
         self._tested = self._final = False
-        self._test_floor = 0  # an insulation test with a permit up to this number is one of before
+        self._test_floor = 0  # the newest permit before the insulation test: a result of one up to it is an old one
         self._test_v = 0.0
         self._battery_v = 0.0
         self._ready_ns = 0  # BRO AA
@@ -247,7 +247,9 @@ class Station:
                 self._fail(Code.CONTACTOR_WELDED, text, i.now_ns)
 
     def _wake(self, i: Inputs) -> None:
-        if self.vehicle.heard("BHM"):
+        if not i.session.permit:
+            self.text = "waits for the supervisor's permits"
+        elif self.vehicle.heard("BHM"):
             self.edition = 2015
             most_v = self.vehicle.get("BHM", "max_total_v")
             if most_v < self.settings.min_voltage_v:
@@ -261,16 +263,19 @@ class Station:
     def _begin_test(self, most_v: float, i: Inputs, text: str) -> None:
         self.vehicle.frozen = True
         self._test_v = min(most_v, self._available_v(i))
+        self._test(i, text)
+
+    def _test(self, i: Inputs, text: str) -> None:
+        self._tested, self._test_floor = False, i.session.permit
         self._to(Phase.INSULATION, i.now_ns, text)
 
     def _insulation(self, i: Inputs) -> None:
-        s, permit = i.supply, i.session.test_permit
-        ours = permit > self._test_floor and s.insulation_permit >= permit
+        s = i.supply
+        ours = s.insulation_permit > self._test_floor
         self._tested = self._tested or (ours and s.insulation_valid)
         if ours and s.insulation_failed:
             self._fail(Code.NONE, "insulation test failed", i.now_ns)
         elif self._tested and not s.contactors_closed and abs(s.voltage_v) < limit("dead_v"):
-            self._test_floor = permit
             self._identify_again(i.now_ns, "insulation valid: who are you?")
         elif self._waited(i.now_ns, "insulation"):
             self._fail(Code.GBT_TIMEOUT, "the insulation test was not finished in 40 s", i.now_ns)
@@ -357,9 +362,8 @@ class Station:
         elif self._retry_over(i):
             self._speech.error_flags = ()
             if self._test_again:
-                self._test_again = self._tested = False
-                self._test_floor = max(self._test_floor, i.session.test_permit)
-                self._to(Phase.INSULATION, i.now_ns, "again from the beginning: insulation test")
+                self._test_again = False
+                self._test(i, "again from the beginning: insulation test")
             else:
                 self._identify_again(i.now_ns, "again from the beginning: who are you?")
         elif self._waited(i.now_ns, limit("error") + limit("welded")):

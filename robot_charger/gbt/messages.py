@@ -23,15 +23,6 @@ class Heard:
 
     def __init__(self) -> None:
         self.last: dict[str, Any] = {}
-        self._test_permit = 0
-
-    def permit(self, permit: Any) -> None:
-        """A permit: the first one of an insulation test is what its result must belong to."""
-        self.last["power/permit"] = permit
-        session = self.last.get("session/state")
-        test = permit.purpose == Purpose.INSULATION_TEST
-        if test and session and permit.session_id == session.session_id and not self._test_permit:
-            self._test_permit = permit.number
 
     @property
     def ours(self) -> bool:
@@ -44,15 +35,14 @@ class Heard:
         if state is None or not self.ours:
             return Session()
         linking = state.phase == S.PHASE_LINKING
-        if state.phase <= S.PHASE_LINKING:  # also when the conversation begins again: a new test follows
-            self._test_permit = 0
+        permit = self.last.get("power/permit")
         return Session(
             session_id=state.session_id,
             active=S.PHASE_LINKING <= state.phase <= S.PHASE_STOPPING,
             start=linking and state.authorization == S.AUTHORIZATION_ACCEPTED,
             stop=state.stop_requested or state.phase == S.PHASE_STOPPING,
             broken=state.shutdown >= S.SHUTDOWN_ERROR,
-            test_permit=self._test_permit,
+            permit=permit.number if permit is not None and permit.session_id == state.session_id else 0,
         )
 
     def supply(self, now_ns: int) -> Supply:

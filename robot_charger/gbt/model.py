@@ -100,7 +100,7 @@ class Session:
     start: bool = False  # phase Linking, and authorised
     stop: bool = False  # the station asks for an orderly stop
     broken: bool = False  # an error or emergency shutdown has begun
-    test_permit: int = 0  # number of the newest insulation test's first permit, 0 = none yet
+    permit: int = 0  # number of the newest permit of this session, 0 = none yet
 
 
 @dataclass(frozen=True)

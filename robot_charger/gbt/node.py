@@ -60,9 +60,8 @@ class GbtNode(StationNode):
         self._periods_ms: deque[float] = deque(maxlen=2000)
         self._targets = self.publisher("vehicle/target", self.evse)
         self._links = self.publisher("vehicle/link", self.evse)
-        for name in ("session/state", "power/state", "power/limits", "backend/limit"):
+        for name in ("session/state", "power/state", "power/limits", "power/permit", "backend/limit"):
             self.subscribe(name, self._keep(name), self.evse)
-        self.subscribe("power/permit", self._heard.permit, self.evse)
 
     def configure(self) -> None:
         if not self.evse:

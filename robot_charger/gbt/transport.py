@@ -20,7 +20,7 @@ PRIORITY = 7
 RTS, CTS, EOM, ABORT = 0x10, 0x11, 0x13, 0xFF
 REASON_RESOURCES, REASON_TIMEOUT, REASON_SEQUENCE = 2, 3, 7
 PACKET = 7  # bytes of the message in one frame
-LEAST, MOST = 9, 1785  # bytes of a message
+MOST = 1785  # bytes of a message; a sender needs it above eight, and some send shorter ones by it
 PACKET_NS = 750_000_000  # T1: from packet to packet
 CLEARED_NS = 1_250_000_000  # T2 and T3: from CTS to packet, from the last packet to EOM or CTS
 REPEATS = 2  # missing packets are asked for again so often
@@ -115,7 +115,7 @@ class Receiver:
 
     def _request(self, data: bytes, now_ns: int) -> list[Frame]:
         length, packets, pgn = int.from_bytes(data[1:3], "little"), data[3], _pgn(data)
-        wrong = "" if LEAST <= length <= MOST and packets == packets_of(length) else "impossible size"
+        wrong = "" if 1 <= length <= MOST and packets == packets_of(length) else "impossible size"
         wrong = wrong or self._accepts(pgn, length)
         if self._open and self._open.pgn != pgn:  # a sender has one transfer at a time: it left the old one
             self._broken(f"message 0x{self._open.pgn:06X} was left at packet {self._open.following}")

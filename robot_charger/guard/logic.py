@@ -105,7 +105,7 @@ class Config:
     heartbeat_ms: int = 80  # power is lost after so long; contactors are open 20 ms later
     over_voltage_dv: int = 11_000  # of the rated maximum: IEC 61851-23:2023 table 103
     over_current_da: int = 6_600
-    pilot_fitted: int = 0xFFFF  # EVSEs whose pilot is wired to the controller; CHAdeMO has none
+    pilot_fitted: int = 0xFFFF  # EVSEs whose pilot is wired to the controller; CHAdeMO and GB/T have none
     bay_fitted: int = 0xFFFF  # EVSEs whose bay sensors are
     blocks: int = 0  # of the contactor matrix
     switched: bool = False  # three contactors per EVSE join its groups: one in series, two in parallel
@@ -154,7 +154,7 @@ class Outputs:
     coils: int = 0  # contactors, both poles
     inhibit: int = 0xFFFF  # EVSEs whose modules are held off by wire
     pilot_f: int = 0  # EVSEs whose pilot is forced to -12 V
-    d_allowed: int = 0  # EVSEs whose CHAdeMO wires d1 and d2 may be closed
+    d_allowed: int = 0  # EVSEs whose wires d1 and d2 (CHAdeMO) or A+ (GB/T) may be closed
     links: int = 0  # contactors of matrix or groups
     released: bool = False  # supply of the AC contactors' coils
     arm_enable: bool = False

@@ -13,10 +13,11 @@ from enum import Enum
 from pathlib import Path
 
 from robot_charger.common.clock import SECOND
-from robot_charger.common.faults import Code
+from robot_charger.common.faults import ROBOT_FAULTS, Code
 from robot_charger.operator import words
 from robot_charger.operator.reading import Handler, Picker, RecordingError, Topic, scan
 from robot_charger.operator.recording import Entry, File, Stream
+from robot_charger.words.values import RobotMode
 
 ALIVE_NS = 300 * SECOND // 1000  # a topic whose last message is younger is repeated while the script waits
 SLOW_ALIVE_NS = SECOND  # the same of those that the supervisor gives a second
@@ -40,21 +41,11 @@ SURROUNDINGS = (  # of one supervisor; relative names are those of its EVSE
 )
 VEHICLE = ("vehicle/target", "vehicle/link", "pilot/state", "bay/state", "/robot/inlet_pose")
 ONCE = ("fault", "/fault", "backend/request")  # told once, never repeated
-GOAL_ERRORS = {  # the robot's answer that leads to a fault (Connect.ERROR_*), where the recording has only the fault
-    608: 4,
-    603: 5,
-    601: 7,
-    602: 8,
-    605: 9,
-    604: 10,
-    607: 11,
-    507: 12,
-    606: 13,
-    609: 14,
-    504: 18,
-    610: 19,
+# The robot's error that leads to a fault, where the recording has only the fault: the first of those that do.
+GOAL_ERRORS: dict[int, int] = {
+    int(fault): int(error) for error, fault in reversed(ROBOT_FAULTS.items()) if fault is not Code.NONE
 }
-MATED, RELEASED, FOLLOWING, WITHDRAW = 6, 7, 8, 10  # RobotState.MODE_*
+LET_GO = (RobotMode.RELEASED, RobotMode.FOLLOWING)
 OUTSIDE = ("idle", "unavailable")
 
 
@@ -271,16 +262,19 @@ class _Reader:
         failure = self._failure(begin, end)
         if phase == "connecting":
             if following in ("mated", "grasped"):
-                yield Outcome(Job.CONNECT, next((at for at, mode in seen if mode == MATED), before))
+                yield Outcome(Job.CONNECT, next((at for at, mode in seen if mode == RobotMode.MATED), before))
             elif failure:
                 yield Outcome(Job.CONNECT, min(failure[0], before), failure[1])
         elif phase == "mated":
             if following == "released":
-                yield Outcome(Job.RELEASE, next((at for at, mode in seen if mode in (RELEASED, FOLLOWING)), before))
+                yield Outcome(
+                    Job.RELEASE,
+                    next((at for at, mode in seen if mode in LET_GO), before),
+                )
             elif failure:
                 yield Outcome(Job.RELEASE, min(failure[0], before), failure[1])
         elif phase in ("grasped", "disconnecting"):
-            held = next((at for at, mode, _ in self._robot if at >= begin and mode == WITHDRAW), begin)
+            held = next((at for at, mode, _ in self._robot if at >= begin and mode == RobotMode.WITHDRAW), begin)
             if following in ("departing", "connecting", "idle"):
                 yield Outcome(Job.DISCONNECT, before, 0, held)
             elif following == "faulted" and failure:

@@ -459,6 +459,11 @@ class _Teller:
         name = str(document.get("name") or document.get("message") or "message")
         arrow = {"in": "vehicle: ", "out": "station: "}.get(str(document.get("direction", "")), "")
         inner = document.get("fields", document.get("body", document.get("message", document)))
+        odd = {key: document[key] for key in ("fault", "notes") if document.get(key)}
+        if inner is None:  # not decoded
+            inner = {**odd, "exi": document.get("exi", "")}
+        elif odd:
+            inner = {**odd, "fields": inner}
         self._row(t, "V2G", arrow + name, inner)
 
     def _ocpp_message(self, t: float, text: str) -> None:

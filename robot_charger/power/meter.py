@@ -243,10 +243,12 @@ class MeterReader:
         meters: dict[int, Meter],
         on_reading: Callable[[int, Reading | None, str], None],
         on_signed: Callable[[int, str, str], None] = lambda evse, text, error: None,
+        failed: Callable[[BaseException], None] | None = None,
     ) -> None:
         self._meters = meters
         self._on_reading = on_reading
         self._on_signed = on_signed
+        self._failed = failed
         self._requests: deque[tuple[int, str, str, int]] = deque(maxlen=100)  # ..., tries left
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="meter", daemon=True)
@@ -266,6 +268,15 @@ class MeterReader:
             meter.close()
 
     def _run(self) -> None:
+        """Read until closed. An error that is no MeterError ends the thread and goes to ``failed``."""
+        try:
+            self._read_on()
+        except Exception as error:
+            if self._failed is None:
+                raise
+            self._failed(error)
+
+    def _read_on(self) -> None:
         while not self._stop.wait(self.PERIOD_S):
             if self._requests:
                 self._sign(*self._requests.popleft())

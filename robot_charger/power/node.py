@@ -89,7 +89,8 @@ class PowerNode(StationNode):
         self._loop = ControlLoop(
             self._control, self._ports, self.parameters.realtime, partial(self.fail, "control loop")
         )
-        self._meters = MeterReader(self._open_meters, self._on_reading, self._on_signed)
+        meters_failed = partial(self.fail, "meter thread")
+        self._meters = MeterReader(self._open_meters, self._on_reading, self._on_signed, meters_failed)
         self._witnesses = {evse: Witness() for evse in self.parameters.evses}
         self._reporter = self.thread("power-report", self._report_loop)
         self._reporting.set()

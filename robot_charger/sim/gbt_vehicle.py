@@ -7,7 +7,7 @@ Faults on request (``car.faults``): ``no-NAME`` (a message that never comes: no-
 no-bst, no-bsd; in the charge those of it), ``can-silence``, ``wrong-length``, ``transport-abort``, ``vehicle-fault``
 (BSM), ``cell-overvoltage``, ``wrong-voltage`` (the battery is not the one that BCP named), ``late-voltage`` (its
 contactors close only after CRO AA), ``pause`` (BSM does not allow charging for three seconds), ``not-ready`` (BRO stays
-00). ``reversed-polarity`` and ``latch-open`` are the car's.
+00), ``bst`` (it ends the charge). ``reversed-polarity`` and ``latch-open`` are the car's.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class Ev:
             self.result["first_ccs_s"] = round(now_s - self._woken_s, 3)
         if self.hears("CST"):
             self._stop("the charger stops", {"charger_stopped": 1}, now_s)
-        elif self.car.wants_to_stop():
+        elif self.car.wants_to_stop() or (self._faulty("bst") and self._midway()):
             self._stop("the battery has what it wanted", {"soc_reached": 1}, now_s)
         elif now_s - self._heard_s.get("CCS", 0.0) > (CCS_S if self.hears("CCS") else CRO_S):
             self._complain(f"no CCS for {CCS_S:g} s", "ccs", now_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 from robot_charger import action
 from robot_charger.common.topics import fill
@@ -20,15 +20,23 @@ RESULTS = {
 }
 
 
+class Goal(Protocol):
+    """action/Charge, its goal."""
+
+    id_token: str
+    token_type: str
+    max_energy_wh: float
+
+
 class Server(Protocol):
     """common.actions.OneGoalServer."""
 
     @property
     def busy(self) -> bool: ...
 
-    def feedback(self, message: Any) -> None: ...
+    def feedback(self, message: object) -> None: ...
 
-    def finish(self, result: Any, well: bool) -> None: ...
+    def finish(self, result: object, well: bool) -> None: ...
 
 
 class ChargeAction:
@@ -39,7 +47,7 @@ class ChargeAction:
     def __init__(
         self,
         heard: Heard,
-        lock: AbstractContextManager[Any],
+        lock: AbstractContextManager[object],
         show: Callable[[str, str], None],
         changed: Callable[[], None],
     ) -> None:
@@ -51,11 +59,11 @@ class ChargeAction:
         self._meter_start = None
 
     @staticmethod
-    def refuses(goal: Any) -> str:
+    def refuses(goal: Goal) -> str:
         """Why a goal cannot be, or ''."""
         return "" if goal.max_energy_wh >= 0.0 else f"max_energy_wh = {goal.max_energy_wh:g} is no energy: 0 or more"
 
-    def started(self, goal: Any) -> None:
+    def started(self, goal: Goal) -> None:
         with self._lock:
             if goal.id_token:
                 self._show(goal.id_token, goal.token_type)

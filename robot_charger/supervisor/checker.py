@@ -17,6 +17,7 @@ from typing import Any
 from robot_charger.common.faults import Code, Severity
 from robot_charger.supervisor import flow
 from robot_charger.supervisor.model import Commands, Goal, Inputs, Limits, Session
+from robot_charger.supervisor.parameters import SupervisorParameters
 from robot_charger.words.values import (
     Authorization,
     Insulation,
@@ -180,6 +181,8 @@ DC_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
 }
 # And where nobody talks.
 AC_LIMITS = replace(LIMITS, plain_ac=True, wake_after_s=0.0)
+# CHAdeMO but for the times: the handshake of GB/T comes after the insulation test.
+GBT_LIMITS = SupervisorParameters(protocol="gbt", connector="gbt").limits()
 AC_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = {
     "AC: nothing but transfer": lambda b, s, i, c: c.purpose in (Purpose.NONE, Purpose.TRANSFER),
     "AC: switched on only where it was off, for an authorised vehicle that asks": lambda b, s, i, c: (
@@ -211,21 +214,21 @@ ACDP_ASSERTIONS: dict[str, Callable[[Session, Session, Any, Commands], bool]] = 
 }
 
 
-def clocks(s: Session) -> Iterator[float]:
+def clocks(s: Session, limits: Limits) -> Iterator[float]:
     """Seconds since the phase began: one value in each interval between the limits that this phase knows."""
-    limits = {
-        Phase.LINKING: (LIMITS.wake_after_s, LIMITS.linking_s, LIMITS.pause_s),
-        Phase.CABLE_CHECK: (LIMITS.vehicle_stop_s, LIMITS.cable_check_s),
-        Phase.PRECHARGE: (LIMITS.precharge_s, LIMITS.vehicle_stop_s),
-        Phase.CHARGING: (LIMITS.vehicle_stop_s,),
-        Phase.STOPPING: (LIMITS.stopping_s,),
-        Phase.CONNECTING: (LIMITS.pilot_confirm_s, LIMITS.robot_s, LIMITS.queue_s),
-        Phase.MATED: (LIMITS.robot_s, LIMITS.queue_s),
-        Phase.GRASPED: (LIMITS.robot_s, LIMITS.queue_s),
-        Phase.DISCONNECTING: (LIMITS.pilot_confirm_s, LIMITS.robot_s, LIMITS.queue_s),
+    known = {
+        Phase.LINKING: (limits.wake_after_s, limits.linking_s, limits.pause_s),
+        Phase.CABLE_CHECK: (limits.vehicle_stop_s, limits.cable_check_s),
+        Phase.PRECHARGE: (limits.precharge_s, limits.vehicle_stop_s),
+        Phase.CHARGING: (limits.vehicle_stop_s,),
+        Phase.STOPPING: (limits.stopping_s,),
+        Phase.CONNECTING: (limits.pilot_confirm_s, limits.robot_s, limits.queue_s),
+        Phase.MATED: (limits.robot_s, limits.queue_s),
+        Phase.GRASPED: (limits.robot_s, limits.queue_s),
+        Phase.DISCONNECTING: (limits.pilot_confirm_s, limits.robot_s, limits.queue_s),
     }.get(s.phase, ())
     yield 0.1
-    for limit in limits:
+    for limit in known:
         yield limit + 0.1
 
 
@@ -271,7 +274,7 @@ def explore(max_steps: int = 20_000_000, looking_for: str = "", limits: Limits =
     violations: list[Violation] = []
     while frontier and steps < max_steps:
         before = frontier.pop()
-        for now in clocks(before):
+        for now in clocks(before, limits):
             seen: set[Session] = set()
 
             def run(i: Any, before: Session = before, now: float = now) -> tuple[Session, Commands, list[str]]:
@@ -298,6 +301,7 @@ def explore(max_steps: int = 20_000_000, looking_for: str = "", limits: Limits =
                         for plugged in (False, True):
                             i = replace(Inputs(), emergency_stop=pressed, plug_in_inlet=plugged)
                             successors.append(flow.reset(after, i, now)[0])
+                            successors.append(flow.reset_from_afar(after, i, now)[0])
                 for successor in successors:
                     successor = canonical(successor, now)
                     if successor not in known:
@@ -306,9 +310,12 @@ def explore(max_steps: int = 20_000_000, looking_for: str = "", limits: Limits =
     return Exploration(len(known), steps, not frontier, tuple(violations), frozenset(s.phase for s in known))
 
 
+KINDS = {"plug first": LIMITS, "ACDP, talk first": ACDP_LIMITS, "GB/T": GBT_LIMITS, "plain AC": AC_LIMITS}
+
+
 def main() -> int:
     broken = False
-    for name, limits in (("plug first", LIMITS), ("ACDP, talk first", ACDP_LIMITS), ("plain AC", AC_LIMITS)):
+    for name, limits in KINDS.items():
         result = explore(limits=limits)
         print(
             f"{name}: {result.sessions} sessions, {result.steps} steps, {len(result.phases)} phases,"

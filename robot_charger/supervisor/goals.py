@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 from robot_charger.supervisor.inputs import Heard
 from robot_charger.supervisor.model import Commands, Goal
@@ -29,7 +29,10 @@ class Action(Protocol):
     def ready(self) -> bool: ...
 
     def send(
-        self, fields: dict[str, Any], feedback: Callable[[Any], None], ended: Callable[[RobotErrorCode, str], None]
+        self,
+        fields: dict[str, int | str],
+        feedback: Callable[[object], None],
+        ended: Callable[[RobotErrorCode, str], None],
     ) -> Sent: ...
 
 
@@ -45,7 +48,7 @@ class RobotGoals:
         connector: str,
         actions: Mapping[Goal, Action],
         heard: Heard,
-        lock: AbstractContextManager[Any],
+        lock: AbstractContextManager[object],
         changed: Callable[[], None],
         say: Callable[[str, str], None],
     ) -> None:
@@ -67,7 +70,7 @@ class RobotGoals:
             return
         self._sent = number = commands.goal_number
         self._heard.goal_grasped = False
-        fields: dict[str, Any] = {"evse": self._evse, "session_id": session_id}
+        fields: dict[str, int | str] = {"evse": self._evse, "session_id": session_id}
         if commands.goal == Goal.CONNECT:
             fields["connector"] = self._connector
         self._running = action.send(
@@ -87,7 +90,7 @@ class RobotGoals:
         self._cancel()
         return now - self._waits[1] > CANCEL_S
 
-    def _on_feedback(self, number: int, feedback: Any) -> None:
+    def _on_feedback(self, number: int, feedback: object) -> None:
         if number == self._sent and getattr(feedback, "grasped", False):
             with self._lock:
                 self._heard.goal_grasped = True

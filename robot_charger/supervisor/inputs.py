@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 from robot_charger.common.faults import Code, Severity
 from robot_charger.supervisor.interlocks import SAFE_CURRENT_A, SAFE_VOLTAGE_V
@@ -35,6 +34,7 @@ from robot_charger.words.values import (
 )
 
 V = TypeVar("V")
+S = TypeVar("S", bound="Stamped")
 
 NODE_AGE_NS = 300_000_000  # a node whose last message is older is silent: pilot, power, protocol, safety controller
 LINK_GONE_NS = 2_000_000_000  # the protocol node, while nothing is energised
@@ -53,56 +53,66 @@ SILENT_LIMITS = SupplyLimits()
 NO_LIMIT = ChargingLimit(max_current_a=math.inf, max_power_w=math.inf)
 NO_FAULT = Fault(code=Code.NONE, severity=Severity.WARNING)
 
-# Fields of high-rate topics that rules or interlocks read. A change in one of these wakes the loop at once; every
-# message on a topic not listed here does too.
-DECISIVE: dict[type, Callable[[Any], object]] = {
-    PilotState: lambda m: m.state,
-    SupplyState: lambda m: (
-        m.contactors_closed,
-        m.insulation,
-        m.insulation_permit_number,
-        m.voltage_v < SAFE_VOLTAGE_V,
-        abs(m.current_a) < SAFE_CURRENT_A,
-    ),
-    MeterReading: lambda m: None,
-    VehicleLink: lambda m: (
-        m.phase,
-        m.session_id,
-        m.error,
-        m.lock,
-        m.vehicle_ready,
-        m.identity,
-        m.vehicle_max_voltage_v,
-    ),
-    VehicleTarget: lambda m: (m.session_id, m.purpose),
-    BayState: lambda m: (m.occupied, m.immobilised, m.field_clear),
-    SafetyState: lambda m: (m.alive, m.emergency_stop),
-    RobotState: lambda m: (m.evse, m.mode == RobotMode.FOLLOWING, m.in_contact_zone, m.plug_in_inlet),
-}
+
+class Stamped(Protocol):
+    """A value with the sender's stamp."""
+
+    @property
+    def stamp_ns(self) -> int: ...
+
+
+def decisive(value: object) -> object:
+    """Fields of high-rate topics that rules or interlocks read. A change in one of these wakes the loop at once.
+
+    Every message on a topic that is not listed here wakes it too.
+    """
+    match value:
+        case PilotState():
+            return value.state
+        case SupplyState():
+            return (
+                value.contactors_closed,
+                value.insulation,
+                value.insulation_permit_number,
+                value.voltage_v < SAFE_VOLTAGE_V,
+                abs(value.current_a) < SAFE_CURRENT_A,
+            )
+        case MeterReading():
+            return None
+        case VehicleLink():
+            lock, ready, most_v = value.lock, value.vehicle_ready, value.vehicle_max_voltage_v
+            return value.phase, value.session_id, value.error, lock, ready, value.identity, most_v
+        case VehicleTarget():
+            return value.session_id, value.purpose
+        case BayState():
+            return value.occupied, value.immobilised, value.field_clear
+        case SafetyState():
+            return value.alive, value.emergency_stop
+        case RobotState():
+            return value.evse, value.mode == RobotMode.FOLLOWING, value.in_contact_zone, value.plug_in_inlet
+    return value
 
 
 class Newest:
     """The newest value of each kind."""
 
     def __init__(self) -> None:
-        self._values: dict[type, Any] = {}
+        self._values: dict[type, object] = {}
 
     def put(self, value: object) -> bool:
         """Keep a value. True when it changes what may follow at once."""
-        kind = type(value)
-        known = self._values.get(kind)
-        self._values[kind] = value
-        decides = DECISIVE.get(kind)
-        return decides is None or known is None or decides(known) != decides(value)
+        known = self._values.get(type(value))
+        self._values[type(value)] = value
+        return known is None or decisive(known) != decisive(value)
 
     def of(self, kind: type[V]) -> V | None:
         """The newest value of this kind, however old."""
-        value: V | None = self._values.get(kind)
-        return value
+        value = self._values.get(kind)
+        return value if isinstance(value, kind) else None
 
-    def young(self, kind: type[V], now_ns: int, age_ns: int) -> V | None:
+    def young(self, kind: type[S], now_ns: int, age_ns: int) -> S | None:
         """The newest value if it is young enough, else None."""
-        value: Any = self._values.get(kind)
+        value = self.of(kind)
         return value if value is not None and now_ns - value.stamp_ns <= age_ns else None
 
 

@@ -182,7 +182,21 @@ class Supervisor(StationNode):
                 self._heard.stop_asked = "Remote"
             elif request.kind in (Request.AVAILABLE, Request.UNAVAILABLE):
                 self._heard.available = request.kind == Request.AVAILABLE
+            elif request.kind in (Request.UNLOCK, Request.RESET):
+                self._reset_from_afar(request.kind == Request.UNLOCK)
         self._wake.set()
+
+    def _reset_from_afar(self, unlock: bool) -> None:
+        """The back end's reset, or its wish for the plug: a session that is plugged in ends in order for it."""
+        if unlock and self._session.mated and self._session.phase != Phase.FAULTED:
+            self._heard.stop_asked = "Remote"
+            return
+        now = now_ns()
+        inputs = self._heard.inputs(self._session, now)
+        self._session, refusal = flow.reset_from_afar(self._session, inputs, now / 1e9, unlock)
+        if not refusal:
+            self._keep()
+            self._say("reset", "by the back end")
 
     def _reset(self, request: Any, response: Any) -> Any:
         with self._lock:

@@ -35,14 +35,14 @@ class Contexts:
     tls13: ssl.SSLContext | None  # mutual; None where there are no certificates of ISO 15118-20
 
 
-def _certs(directory: Path, version: str, name: str) -> str:
+def certificate_path(directory: Path, version: str, name: str) -> str:
     path = directory / version / "certs" / name
     if not path.is_file():
         raise PkiError(f"certificate {path} is missing")
     return str(path)
 
 
-def _key(directory: Path, version: str, name: str) -> str:
+def key_path(directory: Path, version: str, name: str) -> str:
     path = directory / version / "private_keys" / name
     if not path.is_file():
         raise PkiError(f"private key {path} is missing")
@@ -62,23 +62,23 @@ def station_contexts(directory: Path, pnc: bool = False) -> Contexts:
     ``pnc``: Plug and Charge is offered, which needs the mobility operators' root.
     """
     if pnc:
-        _certs(directory, ISO_2, "moRootCACert.der")
+        certificate_path(directory, ISO_2, "moRootCACert.der")
     tls12 = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls12.minimum_version = tls12.maximum_version = ssl.TLSVersion.TLSv1_2
     tls12.set_ciphers(CIPHERS_12)
     tls12.set_ecdh_curve("prime256v1")
-    chain = _certs(directory, ISO_2, "cpoCertChain.pem")
-    _load(tls12, chain, _key(directory, ISO_2, "seccLeaf.key"))
+    chain = certificate_path(directory, ISO_2, "cpoCertChain.pem")
+    _load(tls12, chain, key_path(directory, ISO_2, "seccLeaf.key"))
     check_validity(Path(chain))
     if not (directory / ISO_20).is_dir():
         return Contexts(tls12, None)
     tls13 = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls13.minimum_version = ssl.TLSVersion.TLSv1_3
     tls13.set_ecdh_curve("secp521r1")
-    chain = _certs(directory, ISO_20, "cpoCertChain.pem")
-    _load(tls13, chain, _key(directory, ISO_20, "seccLeaf.key"))
+    chain = certificate_path(directory, ISO_20, "cpoCertChain.pem")
+    _load(tls13, chain, key_path(directory, ISO_20, "seccLeaf.key"))
     check_validity(Path(chain))
-    tls13.load_verify_locations(_certs(directory, ISO_20, "oemRootCACert.pem"))
+    tls13.load_verify_locations(certificate_path(directory, ISO_20, "oemRootCACert.pem"))
     tls13.verify_mode = ssl.CERT_REQUIRED  # the vehicle authenticates itself ([V2G20-2400])
     revoked = directory / ISO_20 / "certs" / "crl.pem"
     if revoked.is_file():
@@ -92,7 +92,7 @@ def vehicle_context(directory: Path, tls13: bool) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # an SECC has no name, its chain is what counts
     version = ISO_20 if tls13 else ISO_2
-    context.load_verify_locations(_certs(directory, version, "v2gRootCACert.pem"))
+    context.load_verify_locations(certificate_path(directory, version, "v2gRootCACert.pem"))
     if not tls13:
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(CIPHERS_12)
@@ -100,13 +100,15 @@ def vehicle_context(directory: Path, tls13: bool) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_ecdh_curve("secp521r1")
     if (directory / ISO_20 / "certs" / "oemCertChain.pem").is_file():
-        _load(context, _certs(directory, ISO_20, "oemCertChain.pem"), _key(directory, ISO_20, "oemLeaf.key"))
+        _load(
+            context, certificate_path(directory, ISO_20, "oemCertChain.pem"), key_path(directory, ISO_20, "oemLeaf.key")
+        )
     return context
 
 
 def operator_root(directory: Path) -> bytes:
     """The root certificate of the mobility operators that this station knows [DER]. Raises PkiError."""
-    return Path(_certs(directory, ISO_2, "moRootCACert.der")).read_bytes()
+    return Path(certificate_path(directory, ISO_2, "moRootCACert.der")).read_bytes()
 
 
 def check_validity(chain: Path) -> None:

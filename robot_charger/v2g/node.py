@@ -17,6 +17,7 @@ import os
 import threading
 from array import array
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from robot_charger.v2g import desk_link
@@ -93,7 +94,10 @@ class V2gNode(StationNode):
         contexts = self._tls_contexts()
         self._recorder = Recorder(self.parameters.privacy__record_identity)
         record = self._recorder.put if self.parameters.record == "on" else lambda entry: None
-        self._worker = Worker(str(self.evse), link, self.parameters, self.bridge, self._on_report, record, contexts)
+        failed = partial(self.fail, "V2G thread")
+        self._worker = Worker(
+            str(self.evse), link, self.parameters, self.bridge, self._on_report, record, contexts, failed
+        )
         try:
             self._worker.start()
         except LinkError as error:

@@ -77,6 +77,7 @@ class V2gParameters:
         0.0, "where the arm expects the inlet, in the frame of its bay", unit="m", low=-5.0, high=5.0
     )
     acdp__inlet_y_m: float = parameter(0.0, "the same across", unit="m", low=-5.0, high=5.0)
+    realtime: bool = parameter(True, "run the V2G thread under SCHED_FIFO where the system allows")
     record: str = parameter(
         "off",
         "publish every V2G message on v2g/record, as bytes and decoded, and write it to record_file",

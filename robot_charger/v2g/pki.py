@@ -24,9 +24,9 @@ from robot_charger.v2g.certificates import (
     ISO_20,
     Contexts,
     PkiError,
-    _certs,
-    _key,
+    certificate_path,
     check_validity,
+    key_path,
     operator_root,
     station_contexts,
     vehicle_context,
@@ -138,8 +138,8 @@ def new_contract(
     directory: Path, account: str = CONTRACT, days: int = 60
 ) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     """A fresh contract certificate under the mobility operator of a test PKI's ``operator`` directory, and its key."""
-    path = Path(_certs(directory, ISO_2, "moSubCA2Cert.pem"))
-    key = serialization.load_pem_private_key(Path(_key(directory, ISO_2, "moSubCA2.key")).read_bytes(), None)
+    path = Path(certificate_path(directory, ISO_2, "moSubCA2Cert.pem"))
+    key = serialization.load_pem_private_key(Path(key_path(directory, ISO_2, "moSubCA2.key")).read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     operator = _Issued(x509.load_pem_x509_certificate(path.read_bytes()), key)
     made = _Authority(ec.SECP256R1(), hashes.SHA256(), days, ()).issue("contractLeaf", account, "MO", operator, None)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from typing import Any
 
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.common.plc_link import LinkError, NoFrames, PlcLink
+from robot_charger.common.process import realtime
 from robot_charger.v2g.bridge import TALKING, TALKING_ACDP, Bridge
 from robot_charger.v2g.certificates import Contexts
 from robot_charger.v2g.conversation import Conversation
@@ -24,14 +26,15 @@ from robot_charger.v2g.parameters import V2gParameters
 from robot_charger.v2g.record import Entry
 from robot_charger.v2g.secc import protocols
 from robot_charger.v2g.session import Outcome
-from robot_charger.words.values import Link, Phase
+from robot_charger.words.values import Link, Phase, Pilot
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1
+REALTIME_PRIORITY = 20  # SCHED_FIFO, below the control loops of power and robot
 IDLE_S = 1.0  # without a word of the station
 ANSWERS = "charge loop answered in"  # of the last session, for diagnostics
-WAKING = (5, 6)  # PilotState E and F: at least T_step_EF, 4 s
+WAKING = (Pilot.E, Pilot.F)  # at least T_step_EF, 4 s
 CARRIER_LOST_S = 0.3  # a link must be gone this long before it counts
 LINK_GONE = "the PLC link to the vehicle is gone"
 PLUGGING_IN = frozenset({Phase.CONNECTING, Phase.MATED})
@@ -63,6 +66,7 @@ class Worker:
         report: Callable[[FaultReport], None] = lambda report: None,
         record: Callable[[Entry], None] = lambda entry: None,
         contexts: Contexts | None = None,
+        failed: Callable[[BaseException], None] = lambda error: None,
     ) -> None:
         self.name = name
         self.link = link
@@ -73,6 +77,7 @@ class Worker:
         self._report = report
         self._record = record
         self._contexts = contexts
+        self._on_failure = failed  # the thread ended by an error that nobody expected
         self._ready = threading.Event()
         self._error: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -104,6 +109,9 @@ class Worker:
                 self._loop.call_soon_threadsafe(action)
 
     def _run(self) -> None:
+        sys.setswitchinterval(0.0005)  # an answer must not wait 5 ms for the interpreter
+        if self.parameters.realtime:
+            realtime(REALTIME_PRIORITY)
         try:
             self.link.join_network()
             asyncio.run(self._serve())
@@ -117,6 +125,7 @@ class Worker:
                 text = f"the V2G thread ended: {type(error).__name__}: {error}"
                 self.bridge.say(phase=Link.FAILED, purpose=0, error=Code.V2G_INTERNAL, text=text)
                 self._report(FaultReport(Code.V2G_INTERNAL, Severity.STOP, text))
+                self._on_failure(error)
         finally:
             self._ready.set()
 

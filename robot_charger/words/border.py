@@ -224,7 +224,7 @@ class Border:
     """The border of one node: counts what it refuses, by topic, and says it at most once a second."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+        self.say = say
         self._said_ns = -SAY_NS
         self.refused: dict[str, Refusals] = {}
         self.late: Counter[str] = Counter()  # older than what came before it
@@ -236,7 +236,7 @@ class Border:
         entry.last = str(error)
         if now_ns - self._said_ns >= SAY_NS:
             self._said_ns = now_ns
-            self._say(f"{topic}: a message was refused ({entry.count} so far): {entry.last}")
+            self.say(f"{topic}: a message was refused ({entry.count} so far): {entry.last}")
 
     def values(self) -> dict[str, str]:
         """For /diagnostics; empty while nothing was refused."""

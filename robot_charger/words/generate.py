@@ -72,8 +72,8 @@ ENUMS = {
     ("VehicleCertificate", "ACTION"): "CertificateAction",
 }
 ZERO = {"Code": "NONE"}  # a code of zero means: no fault
-# Messages that only people's tools and recorders read as they are.
-NO_VALUES = ("ModuleArray", "ModuleState")
+# Messages that are read as they are (words.standard checks them).
+NO_VALUES = ("ModuleArray",)
 
 _LINE = re.compile(r"^(?P<type>[\w/<=\[\]]+)\s+(?P<name>\w+)\s*(=\s*(?P<value>\S+))?\s*(#\s*(?P<text>.*))?$")
 _UNIT = re.compile(r"\[([^\]]+)\]")

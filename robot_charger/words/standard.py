@@ -6,12 +6,14 @@ is then used as it is. Arrays are checked whole, by NumPy. Units: radians, newto
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from robot_charger.words.border import RefusedError
+from robot_charger.words.values import ModuleState, Rule
 
 MOST_JOINTS = 64
 MOST_POINTS = 1000
@@ -21,6 +23,10 @@ MOST_RAD = 100.0  # a joint that turned further is a broken encoder
 MOST_RAD_S = 100.0
 MOST_N, MOST_NM = 1e5, 1e4  # no arm or sensor that carries a plug reaches these
 MOST_M = 1000.0  # [m] an inlet further away is not of this station
+MOST_LOAD = 10.0  # [1] share of a bus that its frames used; more is no measurement
+MODULE_RULES: dict[str, Rule] = {
+    f.name: f.metadata["rule"] for f in dataclasses.fields(ModuleState) if "rule" in f.metadata
+}
 UNIT = 0.01  # how far a quaternion's length may be from 1
 
 
@@ -118,20 +124,17 @@ def diagnostics(message: Any) -> None:
 
 
 def modules(message: Any) -> None:
-    """ModuleArray: every number of every module finite and possible. Checked column by column: a bank has hundreds."""
-    columns = {
-        "voltage_v": 2000.0,
-        "current_a": 5000.0,
-        "setpoint_a": 5000.0,
-        "temperature_c": 300.0,
-        "ambient_c": 300.0,
-        "hours": 1e7,
-    }
-    for name, most in columns.items():
-        _numbers(f"modules.{name}", np.fromiter((getattr(m, name) for m in message.modules), float), most)
-    states = np.fromiter((m.state for m in message.modules), int)
-    if (states > 5).any():
-        raise RefusedError("modules.state", f"= {int(states.max())} is unknown: 0 to 5")
+    """ModuleArray: every number of every module in its range (words.values.ModuleState).
+
+    Checked column by column: a bank has hundreds of modules.
+    """
+    if not 0.0 <= message.bus_load <= MOST_LOAD:
+        raise RefusedError("bus_load", f"= {message.bus_load:g} is not in 0..{MOST_LOAD:g}")
+    for name, rule in MODULE_RULES.items():
+        column = np.fromiter((getattr(m, name) for m in message.modules), float, len(message.modules))
+        low, high = (min(rule.enum), max(rule.enum)) if rule.enum else (rule.low, rule.high)
+        if not np.all((column >= low) & (column <= high)):  # a NaN fails the comparison
+            raise RefusedError(f"modules.{name}", f"holds a value that is not a number in {low:g}..{high:g}")
 
 
 CHECKS: dict[str, Callable[[Any], None]] = {

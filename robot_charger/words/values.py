@@ -459,6 +459,24 @@ class MeterReading:
 
 
 @dataclass(frozen=True)
+class ModuleState:
+    """msg/ModuleState.msg."""
+
+    id: int = 0
+    bus: int = 0
+    state: ModulePhase = _field(ModulePhase.MISSING, enum=ModulePhase)
+    evse: int = 0
+    voltage_v: float = _field(0.0, "V", low=-2000, high=2000)
+    current_a: float = _field(0.0, "A", low=-5000, high=5000)
+    setpoint_a: float = _field(0.0, "A", low=-5000, high=5000)
+    temperature_c: float = _field(0.0, "deg C", low=-100, high=300)
+    ambient_c: float = _field(0.0, "deg C", low=-100, high=300)
+    faults: int = 0
+    age_ms: int = _field(0, "ms")
+    hours: float = _field(0.0, "h", low=0, high=10000000)
+
+
+@dataclass(frozen=True)
 class MotionPermit:
     """msg/MotionPermit.msg."""
 

@@ -2,197 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from plug_station import PlugStation, Processes
+from rclpy.executors import SingleThreadedExecutor
 
 from robot_charger import msg
 from robot_charger.common.can_bus import open_bus
 from robot_charger.common.can_udp import free_block
-from robot_charger.common.clock import now_ns
-from robot_charger.common.topics import fill, topic
-from robot_charger.common.wires import WireEnd
 
 pytestmark = [pytest.mark.integration, pytest.mark.alone]
-L, T, P, S = msg.VehicleLink, msg.VehicleTarget, msg.SupplyState, msg.SessionState
-
-
-class Station:
-    """Supervisor and power in one thread, 50 Hz: they permit what is asked and deliver it at once."""
-
-    def __init__(self, directory: Path, test_s: float = 0.5) -> None:
-        self.bus = ""
-        self.session_phase, self.protocol, self.stop = S.PHASE_IDLE, "none", False
-        self.links: list[msg.VehicleLink] = []
-        self.targets: list[msg.VehicleTarget] = []
-        self.faults: dict[int, bool] = {}
-        self.current_a = self.voltage_v = self.energy_wh = self.exported_wh = 0.0
-        self.news = threading.Condition()
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
-        self.node = rclpy.create_node("bench", context=self.context, use_global_arguments=False)
-        for name, keep in (("vehicle/link", self.links), ("vehicle/target", self.targets)):
-            full, kind, qos = topic(name, 1)
-            self.node.create_subscription(kind, full, self._keeper(keep), qos)
-        full, kind, qos = topic("fault", 1)
-        self.node.create_subscription(kind, full, self._fault, qos)
-        self.publishers: dict[str, Any] = {}
-        for name in ("session/state", "power/state", "power/limits", "power/permit"):
-            full, kind, qos = topic(name, 1)
-            self.publishers[name] = self.node.create_publisher(kind, full, qos)
-        self.change = self.node.create_client(ChangeState, "/evse1/chademo/change_state")
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
-        self.rack, self.arm, self.cli = (WireEnd(n, directory) for n in ("rack", "arm", "cli"))
-        self.mated = False
-        self.insulation_since: float | None = None
-        self.test_s = test_s
-        self.going = True
-        self.threads = [threading.Thread(target=t, daemon=True) for t in (self._spin, self._act)]
-        for thread in self.threads:
-            thread.start()
-
-    def _keeper(self, keep: list[Any]) -> Callable[[Any], None]:
-        def take(message: Any) -> None:
-            with self.news:
-                keep.append(message)
-                self.news.notify_all()
-
-        return take
-
-    def _fault(self, message: msg.Fault) -> None:
-        with self.news:
-            self.faults[message.code] = message.active
-            self.news.notify_all()
-
-    def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            while self.context.ok():
-                self.executor.spin_once(timeout_sec=0.1)
-
-    def _act(self) -> None:
-        last = time.monotonic()
-        while self.going:
-            now = time.monotonic()
-            self._supply(now, now - last)
-            last = now
-            time.sleep(0.02)
-
-    def _supply(self, now: float, dt: float) -> None:
-        target = self.targets[-1] if self.targets else T()
-        car = self.rack.signals("vehicle1")
-        live_v = float(car.get("emf_v", 0.0)) if car.get("contactor") else 0.0
-        testing = target.purpose == T.PURPOSE_INSULATION_TEST
-        if testing and self.insulation_since is None:
-            self.insulation_since = now
-        tested = self.insulation_since is not None and now - self.insulation_since > self.test_s
-        energised = target.purpose in (T.PURPOSE_PRECHARGE, T.PURPOSE_TRANSFER) and live_v > 0
-        self.current_a = target.current_a if energised and target.purpose == T.PURPOSE_TRANSFER else 0.0
-        self.voltage_v = live_v + 0.05 * self.current_a if live_v else 400.0 if testing and not tested else 0.0
-        self.energy_wh += max(0.0, self.voltage_v * self.current_a * dt / 3600)
-        self.exported_wh += max(0.0, -self.voltage_v * self.current_a * dt / 3600)
-        self.rack.send("vehicle1", {"voltage_v": self.voltage_v, "current_a": self.current_a})
-        self.arm.send("vehicle1", {"mated": self.mated})
-        mode = {0: P.MODE_OFF, 1: P.MODE_INSULATION_TEST, 2: P.MODE_PRECHARGE, 3: P.MODE_TRANSFER}[target.purpose]
-        stamp = now_ns()
-        session = "s1" if self.session_phase else ""
-        self.publishers["power/state"].publish(
-            fill(
-                P(), stamp_ns=stamp, session_id=session, mode=mode, voltage_v=self.voltage_v,
-                bank_voltage_v=self.voltage_v, current_a=self.current_a, contactors_closed=energised,
-                insulation=P.INSULATION_VALID if tested else P.INSULATION_UNKNOWN, insulation_permit_number=5,
-            )
-        )  # fmt: skip
-        permit = {"stamp_ns": stamp, "number": 5, "session_id": session, "purpose": target.purpose}
-        most = {"max_voltage_v": 500, "max_current_a": 100, "max_power_w": 50_000, "min_current_a": -20}
-        permits = fill(msg.ChargePermit(), **permit, **most, min_power_w=-10_000)
-        self.publishers["power/permit"].publish(permits)
-        self.publishers["power/limits"].publish(
-            fill(
-                msg.SupplyLimits(), stamp_ns=stamp, max_voltage_v=500, max_current_a=100, max_power_w=50_000,
-                max_export_current_a=20, max_export_power_w=10_000, available=True,
-            )
-        )  # fmt: skip
-        self.publishers["session/state"].publish(
-            fill(
-                S(), stamp_ns=stamp, session_id=session, phase=self.session_phase, protocol=self.protocol,
-                authorization=S.AUTHORIZATION_ACCEPTED, stop_requested=self.stop,
-            )
-        )  # fmt: skip
-
-    def transition(self, number: int) -> bool:
-        assert self.change.wait_for_service(timeout_sec=20.0)
-        future = self.change.call_async(ChangeState.Request(transition=Transition(id=number)))
-        done = threading.Event()
-        future.add_done_callback(lambda _: done.set())
-        assert done.wait(20.0)
-        return bool(future.result().success)
-
-    def bring_up(self) -> None:
-        assert self.transition(Transition.TRANSITION_CONFIGURE)
-        assert self.transition(Transition.TRANSITION_ACTIVATE)
-
-    def plug_in(self) -> None:
-        self.cli.send("vehicle1", {"arrive": 1})
-        self.mated = True
-        self.session_phase = S.PHASE_LINKING
-
-    def until(self, condition: Callable[[], bool], timeout_s: float = 40.0) -> None:
-        with self.news:
-            last = [(link.phase, link.text) for link in self.links[-1:]]
-            assert self.news.wait_for(condition, timeout_s), f"{last} {self.cli.signals('vehicle1')}"
-
-    def until_link(self, *phases: int) -> msg.VehicleLink:
-        self.until(lambda: bool(self.links) and self.links[-1].phase in phases)
-        return self.links[-1]
-
-    def close(self) -> None:
-        self.going = False
-        self.threads[1].join()
-        for wire in (self.rack, self.arm, self.cli):
-            wire.close()
-        rclpy.shutdown(context=self.context)
-        self.threads[0].join()
+L, S = msg.VehicleLink, msg.SessionState
 
 
 @pytest.fixture
-def run(sim_directory: Path) -> Iterator[Callable[..., Station]]:
-    bus = f"udp:{free_block()}"
-    bench = Station(sim_directory)
-    processes: list[subprocess.Popen] = []
-
-    def start(*vehicle: str, parameters: tuple[str, ...] = (), protocol: str = "chademo") -> Station:
-        bench.bus, bench.protocol = bus, protocol
-        words = ["robot_charger.sim.vehicle", "--evse", "1", "--can", bus, "--soc", "50", *vehicle]
-        processes.append(subprocess.Popen([sys.executable, "-m", *words]))
-        words = ["robot_charger.chademo.node", "--ros-args", "-r", "__ns:=/evse1", "-p", f"bus:={bus}"]
-        words += [w for p in parameters for w in ("-p", p)]
-        processes.append(subprocess.Popen([sys.executable, "-m", *words]))
-        return bench
-
+def run(sim_directory: Path) -> Iterator[Callable[..., PlugStation]]:
+    processes = Processes(sim_directory, "chademo", f"udp:{free_block()}")
     try:
-        yield start
+        yield processes.start
     finally:
-        for process in processes:
-            process.terminate()
-        codes = [p.wait(10) for p in processes]
-        bench.close()
-        assert codes == [0] * len(codes), os.linesep.join(map(str, codes))
+        processes.close()
 
 
-def test_a_charge_through_the_topics(run: Callable[..., Station]) -> None:
+def test_a_charge_through_the_topics(run: Callable[..., PlugStation]) -> None:
     station = run("--protocol", "chademo", "--charge-seconds", "4")
     station.bring_up()
     station.until(lambda: len(station.links) > 2)
@@ -220,7 +60,7 @@ def test_a_charge_through_the_topics(run: Callable[..., Station]) -> None:
     assert all(t.protocol == "chademo" for t in station.targets)
 
 
-def test_a_vehicle_that_gives_back(run: Callable[..., Station]) -> None:
+def test_a_vehicle_that_gives_back(run: Callable[..., PlugStation]) -> None:
     station = run("--protocol", "chademo-v2x", "--charge-seconds", "8", parameters=("v2x:=true",))
     station.bring_up()
     station.plug_in()
@@ -232,7 +72,7 @@ def test_a_vehicle_that_gives_back(run: Callable[..., Station]) -> None:
     assert station.exported_wh > 0.5
 
 
-def test_the_vehicle_falls_silent(run: Callable[..., Station]) -> None:
+def test_the_vehicle_falls_silent(run: Callable[..., PlugStation]) -> None:
     station = run("--protocol", "chademo", "--charge-seconds", "60", "--fault", "can-silence")
     station.bring_up()
     station.plug_in()
@@ -245,7 +85,7 @@ def test_the_vehicle_falls_silent(run: Callable[..., Station]) -> None:
     station.until(lambda: station.faults.get(msg.Fault.CHADEMO_SILENT) is False)
 
 
-def test_it_says_nothing_while_another_protocol_is_active(run: Callable[..., Station]) -> None:
+def test_it_says_nothing_while_another_protocol_is_active(run: Callable[..., PlugStation]) -> None:
     station = run("--protocol", "chademo", protocol="ccs")
     ear = open_bus(station.bus, fd=False)
     try:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from robot_charger.chademo import frames
 from robot_charger.chademo.frames import FrameError
+from robot_charger.chademo.vehicle import Vehicle
 
 DBC = Path(__file__).parents[2] / "config/chademo.dbc"
 
@@ -28,7 +29,7 @@ def test_the_dbc_file_is_printed_from_the_table() -> None:
 def test_decoding_agrees_with_cantools(frame: frames.Frame, data: bytes) -> None:
     known = cantools.database.load_file(DBC) if not CACHE else CACHE[0]
     CACHE[:] = [known]
-    oracle = known.decode_message(frame.identifier, data)
+    oracle = known.decode_message(frame.identifier, data, decode_choices=False)
     assert frames.decode(frame.identifier, data) == pytest.approx({k: float(v) for k, v in oracle.items()})
 
 
@@ -90,3 +91,14 @@ def test_the_table_names_a_source_for_every_field(database: cantools.database.Da
         for field in frame.fields:
             assert field.source
             assert database.get_message_by_frame_id(frame.identifier).get_signal_by_name(field.name).comment
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_field_that_does_not_exist_is_an_error_and_not_zero(heard: bool) -> None:
+    vehicle = Vehicle()
+    if heard:
+        frame = frames.FRAMES[frames.VEHICLE_CONTROL]
+        vehicle.values[frames.VEHICLE_CONTROL] = {field.name: 1.0 for field in frame.fields}
+    assert vehicle.control("target_v") == float(heard)
+    with pytest.raises(KeyError):
+        vehicle.control("taget_v")

@@ -64,7 +64,7 @@ class Desk:
         self.intruder: Callable[[int], list[Frame]] | None = None
         self.filter: Callable[[Frame], Frame | None] = lambda frame: frame
         self._count = 0
-        self._test_s = 0.0
+        self._test_s, self._test_permit = 0.0, 0
         self._on_ns: int | None = None
         self._run_car(1.5)
 
@@ -86,7 +86,7 @@ class Desk:
         return self.station.status(self._inputs())
 
     def start(self) -> None:
-        self.session = Session("s1", active=True, start=True, test_permit=0)
+        self.session = Session("s1", active=True, start=True, permit=1)
 
     def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
         """Steps for ``seconds`` or until the condition holds; True when it held."""
@@ -172,17 +172,18 @@ class Desk:
         if target.purpose is Purpose.INSULATION_TEST:
             if not self._test_s:
                 self.tests += 1
-                self.session = replace(self.session, test_permit=self.session.test_permit + 7)
+                self.session = replace(self.session, permit=self.session.permit + 7)
+                self._test_permit = self.session.permit
                 supply = replace(supply, insulation_valid=False)
             self._test_s += 0.01
             done = self._test_s > 1.0
             if not done:
                 supply = replace(supply, voltage_v=target.voltage_v + 50.0, contactors_closed=True)
-            elif supply.insulation_permit != self.session.test_permit:
+            elif supply.insulation_permit != self._test_permit:
                 valid = self.insulation == "valid"
                 supply = replace(
                     supply, insulation_valid=valid, insulation_failed=not valid,
-                    insulation_permit=self.session.test_permit,
+                    insulation_permit=self._test_permit,
                 )  # fmt: skip
         else:
             self._test_s = 0.0

@@ -96,8 +96,9 @@ def test_an_old_insulation_result_does_not_count() -> None:
     desk._run_supply = lambda: None  # type: ignore[method-assign]
     desk.supply = replace(desk.supply, insulation_valid=True, insulation_permit=3)
     desk.start()
+    desk.session = replace(desk.session, permit=3)
     desk.until(Phase.INSULATION)
-    desk.session = replace(desk.session, test_permit=9)
+    desk.session = replace(desk.session, permit=9)
     desk.run(5.0)
     assert desk.phase is Phase.INSULATION
     ends(desk)

@@ -142,7 +142,8 @@ def test_a_stalled_transfer_is_aborted() -> None:
     "request_",
     [
         "10310006FF000200",  # 49 bytes need seven packets
-        "10080002FF001100",  # eight bytes need none
+        "10080001FF001100",  # eight bytes need two
+        "10000000FF001100",
         "10FFFF02FF001100",
     ],
 )
@@ -194,3 +195,12 @@ def test_frames_of_wrong_length_do_not_break_what_is_under_way() -> None:
     assert station.packet(b"\x01" + bytes(7), 3) == ([], None)
     assert station.packet(b"\x02" + bytes(7), 4)[1] == (0x1100, bytes(9))
     assert station.bad == 2
+
+
+def test_a_short_message_by_the_transport_protocol_is_taken() -> None:
+    """A vehicle code in use sends BSD of seven bytes so."""
+    station = receiver()
+    ((_, answer),) = station.control(bytes.fromhex("10070001FF001C00"), 0)
+    assert answer.hex() == "110101ffff001c00"
+    ((_, end),), message = station.packet(b"\x01" + bytes(range(7)), 1)
+    assert (end.hex(), message) == ("13070001ff001c00", (0x1C00, bytes(range(7))))

@@ -200,7 +200,7 @@ def test_a_wrong_directory_and_number_are_refused(said, name):
     assert "'one'" in line
 
 
-@pytest.mark.parametrize("given", [{"protocol": "gbt"}, {"ocpp": "3.0"}, {"modules": "0"}, {"sessions": "-1"}])
+@pytest.mark.parametrize("given", [{"protocol": "mcs"}, {"ocpp": "3.0"}, {"modules": "0"}, {"sessions": "-1"}])
 def test_a_simulation_that_cannot_be_is_refused(said, given):
     ((name, value),) = given.items()
     (line,) = refusal("simulation", **given)

@@ -8,8 +8,7 @@ from robot_charger.supervisor import checker, flow, interlocks
 from robot_charger.words.values import Phase
 
 pytestmark = pytest.mark.timeout(1200)
-KINDS = [checker.LIMITS, checker.ACDP_LIMITS, checker.AC_LIMITS]
-ALL = pytest.mark.parametrize("limits", KINDS, ids=["plug first", "talk first", "plain AC"])
+ALL = pytest.mark.parametrize("limits", checker.KINDS.values(), ids=checker.KINDS)
 
 
 @ALL

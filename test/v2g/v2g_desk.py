@@ -287,7 +287,7 @@ def secc(directory: Path, options: dict[str, Any]) -> dict[str, Any]:
     from robot_charger.v2g.worker import Worker
     from robot_charger.words.values import Link
 
-    values = {"slac.settle_s": 0.0, "tls.required": False, **options.get("parameters", {})}
+    values = {"slac.settle_s": 0.0, "tls.required": False, "realtime": False, **options.get("parameters", {})}
     parameters = build(V2gParameters, values)
     contexts = None
     if parameters.tls__directory:

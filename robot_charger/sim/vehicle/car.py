@@ -32,6 +32,7 @@ FAULTS = (
     "late-voltage",  # GB/T: the vehicle's contactors close only after CRO AA
     "reversed-polarity",  # GB/T: plus and minus of the battery are exchanged
     "latch-open",  # GB/T: CC1 leaves 4 V during the transfer
+    "bst",  # GB/T: the vehicle ends the charge by BST
     "not-ready",  # GB/T: BRO stays 00
     "pause",  # GB/T: BSM does not allow charging for three seconds
     "k-open",  # CHAdeMO: switch k opens during the transfer without a word on CAN
@@ -567,7 +568,7 @@ class Car:
                 "occupied": self.state is not State.AWAY,
                 "immobilised": self.parked,
                 "insulation_ohm": self._insulation() if self.connected else None,
-                "pilot": None if self.options.is_chademo else self._pilot_level(),
+                "pilot": None if self.options.on_can else self._pilot_level(),
             },
             arm={"present": standing, "locked": self.locked},
             chademo={"k": self.switch_k and self.connected, "lock_feedback": self.locked},

@@ -11,6 +11,7 @@ from robot_charger.common.faults import Code
 from robot_charger.v2g.exi import ExiDecodeError, decode
 from robot_charger.v2g.secc import answers, requests, shared
 from robot_charger.v2g.secc.answers import rational
+from robot_charger.v2g.secc.energy import PRECHARGE_CURRENT_A
 from robot_charger.v2g.secc.table import (
     FAILED,
     SEQUENCE_ERROR,
@@ -236,12 +237,10 @@ def cable_check(talk: Talk, body: Tree) -> Answer:
 
 def pre_charge(talk: Talk, body: Tree) -> Answer:
     """PowerDeliveryReq may follow only where the vehicle says that it has finished ([V2G20-2005])."""
-    shared.precharge(talk, requests.setpoint(talk, body, "EVTargetVoltage", "V"), PRECHARGE_A)
+    # DC_PreChargeReq names no current.
+    shared.precharge(talk, requests.setpoint(talk, body, "EVTargetVoltage", "V"), PRECHARGE_CURRENT_A)
     answer = {"EVSEPresentVoltage": rational(talk.station.voltage_v)}
     return Answer(answer, "finished" if body["EVProcessing"] == "Finished" else "ongoing")
-
-
-PRECHARGE_A = 2.0  # DC_PreChargeReq names no current
 
 
 def power_delivery(talk: Talk, body: Tree) -> Answer | Wait:
