@@ -22,9 +22,13 @@ GAZEBO_PARTS := gazebo libgazebo-dev libsdformat-dev libignition-math-dev libign
   libignition-common-dev libignition-fuel-tools-dev libprotobuf-dev libboost1.74-dev libtbb-dev libtinyxml-dev \
   libtinyxml2-dev libzmq3-dev uuid-dev libc6-dev libcrypt-dev linux-libc-dev libstdc++-10-dev
 SDFORMAT  := libsdformat12-12 sdformat-sdf libignition-math6-6 libtinyxml2-9 libtinyxml2.6.2v5 liburdfdom-model3.0 libconsole-bridge1.0
+# A kernel with SocketCAN, QEMU to run it, and QEMU's libraries; the name of the kernel's package changes with its version.
+KERNEL    := qemu-system-x86 qemu-system-common qemu-system-data seabios busybox-static libbrlapi0.8 libcacard0 libcapstone4 \
+  libexecs0 libfdt1 libslirp0 libspice-server1 libusbredirparser1 libvdeplug2 libpmem1 libndctl6 libdaxctl1 libkmod2 \
+  librdmacm1 libibverbs1 libnl-3-200 libnl-route-3-200 liburing2 libfuse3-3 libaio1 libjpeg62-turbo libsasl2-2 libpixman-1-0
 MCAP      := pymcap-cli==0.34.0
 
-.PHONY: help setup demo test test-all bench lint tools clean
+.PHONY: help setup demo test test-all bench lint kernel tools clean
 
 # Tests that keep no real time share the cores; those that do come after, in two lanes (test/conftest.py).
 # Status 5 says that a half has no test to run, as when only the failed ones are run again.
@@ -41,6 +45,7 @@ help:
 	@echo "make test-all          all tests"
 	@echo "make bench             the benchmarks"
 	@echo "make lint              ruff and mypy"
+	@echo "make kernel            the SocketCAN tests on a real kernel, in QEMU"
 	@echo "make tools             optional test tools, into .tools"
 	@echo "make setup             .venv with everything above"
 	@echo "make clean             remove .venv, .tools and what was built"
@@ -85,6 +90,9 @@ lint: setup
 	@echo "lint: mypy"
 	@$(BIN)/mypy
 
+kernel: setup
+	@$(BIN)/python .ci/kernel.py $(ARGS)
+
 # apt with folders of its own: the machine's sources with the suite's name exchanged, and nothing installed.
 define gazebo
 ( command -v apt-get dpkg-deb >/dev/null && . /etc/os-release && rm -rf .tools/gazebo .tools/apt && \
@@ -113,6 +121,13 @@ tools:
 	@if command -v apt-get >/dev/null && (cd .tools/deb && apt-get --quiet=2 download $(SDFORMAT)); then \
 	  for package in $(SDFORMAT); do dpkg -x .tools/deb/$${package}_*.deb .tools; done; echo "tools: unpacked into .tools"; \
 	else echo "tools: SKIPPED, Gazebo's SDF library cannot be downloaded here (needs apt and Debian 12's package lists)" >&2; fi
+	@echo "tools: QEMU and Debian's kernel, from the system's package archive (90 MB, once)"
+	@test -e .tools/kernel/.complete || ( command -v apt-get dpkg-deb >/dev/null && rm -rf .tools/kernel && mkdir -p .tools/kernel/deb && \
+	  image=$$(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*amd64\)$$/\1/p') && test -n "$$image" && \
+	  cd .tools/kernel/deb && apt-get --quiet=2 download $(KERNEL) $$image && cd .. && \
+	  for package in deb/*.deb; do dpkg-deb -x "$$package" . || exit 1; done && rm -rf deb usr/share/doc usr/share/man && \
+	  touch .complete && echo "tools: unpacked into .tools/kernel" ) || \
+	  echo "tools: SKIPPED, QEMU and a kernel cannot be downloaded here (needs Debian 12's apt and its package lists)" >&2
 	@echo "tools: Gazebo Classic 11, from the distribution's suite that has it (240 MB, once)"
 	@test -e .tools/gazebo/.complete || $(gazebo) || echo "tools: SKIPPED, Gazebo Classic cannot be unpacked here (needs Debian's apt and its archive of $(GAZEBO_SUITE))" >&2
 	@echo "tools: ocpp-rpc, a strict OCPP server, from npm"

@@ -345,7 +345,6 @@ class Desk:
             overrides["backend"] |= {"connectors": ["cG105" if o.chademo else "cGBT"]}
             overrides["v2g"] |= {"link": "none"}
             overrides["pilot"] |= {"connector": o.connector}
-            overrides["power"] |= {"ramp.down_a_s": 400.0}  # from k opened to 5 A within 0.5 s
         if o.chademo:
             overrides["chademo"] |= {"v2x": o.exports}
         if o.ac:

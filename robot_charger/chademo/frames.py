@@ -205,9 +205,13 @@ def _frame(identifier: int) -> Frame:
         raise FrameError(f"0x{identifier:03X} is no CHAdeMO frame") from None
 
 
+CYCLE_MS = 100  # every frame, both ways
+
+
 def dbc() -> str:
     """The table as a DBC file, as SavvyCAN and cantools read it."""
     lines = ['VERSION ""', "", "NS_ :", "", "BS_:", "", f"BU_: {EV} {EVSE}", ""]
+    values: list[str] = []
     comments = ['CM_ "CHAdeMO between vehicle (EV) and station (EVSE), 500 kbit/s, every 100 ms.";']
     for frame in TABLE:
         receiver = EVSE if frame.sender == EV else EV
@@ -219,8 +223,13 @@ def dbc() -> str:
                 f'[{low:g}|{high:g}] "{field.unit}" {receiver}'
             )
             comments.append(f'CM_ SG_ {frame.identifier} {field.name} "{field.source}";')
+            if field.bits == 1:
+                values.append(f'VAL_ {frame.identifier} {field.name} 0 "no" 1 "yes" ;')
+            elif field.name == "protocol":
+                values.append(f'VAL_ {frame.identifier} {field.name} 1 "0.9" 2 "1.x" 3 "2.0" ;')
         lines.append("")
-    return "\n".join([*lines, *comments, ""])
+    cycle = ['BA_DEF_ BO_ "GenMsgCycleTime" INT 0 60000;', f'BA_DEF_DEF_ "GenMsgCycleTime" {CYCLE_MS};']
+    return "\n".join([*lines, *comments, *cycle, *values, ""])
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ class Promise:
 PROMISES = (
     Promise(
         ("/power",), (KILL, FREEZE, SLOW), ENERGISED, STOP, 0.4, 1.0,
-        "modules go to zero 50 ms after the last valid frame; the safety controller opens without power's heartbeat",
+        "modules go to zero 50 ms after the last valid frame, slower ones by the safety controller's inhibit wire; it "
+        "opens without power's heartbeat",
     ),
     Promise(
         ("/evse{n}/supervisor",), (KILL, FREEZE, SLOW), ENERGISED, STOP, 0.4, 1.0,

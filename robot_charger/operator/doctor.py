@@ -15,6 +15,7 @@ from robot_charger import station
 from robot_charger.common import configuration, host_only
 from robot_charger.common.process import LOG_REMEDY
 from robot_charger.operator.machine import CAP_NET_RAW, Machine
+from robot_charger.power.contract import CONTRACTS
 
 OLDEST_PYTHON = (3, 10)
 ROS = {  # the set that works together, as in setup.py
@@ -29,6 +30,7 @@ ROS = {  # the set that works together, as in setup.py
     "ros-lifecycle-msgs": "2.0",
     "ros-action-msgs": "2.0",
 }
+QUEUE, LEAST_QUEUE = 128, 64  # frames: a round of 46 set-points, and not many rounds more
 BITRATE, DATA_BITRATE, CHADEMO_BITRATE = 1_000_000, 5_000_000, 500_000
 GBT_BITRATE = 250_000
 FREE_BYTES = 500 * 1024 * 1024
@@ -60,6 +62,8 @@ class Needs:
     station: bool = False  # real hardware: interfaces, permissions and certificates are then required
     parameters: tuple[Path, tuple[configuration.Trouble, ...]] | None = None  # directory of files, and their faults
     can: tuple[str, ...] = ()  # power modules and safety controller
+    module_can: tuple[str, ...] = ()  # modules on buses of their own
+    module_bitrate: int = 0
     vehicle_can: tuple[str, ...] = ()  # CHAdeMO
     gbt_can: tuple[str, ...] = ()  # GB/T 27930
     plc: tuple[str, ...] = ()
@@ -93,6 +97,8 @@ def needs_of(config: Path, evses: Sequence[int] = (1,)) -> Needs:
         station=True,
         parameters=(config, tuple(station.troubles(evses, config))),
         can=socketcan(texts("power", "bus")),
+        module_can=socketcan(texts("power", "module.bus")),
+        module_bitrate=CONTRACTS.get("".join(texts("power", "module.protocol")[:1]), CONTRACTS["ek3"]).bit_rate,
         vehicle_can=socketcan(texts("chademo", "bus")),
         gbt_can=socketcan(texts("gbt", "bus")),
         plc=tuple(texts("v2g", "interface")),
@@ -192,6 +198,8 @@ def _can(machine: Machine, needs: Needs) -> Iterator[Finding]:
         yield Finding("can", Level.BAD, "no CAN bus is named for power", "set bus: socketcan:can0 in config/power.yaml")
     for name in needs.can:
         yield from _can_interface(machine, name, BITRATE, DATA_BITRATE)
+    for name in needs.module_can:
+        yield from _can_interface(machine, name, needs.module_bitrate, 0)
     for name in needs.vehicle_can:
         yield from _can_interface(machine, name, CHADEMO_BITRATE, 0)
     for name in needs.gbt_can:
@@ -202,7 +210,9 @@ def _can(machine: Machine, needs: Needs) -> Iterator[Finding]:
 
 def _can_interface(machine: Machine, name: str, bitrate: int, data_bitrate: int) -> Iterator[Finding]:
     rates = f"bitrate {bitrate}" + (f" dbitrate {data_bitrate} fd on" if data_bitrate else "")
-    set_up = f"ip link set {name} down; ip link set {name} type can {rates} restart-ms 100; ip link set {name} up"
+    queue = f"ip link set {name} txqueuelen {QUEUE}"
+    set_up = f"ip link set {name} down; ip link set {name} type can {rates} restart-ms 100; {queue}; "
+    set_up += f"ip link set {name} up"
     if name not in machine.network_interfaces():
         yield Finding(
             "can",
@@ -239,6 +249,12 @@ def _can_interface(machine: Machine, name: str, bitrate: int, data_bitrate: int)
         yield Finding("can", Level.BAD, f"{name} is down", f"ip link set {name} up" if can.virtual else set_up)
     else:
         yield Finding("can", Level.OK, f"{name} is up")
+        if 0 < can.queue < LEAST_QUEUE:
+            text = f"{name} has a transmit queue of {can.queue} frames: a round of set-points does not fit"
+            yield Finding("can", Level.BAD, text, f"{queue}; for good: config/systemd/network/80-can.link")
+        if not can.virtual and not can.restart_ms and can.queue:
+            text = f"{name} stays silent after bus-off: automatic restart is off"
+            yield Finding("can", Level.BAD, text, set_up)
 
 
 def _plc(machine: Machine, needs: Needs) -> Iterator[Finding]:

@@ -39,6 +39,8 @@ class CanInterface:
     bitrate: int
     data_bitrate: int
     virtual: bool = False
+    queue: int = 0  # frames that its transmit queue takes, 0 = not known
+    restart_ms: int = 0  # restarted so long after bus-off, 0 = never
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ class Machine:
             int(data.get("bittiming", {}).get("bitrate", 0)),
             int(data.get("data_bittiming", {}).get("bitrate", 0)),
             virtual,
+            int(link.get("txqlen", 0)),
+            int(data.get("restart_ms", 0)),
         )
 
     def link_local(self, interface: str) -> bool:

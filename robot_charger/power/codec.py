@@ -121,6 +121,7 @@ class Monitor(IntEnum):
     SELF_TEST = 1
     MEASURING = 2  # self test passed
     FAULT = 3  # self test failed
+    INVALID = 4  # it measures, and marks this reading as not valid yet
 
 
 class Bay(IntFlag):

@@ -16,6 +16,8 @@ from robot_charger.common.clock import SECOND
 from robot_charger.common.faults import Code, FaultReport, Severity
 from robot_charger.power.codec import EvseStatus, Monitor, OutputMeasurement
 from robot_charger.power.gate import Demand, Gate, clamp_current
+from robot_charger.power.heat import Heat
+from robot_charger.power.insulation import InsulationWatch
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.words.values import ChargePermit, Insulation, Pilot, Purpose
 from robot_charger.words.values import SupplyMode as Mode
@@ -31,8 +33,6 @@ VOLTAGE_ACCURACY_V = 10.0
 VEHICLE_OVERVOLTAGE_S = 0.05
 OVERCURRENT_S = 0.1
 ACCURACY_A, ACCURACY = 2.5, 0.05  # the larger: more above the set-point than modules that obey can give
-COOL_S = 20.0  # what heat took from the current returns so slowly: temperatures come in whole degrees
-HEAT_S = 0.5
 DELAYS = 1.5  # a set-point is on its way for so many times the modules' delay at most
 INACCURATE_S = 2.0  # longer than any ramp is behind its set-point
 
@@ -84,11 +84,6 @@ def cable_check_voltage(vehicle_max_v: float, supply_max_v: float) -> float:
     return min(supply_max_v, 1.1 * vehicle_max_v)
 
 
-def _hottest(measured: OutputMeasurement) -> float:
-    """Hottest of contact pins and cable [deg C]."""
-    return max(measured.positive_c, measured.negative_c, measured.cable_c)
-
-
 class Output:
     """Set-point, contactors and insulation monitor of one EVSE."""
 
@@ -115,6 +110,10 @@ class Output:
         self.changes: list[FaultReport] = []  # faults that began or ended, for the node to tell
         self._abrupt = False
         self._tripped = False
+        self._chademo = False  # the vehicle's protocol, whose ramps are its own
+        self._watch = InsulationWatch(parameters)
+        self._low = False  # the last insulation reading was below its limit
+        self.heat = Heat(parameters)
         self._since = 0  # when this phase began [ns]
         self._last_ns = 0
         self._tested = False  # the present run of insulation permits has had its test
@@ -128,7 +127,6 @@ class Output:
         self._over: dict[str, int] = {}
         self._past: deque[tuple[int, float]] = deque()
         self._delay_ns = int(DELAYS * parameters.contract.delay_s * SECOND)
-        self._cool = 1.0  # share of the cable's rating that its temperatures allow
 
     @property
     def idle(self) -> bool:
@@ -143,7 +141,7 @@ class Output:
         """One control cycle."""
         elapsed_s = (now_ns - self._last_ns) / SECOND if self._last_ns else 0.0
         self._last_ns = now_ns
-        self._follow_heat(elapsed_s, inputs.measured)
+        self.heat.follow(elapsed_s, inputs.measured)
         self._follow_session(demand, inputs)
         if self.active:
             self._protect(now_ns, demand, inputs)
@@ -188,6 +186,8 @@ class Output:
         self.stop(now_ns, report.text, abrupt)
 
     def _enter(self, now_ns: int, mode: Mode, phase: Phase) -> None:
+        if mode in (Mode.PRECHARGE, Mode.TRANSFER) and mode != self.mode:
+            self._watch.begin(now_ns)
         self.mode = mode
         self._held_v = 0.0
         self._to(now_ns, phase)
@@ -218,6 +218,8 @@ class Output:
 
     def _follow_session(self, demand: Demand, inputs: Inputs) -> None:
         session = demand.permit.session_id if demand.permit else ""
+        if demand.target is not None:
+            self._chademo = demand.target.protocol == "chademo"
         if session and session != self.session_id:
             self.session_id = session
             self._void()
@@ -249,10 +251,8 @@ class Output:
             self.trip(now_ns, inputs.blocked, tell=False)
         elif demand.fault is not None:
             self.trip(now_ns, demand.fault)
-        elif _hottest(measured) >= p.temperature__stop_c:
-            self._fail(now_ns, Code.OVERTEMPERATURE, f"contact pins or cable at {_hottest(measured):.0f} deg C")
-        elif measured.coolant_c >= p.temperature__coolant_stop_c:
-            self._fail(now_ns, Code.OVERTEMPERATURE, f"coolant of the cable at {measured.coolant_c:.0f} deg C")
+        elif too_hot := self.heat.ends(measured):
+            self._fail(now_ns, Code.OVERTEMPERATURE, too_hot)
         elif live_v > trip_v:
             text = f"{live_v:.0f} V at the output: emergency trip is {trip_v:.0f} V"
             self.trip(now_ns, FaultReport(Code.OVERVOLTAGE, Severity.EMERGENCY, text))
@@ -451,7 +451,7 @@ class Output:
         if self._watch_insulation(now_ns, demand, evse):
             return
         self.setpoint_v = self._voltage(demand, inputs)
-        supply = min(inputs.capable_a, p.cable_current_a(self.evse) * self._cool)
+        supply = min(inputs.capable_a, p.cable_current_a(self.evse) * self.heat.share)
         export = min(supply, inputs.export_w / max(measured.voltage_v, 1.0))
         current, self.current_limited, self.power_limited = clamp_current(
             demand, max(measured.voltage_v, p.min_voltage_v), supply, export
@@ -461,23 +461,14 @@ class Output:
         self.setpoint_a = self._ramp(self.setpoint_a, current, elapsed_s)
         self.enable = True
 
-    def _follow_heat(self, elapsed_s: float, measured: OutputMeasurement) -> None:
-        p = self.parameters
-        low, high = p.temperature__derate_c, p.temperature__stop_c
-        contacts = (high - _hottest(measured)) / (high - low)
-        low, high = p.temperature__coolant_derate_c, p.temperature__coolant_stop_c
-        coolant = (high - measured.coolant_c) / (high - low)
-        allowed = max(0.0, min(1.0, contacts, coolant))
-        slowness_s = HEAT_S if allowed < self._cool else COOL_S
-        self._cool += (allowed - self._cool) * min(1.0, elapsed_s / slowness_s)
-
     def _ramp(self, present_a: float, wanted_a: float, elapsed_s: float) -> float:
         """Magnitude rises by ramp.up and falls by ramp.down; through zero it falls first."""
         p = self.parameters
         if present_a * wanted_a < 0.0:
             wanted_a = 0.0
         rising = abs(wanted_a) > abs(present_a)
-        most = (p.ramp__up_a_s if rising else p.ramp__down_a_s) * elapsed_s
+        down_a_s = max(p.ramp__down_a_s, p.ramp__chademo_down_a_s) if self._chademo else p.ramp__down_a_s
+        most = (p.ramp__up_a_s if rising else down_a_s) * elapsed_s
         return present_a + max(-most, min(most, wanted_a - present_a))
 
     def _ceiling(self, permit: ChargePermit, inputs: Inputs) -> float:
@@ -496,20 +487,17 @@ class Output:
         """True when the insulation ended the output."""
         assert demand.target is not None
         fault, _ = self.parameters.insulation_limits_ohm(demand.target.max_voltage_v or demand.target.voltage_v)
-        if evse.monitor == Monitor.FAULT:
-            self.insulation = Insulation.SELF_TEST_FAILED
-            self._fail(now_ns, Code.INSULATION_SELF_TEST, "the insulation monitor failed during charging")
-        elif evse.monitor == Monitor.MEASURING and evse.sequence and evse.insulation_ohm < fault:
-            self.insulation = Insulation.FAULT
+        verdict = self._watch.judge(now_ns, evse, fault)
+        if evse.monitor == Monitor.MEASURING and evse.sequence:
             self.insulation_ohm = evse.insulation_ohm
-            text = f"insulation {evse.insulation_ohm / 1e3:.0f} kohm during charging"
-            self._fail(now_ns, Code.INSULATION_CHARGING, text)
-        elif self._lasting("monitor", evse.monitor == Monitor.OFF, now_ns, 2.0):
-            self._fail(now_ns, Code.INSULATION_SELF_TEST, "the insulation monitor does not measure")
-        else:
-            if evse.monitor == Monitor.MEASURING and evse.sequence:
-                self.insulation_ohm = evse.insulation_ohm
+        if verdict.code is Code.NONE:
+            if verdict.low != self._low:
+                self._low = verdict.low
+                self.insulation = Insulation.WARNING if verdict.low else self._result or self.insulation
             return False
+        fell = verdict.code is Code.INSULATION_CHARGING
+        self.insulation = Insulation.FAULT if fell else Insulation.SELF_TEST_FAILED
+        self._fail(now_ns, verdict.code, verdict.text)
         return True
 
     def _ramp_down(self, now_ns: int, elapsed_s: float, demand: Demand, inputs: Inputs) -> None:

@@ -10,6 +10,7 @@ from robot_charger.power import codec
 from robot_charger.power.contract import CONTRACTS, LOAD_BREAK_S, PROTOCOLS, Contract
 
 EDITIONS = ("2014", "2023")
+INSULATION_S = 10.0  # from an insulation fault in transfer to the stop, at most (IEC 61851-23)
 # Connectors without a control pilot. Each serves the protocol of its own name.
 PILOTLESS = ("chademo", "gbt")
 CUT_OFFS = ("none", "inhibit", "ac-contactor")
@@ -121,6 +122,16 @@ class PowerParameters:
 
     ramp__up_a_s: float = parameter(100.0, "rise of the current", unit="A/s", low=1.0, high=1e5)
     ramp__down_a_s: float = parameter(200.0, "fall at a normal stop", unit="A/s", low=100.0, high=1e5)
+    ramp__chademo_down_a_s: float = parameter(
+        400.0, "the same for CHAdeMO: 5 A must be reached 0.5 s after switch k opens", unit="A/s", low=100.0, high=1e5
+    )
+    sensor_wait_s: float = parameter(
+        60.0,
+        "a temperature sensor that is dead or shows the impossible halves the current, and after so long ends it",
+        unit="s",
+        low=0.0,
+        high=3600.0,
+    )
     precharge__current_a: float = parameter(
         2.0, "largest current at precharge and cable check (61851-23 CC.5.2)", unit="A", low=0.1, high=5.0
     )
@@ -136,6 +147,26 @@ class PowerParameters:
         30.0, "time allowed for the monitor's self test", unit="s", low=1.0, high=60.0
     )
     insulation__measure_s: float = parameter(15.0, "time allowed for two measurements", unit="s", low=1.0, high=60.0)
+    insulation__response_s: float = parameter(
+        1.0, "response time of the insulation monitor, from its data sheet", unit="s", low=0.0, high=10.0
+    )
+    insulation__debounce_s: float = parameter(
+        3.0,
+        "in precharge and transfer a low insulation must last so long; with the monitor's response at most 10 s",
+        unit="s",
+        low=0.0,
+        high=10.0,
+    )
+    insulation__short_ohm: float = parameter(
+        25e3, "below this no debounce: a hard short", unit="ohm", low=1e3, high=1e6
+    )
+    insulation__grace_s: float = parameter(
+        5.0,
+        "so long after precharge or transfer has begun, readings that the monitor marks invalid are waited for",
+        unit="s",
+        low=0.0,
+        high=10.0,
+    )
     insulation__required: bool = parameter(
         True, "no precharge before a passed insulation test of this session", unsafe=False
     )
@@ -193,6 +224,10 @@ class PowerParameters:
     )
     meter__reversed: bool = parameter(False, "the meter is wired the other way: its import is this station's export")
     meter__units: list[int] = parameter([0], "Modbus unit of each EVSE's meter; 0: the EVSE's number", low=0, high=247)
+    meter__site_unit: int = parameter(
+        0, "Modbus unit of a meter of the whole site on the same line, told on /site/meter; 0: none", low=0, high=247
+    )
+    meter__site_map: str = parameter("", "register map of the site's meter; empty: that of meter.map")
     meter__timeout_ms: float = parameter(500.0, "time for one answer of a meter", unit="ms", low=50.0, high=5000.0)
 
     def check(self) -> None:
@@ -223,6 +258,11 @@ class PowerParameters:
                 f"group(s) of {self.module__max_voltage_v:g} V modules give"
             )
         self._check_modules()
+        if self.insulation__debounce_s + self.insulation__response_s > INSULATION_S:
+            raise ParameterError(
+                f"parameter insulation.debounce_s = {self.insulation__debounce_s:g} s and insulation.response_s = "
+                f"{self.insulation__response_s:g} s: a fault would be acted on after more than {INSULATION_S:g} s"
+            )
         if self.min_voltage_v >= self.max_voltage_v:
             raise ParameterError("parameter min_voltage_v must be below max_voltage_v")
         if self.temperature__derate_c >= self.temperature__stop_c:

@@ -29,7 +29,7 @@ def test_the_dbc_file_is_printed_from_the_table() -> None:
 def test_decoding_agrees_with_cantools(frame: frames.Frame, data: bytes) -> None:
     known = cantools.database.load_file(DBC) if not CACHE else CACHE[0]
     CACHE[:] = [known]
-    oracle = known.decode_message(frame.identifier, data)
+    oracle = known.decode_message(frame.identifier, data, decode_choices=False)
     assert frames.decode(frame.identifier, data) == pytest.approx({k: float(v) for k, v in oracle.items()})
 
 

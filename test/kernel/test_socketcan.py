@@ -190,7 +190,7 @@ class Station:
         self.wire = WireEnd("vehicle1", directory)
         self.until(lambda: (directory / "rack.wire").exists() and (directory / "safety.wire").exists())
         self.parameters = PowerParameters(
-            bus="socketcan:vcan0", desk_grace_ms=500.0, meter__kind="none", bus_timeout_ms=3000.0,
+            bus="socketcan:vcan0", desk_grace_ms=500.0, meter__kind="none", bus_timeout_ms=5000.0,
             measurement_timeout_ms=1000.0, realtime=False, **parameters,
         )  # fmt: skip
         self.parameters.check()
@@ -203,7 +203,7 @@ class Station:
 
     def say(self) -> None:
         from robot_charger.common.clock import now_ns
-        from robot_charger.power.gate import Permit, Pilot, Target
+        from robot_charger.words.values import ChargePermit, Pilot, PilotState, VehicleTarget
 
         now = now_ns()
         car = {"connected": True, "contactor": self.contactor, "emf_v": 360.0, "resistance_ohm": 0.05}
@@ -212,12 +212,10 @@ class Station:
         self.number += 1
         top = self.parameters.max_voltage_v
         volts = 360.0 if self.purpose == 2 else 420.0
-        self.control.pilot(1, Pilot.C, now)
-        self.control.permit(1, Permit(now, self.number, "s", self.purpose, False, top, 0.0, 300.0, 0.0, 1e5))
-        self.control.target(
-            1,
-            Target(now, self.number, "s", "plain", self.purpose, volts, self.current_a, 440.0, 300.0, 1e5, now, 5000),
-        )
+        asked = self.purpose, volts, self.current_a, 440.0, 300.0, 1e5
+        self.control.hear(1, PilotState(now, Pilot.C))
+        self.control.hear(1, ChargePermit(now, self.number, "s", self.purpose, False, top, 0.0, 300.0, 0.0, 1e5))
+        self.control.hear(1, VehicleTarget(now, self.number, "s", "plain", *asked, now, 5000))
 
     @property
     def output(self) -> Any:
@@ -254,7 +252,8 @@ class Station:
 
 @pytest.mark.parametrize("protocol", ["ek3", "infypower"])
 def test_the_power_loop_charges_from_the_simulated_rack_over_vcan(tmp_path: Path, protocol: str) -> None:
-    rack, parameters = ["--modules", "3", "--protocol", protocol], {"modules": 3}
+    rack = ["--modules", "3", "--protocol", protocol, "--habit", "hold_s=5"]  # no timing: emulation may be slow
+    parameters: dict[str, Any] = {"modules": 3, "module__timeout_ms": 5000.0}
     if protocol != "ek3":
         from robot_charger.power.contract import CONTRACTS
         from robot_charger.station import rating_parameters
@@ -262,7 +261,7 @@ def test_the_power_loop_charges_from_the_simulated_rack_over_vcan(tmp_path: Path
         rack += ["--module-bus", "socketcan:vcan1"]
         own = {"module__protocol": protocol, "module__bus": "socketcan:vcan1", "module__cut_off": "inhibit"}
         rating = {n.replace(".", "__"): v for n, v in rating_parameters(CONTRACTS[protocol]).items()}
-        parameters |= {**own, **rating, "contactors_break_load": True}  # type: ignore[dict-item]
+        parameters |= {**own, **rating, "contactors_break_load": True}
     station = Station(tmp_path, rack, **parameters)
     try:
         station.charge(15.0)

@@ -34,8 +34,8 @@ class Healthy(Machine):
     def __init__(self) -> None:
         self.packages = {name: f"{version}.6" for name, version in ROS.items()}
         self.can = {
-            "can0": CanInterface("can0", True, True, 1_000_000, 5_000_000),
-            "can1": CanInterface("can1", True, False, 500_000, 0),
+            "can0": CanInterface("can0", True, True, 1_000_000, 5_000_000, False, 128, 100),
+            "can1": CanInterface("can1", True, False, 500_000, 0, False, 128, 100),
         }
         self.local = {"plc0"}
 
@@ -136,6 +136,10 @@ def spoil(**values):
         (spoil(missing_modules={"robot_charger.msg": "ImportError: no"}), "messages", "robot_charger.msg"),
         (spoil(missing_modules={"rclpy": "ImportError: librcl.so"}), "ros", "librcl.so"),
         (spoil(can={}), "can", "no interface can0"),
+        (spoil(can={"can0": CanInterface("can0", True, True, 10**6, 5 * 10**6, False, 10, 100),
+                    "can1": CanInterface("can1", True, False, 500_000, 0)}), "can", "queue of 10 frames"),
+        (spoil(can={"can0": CanInterface("can0", True, True, 10**6, 5 * 10**6, False, 128, 0),
+                    "can1": CanInterface("can1", True, False, 500_000, 0)}), "can", "restart is off"),
         (spoil(can={"can0": CanInterface("can0", False, True, 10**6, 5 * 10**6),
                     "can1": CanInterface("can1", True, False, 500_000, 0)}), "can", "can0 is down"),
         (spoil(can={"can0": CanInterface("can0", True, False, 10**6, 5 * 10**6),

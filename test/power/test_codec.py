@@ -240,10 +240,25 @@ def test_a_repeated_counter_is_not_alive() -> None:
 
 
 def test_every_frame_of_the_database_is_tested_here() -> None:
-    assert {m.name for m in DATABASE.messages} == {
+    assert {m.name.rstrip("0123456789") for m in DATABASE.messages} == {
         "ModuleStatus", "ModuleSensor", "ModuleSetpoint", "GroupSetpoint",
         "PowerCommand", "SafetyStatus", "LinkStatus", "GridPermit", "BootRequest", "BootAnswer",
         "ConfigRequest", "ConfigAnswer", "DiagnosticRequest", "Diagnostics",
         "OutputMeasurement", "EvseStatus",
     }  # fmt: skip
     assert all(m.is_fd for m in DATABASE.messages)
+
+
+def test_the_database_has_every_address() -> None:
+    from robot_charger.power import dbc as printer
+
+    text = printer.DBC.read_text()
+    assert printer.complete(text) == text, "python -m robot_charger.power.dbc > config/ek3.dbc"
+    for address in (2, 46, codec.MAX_ADDRESS):
+        status = DATABASE.get_message_by_name(f"ModuleStatus{address}")
+        assert status.frame_id == codec.STATUS_ID + address and status.cycle_time == 10 and status.is_fd
+        assert status.get_signal_by_name("State").choices
+        assert DATABASE.get_message_by_name(f"ModuleSetpoint{address}").frame_id == codec.SETPOINT_ID + address
+        assert DATABASE.get_message_by_name(f"ModuleSensor{address}").cycle_time == 100
+    assert DATABASE.get_message_by_name("EvseStatus16").frame_id == codec.EVSE_ID + 16
+    assert DATABASE.get_message_by_name("GroupSetpoint14").frame_id == codec.GROUP_ID + 14

@@ -61,6 +61,15 @@ def test_the_eds_names_the_identifiers_and_the_device() -> None:
         assert index in dictionary
 
 
+def test_the_eds_has_what_cia_301_demands() -> None:
+    dictionary = canopen.import_od(str(canopen_driver.EDS), node_id=9)
+    assert dictionary[0x1018][1].name == "Vendor-ID" and set(dictionary[0x1018]) == {0, 1, 2, 3, 4}
+    assert dictionary[0x1200][1].default == 0x609 and dictionary[0x1200][2].default == 0x589
+    assert dictionary[0x1014].default == canopen_driver.EMERGENCY + 9
+    assert dictionary[0x1800][5].default == canopen_driver.MEASURED_MS
+    assert dictionary[0x1801][5].default == canopen_driver.CONDITION_MS
+
+
 class CanopenDesk:
     """A bank and its modules on one bus, cycle by cycle."""
 
@@ -132,6 +141,12 @@ def test_a_node_that_boots_again_is_configured_again(desk: CanopenDesk) -> None:
     desk.until(lambda: not desk.modules.operational[1])
     desk.until(lambda: desk.modules.operational[1])
     assert desk.modules._nodes[1].sdo["Producer heartbeat time"].raw == canopen_driver.HEARTBEAT_MS
+
+
+def test_an_emergency_of_a_module_is_told(desk: CanopenDesk) -> None:
+    desk.until(lambda: desk.modules.operational.all())
+    desk.modules._nodes[1].emcy.send(0x2310, register=3, data=b"")
+    desk.until(lambda: any("module 2" in note and "0x2310" in note for note in desk.driver.notes))
 
 
 def test_a_stranger_is_not_started(desk: CanopenDesk) -> None:

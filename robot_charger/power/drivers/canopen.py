@@ -9,8 +9,10 @@ ek3-canopen.eds beside this file; a bus is either raw EK3 or CANopen, for their 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ TPDO1, RPDO1, TPDO2, EMERGENCY, HEARTBEAT = 0x180, 0x200, 0x280, 0x080, 0x700
 SDO_ANSWER = 0x580
 RANGE = 0x780  # the upper four bits of an identifier; the lower seven are the node's number
 MAX_NODE = 127
-DEVICE_TYPE = 0x0003_0191  # as the EDS says; 0x1000
+DEVICE_TYPE = 0  # 0x1000, as the EDS has it: no standard profile
+DEVICE_TYPES = (DEVICE_TYPE, 0x0003_0191)  # the latter in older modules
 CYCLIC = ({"can_id": TPDO1, "can_mask": RANGE}, {"can_id": TPDO2, "can_mask": RANGE})  # for the control thread
 ACYCLIC = (
     {"can_id": SDO_ANSWER, "can_mask": RANGE},
@@ -121,8 +124,13 @@ class Driver(ModuleDriver):
         for bus, name in enumerate(self._names):
             first = int(self.bank.first[bus])
             nodes = self.bank.address[first : int(self.bank.first[bus + 1])].tolist()
-            self._masters.append(Master(name, nodes))
+            self._masters.append(Master(name, nodes, self._on_emergency))
             self._masters[-1].start()
+
+    def _on_emergency(self, bus: str, node: int, code: int, register: int) -> None:
+        """An EMCY of a module, from a thread of its bus: for the log; its faults come by TPDO2."""
+        what = "error reset" if code == 0 else f"error {code:#06x}, register {register:#04x}"
+        self.notes.append(f"{bus}: module {node} sends an emergency: {what}")
 
     def close(self) -> None:
         for master in self._masters:
@@ -133,14 +141,20 @@ class Driver(ModuleDriver):
 class Master:
     """NMT master of one bus: checks, configures and starts every node that is not operational."""
 
-    def __init__(self, bus: str, nodes: list[int]) -> None:
+    def __init__(self, bus: str, nodes: list[int], on_emergency: Callable[[str, int, int, int], None]) -> None:
         self.network = canopen.Network(open_bus(bus, fd=False, can_filters=ACYCLIC))
         self.refused: dict[int, str] = {}
         dictionary = canopen.import_od(str(EDS))
         for number in nodes:
-            self.network.add_node(canopen.RemoteNode(number, dictionary))
+            node = canopen.RemoteNode(number, dictionary)
+            self.network.add_node(node)
+            node.emcy.add_callback(functools.partial(self._told, bus, number, on_emergency))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"canopen {bus}", daemon=True)
+
+    @staticmethod
+    def _told(bus: str, node: int, tell: Callable[[str, int, int, int], None], error: Any) -> None:
+        tell(bus, node, int(error.code), int(error.register))
 
     def start(self) -> None:
         self.network.connect()
@@ -173,7 +187,7 @@ class Master:
     def _begin(self, number: int, node: Any) -> None:
         try:
             found = node.sdo["Device type"].raw
-            if found != DEVICE_TYPE:
+            if found not in DEVICE_TYPES:
                 raise SdoError(f"device type {found:#x}, {DEVICE_TYPE:#x} expected")
             node.sdo["Producer heartbeat time"].raw = HEARTBEAT_MS
             node.sdo["RPDO1 communication"]["Deadline"].raw = round(CONTRACTS["canopen"].hold_s * 1e3)

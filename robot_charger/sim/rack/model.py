@@ -438,7 +438,8 @@ class Rack:
                 start = (n.bank_v * farad + n.output_v * CABLE_FARAD) / joint
                 both = bleed * cable / (bleed + cable)
                 n.bank_v, used = _charge(start, pushed, ceiling, joint, both, bool(on.any()), dt_s)
-                n.bank_v = max(n.bank_v, ceiling + n.surge_v if n.surge_v > 0.5 else 0.0)
+                if n.surge_v > 0.5:
+                    n.bank_v = ceiling + n.surge_v
                 n.output_v = n.bank_v
                 n.current_a = max(0.0, (n.bank_v - start) * CABLE_FARAD / dt_s) + n.bank_v / cable
             else:
