@@ -50,7 +50,7 @@ DC_FAULTS = ("isolation", "isolation-charging", "self-test", "module-dead")
 ELSEWHERE = {
     "exi": "robot_charger.v2g.exi.cli:exi",
     "pki": "robot_charger.v2g.pki:command",
-    "queue": "robot_charger.backend.queue:command",
+    "queue": "robot_charger.backend.set_aside:command",
     **{
         name: f"robot_charger.operator.commands:{name}"
         for name in ("doctor", "permit", "record", "replay", "report", "watch")

@@ -16,27 +16,23 @@ import logging
 import random
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 import ocpp.messages
 from ocpp.exceptions import (
     FormatViolationError,
-    InternalError,
-    NotImplementedError,
-    NotSupportedError,
     OCPPError,
-    SecurityError,
 )
 from ocpp.messages import Call as CallMessage
-from ocpp.messages import CallError, CallResult, unpack, validate_payload
+from ocpp.messages import CallError, CallResult, unpack
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
 from robot_charger.backend import lenient
-from robot_charger.backend.boot import NOT_YET, Boot
+from robot_charger.backend.answers import Handler, Reply, Requests
+from robot_charger.backend.boot import Boot
 from robot_charger.backend.networks import Backoff, Network
 from robot_charger.backend.outbox import NotAnsweredError, Outbox, RefusedError
 from robot_charger.backend.records import Call, Now, Outcome, Payload, Record
@@ -47,20 +43,13 @@ from robot_charger.common.streams import abort
 ocpp.messages.ASYNC_VALIDATION = False  # its thread pool costs more than the check
 
 log = logging.getLogger("robot_charger.backend")
+__all__ = ["Backoff", "Client", "Network", "NotAnsweredError", "RefusedError", "Reply"]
 MAX_MESSAGE = 4 << 20
 STABLE_S = 30.0  # a connection that lasted this long was a good one: the back-off starts again
 PATIENCE_S = 5.0  # longest wait for an answer that does not matter, while something waits that does
 SILENT = 3  # calls in a row without an answer, of two kinds at least, after which the connection is given up
 LATE = 100  # calls whose answer may still come after its time
 _PROXY: dict[str, Any] = {"proxy": None} if "proxy" in inspect.signature(connect.__init__).parameters else {}
-
-
-@dataclass
-class Reply:
-    """Answer to a CSMS's request, and what to do once it has been sent."""
-
-    payload: Payload
-    after: Callable[[], Awaitable[None] | None] | None = None
 
 
 class Dialect(Protocol):
@@ -70,6 +59,7 @@ class Dialect(Protocol):
     subprotocol: str
     numbers_transactions: bool  # the CSMS numbers transactions in its answer to their start
     has_connector_0: bool  # the station itself has a status
+    error_codes: dict[str, str]  # where the version has other words for a CALLERROR
 
     def boot(self, reason: str) -> Call: ...
     def heartbeat(self) -> Call: ...
@@ -79,7 +69,7 @@ class Dialect(Protocol):
     def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any], Call | None]: ...
     def after_boot(self) -> None: ...
     @property
-    def handlers(self) -> dict[str, Callable[[Payload], Payload | Reply]]: ...
+    def handlers(self) -> dict[str, Handler]: ...
 
 
 class StationSide(Protocol):
@@ -127,7 +117,6 @@ class Client:
         self._call_lock = asyncio.Lock()
         self._waiters = 0  # calls that wait for the one in flight
         self._queue_event = asyncio.Event()
-        self._answering = False  # what is sent now was asked for by the CSMS
         self._drained: asyncio.Event = asyncio.Event()
         self._named: set[str] = set()  # what was wrong in the form of answers
         self._unanswered: list[str] = []  # actions of the calls in a row that got no answer
@@ -138,7 +127,7 @@ class Client:
         self._offline_since: int | None = None
         self._talked_ns = 0
         self.outbox = Outbox(self)
-        self.after_answer: list[Callable[[], Any]] = []  # once the answer in the making has been sent
+        self.requests = Requests(self)
         self.pin = ""  # SHA-256 of the CSMS's certificate, hex
         self.on_accepted: Callable[[Network], None] = lambda network: None
         self.on_security: Callable[[str, str], None] = lambda kind, text: None
@@ -159,7 +148,7 @@ class Client:
 
     def send(self, call: Call, answer: Callable[[Payload | None], None] | None = None) -> None:
         """Send once, not durable; three attempts, and then ``answer`` gets None."""
-        self.outbox.add(call, answer, self._answering)
+        self.outbox.add(call, answer, self.requests.asked)
         self._queue_event.set()
 
     async def call(
@@ -322,7 +311,9 @@ class Client:
         settings = self.station.settings
         headers = {}
         if network.security_profile in (1, 2):
-            credentials = base64.b64encode(f"{network.user}:{network.password}".encode()).decode()
+            credentials = base64.b64encode(
+                f"{network.user}:{network.password}".encode("utf-8", "surrogateescape")
+            ).decode()
             headers["Authorization"] = f"Basic {credentials}"
         ping = settings["ping_s"] or None
         url = f"{network.url.rstrip('/')}/{quote(network.user)}"
@@ -481,6 +472,11 @@ class Client:
         self._queue_event.set()
 
     @property
+    def after_answer(self) -> list[Callable[[], Any]]:
+        """Run once the answer in the making has been sent."""
+        return self.requests.after_answer
+
+    @property
     def registration(self) -> str:
         return self.boot.registration
 
@@ -539,54 +535,9 @@ class Client:
                 await socket.send(json.dumps([4, parts[1][:36], error.code, error.description, {}]))
 
     async def _handle(self, socket: ClientConnection, message: CallMessage) -> None:
-        after = None
-        try:
-            handler = self.dialect.handlers.get(message.action) if isinstance(message.action, str) else None
-            if handler is None:
-                raise self._unknown(message.action)
-            if self.registration == "Rejected":
-                raise SecurityError(description="the station is not accepted")
-            await validate_payload(message, self.dialect.version)
-            not_yet = self.registration != "Accepted" and message.action in NOT_YET
-            self._answering = True
-            reply = {"status": "Rejected"} if not_yet else handler(message.payload)
-            if isinstance(reply, Reply):
-                after, reply = reply.after, reply.payload
-            answer = message.create_call_result(reply)
-            await validate_payload(answer, self.dialect.version)
-            text = answer.to_json()
-        except OCPPError as error:
-            text = message.create_call_error(error).to_json()
-        except ValueError as error:  # a time that is none, a number out of range
-            text = message.create_call_error(FormatViolationError(description=str(error)[:255])).to_json()
-        except Exception:
-            log.exception("cannot answer %s", message.action)
-            text = message.create_call_error(InternalError(description="see the station's log")).to_json()
-        finally:
-            self._answering = False
-        await socket.send(text)
-        while self.after_answer:
-            work = self.after_answer.pop(0)()
-            if inspect.isawaitable(work):
-                self._spawn(work)
-        if after:
-            self._answering = True
-            try:
-                result = after()
-            finally:
-                self._answering = False
-            if inspect.isawaitable(result):
-                self._spawn(result)
-        self._on_change()
+        await self.requests.handle(socket, message)
 
-    def _unknown(self, action: Any) -> OCPPError:
-        try:
-            ocpp.messages.get_validator(2, str(action), self.dialect.version)
-        except Exception:
-            return NotSupportedError(description=f"no such action in OCPP {self.dialect.version}")
-        return NotImplementedError(description="this station does not do that")
-
-    def _spawn(self, work: Awaitable[Any]) -> None:
+    def spawn(self, work: Awaitable[Any]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from robot_charger.backend.records import Now, Payload
 from robot_charger.backend.settings import RO, WO, Setting
+from robot_charger.backend.smart_charging import MODES
 from robot_charger.backend.station import Station
 from robot_charger.backend.store import StoreError
 
@@ -125,6 +126,7 @@ class DeviceModel:
         self._ids = itertools.count(max(self._monitors, default=0) + 1)
         self._events = itertools.count(1)
         self._faults: set[tuple[int, int]] = set()
+        self.public_keys: dict[int, str] = {}  # of the meters, by EVSE
 
     # What the nodes say.
     def node_report(self, name: str, evse: int, level: int, values: dict[str, str]) -> None:
@@ -197,6 +199,7 @@ class DeviceModel:
             choices=states,
         )
         yield Variable("ChargingStation", "Available", "true", data_type="boolean")
+        yield Variable("ChargingStation", "SupplyPhases", "3", data_type="integer")
         yield Variable("ChargingStation", "Problem", "true" if problem else "false", data_type="boolean")
         for evse in station.evses:
             occupied = {
@@ -213,10 +216,15 @@ class DeviceModel:
                 yield Variable(component, "Available", "true", evse, data_type="boolean")
             yield Variable("EVSE", "Problem", "true" if problem else "false", evse, data_type="boolean")
             yield Variable("Connector", "ConnectorType", kind, evse)
-            yield Variable("Connector", "SupplyPhases", "0", evse, data_type="integer")
+            yield Variable("Connector", "SupplyPhases", "3", evse, data_type="integer")
             amperes, watts = station.supply.get(evse, (0.0, 0.0))
-            yield Variable("EVSE", "Power", f"{watts:g}", evse, data_type="decimal", unit="W")
+            yield Variable("EVSE", "Power", f"{watts:g}", evse, data_type="decimal", unit="W", high=watts)
+            yield Variable("EVSE", "SupplyPhases", "3", evse, data_type="integer")
             yield Variable("EVSE", "Current", f"{amperes:g}", evse, data_type="decimal", unit="A")
+            if self.version == "2.1":
+                yield from self._v2x(evse)
+            if key := self.public_keys.get(evse):
+                yield Variable("FiscalMetering", "PublicKey", key, evse)
             reading = station.evses[evse].reading
             if reading:
                 yield Variable(
@@ -225,6 +233,17 @@ class DeviceModel:
                 yield Variable(
                     "FiscalMetering", "EnergyExport", f"{reading.export_wh:.3f}", evse, data_type="decimal", unit="Wh"
                 )
+
+    @staticmethod
+    def _v2x(evse: int) -> Iterable[Variable]:
+        """V2XChargingCtrlr and ISO15118Ctrlr of 2.1 (block Q)."""
+        transfers, modes = ("DC", "DC_BPT"), MODES
+        for name in ("Available", "Enabled"):
+            yield Variable("V2XChargingCtrlr", name, "true", evse, data_type="boolean")
+        for name, values in (("SupportedEnergyTransferModes", transfers), ("SupportedOperationModes", modes)):
+            text = ",".join(values)
+            yield Variable("V2XChargingCtrlr", name, text, evse, data_type="MemberList", choices=values)
+        yield Variable("ISO15118Ctrlr", "Enabled", "true", evse, data_type="boolean")
 
     def _from_nodes(self) -> Iterable[Variable]:
         for (name, evse), values in sorted(self._nodes.items()):

@@ -68,6 +68,7 @@ class Maintenance:
         self._folder = folder
         self._ring = ring or LogRing()
         self._log_job = 0
+        self._csr_job = 0
         self._places = places or transfer.Places()
         self.updates = FirmwareUpdates(
             station,
@@ -105,6 +106,18 @@ class Maintenance:
         identity, settings = self.station.identity, self.station.settings
         csr = self.certificates.request(identity.station_id, settings["organization"])
         self.station.outside.send(self.messages.sign_certificate(csr))
+        self._csr_job += 1
+        self._spawn(self._ask_again(self._csr_job, csr))
+
+    async def _ask_again(self, job: int, csr: str) -> None:
+        """No certificate came: the request goes out again, each time after twice the wait (A02.FR.18, 19)."""
+        wait = float(self.station.settings["csr_wait_s"])
+        for _ in range(self.station.settings["csr_repeats"]):
+            await asyncio.sleep(wait)
+            if job != self._csr_job:
+                return
+            self.station.outside.send(self.messages.sign_certificate(csr))
+            wait *= 2
 
     def renew_if_due(self) -> None:
         """Once a connection is up: ask for a new certificate before the old one ends."""
@@ -118,6 +131,7 @@ class Maintenance:
         except CertificateError as error:
             self.security_event("InvalidChargingStationCertificate", str(error))
             return False
+        self._csr_job += 1  # the request is answered
         return True
 
     def install_certificate(self, kind: str, pem: str) -> str:
@@ -153,6 +167,8 @@ class Maintenance:
         if not transfer.supported(location, self._places):
             return "Rejected", ""
         running = self.log_state == "Uploading"
+        if running:
+            self._say_log("AcceptedCanceled", self.log_request)
         stamp = self._clock().wall.strftime("%Y%m%dT%H%M%SZ")
         name = f"{self.station.identity.station_id}-{kind}-{stamp}.log"
         text = self._log_text(kind, oldest, latest)
@@ -193,13 +209,15 @@ class Maintenance:
                 self._say_log("Uploading", request_id)
                 try:
                     await asyncio.to_thread(transfer.upload, file, location, name, self._places)
-                    self._say_log("Uploaded", request_id)
+                    if job == self._log_job:
+                        self._say_log("Uploaded", request_id)
                     return
                 except transfer.TransferError as error:
                     log.warning("log upload: %s", error)
                     if attempt < retries:
                         await asyncio.sleep(interval_s)
-            self._say_log("UploadFailure", request_id)
+            if job == self._log_job:
+                self._say_log("UploadFailure", request_id)
         finally:
             file.unlink(missing_ok=True)
 

@@ -49,6 +49,9 @@ class Backoff:
         return self._wait + self._rng.uniform(0.0, self.random_s)
 
 
+SLOTS = range(1, 10)  # of network profiles
+
+
 class Networks:
     """``ways()`` gives the connections to try, in order. Kept values come and go through ``get`` and ``put``."""
 
@@ -71,6 +74,7 @@ class Networks:
         self.floor: int = max(p.security_profile, get("security_profile", 0))  # no downgrade below it
         self.wanted = max(self.floor, settings["security_profile"])  # raised by a CSMS of 1.6
         settings.note("security_profile", self.floor)
+        self.as_sent = ""  # the new password as the CSMS wrote it, where it was hexadecimal
         if "profile_priority" not in settings.changed:
             settings.note("profile_priority", list(self._given))
 
@@ -106,7 +110,7 @@ class Networks:
         if profile >= 2 and url.startswith("ws:"):
             url = "wss:" + url[3:]  # raised by the CSMS: the same place, with TLS
         tls = self._tls(profile) if url.startswith("wss:") else None
-        passwords = [self.password]
+        passwords = [self.password, *filter(None, [self._get("password_as_sent", "")])]
         previous = self._get("previous_password", "")
         if previous and profile in (1, 2):
             passwords.append(previous)  # until the new one has worked once
@@ -137,11 +141,15 @@ class Networks:
 
     def change_password(self, old: str) -> None:
         """The setting has the new one already; keep the old until the new one has worked."""
+        self._put("password_as_sent", self.as_sent or None)
+        self.as_sent = ""
         self._put("previous_password", old or self._plan.password or None)
 
     def set(self, slot: int, data: Payload) -> str:
         """OCPP SetNetworkProfileStatusEnumType."""
         p = self._plan.parameters
+        if slot not in SLOTS:
+            return "Rejected"
         profile, url = data["securityProfile"], data["ocppCsmsUrl"].rstrip("/")
         if data.get("ocppTransport", "JSON") != "JSON" or not url.startswith(("ws://", "wss://")):
             return "Rejected"

@@ -108,6 +108,9 @@ class BackendParameters:
     backoff__minimum_s: int = parameter(2, "first wait before a reconnect", unit="s", low=0, high=3600)
     backoff__random_s: int = parameter(5, "random part of that wait", unit="s", low=0, high=3600)
     backoff__repeats: int = parameter(5, "how often the wait doubles", low=0, high=20)
+    meter__public_keys: list = parameter(
+        [], "public key of each EVSE's meter, as OCMF names it (base64 or hexadecimal); empty: not told"
+    )
     sample_s: int = parameter(10, "interval of meter values during a transaction; 0: none", unit="s", low=0, high=3600)
     final_meter_s: float = parameter(
         3.0, "how long to wait for the final register after the output is off", unit="s", low=0.1, high=60.0

@@ -164,6 +164,8 @@ class OpenTransaction:
     started_ns: int = 0  # CLOCK_MONOTONIC, which outlives the process [ns]
     limit: TransactionLimit | None = None
     cost: float | None = None  # so far, as the CSMS told it
+    suspended: bool = False  # its token was taken back
+    series: list[Reading] = field(default_factory=list)  # what only the end tells
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
@@ -176,6 +178,7 @@ class OpenTransaction:
         for name in ("begin", "last"):
             values[name] = Reading(**values[name]) if values[name] else None
         values["limit"] = TransactionLimit(**values["limit"]) if values.get("limit") else None
+        values["series"] = [Reading(**r) for r in values.get("series", [])]
         return OpenTransaction(**values)
 
 

@@ -296,7 +296,19 @@ class Certificates:
                     return "Failed"
                 file.unlink()
                 return "Accepted"
-        return "NotFound"
+        return "Failed" if self._is_own(wanted) else "NotFound"
+
+    def _is_own(self, wanted: Payload) -> bool:
+        """The station's own certificate: it cannot be deleted over OCPP (M04.FR.06)."""
+        file = self.chain_file
+        if file is None:
+            return False
+        own = split(file.read_text())[0]
+        number = str(wanted["serialNumber"]).lower().lstrip("0")
+        return (
+            number == f"{own.serial_number:x}"
+            and _sha256(own.issuer.public_bytes()) == str(wanted["issuerNameHash"]).lower()
+        )
 
     # The station's own.
     @property

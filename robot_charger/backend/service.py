@@ -150,6 +150,8 @@ class Service:
         )
         self.dialect.client, self.dialect.networks = self.client, self.networks
         self.dialect.maintenance = self.maintenance
+        if self.dialect.model:
+            self.dialect.model.public_keys = dict(enumerate(p.meter__public_keys, 1))
         self.client.pin = p.tls__pin_sha256
         self.client.on_accepted = self._accepted
         self.client.on_security = self._security_event

@@ -5,11 +5,14 @@ Values a CSMS sets are kept in the store and win over the node's parameters from
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 RO, RW, WO = "ReadOnly", "ReadWrite", "WriteOnly"
+PROFILES = 1000  # charging profiles kept
+MESSAGES = 100  # display messages kept
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Setting:
     @property
     def data_type(self) -> str:
         """OCPP 2.x DataEnumType."""
+        if self.name == "date_time":
+            return "dateTime"
         if self.choices:
             return "MemberList" if self.kind is list else "OptionList"
         return {int: "integer", float: "decimal", bool: "boolean", list: "SequenceList"}.get(self.kind, "string")
@@ -50,8 +55,8 @@ class Setting:
             return value
         value = self.kind(text)
         if isinstance(value, int | float):
-            if value != value:
-                raise ValueError("not a number")
+            if not math.isfinite(value) or abs(value) > 2**31 - 1:
+                raise ValueError("not a number that can be meant")
             if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
                 raise ValueError(f"from {self.low} to {self.high}")
         if self.choices and value not in self.choices:
@@ -85,6 +90,7 @@ def _v(component: str, variable: str, instance: str = "") -> tuple[str, str, str
 
 
 _COMM, _TX, _SAMPLE, _AUTH = "OCPPCommCtrlr", "TxCtrlr", "SampledDataCtrlr", "AuthCtrlr"
+_ALIGNED = "AlignedDataCtrlr"
 _SECURITY, _CACHE, _LIST, _SMART = "SecurityCtrlr", "AuthCacheCtrlr", "LocalAuthListCtrlr", "SmartChargingCtrlr"
 
 TABLE: tuple[Setting, ...] = (
@@ -127,10 +133,20 @@ TABLE: tuple[Setting, ...] = (
     Setting("measurands", list, _v(_SAMPLE, "TxUpdatedMeasurands"), "MeterValuesSampledData", choices=_MEASURANDS),
     Setting("started_measurands", list, _v(_SAMPLE, "TxStartedMeasurands"), "", choices=_MEASURANDS),
     Setting("ended_measurands", list, _v(_SAMPLE, "TxEndedMeasurands"), "StopTxnSampledData", choices=_MEASURANDS),
-    Setting("ended_interval_s", int, _v(_SAMPLE, "TxEndedInterval"), "", RO, low=0, unit="s"),
-    Setting("aligned_s", int, _v("AlignedDataCtrlr", "Interval"), "ClockAlignedDataInterval", low=0, unit="s"),
+    Setting("ended_interval_s", int, _v(_SAMPLE, "TxEndedInterval"), "", low=0, unit="s"),
+    Setting("sign_readings", bool, _v(_SAMPLE, "SignReadings"), ""),
+    Setting("aligned_s", int, _v(_ALIGNED, "Interval"), "ClockAlignedDataInterval", low=0, unit="s"),
+    Setting("aligned_measurands", list, _v(_ALIGNED, "Measurands"), "MeterValuesAlignedData", choices=_MEASURANDS),
+    Setting("aligned_ended_s", int, _v(_ALIGNED, "TxEndedInterval"), "", low=0, unit="s"),
+    Setting("aligned_ended", list, _v(_ALIGNED, "TxEndedMeasurands"), "StopTxnAlignedData", choices=_MEASURANDS),
+    Setting("aligned_signed", bool, _v(_ALIGNED, "SignReadings"), ""),
+    Setting("aligned_idle_only", bool, _v(_ALIGNED, "SendDuringIdle"), ""),
     Setting(
-        "aligned_measurands", list, _v("AlignedDataCtrlr", "Measurands"), "MeterValuesAlignedData", choices=_MEASURANDS
+        "public_key",
+        str,
+        _v(_COMM, "PublicKeyWithSignedMeterValue"),
+        "",
+        choices=("Never", "OncePerTransaction", "EveryMeterValue"),
     ),
     Setting("authorize_remote_start", bool, _v(_AUTH, "AuthorizeRemoteStart"), "AuthorizeRemoteTxRequests"),
     Setting("local_authorize_offline", bool, _v(_AUTH, "LocalAuthorizeOffline"), "LocalAuthorizeOffline"),
@@ -140,14 +156,17 @@ TABLE: tuple[Setting, ...] = (
     Setting("cache_enabled", bool, _v(_CACHE, "Enabled"), "AuthorizationCacheEnabled"),
     Setting("cache_life_s", int, _v(_CACHE, "LifeTime"), "", low=0, unit="s"),
     Setting("list_enabled", bool, _v(_LIST, "Enabled"), "LocalAuthListEnabled"),
-    Setting("list_entries", int, _v(_LIST, "Entries"), "", RO),
+    Setting("list_entries", int, _v(_LIST, "Entries"), "", RO, high=10_000),
     Setting("list_max", int, _v(_LIST, "ItemsPerMessage"), "SendLocalListMaxLength", RO),
+    Setting("list_bytes", int, _v(_LIST, "BytesPerMessage"), "", RO),
     Setting("list_storage", int, _v(_LIST, "Storage"), "LocalAuthListMaxLength", RO),
     Setting("security_profile", int, _v(_SECURITY, "SecurityProfile"), "SecurityProfile", low=0, high=3),
     Setting("password", str, _v(_SECURITY, "BasicAuthPassword"), "AuthorizationKey", WO, max_length=40),
+    Setting("csr_wait_s", int, _v(_SECURITY, "CertSigningWaitMinimum"), "CertSigningWaitMinimum", low=1, unit="s"),
+    Setting("csr_repeats", int, _v(_SECURITY, "CertSigningRepeatTimes"), "CertSigningRepeatTimes", low=0),
     Setting("identity", str, _v(_SECURITY, "Identity"), "", RO),
     Setting("organization", str, _v(_SECURITY, "OrganizationName"), "CpoName", max_length=64),
-    Setting("root_entries", int, _v(_SECURITY, "CertificateEntries"), "CertificateStoreMaxLength", RO),
+    Setting("root_entries", int, _v(_SECURITY, "CertificateEntries"), "CertificateStoreMaxLength", RO, high=100),
     Setting(
         "additional_root_check",
         bool,
@@ -159,7 +178,14 @@ TABLE: tuple[Setting, ...] = (
     Setting("stack_level", int, _v(_SMART, "ProfileStackLevel"), "ChargeProfileMaxStackLevel", RO),
     Setting("rate_units", list, _v(_SMART, "RateUnit"), "ChargingScheduleAllowedChargingRateUnit", RO),
     Setting("schedule_periods", int, _v(_SMART, "PeriodsPerSchedule"), "ChargingScheduleMaxPeriods", RO),
-    Setting("profile_entries", int, _v(_SMART, "Entries", "ChargingProfiles"), "MaxChargingProfilesInstalled", RO),
+    Setting(
+        "profile_entries",
+        int,
+        _v(_SMART, "Entries", "ChargingProfiles"),
+        "MaxChargingProfilesInstalled",
+        RO,
+        high=PROFILES,
+    ),
     Setting("limit_change", float, _v(_SMART, "LimitChangeSignificance"), "", low=0, unit="Percent"),
     Setting("external_signals", bool, _v(_SMART, "ExternalControlSignalsEnabled"), "", RO),
     Setting("limit_schedules", bool, _v(_SMART, "NotifyChargingLimitWithSchedules"), "", RO),
@@ -172,12 +198,62 @@ TABLE: tuple[Setting, ...] = (
     Setting("items_set", int, _v("DeviceDataCtrlr", "ItemsPerMessage", "SetVariables"), "", RO),
     Setting("bytes_get", int, _v("DeviceDataCtrlr", "BytesPerMessage", "GetVariables"), "", RO),
     Setting("bytes_set", int, _v("DeviceDataCtrlr", "BytesPerMessage", "SetVariables"), "", RO),
+    Setting("bytes_report", int, _v("DeviceDataCtrlr", "BytesPerMessage", "GetReport"), "", RO),
+    Setting("items_monitor", int, _v("MonitoringCtrlr", "ItemsPerMessage", "SetVariableMonitoring"), "", RO),
+    Setting("bytes_monitor", int, _v("MonitoringCtrlr", "BytesPerMessage", "SetVariableMonitoring"), "", RO),
+    Setting("monitoring_enabled", bool, _v("MonitoringCtrlr", "Enabled"), "", RO),
+    Setting("contract_offline", bool, _v("ISO15118Ctrlr", "ContractValidationOffline"), "", RO),
+    Setting("display_messages", int, _v("DisplayMessageCtrlr", "DisplayMessages"), "", RO, high=MESSAGES),
+    Setting(
+        "display_formats",
+        list,
+        _v("DisplayMessageCtrlr", "SupportedFormats"),
+        "",
+        RO,
+        choices=("ASCII", "HTML", "URI", "UTF8"),
+    ),
+    Setting(
+        "display_priorities",
+        list,
+        _v("DisplayMessageCtrlr", "SupportedPriorities"),
+        "",
+        RO,
+        choices=("AlwaysFront", "InFront", "NormalCycle"),
+    ),
+    Setting("currency", str, _v("TariffCostCtrlr", "Currency"), "", max_length=3),
+    Setting("cost_enabled", bool, _v("TariffCostCtrlr", "Enabled", "Cost"), "", RO),
+    Setting("tariff_enabled", bool, _v("TariffCostCtrlr", "Enabled", "Tariff"), "", RO),
+    Setting("tariff_fallback", str, _v("TariffCostCtrlr", "TariffFallbackMessage"), "", max_length=255),
+    Setting("cost_fallback", str, _v("TariffCostCtrlr", "TotalCostFallbackMessage"), "", max_length=255),
+    Setting("pnc_16", bool, None, "ISO15118PnCEnabled"),
     Setting("connectors", int, None, "NumberOfConnectors", RO),
     Setting("profiles_16", list, None, "SupportedFeatureProfiles", RO),
     Setting("phase_rotation", str, None, "ConnectorPhaseRotation", RO),
 )
 
 DEFAULTS: dict[str, Any] = {
+    "sign_readings": True,
+    "aligned_ended_s": 0,
+    "aligned_ended": list(_MEASURANDS[:2]),
+    "aligned_signed": True,
+    "aligned_idle_only": False,
+    "public_key": "OncePerTransaction",
+    "list_bytes": 1 << 20,
+    "csr_wait_s": 120,
+    "csr_repeats": 2,
+    "bytes_report": 65536,
+    "items_monitor": 1000,
+    "bytes_monitor": 65536,
+    "monitoring_enabled": True,
+    "contract_offline": False,
+    "display_messages": 0,
+    "display_formats": ["ASCII", "UTF8"],
+    "display_priorities": ["AlwaysFront", "InFront", "NormalCycle"],
+    "currency": "EUR",
+    "cost_enabled": True,
+    "tariff_enabled": False,
+    "tariff_fallback": "",
+    "cost_fallback": "",
     "heartbeat_s": 300,
     "ping_s": 20,
     "message_timeout_s": 30,
@@ -238,6 +314,7 @@ DEFAULTS: dict[str, Any] = {
     "items_set": 1000,
     "bytes_get": 65536,
     "bytes_set": 65536,
+    "pnc_16": False,
     "connectors": 1,
     "phase_rotation": "NotApplicable",
     "profiles_16": [
@@ -285,6 +362,14 @@ class Settings:
 
     def text(self, setting: Setting) -> str:
         return setting.format(self._values[setting.name])
+
+    def key_text(self, setting: Setting) -> str:
+        """The same in the words of 1.6."""
+        if setting.name == "rate_units":
+            return ",".join({"A": "Current", "W": "Power"}[v] for v in self._values["rate_units"])
+        if setting.high is not None and setting.name in ("profile_entries", "root_entries"):
+            return str(int(setting.high))  # there the most that can be, here how many there are
+        return self.text(setting)
 
     def note(self, name: str, value: Any) -> None:
         """The station itself reports a value; nothing is kept."""

@@ -19,8 +19,28 @@ EXTERNAL = "ChargingStationExternalConstraints"
 TX_DEFAULT, TX = "TxDefaultProfile", "TxProfile"
 PRIORITY, LOCAL_GENERATION = "PriorityCharging", "LocalGeneration"  # 2.1
 MAX_DURATION_S = 7 * 86_400  # of a composite schedule
+MODES = ("ChargingOnly", "CentralSetpoint", "ExternalLimits")  # 2.1 OperationModeEnumType that is done
+HIGHEST_LEVEL = 99
+PROFILES = 1000
 STEP_S = 2.0  # a larger difference between clock and monotonic time is a step
 NOMINAL_V = 400.0  # turns amperes into watts where the supply has not told its ratings
+
+
+def _overlap(one: Payload, other: Payload) -> bool:
+    """Their validity has a moment in common."""
+
+    def bounds(profile: Payload) -> tuple[float, float]:
+        first, last = profile.get("validFrom"), profile.get("validTo")
+        return (
+            parse_time(first).timestamp() if first else -math.inf,
+            parse_time(last).timestamp() if last else math.inf,
+        )
+
+    try:
+        (a, b), (c, d) = bounds(one), bounds(other)
+    except ValueError:
+        return True
+    return a < d and c < b
 
 
 def begun(transaction: OpenTransaction | None, now: Now) -> datetime | None:
@@ -38,7 +58,7 @@ class ProfileError(ValueError):
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
-        self.reason = reason
+        self.reason = reason[:20]  # as the schema allows
 
 
 class SmartCharging:
@@ -72,16 +92,45 @@ class SmartCharging:
             profile = {**profile, "transactionId": open_transaction}
         if profile["chargingProfileKind"] == "Recurring" and "recurrencyKind" not in profile:
             raise ProfileError("InvalidProfile", "a recurring profile needs recurrencyKind")
+        if not 0 <= profile["stackLevel"] <= HIGHEST_LEVEL:
+            raise ProfileError("InvalidStackLevel", f"stackLevel from 0 to {HIGHEST_LEVEL}")
         self._check_values(profile)
         for schedule in profile["chargingSchedule"]:
             periods = schedule.get("chargingSchedulePeriod") or []
             starts = [p["startPeriod"] for p in periods]
             if not starts or starts[0] != 0 or starts != sorted(set(starts)):
                 raise ProfileError("InvalidSchedule", "periods must rise from 0")
-            if profile["chargingProfileKind"] == "Absolute" and "startSchedule" not in schedule and purpose != TX:
-                raise ProfileError("InvalidSchedule", "an absolute schedule needs startSchedule")
+            kind, begins = profile["chargingProfileKind"], "startSchedule" in schedule
+            if not begins and (kind == "Recurring" or (kind == "Absolute" and purpose != TX)):
+                raise ProfileError("InvalidSchedule", f"a schedule that is {kind} needs startSchedule (K01.FR.40)")
         rest = [p for p in self.profiles if not self._replaced(p, evse, profile)]
+        if len(rest) >= PROFILES:
+            raise ProfileError("TooManyElements", f"{PROFILES} profiles are installed")
         self._store(rest + [{**profile, "evseId": evse}])
+
+    def check_k01(self, evse: int, profile: Payload) -> None:
+        """What OCPP 2.x demands beside (K01, Q10). Raises ProfileError."""
+        purpose, kind = profile["chargingProfilePurpose"], profile["chargingProfileKind"]
+        if purpose == TX and not profile.get("transactionId"):
+            raise ProfileError("MissingParam", "a TxProfile needs its transactionId (K01.FR.03)")
+        if purpose != TX and profile.get("transactionId"):
+            raise ProfileError("InvalidProfile", "only a TxProfile has a transactionId")
+        for schedule in profile["chargingSchedule"]:
+            if kind == "Relative" and "startSchedule" in schedule:
+                raise ProfileError("InvalidSchedule", "a relative schedule has no startSchedule (K01.FR.41)")
+            for period in schedule.get("chargingSchedulePeriod") or []:
+                mode = period.get("operationMode", "ChargingOnly")
+                if mode not in MODES:
+                    raise ProfileError("UnsupportedParam", f"UnsupportedOperationMode: {mode} is not done (Q10)")
+        for other in self.profiles:
+            if other["id"] == profile["id"] or other["chargingProfilePurpose"] != purpose:
+                continue
+            if other["stackLevel"] != profile["stackLevel"] or not _overlap(other, profile):
+                continue
+            if purpose == TX_DEFAULT and (other["evseId"] == 0) != (evse == 0):
+                raise ProfileError("DuplicateProfile", "one for all EVSEs beside one of its own (K01.FR.52, 53)")
+            if purpose == TX and other.get("transactionId") == profile.get("transactionId"):
+                raise ProfileError("DuplicateProfile", "another TxProfile of this stackLevel (K01.FR.39)")
 
     @staticmethod
     def _check_values(profile: Payload) -> None:
@@ -364,6 +413,28 @@ class SmartCharging:
                 value = 0.0 if not rating else value
             if not periods or periods[-1]["limit"] != round(value, 1):
                 periods.append({"startPeriod": int(offset), "limit": round(value, 1)})
+            offset = max(offset + 1.0, min(e for e in ends if e > offset))
+        return periods
+
+    def station_composite(
+        self, start: datetime, duration_s: int, unit: str, most_w: float, most_a: float
+    ) -> list[Payload]:
+        """The same for the whole station (EVSE 0); ``most_w``, ``most_a``: what all EVSEs can give, or the site."""
+        periods: list[Payload] = []
+        offset = 0.0
+        volts = most_w / most_a if most_w and most_a and math.isfinite(most_w) else NOMINAL_V
+        while offset < duration_s and len(periods) < 1024:
+            moment = start + timedelta(seconds=offset)
+            value, ends = (most_a if unit == "A" else most_w), [float(duration_s)]
+            if found := self._highest(STATION_MAX, 0, None, moment, None):
+                _, schedule, period, end = found
+                limit, own = float(period.get("limit", math.inf)), schedule["chargingRateUnit"]
+                value = min(value, limit if own == unit else limit / volts if unit == "A" else limit * volts)
+                ends.append((end - start).total_seconds())
+            ends += self._starts(0, start, offset)
+            value = round(value, 1) if math.isfinite(value) else 0.0
+            if not periods or periods[-1]["limit"] != value:
+                periods.append({"startPeriod": int(offset), "limit": value})
             offset = max(offset + 1.0, min(e for e in ends if e > offset))
         return periods
 

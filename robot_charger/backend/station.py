@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
+from robot_charger.backend.access import Access
+from robot_charger.backend.allowance import Allowance
+from robot_charger.backend.outside import Outside, Teller
 from robot_charger.backend.records import (
-    START_BUTTON,
-    Call,
     Identity,
     Limit,
     Now,
@@ -29,75 +28,18 @@ from robot_charger.backend.records import (
     iso,
     parse_time,
 )
+from robot_charger.backend.reservations import Reservation, Reservations
 from robot_charger.backend.settings import Settings
-from robot_charger.backend.site_power import SiteBudget, SitePlan, Want
+from robot_charger.backend.site_power import SitePlan
 from robot_charger.backend.smart_charging import ProfileError, SmartCharging
 from robot_charger.backend.store import Store, StoreError
 from robot_charger.backend.tokens import Tokens
 from robot_charger.backend.transactions import Transactions, TransactionSettings
 from robot_charger.common.faults import Code, FaultReport, Severity
-from robot_charger.words.values import Authorization, Phase
+from robot_charger.words.values import Phase
 
+__all__ = ["Outside", "Station"]
 BACKLOG = 1000  # records kept in memory while the store takes none, before periodic readings are thinned
-
-Answer = Callable[[dict[str, Any] | None], None]
-
-
-@dataclass
-class Reservation:
-    id: int
-    evse: int
-    token: Token
-    group_id: str
-    expires: str
-
-
-@dataclass
-class Waiting:
-    """A token that waits for its session: of a remote start, a card, a payment. It lapses."""
-
-    token: Token
-    since_ns: int
-    group_id: str = ""
-    remote_start_id: int | None = None
-    trusted: bool = False  # nobody needs to be asked
-    text: str = ""
-    told: str = ""  # the session that was told of it
-
-
-class Outside:
-    """What the station needs of the world; the node and the client fill it in, tests record it."""
-
-    def request(self, request: ToVehicleSide) -> None:
-        """Publish on backend/request."""
-
-    def limit(self, evse: int, limit: Limit) -> None:
-        """Publish on backend/limit."""
-
-    def fault(self, report: FaultReport) -> None:
-        """Begin or end of a fault of the station."""
-
-    def send(self, call: Call, answer: Answer | None = None) -> None:
-        """Send a message that is not queued: dropped while offline."""
-
-    def queued(self) -> None:
-        """The queue has something new."""
-
-    def status_changed(self, evse: int) -> None:
-        """The connector of this EVSE has another status."""
-
-    def restart(self, reason: str) -> None:
-        """Boot the OCPP side anew; ``reason`` is a 2.x BootReasonEnumType."""
-
-
-def _same_group(one: str, other: str) -> bool:
-    return bool(one) and one.casefold() == other.casefold()
-
-
-def _takes_token(view: SessionView) -> bool:
-    """A vehicle is there, and no token was asked about yet: a session takes one."""
-    open_phase = Phase.POSITIONING <= view.phase <= Phase.LINKING
-    return bool(view.session_id) and open_phase and view.authorization == Authorization.NONE
 
 
 class Station:
@@ -120,7 +62,8 @@ class Station:
         self.store_ok = True
         self.transaction_settings = transaction_settings or TransactionSettings()
         self.tokens = Tokens(settings, store.get, self._keep)
-        self.smart = SmartCharging(store.get("profiles", []), lambda p: self._keep("profiles", p))
+        self.smart = SmartCharging(store.get("profiles", []), self._keep_profiles)
+        settings.note("profile_entries", len(self.smart.profiles))
         self.evses = {
             number: Transactions(
                 number, self.transaction_settings, self._emit, lambda: not self.online, boot_id=boot_id
@@ -128,26 +71,19 @@ class Station:
             for number in range(1, evses + 1)
         }
         self.status = {number: "Available" for number in self.evses}
-        self.reservations: dict[int, Reservation] = {
-            r["id"]: Reservation(**{**r, "token": Token(**r["token"])}) for r in store.get("reservations", [])
-        }
+        self.holds = Reservations(store.get("reservations", []), lambda kept: self._keep("reservations", kept))
+        self.access = Access(self)
+        self.allowance = Allowance(self, site)
+        self.teller = Teller()  # the OCPP version's module puts its own here
         self._backlog: list[tuple[Record, OpenTransaction | None]] = []
-        self._waiting: dict[int, Waiting] = {}
-        self._start_profiles: dict[int, tuple[Token, Payload]] = {}  # TxProfiles that came with a remote start
         self._inoperative: set[int] = set(store.get("inoperative", []))  # 0 = the whole station
         self._scheduled: dict[int, bool] = {}
         self._told_operative: dict[int, bool] = {}
         self._reset_pending: str = ""
-        self._limits: dict[int, Limit] = {}
-        self._external_told: dict[int, Limit] = {}
-        self._external_untold: set[int] = set()  # changed while offline
-        self._reservation_ends: dict[int, int] = {}  # on CLOCK_MONOTONIC [ns]
         self.wall_offset_s = 0.0  # the station's time less the computer's
-        self._aligned = 0
+        self._slots: dict[str, int] = {}
         self._counter = itertools.count(1)
         self.supply: dict[int, tuple[float, float]] = {}  # rated current, power of each EVSE
-        self.vehicle_limits: dict[int, tuple[float, float]] = {}  # current, power that its vehicle can take
-        self.budget = SiteBudget(site)
         self.arm_parked: bool | None = None  # None: there is no arm that says so
         self._held = False  # firmware is being installed
         self._apply_settings()
@@ -157,6 +93,7 @@ class Station:
         self.transaction_settings.start_points = tuple(self.settings["start_points"])
         self.transaction_settings.stop_points = tuple(self.settings["stop_points"])
         self.transaction_settings.sample_interval_s = float(self.settings["sample_s"])
+        self.transaction_settings.ended_interval_s = float(self.settings["ended_interval_s"])
 
     def recover(self, now: Now) -> None:
         """Take up what a previous process left in the store."""
@@ -172,6 +109,10 @@ class Station:
         except StoreError as error:
             self._store_failed(error)
             raise
+
+    def _keep_profiles(self, profiles: list[Payload]) -> None:
+        self._keep("profiles", profiles)
+        self.settings.note("profile_entries", len(profiles))
 
     def _store_failed(self, error: StoreError) -> None:
         self.store_ok = False
@@ -220,7 +161,7 @@ class Station:
 
     def _install_start_profile(self, record: Record) -> None:
         """A profile that came with the remote start begins with its transaction."""
-        token, profile = self._start_profiles.pop(record.evse, (None, None))
+        token, profile = self.access.start_profiles.pop(record.evse, (None, None))
         if profile and record.token and token and record.token.key == token.key:
             with contextlib.suppress(ProfileError):
                 self.smart.set(record.evse, profile, record.transaction_id, len(self.evses))
@@ -234,20 +175,10 @@ class Station:
         transactions = self.evses.get(view.evse)
         if not transactions:
             return
-        waiting = self._waiting.get(view.evse)
-        if waiting and view.session_id and view.authorization == Authorization.ACCEPTED:
-            del self._waiting[view.evse]
-            if transactions.token is None or transactions.token.key == waiting.token.key:
-                transactions.authorized(
-                    view.session_id,
-                    waiting.token,
-                    waiting.group_id,
-                    waiting.remote_start_id,
-                    self._take_reservation(view.evse, waiting.token, waiting.group_id),
-                )
+        self.access.session(view)
         before = transactions.view
         transactions.session(view, now)
-        self._tell_waiting(view.evse)
+        self.access.tell(view.evse)
         if view.phase == Phase.IDLE and (before is None or before.phase != Phase.IDLE):
             self._told_operative.pop(view.evse, None)  # a supervisor that restarted learns it again
             self.tell_availability()
@@ -270,7 +201,7 @@ class Station:
         """The station's time was set by the CSMS's: what is not sent yet had the wrong one."""
         self.wall_offset_s = after_s
         shift = after_s - before_s
-        self._reservation_ends.clear()
+        self.holds.clock_corrected()
         for transactions in self.evses.values():
             transactions.shift_times(lambda time: self._corrected(time, shift))
         try:
@@ -292,89 +223,70 @@ class Station:
             if reason := transactions.limit_reached(now):
                 self.stop(evse, reason, "the limit of this transaction is reached")
         timeout = self.settings["connection_timeout_s"]
-        for evse, waiting in list(self._waiting.items()):
-            busy = self.evses[evse].view and self.evses[evse].view.session_id  # type: ignore[union-attr]
-            if timeout and not busy and now.since(waiting.since_ns) > timeout:
-                del self._waiting[evse]
-        for reservation in list(self.reservations.values()):
-            left = (parse_time(reservation.expires) - now.wall).total_seconds()
-            ends = self._reservation_ends.setdefault(reservation.id, now.mono_ns + int(max(0.0, left) * 1e9))
-            if now.mono_ns >= ends:  # a step of the clock ends none
-                self._drop_reservation(reservation.id)
-                self.on_reservation_ended(reservation.id, "Expired")
+        for evse, transactions in self.evses.items():
+            if timeout and transactions.connection_lapsed(timeout, now):
+                self.stop(evse, "Timeout", "no vehicle came in time")
+        if timeout:
+            self.access.lapse(timeout, now)
+        for id in self.holds.lapsed(now):
+            self.teller.reservation_ended(id, "Expired")
         self._clock_aligned(now)
         self._after(now)
 
     def _clock_aligned(self, now: Now) -> None:
-        interval = self.settings["aligned_s"]
-        slot = int(now.wall.timestamp() // interval) if interval else 0
-        if self._aligned and slot > self._aligned:
+        """Readings at full intervals of the clock: of a transaction in its events, else by themselves (J01)."""
+        if self._slot_passed("aligned_s", now):
+            for evse, transactions in self.evses.items():
+                busy = transactions.busy
+                if self.settings["aligned_idle_only"] and busy:
+                    continue
+                if not transactions.sample("MeterValueClock", "Sample.Clock", now) and not busy:
+                    self.teller.idle_reading(evse)
+        if self._slot_passed("aligned_ended_s", now):
             for transactions in self.evses.values():
-                transactions.sample("MeterValueClock", "Sample.Clock", now)
-        self._aligned = slot
+                transactions.keep_for_end("Sample.Clock")
+
+    def _slot_passed(self, name: str, now: Now) -> bool:
+        interval = self.settings[name]
+        slot = int(now.wall.timestamp() // interval) if interval else 0
+        before, self._slots[name] = self._slots.get(name, 0), slot
+        return 0 < before < slot
 
     def _after(self, now: Now) -> None:
         """What follows from a new state: availability that waited, statuses, limits, a reset that waited."""
         for evse, operative in list(self._scheduled.items()):
             targets = self.evses if evse == 0 else {evse: self.evses[evse]}
-            if not any(self._in_use(t) for t in targets):
+            if not any(self.in_use(t) for t in targets):
                 del self._scheduled[evse]
                 self._set_operative(evse, operative)
         for evse in self.evses:
             status = self._status_of(evse, now)
             if status != self.status[evse]:
                 self.status[evse] = status
+                if self.evses[evse].view and (
+                    status == "Faulted" or evse in self._inoperative or 0 in self._inoperative
+                ):
+                    self._remove_reservations(evse)
                 self.outside.status_changed(evse)
-        self._set_limits(now)
+        self.allowance.set(now)
         if self._reset_pending and not any(t.busy for t in self.evses.values()):
             reason, self._reset_pending = self._reset_pending, ""
             for evse in self.evses:
                 self.outside.request(ToVehicleSide(evse, Request.RESET, text=reason))
             self.outside.restart(reason)
 
-    def _set_limits(self, now: Now) -> None:
-        """What each EVSE may draw: its own limits, and its share of what the station may draw."""
-        own = {e: self.smart.limit(e, t.open, now, self.supply.get(e)) for e, t in self.evses.items()}
-        whole = self.smart.station_limit(now)
-        shares = self.budget.share(
-            whole.max_power_w, whole.max_current_a, {e: self._want(e, own[e]) for e in self.evses}, now
-        )
-        for evse, limit in own.items():
-            watts, amperes = shares[evse]
-            if watts < limit.max_power_w or amperes < limit.max_current_a:
-                limit = replace(
-                    limit,
-                    max_power_w=min(watts, limit.max_power_w),
-                    max_current_a=min(amperes, limit.max_current_a),
-                    source=whole.source or "limit of the site",
-                )
-            if limit != self._limits.get(evse):
-                self._limits[evse] = limit
-                self.outside.limit(evse, limit)
-
-    def _want(self, evse: int, own: Limit) -> Want:
-        transactions = self.evses[evse]
-        view, reading = transactions.view, transactions.reading
-        rated_a, rated_w = self.supply.get(evse, (0.0, 0.0))
-        vehicle_a, vehicle_w = self.vehicle_limits.get(evse, (0.0, 0.0))
-        return Want(
-            active=view is not None and self._in_use(evse),
-            output_on=view is not None and view.output_on,
-            need_w=min(own.max_power_w, rated_w or math.inf, vehicle_w or math.inf),
-            need_a=min(own.max_current_a, rated_a or math.inf, vehicle_a or math.inf),
-            drawn_w=reading.power_w if reading else 0.0,
-            drawn_a=reading.current_a if reading else 0.0,
-            drawn_ns=reading.stamp_ns if reading else 0,
-        )
+    def composite(self, evse: int, start: datetime, duration_s: int, unit: str) -> list[Payload]:
+        """Composite schedule of an EVSE, or of the whole station (0)."""
+        return self.allowance.composite(evse, start, duration_s, unit)
 
     def site_meter(self, watts: float, now: Now) -> None:
         """What the whole site draws from the grid [W]."""
-        self.budget.site_meter(watts, now)
-        self._set_limits(now)
+        self.allowance.budget.site_meter(watts, now)
+        self.allowance.set(now)
 
     def vehicle_limit(self, evse: int, amperes: float, watts: float) -> None:
         """What the vehicle on this EVSE can take; 0: not known."""
-        self.vehicle_limits[evse] = (amperes, watts)
+        self.allowance.vehicles[evse] = (amperes, watts)
 
     def external_limit(self, evse: int, limit: Limit, now: Now) -> None:
         """Somebody else than the CSMS limits an EVSE, or no longer does (K11 - K14): the vehicle first, then the CSMS
@@ -383,30 +295,20 @@ class Station:
             return
         self.smart.external[evse] = limit
         self._after(now)
-        if self._significant(self._external_told.get(evse, Limit()), limit):
-            self._external_told[evse] = limit
-            if self.online:
-                self.on_external_limit(evse, limit)
-            else:
-                self._external_untold.add(evse)
-            self.evses[evse].sample("ChargingRateChanged", "Other", now)
-
-    def _significant(self, before: Limit, after: Limit) -> bool:
-        tolerance = self.settings["limit_change"] / 100.0
-        pairs = ((before.max_current_a, after.max_current_a), (before.max_power_w, after.max_power_w))
-        return any(not math.isclose(old, new, rel_tol=tolerance) for old, new in pairs)
+        self.allowance.external(evse, limit, now)
 
     def on_external_limit(self, evse: int, limit: Limit) -> None:
-        """Set by the OCPP version's module."""
+        """The CSMS is to hear of another's limit."""
+        self.teller.external_limit(evse, limit)
 
     def limit_of(self, evse: int) -> Limit:
-        return self._limits.get(evse, Limit())
+        return self.allowance.limits.get(evse, Limit())
 
     def refresh(self, now: Now) -> None:
         """Limits and statuses at once, after a change from the CSMS."""
         self._after(now)
 
-    def _in_use(self, evse: int) -> bool:
+    def in_use(self, evse: int) -> bool:
         view = self.evses[evse].view
         return self.evses[evse].busy or bool(view and Phase.POSITIONING <= view.phase <= Phase.DEPARTING)
 
@@ -419,9 +321,9 @@ class Station:
         if view.phase == Phase.FAULTED or view.emergency_latched:
             return "Faulted"
         if view.phase == Phase.CHARGING:
-            if view.output_on:
+            if view.output_on and not transactions.suspended:
                 return "Charging"
-            return "SuspendedEVSE" if view.stop_requested else "SuspendedEV"
+            return "SuspendedEVSE" if view.stop_requested or transactions.suspended else "SuspendedEV"
         if Phase.STOPPING <= view.phase <= Phase.DEPARTING:
             return "Finishing"
         if Phase.POSITIONING <= view.phase <= Phase.PRECHARGE:
@@ -430,44 +332,9 @@ class Station:
             return "Unavailable"
         if view.phase == Phase.UNAVAILABLE:
             return "Faulted" if view.fault else "Unavailable"
-        if any(r.evse == evse for r in self.reservations.values()):
+        if self.holds.on(evse):
             return "Reserved"
         return "Available"
-
-    # Authorisation. The asking itself is the client's.
-    def local_answer(self, token: Token, evse: int, now: Now) -> TokenInfo | None:
-        """The answer that needs no CSMS, None when it has to be asked."""
-        waiting = self._waiting.get(evse)
-        if waiting and waiting.token.key == token.key and waiting.trusted:
-            return TokenInfo("Accepted", waiting.group_id)
-        if self.online and not self.settings["local_pre_authorize"]:
-            return None
-        known = self.tokens.known(token, evse, now.wall)
-        if self.online:
-            return known if known and known.accepted else None
-        return self.tokens.offline(token, evse, now.wall)
-
-    def answered(self, evse: int, session_id: str, token: Token, info: TokenInfo, now: Now) -> TokenInfo:
-        """A token was judged; reservations and the session learn of it."""
-        if info.accepted and self._is_master(info):
-            info = TokenInfo("Invalid", info.group_id)  # it stops what others began, and begins nothing
-        if info.accepted and self._held_for_another(evse, token, info.group_id):
-            info = TokenInfo("NotAtThisTime", info.group_id)
-        transactions = self.evses.get(evse)
-        waiting = self._waiting.get(evse)
-        ours = waiting is not None and waiting.token.key == token.key
-        if ours or info.accepted:
-            self._waiting.pop(evse, None)
-        if info.accepted and transactions:
-            transactions.authorized(
-                session_id,
-                token,
-                info.group_id,
-                waiting.remote_start_id if waiting and ours else None,
-                self._take_reservation(evse, token, info.group_id),
-            )
-            transactions.tick(now)
-        return info
 
     def delivered(self, record: Record, outcome: Outcome, now: Now) -> None:
         """The CSMS answered a record."""
@@ -487,9 +354,18 @@ class Station:
                 and record.event != "Ended"
                 and transactions
                 and transactions.transaction_id == record.transaction_id
-                and self.settings["stop_on_invalid"]
             ):
-                self.stop(record.evse, "DeAuthorized", f"token {outcome.token.status.lower()} by the back end")
+                self._refused_midway(record.evse, outcome.token, now)
+
+    def _refused_midway(self, evse: int, info: TokenInfo, now: Now) -> None:
+        """The CSMS takes the token of a running transaction back: it ends, or (StopTxOnInvalidId false) gives no
+        energy until it ends."""
+        if self.settings["stop_on_invalid"]:
+            self.stop(evse, "DeAuthorized", f"token {info.status.lower()} by the back end")
+        elif transaction := self.evses[evse].open:
+            transaction.suspended = True
+            self.evses[evse].tick(now)
+            self._after(now)
 
     def cost(self, transaction_id: str, total: float) -> None:
         """The CSMS told what a running transaction costs so far, in the currency of its tariff."""
@@ -497,7 +373,15 @@ class Station:
             if transactions.open and transactions.open.transaction_id == transaction_id:
                 transactions.open.cost = total
 
-    # What a CSMS asks for.
+    # Who may charge.
+    def local_answer(self, token: Token, evse: int, now: Now) -> TokenInfo | None:
+        """The answer that needs no CSMS, None when it has to be asked."""
+        return self.access.local_answer(token, evse, now)
+
+    def answered(self, evse: int, session_id: str, token: Token, info: TokenInfo, now: Now) -> TokenInfo:
+        """A token was judged; reservations and the session learn of it."""
+        return self.access.answered(evse, session_id, token, info, now)
+
     def request_start(
         self,
         token: Token,
@@ -508,108 +392,20 @@ class Station:
         profile: Payload | None = None,
     ) -> tuple[bool, str, str]:
         """Accepted, reason when not, transaction id when one already runs."""
-        candidates = [evse] if evse is not None else [e for e in self.evses if self._startable(e, token, group_id)]
-        if not candidates or candidates[0] not in self.evses:
-            return False, "UnknownEvse" if evse is not None else "NoEvse", ""
-        number = candidates[0]
-        if not self.store_ok:
-            return False, "StoreFailed", ""
-        if not self._startable(number, token, group_id):
-            return False, "NotReady", ""
-        trusted = not self.settings["authorize_remote_start"]
-        self._waiting[number] = Waiting(token, now.mono_ns, group_id, remote_start_id, trusted, "remote start")
-        self._start_profiles.pop(number, None)
-        if profile:
-            self._start_profiles[number] = (token, profile)
-        self._tell_waiting(number)
-        transaction = self.evses[number].open
-        if transaction and transaction.token is None:
-            self.evses[number].authorized(transaction.session_id, token, group_id, remote_start_id)
-        return True, "", transaction.transaction_id if transaction else ""
-
-    def _tell_waiting(self, evse: int) -> None:
-        """Hand a waiting token to the session it waits for, once: the EVSE itself keeps no token for later."""
-        waiting, view = self._waiting.get(evse), self.evses[evse].view
-        if waiting and view and _takes_token(view) and waiting.told != view.session_id:
-            waiting.told = view.session_id
-            self.outside.request(
-                ToVehicleSide(evse, Request.START, view.session_id, waiting.token, waiting.trusted, waiting.text)
-            )
+        return self.access.request_start(token, evse, remote_start_id, group_id, now, profile)
 
     def shown(self, token: Token, evse: int, paid: bool, now: Now, info: TokenInfo | None = None) -> str:
-        """A card was held to a reader, a terminal took an ad hoc payment or START_BUTTON was pressed; a word for the
-        log.
+        """A card, a payment or a start button; see Access.shown."""
+        return self.access.shown(token, evse, paid, now, info)
 
-        ``evse`` 0: the reader serves all of them. The card that started a session ends it, as does a card of its
-        group (C09); a master pass ends them all (C16). "ask": call again with what the CSMS says of the token.
-        A card is asked about like any other token; a payment is not. Either waits for its vehicle as long as a
-        remote start.
-        """
-        places = [evse] if evse else list(self.evses)
-        for place in places:
-            if place not in self.evses:
-                return "no such EVSE"
-            begun = self.evses[place].open
-            if begun and begun.token and begun.token.key == token.key and token != START_BUTTON:
-                self.stop(place, "Local", "the same token again")
-                return "stop"
-        views = {place: self.evses[place].view for place in places}
-        arrived = [
-            place
-            for place, view in views.items()
-            if view
-            and _takes_token(view)
-            and self.operative(place)
-            and not (paid and self._held_for_another(place, token, ""))
-        ]
-        running = [place for place in self.evses if self.evses[place].open]
-        if info is None and running and not paid and (not arrived or self.settings["master_pass"]):
-            return "ask"
-        if info and not info.accepted:
-            return "refused"
-        if info and self._is_master(info):
-            for place in running:
-                self.stop(place, "MasterPass", "master pass", token)
-            return "stop all"
-        for place in places:
-            transaction = self.evses[place].open
-            if info and not arrived and transaction and _same_group(info.group_id, transaction.group_id):
-                self.stop(place, "Local", "a token of the same group", token)
-                return "stop"
-        free = [place for place in places if self._startable(place, token, info.group_id if info else "")]
-        chosen = next(iter([*arrived, *free]), None)
-        if chosen is None or not self.store_ok:
-            return "nothing to start"
-        self._start_profiles.pop(chosen, None)
-        text = "start button" if token == START_BUTTON else "paid at the terminal" if paid else "card"
-        self._waiting[chosen] = Waiting(token, now.mono_ns, trusted=paid, text=text)
-        self._tell_waiting(chosen)
-        return "start"
-
-    def _is_master(self, info: TokenInfo) -> bool:
-        return _same_group(self.settings["master_pass"], info.group_id)
+    def takes_starts(self, evse: int) -> bool:
+        """Nothing speaks against a new session: availability, a reset that waits."""
+        return self.operative(evse) and self._scheduled.get(evse) is not False and not self._reset_pending
 
     def stop_pressed(self, evse: int) -> None:
         """A person asks for the end at a terminal."""
         if evse in self.evses and self.evses[evse].open:
             self.stop(evse, "Local", "stopped at the terminal")
-
-    def _startable(self, evse: int, token: Token, group_id: str) -> bool:
-        view = self.evses[evse].view
-        if view is None or not self.operative(evse) or self._scheduled.get(evse) is False or self._reset_pending:
-            return False
-        if view.phase >= Phase.STOPPING or view.authorization == Authorization.ACCEPTED or evse in self._waiting:
-            return False
-        transaction = self.evses[evse].open
-        if transaction and transaction.token is not None:
-            return False
-        return not self._held_for_another(evse, token, group_id)
-
-    def _held_for_another(self, evse: int, token: Token, group_id: str) -> bool:
-        return any(
-            r.evse == evse and r.token.key != token.key and not _same_group(group_id, r.group_id)
-            for r in self.reservations.values()
-        )
 
     def request_stop(self, transaction_id: str) -> bool:
         for evse, transactions in self.evses.items():
@@ -648,7 +444,7 @@ class Station:
         if evse and evse not in self.evses:
             return "Rejected"
         targets = list(self.evses) if evse == 0 else [evse]
-        if not operative and any(self._in_use(t) for t in targets):
+        if not operative and any(self.in_use(t) for t in targets):
             self._scheduled[evse] = operative
             return "Scheduled"
         self._scheduled.pop(evse, None)
@@ -683,22 +479,24 @@ class Station:
         return "Scheduled" if busy and not immediate else "Accepted"
 
     def unlock(self, evse: int) -> str:
-        """OCPP 2.x UnlockStatusEnumType."""
+        """OCPP 2.x UnlockStatusEnumType; empty: the robot is asked, ``plugged`` shows what becomes of it."""
         if evse not in self.evses:
             return "UnknownConnector"
         if self.evses[evse].open:
             return "OngoingAuthorizedTransaction"
         self.outside.request(ToVehicleSide(evse, Request.UNLOCK, text="unlock by the back end"))
-        return "Unlocked"
+        return "" if self.plugged(evse) else "Unlocked"
+
+    def plugged(self, evse: int) -> bool:
+        """The plug is in the vehicle, as the supervisor says."""
+        view = self.evses[evse].view
+        return view is not None and view.mated
 
     # Reservations.
     def reserve(self, id: int, evse: int | None, token: Token, group_id: str, expires: str, now: Now) -> str:
         """OCPP ReserveNowStatusEnumType."""
-        free = [
-            e
-            for e in ([evse] if evse else self.evses)
-            if e in self.evses and all(r.evse != e or r.id == id for r in self.reservations.values())
-        ]
+        places = [e for e in ([evse] if evse else self.evses) if e in self.evses]
+        free = [e for e in places if all(r.id == id for r in self.holds.on(e))]
         if evse and evse not in self.evses:
             return "Rejected"
         if parse_time(expires) <= now.wall:
@@ -710,49 +508,26 @@ class Station:
         if not usable:
             worst = set(states.values())
             return "Faulted" if worst == {"Faulted"} else "Unavailable" if worst == {"Unavailable"} else "Occupied"
-        self._reservation_ends.pop(id, None)
-        self.reservations[id] = Reservation(id, usable[0], token, group_id, expires)
-        self._keep_reservations()
+        self.holds.add(Reservation(id, usable[0], token, group_id, expires))
         self._after(now)
         return "Accepted"
 
     def cancel_reservation(self, id: int, now: Now) -> bool:
-        if id not in self.reservations:
+        if id not in self.holds.by_id:
             return False
-        self._drop_reservation(id)
+        self.holds.drop(id)
         self._after(now)
         return True
 
-    def _take_reservation(self, evse: int, token: Token, group_id: str) -> int | None:
-        for reservation in list(self.reservations.values()):
-            ours = reservation.token.key == token.key or _same_group(group_id, reservation.group_id)
-            if reservation.evse == evse and ours:
-                self._drop_reservation(reservation.id)
-                return reservation.id
-        return None
+    @property
+    def reservations(self) -> dict[int, Reservation]:
+        return self.holds.by_id
 
-    def _drop_reservation(self, id: int) -> None:
-        del self.reservations[id]
-        self._reservation_ends.pop(id, None)
-        self._keep_reservations()
-
-    def _keep_reservations(self) -> None:
-        self._keep(
-            "reservations",
-            [
-                {
-                    "id": r.id,
-                    "evse": r.evse,
-                    "token": {"id": r.token.id, "type": r.token.type},
-                    "group_id": r.group_id,
-                    "expires": r.expires,
-                }
-                for r in self.reservations.values()
-            ],
-        )
-
-    def on_reservation_ended(self, id: int, status: str) -> None:
-        """Set by the OCPP version's module."""
+    def _remove_reservations(self, evse: int) -> None:
+        """The EVSE cannot serve them any more."""
+        for reservation in self.holds.on(evse):
+            self.holds.drop(reservation.id)
+            self.teller.reservation_ended(reservation.id, "Removed")
 
     def next_id(self) -> int:
         """Ids for reports and events, unique in this process."""
@@ -760,9 +535,7 @@ class Station:
 
     def connected(self, now: Now) -> None:
         self.online = True
-        while self._external_untold:
-            evse = self._external_untold.pop()
-            self.on_external_limit(evse, self._external_told[evse])
+        self.allowance.connected()
 
     def disconnected(self, now: Now) -> None:
         self.online = False

@@ -1,7 +1,7 @@
 """The durable store: the queue of transaction records and everything else that must survive a power cut.
 
 One SQLite file, write-ahead log, ``synchronous=FULL``: a call that returned is on the disk. One thread uses it; a
-person's command (queue.py) may change it beside that.
+person's command (set_aside.py) may change it beside that.
 Tables: ``queue`` (records not yet answered, in order), ``refused`` (set aside: no good answer after all attempts; kept
 for a person), ``open_transaction`` (one row per running transaction), ``setting`` (JSON by key).
 """
@@ -310,7 +310,7 @@ class Store:
             )
         self._less(row[:2] if row else None)
         self._count_aside()
-        if row and row[1] == "Started":
+        if row and row[2] == "Started":
             self.starts_aside.add(row[0])
 
     def refused(self) -> list[tuple[str, str]]:

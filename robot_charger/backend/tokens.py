@@ -80,6 +80,11 @@ class Tokens:
             self._keep("cache", self._cache)
 
     # The local list.
+    @property
+    def version_told(self) -> int:
+        """0 where there is no list (2.0.1 D02)."""
+        return self.version if self._list else 0
+
     def update_list(self, version: int, entries: list[tuple[Token, TokenInfo | None]], full: bool) -> str:
         """OCPP SendLocalListStatusEnumType. An entry without info is removed."""
         if not self._settings["list_enabled"]:

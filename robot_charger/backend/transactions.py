@@ -44,12 +44,23 @@ _END_TRIGGER = {
 }
 REASONS = tuple(_END_TRIGGER)
 
+# What made a transaction start, as TriggerReasonEnumType, from the start point reached; a closed power path has the
+# one of what was missing until then.
+_START_TRIGGER = {
+    "ParkingBayOccupancy": "EVDetected",
+    "EVConnected": "CablePluggedIn",
+    "Authorized": "Authorized",
+    "EnergyTransfer": "ChargingStateChanged",
+}
+SERIES = 200  # readings kept for the end of a transaction; beyond it every second goes
+
 
 @dataclass
 class TransactionSettings:
     start_points: tuple[str, ...] = ("PowerPathClosed",)
     stop_points: tuple[str, ...] = ("PowerPathClosed",)
     sample_interval_s: float = 10.0  # 0 = none
+    ended_interval_s: float = 0.0  # of readings that only the end tells; 0 = none
     final_meter_s: float = 3.0  # how long to wait for the register after the end
     start_meter_s: float = 2.0  # how long to wait for a register before the start
     recovery_s: float = 30.0  # how long a transaction found after a restart waits for its session
@@ -116,11 +127,14 @@ class Transactions:
         self._reached: set[str] = set()
         self._found: tuple[OpenTransaction, int] | None = None  # after a restart, not yet decided; since
         self._start_since = 0
-        self._start_trigger = ""
+        self._missing = "Authorized"  # what a closed power path still lacks will have been its trigger
         self._ending: tuple[int, str] | None = None  # end condition's stamp, reason
         self._ending_since = 0
         self._sampled_ns = 0
         self._charged_ns = 0
+        self._waits_since = 0
+        self._stop_reason = ""  # as the session names it
+        self._ended_ns = 0
         self._done_session = ""  # its transaction has ended: it gets no second one
 
     # What happens.
@@ -144,6 +158,8 @@ class Transactions:
     def session(self, view: SessionView, now: Now) -> None:
         before = self.view
         self.view = view
+        if self.open and view.session_id == self.open.session_id and view.stop_reason:
+            self._stop_reason = view.stop_reason
         if before and before.session_id and view.session_id != before.session_id:
             self._forget_token(view.session_id)
         if self.token and not self._token_session and view.session_id and view.phase <= Phase.STOPPING:
@@ -209,6 +225,11 @@ class Transactions:
         return next(reached, "")
 
     @property
+    def suspended(self) -> bool:
+        """The CSMS took the token back, but the transaction goes on: no energy."""
+        return self.open is not None and self.open.suspended
+
+    @property
     def busy(self) -> bool:
         return self.open is not None or self._found is not None
 
@@ -261,22 +282,38 @@ class Transactions:
         self._found = None
         self.open = transaction
         self._reached = set()
-        self._sampled_ns = now.mono_ns
+        self._sampled_ns = self._ended_ns = now.mono_ns
         self._ending = None
         if transaction.token:
             self.authorized(transaction.session_id, transaction.token, transaction.group_id)
         if end_ns >= 0:
             self._begin_end(end_ns, reason, now)
 
+    def _state(self, view: SessionView) -> str:
+        state = charging_state(view)
+        return "SuspendedEVSE" if self.suspended and state in ("Charging", "SuspendedEV") else state
+
+    def connection_lapsed(self, seconds: float, now: Now) -> bool:
+        """Authorised, and no vehicle came for so long (EVConnectionTimeOut): the transaction ends."""
+        if self.open is None or self._ending or self.view is None or self.view.phase != Phase.POSITIONING:
+            self._waits_since = 0
+            return False
+        if self.view.authorization != Authorization.ACCEPTED or self.view.session_id != self.open.session_id:
+            return False
+        self._waits_since = self._waits_since or now.mono_ns
+        if now.since(self._waits_since) < seconds:
+            return False
+        self._begin_end(now.mono_ns, "Timeout", now)
+        return True
+
     # Start.
     def _start_if_due(self, now: Now) -> None:
         assert self.view
         held = points(self.view)
-        if "EVConnected" in held and "Authorized" not in held:
-            self._start_trigger = "Authorized"  # what is still missing will have been the trigger
-        elif "Authorized" in held and "EVConnected" not in held:
-            self._start_trigger = "CablePluggedIn"
-        if not held & set(self.settings.start_points) or self.view.session_id == self._done_session != "":
+        reached = bool(held & set(self.settings.start_points))
+        if not reached and len(held & {"EVConnected", "Authorized"}) == 1:
+            self._missing = "Authorized" if "EVConnected" in held else "CablePluggedIn"
+        if not reached or self.view.session_id == self._done_session != "":
             self._start_since = 0
             return
         self._start_since = self._start_since or now.mono_ns
@@ -305,14 +342,13 @@ class Transactions:
             boot_id=self._boot_id,
         )
         self._reached, self._ending, self._start_since = set(), None, 0
-        self._sampled_ns = self._charged_ns = now.mono_ns
+        self._sampled_ns = self._charged_ns = self._ended_ns = now.mono_ns
         if self.open.remote_start_id is not None:
             trigger = "RemoteStart"
-        elif "Authorized" in held:
-            trigger = self._start_trigger or "Authorized"
         else:
-            trigger = "CablePluggedIn" if "EVConnected" in held else "EVDetected"
-        self.open.charging_state = charging_state(self.view)
+            reached = [p for p in POINTS if p in held and p in self.settings.start_points]
+            trigger = _START_TRIGGER.get(reached[0] if reached else "", self._missing)
+        self.open.charging_state = self._state(self.view)
         self._record("Started", trigger, now, (begin,) if begin else ())
 
     # On the way.
@@ -331,18 +367,33 @@ class Transactions:
             self.open.remote_start_id = self.remote_start_id
             trigger = "RemoteStart" if self.remote_start_id is not None else "Authorized"
             self._update(trigger, "Other", now)
-        state = charging_state(self.view)
+        state = self._state(self.view)
         if self.open.charging_state == "Charging":
             self.open.seconds_charging += now.since(self._charged_ns)
         self._charged_ns = now.mono_ns
         if state != self.open.charging_state:
             self.open.charging_state = state
             self._update("ChargingStateChanged", "Other", now)
+        self._take_series(now)
         interval = self.settings.sample_interval_s
         if interval > 0 and now.since(self._sampled_ns) >= interval:
             # The grid of samples stays; missed ones are not made up.
             self._sampled_ns += int(now.since(self._sampled_ns) // interval * interval * 1e9)
             self._update("MeterValuePeriodic", "Sample.Periodic", now)
+
+    def _take_series(self, now: Now) -> None:
+        """Readings that only the end tells (TxEndedInterval)."""
+        interval = self.settings.ended_interval_s
+        if interval > 0 and self.reading and now.since(self._ended_ns) >= interval:
+            self._ended_ns += int(now.since(self._ended_ns) // interval * interval * 1e9)
+            self.keep_for_end("Sample.Periodic")
+
+    def keep_for_end(self, context: str) -> None:
+        if self.open is None or self._ending or self.reading is None:
+            return
+        self.open.series.append(dataclasses.replace(self.reading, context=context))
+        if len(self.open.series) > SERIES:
+            del self.open.series[::2]
 
     def sample(self, trigger: str, context: str, now: Now) -> bool:
         """An update at once, asked for by the CSMS or by the clock. False without a transaction."""
@@ -373,21 +424,20 @@ class Transactions:
         assert self.open and self._ending
         view, transaction = self.view, self.open
         reason = self._ending[1]
-        if not reason and view and view.session_id == transaction.session_id:
-            reason = view.stop_reason
+        reason = reason or self._stop_reason
         if reason in ("", "Remote"):  # the session calls every stop that the back end asks for remote
             reason = transaction.stop_asked or reason or "Other"
         if reason not in _END_TRIGGER:
             reason = "Other"
         final = self.reading or transaction.last
-        readings = tuple(
-            dataclasses.replace(r, context=c)
+        begin, end = (
+            (dataclasses.replace(r, context=c),) if r else ()
             for r, c in ((transaction.begin, "Transaction.Begin"), (final, "Transaction.End"))
-            if r
         )
-        transaction.charging_state = charging_state(view) if view else "Idle"
+        readings = (*begin, *transaction.series, *end)
+        transaction.charging_state = self._state(view) if view else "Idle"
         self._record("Ended", _END_TRIGGER[reason], now, readings, reason)
-        self._done_session = transaction.session_id
+        self._done_session, self._stop_reason = transaction.session_id, ""
         self.open, self._ending = None, None
         self._forget_token(view.session_id if view else "")
 

@@ -7,106 +7,45 @@ what belongs to the transaction waits for it, being behind it in the queue.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
-from robot_charger.backend.client import Client, Reply
+from robot_charger.backend import pnc16
+from robot_charger.backend.answers import Answer, Handler, Reply
+from robot_charger.backend.client import Client
 from robot_charger.backend.device_model import DeviceModel
 from robot_charger.backend.firmware import Firmware
 from robot_charger.backend.maintenance import Maintenance
 from robot_charger.backend.networks import Networks
 from robot_charger.backend.outbox import RefusedError
-from robot_charger.backend.records import Call, Now, Outcome, Payload, Reading, Record, Token, TokenInfo
+from robot_charger.backend.outside import Teller
+from robot_charger.backend.pnc16 import PlugAndCharge16
+from robot_charger.backend.records import Call, Now, Outcome, Payload, Record, Token, TokenInfo
 from robot_charger.backend.settings import RO, WO
 from robot_charger.backend.smart_charging import MAX_DURATION_S, STATION_MAX, ProfileError
 from robot_charger.backend.station import Station
-from robot_charger.common.faults import Code
+from robot_charger.backend.v2 import unlocked
+from robot_charger.backend.v16_words import (
+    DIAGNOSTICS,
+    ERROR_CODES,
+    REASON,
+    error_code,
+    neutral_profile,
+    plain_firmware_status,
+    sampled,
+)
 
 VENDOR = "robot_charger"
 NO_NUMBER = -1  # transactionId of a stop whose start the CSMS never numbered (1.6 errata)
 
-_REASON = {
-    "DeAuthorized": "DeAuthorized",
-    "EmergencyStop": "EmergencyStop",
-    "EVDisconnected": "EVDisconnected",
-    "ImmediateReset": "HardReset",
-    "SoftReset": "SoftReset",
-    "UnlockCommand": "UnlockCommand",
-    "Local": "Local",
-    "PowerLoss": "PowerLoss",
-    "Reboot": "Reboot",
-    "Remote": "Remote",
-    "MasterPass": "Local",
-    "LocalOutOfCredit": "DeAuthorized",
-}
-_DIAGNOSTICS = {"Uploading": "Uploading", "Uploaded": "Uploaded", "UploadFailure": "UploadFailed"}
-_ERRORS: dict[int, str] = {
-    Code.INSULATION: "GroundFailure",
-    Code.INSULATION_CHARGING: "GroundFailure",
-    Code.OVERVOLTAGE: "OverVoltage",
-    Code.OVERCURRENT: "OverCurrentFailure",
-    Code.METER: "PowerMeterFailure",
-    Code.CONTACTOR_FEEDBACK: "PowerSwitchFailure",
-    Code.CONTACTOR_WELDED: "PowerSwitchFailure",
-    Code.OVERTEMPERATURE: "HighTemperature",
-    Code.CHADEMO_LOCK: "ConnectorLockFailure",
-    Code.GBT_LOCK: "ConnectorLockFailure",
-}
 
-
-def error_code(fault: int) -> str:
-    """ChargePointErrorCode of a fault of the station's own table."""
-    if not fault:
-        return "NoError"
-    return _ERRORS.get(fault) or ("EVCommunicationError" if 200 <= fault < 400 else "OtherError")
-
-
-def sampled(reading: Reading, measurands: list[str]) -> list[Payload]:
-    """SampledValue items of one reading; 1.6 writes numbers as text."""
-    charging = reading.current_a >= 0
-    values: list[tuple[str, float, str]] = [
-        ("Energy.Active.Import.Register", reading.import_wh, "Wh"),
-        ("Energy.Active.Export.Register", reading.export_wh, "Wh"),
-        ("Power.Active.Import" if charging else "Power.Active.Export", abs(reading.power_w), "W"),
-        ("Current.Import" if charging else "Current.Export", abs(reading.current_a), "A"),
-        ("Voltage", reading.voltage_v, "V"),
-    ]
-    if reading.soc is not None and reading.soc >= 0:
-        values.append(("SoC", reading.soc, "Percent"))
-    boundary = reading.context in ("Transaction.Begin", "Transaction.End")
-    items: list[Payload] = []
-    for measurand, value, unit in values:
-        if measurand not in measurands or (measurand.endswith("Export.Register") and value == 0 and not boundary):
-            continue
-        place = "EV" if measurand == "SoC" else "Outlet"
-        items.append(
-            {
-                "value": f"{value:.3f}",
-                "context": reading.context,
-                "format": "Raw",
-                "measurand": measurand,
-                "location": place,
-                "unit": unit,
-            }
-        )
-    if reading.signed_data:
-        items.append(
-            {
-                "value": reading.signed_data,
-                "context": reading.context,
-                "format": "SignedData",
-                "measurand": "Energy.Active.Import.Register",
-            }
-        )
-    return items
-
-
-class Version16:
+class Version16(Teller):
     version = "1.6"
     subprotocol = "ocpp1.6"
     numbers_transactions = True
     has_connector_0 = True
-    plug_and_charge = None  # 1.6 has no messages for it
+    error_codes = ERROR_CODES
 
     def __init__(self, station: Station, clock: Callable[[], Now]) -> None:
         self.station = station
@@ -115,6 +54,12 @@ class Version16:
         self.maintenance: Maintenance | None = None
         self.networks: Networks | None = None
         self.model: DeviceModel | None = None  # 1.6 has none
+        station.teller = self
+
+    @property
+    def plug_and_charge(self) -> PlugAndCharge16 | None:
+        """1.6 has messages for it only inside DataTransfer, and only where the CSMS says so."""
+        return PlugAndCharge16(exi_length=5600, chain_length=5500) if self.station.settings["pnc_16"] else None
 
     # Out.
     def boot(self, reason: str) -> Call:
@@ -157,9 +102,13 @@ class Version16:
         return "StatusNotification", payload
 
     def authorize(self, token: Token, contract: str = "") -> Call:
+        if contract and (pnc := self.plug_and_charge):
+            return pnc.authorize(token, contract)
         return "Authorize", {"idTag": token.id[:20]}
 
     def read_authorize(self, answer: Payload) -> TokenInfo:
+        if "idTagInfo" not in answer and "status" in answer:  # of DataTransfer
+            return PlugAndCharge16.read_authorize(answer)
         return self.token_info(answer.get("idTagInfo", {}))
 
     @staticmethod
@@ -191,7 +140,7 @@ class Version16:
             "transactionId": number,
             "timestamp": record.time,
             "meterStop": round(record.readings[-1].import_wh) if record.readings else 0,
-            "reason": _REASON.get(record.stopped_reason, "Other"),
+            "reason": REASON.get(record.stopped_reason, "Other"),
         }
         if record.token and record.trigger == "StopAuthorized":
             stop["idTag"] = record.token.id[:20]
@@ -205,8 +154,23 @@ class Version16:
         return f"number.{record.transaction_id}"
 
     def _meter_values(self, record: Record, setting: str) -> list[Payload]:
-        measurands = self.station.settings[setting]
-        return [{"timestamp": r.time, "sampledValue": s} for r in record.readings if (s := sampled(r, measurands))]
+        settings = self.station.settings
+        aligned = "aligned_ended" if record.event == "Ended" else "aligned_measurands"
+        found = []
+        for reading in record.readings:
+            values = sampled(reading, settings[aligned if reading.context == "Sample.Clock" else setting])
+            if values:
+                found.append({"timestamp": reading.time, "sampledValue": values})
+        return found
+
+    def idle_reading(self, evse: int) -> None:
+        reading = self.station.evses[evse].reading
+        if reading is None:
+            return
+        values = sampled(replace(reading, context="Sample.Clock"), self.station.settings["aligned_measurands"])
+        if values:
+            value = {"timestamp": reading.time, "sampledValue": values}
+            self.station.outside.send(("MeterValues", {"connectorId": evse, "meterValue": [value]}))
 
     def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any], Call | None]:
         info = answer.get("idTagInfo", {})
@@ -222,7 +186,7 @@ class Version16:
 
     # In.
     @property
-    def handlers(self) -> dict[str, Callable[[Payload], Payload | Reply]]:
+    def handlers(self) -> dict[str, Handler]:
         return {
             "RemoteStartTransaction": self._remote_start,
             "RemoteStopTransaction": self._remote_stop,
@@ -235,14 +199,14 @@ class Version16:
             "ClearCache": lambda p: {"status": "Accepted" if self.station.tokens.clear_cache() else "Rejected"},
             "SendLocalList": self._send_local_list,
             "GetLocalListVersion": lambda p: {
-                "listVersion": self.station.tokens.version if self.station.settings["list_enabled"] else -1
+                "listVersion": self.station.tokens.version_told if self.station.settings["list_enabled"] else -1
             },
             "ReserveNow": self._reserve,
             "CancelReservation": self._cancel_reservation,
             "SetChargingProfile": self._set_profile,
             "ClearChargingProfile": self._clear_profile,
             "GetCompositeSchedule": self._composite,
-            "DataTransfer": lambda p: {"status": "UnknownVendorId"},
+            "DataTransfer": self._data_transfer,
             "GetDiagnostics": self._get_diagnostics,
             "UpdateFirmware": self._update_firmware,
             "SignedUpdateFirmware": self._signed_update_firmware,
@@ -286,7 +250,7 @@ class Version16:
             self.station.outside.status_changed(0)
         return {"status": status}
 
-    def _unlock(self, payload: Payload) -> Payload:
+    def _unlock(self, payload: Payload) -> Answer | Awaitable[Answer]:
         evse = payload["connectorId"]
         transactions = self.station.evses.get(evse)
         if transactions is None:
@@ -294,7 +258,9 @@ class Version16:
         if transactions.open:  # 1.6: an unlock ends what runs
             self.station.stop(evse, "UnlockCommand", "unlock by the back end")
             return {"status": "Unlocked"}
-        return {"status": "Unlocked" if self.station.unlock(evse) == "Unlocked" else "UnlockFailed"}
+        if self.station.unlock(evse):
+            return {"status": "Unlocked"}
+        return unlocked(self.station, evse)
 
     def _reset(self, payload: Payload) -> Payload | Reply:
         soft = payload["type"] == "Soft"
@@ -323,7 +289,7 @@ class Version16:
                 self.firmware_status(self.care.firmware_state, self.care.firmware)
             ),
             "DiagnosticsStatusNotification": lambda evses: send(
-                ("DiagnosticsStatusNotification", {"status": _DIAGNOSTICS.get(self.care.log_state, "Idle")})
+                ("DiagnosticsStatusNotification", {"status": DIAGNOSTICS.get(self.care.log_state, "Idle")})
             ),
             "LogStatusNotification": lambda evses: send(
                 self.log_status(self.care.log_state, self.care.log_request or 0)
@@ -360,7 +326,7 @@ class Version16:
                 continue
             item: Payload = {"key": setting.key, "readonly": setting.mutability == RO}
             if setting.mutability != WO:
-                item["value"] = settings.text(setting)[:500]
+                item["value"] = settings.key_text(setting)[:500]
             known.append(item)
         answer: Payload = {"configurationKey": known}
         if unknown:
@@ -371,7 +337,22 @@ class Version16:
         setting = self.station.settings.by_key.get(payload["key"].casefold())
         if setting is None:
             return {"status": "NotSupported"}
-        return {"status": self.station.settings.change(setting, payload["value"])}
+        value = payload["value"]
+        if setting.name == "password":
+            value = self._password(value)
+        return {"status": self.station.settings.change(setting, value)}
+
+    def _password(self, value: str) -> str:
+        """AuthorizationKey is written in hexadecimal (white paper A00.FR.205); what is none is the password itself."""
+        try:
+            plain = bytes.fromhex(value) if 32 <= len(value) <= 40 else b""
+        except ValueError:
+            plain = b""
+        if not plain:
+            return value
+        if self.networks:
+            self.networks.as_sent = value  # tried as well, until the next change
+        return plain.decode("utf-8", "surrogateescape")
 
     # Lists and reservations.
     def _send_local_list(self, payload: Payload) -> Payload:
@@ -379,6 +360,8 @@ class Version16:
             (Token(e["idTag"]), self.token_info(e["idTagInfo"]) if "idTagInfo" in e else None)
             for e in payload.get("localAuthorizationList", [])
         ]
+        if not self.station.settings["list_enabled"]:
+            return {"status": "NotSupported"}
         full = payload["updateType"] == "Full"
         return {"status": self.station.tokens.update_list(payload["listVersion"], entries, full)}
 
@@ -430,10 +413,7 @@ class Version16:
         if evse not in (0, *self.station.evses):
             return {"status": "Rejected"}
         start = self.clock().wall.replace(microsecond=0)
-        transactions = self.station.evses.get(evse)
-        periods = self.station.smart.composite(
-            evse, transactions.open if transactions else None, start, duration, unit, self.station.supply.get(evse)
-        )
+        periods = self.station.composite(evse, start, duration, unit)
         return {
             "status": "Accepted",
             "connectorId": evse,
@@ -471,11 +451,12 @@ class Version16:
     def firmware_status(self, status: str, firmware: Firmware | None) -> Call:
         if firmware and firmware.request_id is not None:  # asked for by SignedUpdateFirmware
             return "SignedFirmwareStatusNotification", {"status": status, "requestId": firmware.request_id}
-        return "FirmwareStatusNotification", {"status": _plain_firmware_status(status)}
+        return "FirmwareStatusNotification", {"status": plain_firmware_status(status)}
 
     def log_status(self, status: str, request_id: int | None) -> Call:
         if request_id is None:
-            return "DiagnosticsStatusNotification", {"status": _DIAGNOSTICS.get(status, "Idle")}
+            return "DiagnosticsStatusNotification", {"status": DIAGNOSTICS.get(status, "Idle")}
+        status = "UploadFailure" if status == "AcceptedCanceled" else status  # 1.6 has no word for it
         return "LogStatusNotification", {"status": status, "requestId": request_id}
 
     def sign_certificate(self, csr: str) -> Call:
@@ -524,6 +505,11 @@ class Version16:
             )
         }
 
+    def _data_transfer(self, payload: Payload) -> Payload:
+        if payload["vendorId"] == pnc16.VENDOR and self.station.settings["pnc_16"]:
+            return pnc16.answer(self.care, payload)
+        return {"status": "UnknownVendorId"}
+
     def _get_log(self, payload: Payload) -> Payload:
         place = payload["log"]
         status, name = self.care.get_log(
@@ -549,25 +535,3 @@ class Version16:
         if not found:
             return {"status": "NotFound"}
         return {"status": "Accepted", "certificateHashData": [data for _, data in found]}
-
-
-def _plain_firmware_status(status: str) -> str:
-    """The seven words of plain 1.6."""
-    return {
-        "DownloadScheduled": "Downloading",
-        "SignatureVerified": "Downloaded",
-        "InstallScheduled": "Downloaded",
-        "InvalidSignature": "InstallationFailed",
-        "InstallVerificationFailed": "InstallationFailed",
-        "InstallRebooting": "Installing",
-    }.get(status, status)
-
-
-def neutral_profile(profile: Payload) -> Payload:
-    """A 1.6 ChargingProfile in the 2.x form that the station keeps. The schema check left decimals in it."""
-    plain: Payload = json.loads(json.dumps(profile, default=float))
-    plain["id"] = plain.pop("chargingProfileId")
-    if plain["chargingProfilePurpose"] == "ChargePointMaxProfile":
-        plain["chargingProfilePurpose"] = STATION_MAX
-    plain["chargingSchedule"] = [{"id": plain["id"], **plain["chargingSchedule"]}]
-    return plain

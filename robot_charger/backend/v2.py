@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
-from robot_charger.backend.client import Client, Reply
+from robot_charger.backend.answers import Answer, Handler, Reply
+from robot_charger.backend.client import Client
 from robot_charger.backend.device_model import DeviceModel
 from robot_charger.backend.firmware import Firmware
 from robot_charger.backend.maintenance import Maintenance
 from robot_charger.backend.networks import Networks
+from robot_charger.backend.outside import Teller
 from robot_charger.backend.plug_and_charge import PlugAndCharge
 from robot_charger.backend.records import (
     Call,
@@ -24,10 +28,12 @@ from robot_charger.backend.records import (
     TokenInfo,
 )
 from robot_charger.backend.settings import RO, WO
-from robot_charger.backend.smart_charging import MAX_DURATION_S, ProfileError
 from robot_charger.backend.station import Station
+from robot_charger.backend.v2_display import Display
+from robot_charger.backend.v2_profiles import Profiles
 
-LIMIT_SOURCES = ("EMS", "Other", "SO", "CSO")  # ChargingLimitSourceEnumType
+UNLOCK_S = 25.0  # longest time the robot may take to unplug before the CSMS is told that it failed
+SIGNED_LENGTH = 2500  # of signed meter data, which are never cut
 CONNECTOR_STATUS = {
     "Available": "Available",
     "Preparing": "Occupied",
@@ -41,8 +47,11 @@ CONNECTOR_STATUS = {
 }
 
 
-def sampled(reading: Reading, measurands: list[str] | None = None, contract: str = "number") -> list[Payload]:
-    """SampledValueType items of one reading. Export values appear where they are not zero."""
+def sampled(
+    reading: Reading, measurands: list[str] | None = None, signed: bool = True, public_key: str = ""
+) -> list[Payload]:
+    """SampledValueType items of one reading. Export values appear where they are not zero. Signed data go with the
+    import register, unaltered or not at all."""
     charging = reading.current_a >= 0
     values: list[tuple[str, float, str | None]] = [
         ("Energy.Active.Import.Register", reading.import_wh, "Wh"),
@@ -62,24 +71,34 @@ def sampled(reading: Reading, measurands: list[str] | None = None, contract: str
             continue
         item: Payload = {"value": round(value, 3), "context": reading.context, "measurand": measurand}
         item["unitOfMeasure"] = {"unit": unit}
-        if reading.signed_data and measurand == "Energy.Active.Import.Register":
+        if signed and measurand == "Energy.Active.Import.Register" and 0 < len(reading.signed_data) <= SIGNED_LENGTH:
             item["signedMeterValue"] = {
-                "signedMeterData": reading.signed_data[:2500],
+                "signedMeterData": reading.signed_data,
                 "signingMethod": "",
                 "encodingMethod": "OCMF",
-                "publicKey": "",
+                "publicKey": public_key,
             }
         items.append(item)
     return items
 
 
-class Version2:
+async def unlocked(station: Station, evse: int) -> Payload:
+    """The answer to UnlockConnector: whether the robot took the plug out in time."""
+    for _ in range(int(UNLOCK_S / 0.1)):
+        if not station.plugged(evse):
+            return {"status": "Unlocked"}
+        await asyncio.sleep(0.1)
+    return {"status": "UnlockFailed"}
+
+
+class Version2(Teller):
     """Common part of the 2.x dialects; subclasses name the version."""
 
     version = "2.0.1"
     subprotocol = "ocpp2.0.1"
     numbers_transactions = False
     has_connector_0 = False
+    error_codes: dict[str, str] = {}
     token_length = 36
     plug_and_charge = PlugAndCharge(exi_length=5600, chain_length=5500)
     token_types: tuple[str, ...] = ()  # IdTokenEnumType where it is closed; empty: any word
@@ -91,10 +110,10 @@ class Version2:
         self.maintenance: Maintenance | None = None
         self.networks: Networks | None = None
         self.model = DeviceModel(station, clock, self.version)
-        self.messages: dict[int, Payload] = {m["id"]: m for m in station.store.get("messages", [])}
+        self.profiles = Profiles(station, clock)
+        self.display = Display(station, clock)
         self._needs_told: set[str] = set()
-        station.on_external_limit = self._external_limit  # type: ignore[method-assign]
-        station.on_reservation_ended = self._reservation_ended  # type: ignore[method-assign]
+        station.teller = self
 
     # Out.
     def boot(self, reason: str) -> Call:
@@ -178,17 +197,41 @@ class Version2:
             payload["idToken"] = (
                 self.id_token(token) if token.type != "NoAuthorization" else {"idToken": "", "type": "NoAuthorization"}
             )
-        readings = [r for r in record.readings if record.event != "Ended" or r.context == "Transaction.End"]
-        measurands = self._measurands(record.event)
-        values = [{"timestamp": r.time, "sampledValue": s} for r in readings if (s := sampled(r, measurands))]
+        readings = [r for r in record.readings if record.event != "Ended" or r.context != "Transaction.Begin"]
+        values = self._meter_values(readings, record.event, record.evse)
         if values:
             payload["meterValue"] = values
         return "TransactionEvent", payload
 
-    def _measurands(self, event: str) -> list[str]:
-        name = {"Started": "started_measurands", "Ended": "ended_measurands"}.get(event, "measurands")
-        found: list[str] = self.station.settings[name]
+    def _meter_values(self, readings: list[Reading], event: str, evse: int) -> list[Payload]:
+        """MeterValueType items, with what the settings want of readings on this occasion."""
+        settings = self.station.settings
+        found = []
+        for reading in readings:
+            aligned = reading.context == "Sample.Clock"
+            signed = settings["aligned_signed" if aligned else "sign_readings"]
+            how = settings["public_key"]
+            tells_key = how == "EveryMeterValue" or (how == "OncePerTransaction" and event in ("Started", "Ended"))
+            key = self.model.public_keys.get(evse, "") if tells_key else ""
+            measurands = settings[self._measurands(event, aligned)]
+            if values := sampled(reading, measurands, signed, key):
+                found.append({"timestamp": reading.time, "sampledValue": values})
         return found
+
+    @staticmethod
+    def _measurands(event: str, aligned: bool) -> str:
+        """The setting that names them."""
+        if aligned:
+            return "aligned_ended" if event == "Ended" else "aligned_measurands"
+        return {"Started": "started_measurands", "Ended": "ended_measurands"}.get(event, "measurands")
+
+    def idle_reading(self, evse: int, context: str = "Sample.Clock") -> None:
+        reading = self.station.evses[evse].reading
+        if reading is None:
+            return
+        values = self._meter_values([replace(reading, context=context)], "Idle", evse)
+        if values:
+            self.station.outside.send(("MeterValues", {"evseId": evse, "meterValue": values}))
 
     def read_record(self, record: Record, answer: Payload) -> tuple[Outcome, dict[str, Any], Call | None]:
         info = answer.get("idTokenInfo", {})
@@ -197,35 +240,15 @@ class Version2:
         total = float(cost) if cost is not None and math.isfinite(cost) else None
         return Outcome(self.token_info(info) if "status" in info else None, None, total, message), {}, None
 
-    def _reservation_ended(self, id: int, status: str) -> None:
+    def reservation_ended(self, id: int, status: str) -> None:
         self.station.outside.send(("ReservationStatusUpdate", {"reservationId": id, "reservationUpdateStatus": status}))
-
-    def _external_limit(self, evse: int, limit: Limit) -> None:
-        source = limit.source if limit.source in LIMIT_SOURCES else "EMS"
-        schedules: list[Payload] = [
-            {
-                "id": number,
-                "chargingRateUnit": unit,
-                "startSchedule": self.clock().iso,
-                "chargingSchedulePeriod": [{"startPeriod": 0, "limit": round(value, 1)}],
-            }
-            for number, (unit, value) in enumerate((("W", limit.max_power_w), ("A", limit.max_current_a)), 1)
-            if math.isfinite(value)
-        ]
-        if schedules:
-            self.station.outside.send(
-                (
-                    "NotifyChargingLimit",
-                    {"evseId": evse, "chargingLimit": {"chargingLimitSource": source}, "chargingSchedule": schedules},
-                )
-            )
-        else:
-            self.station.outside.send(("ClearedChargingLimit", {"evseId": evse, "chargingLimitSource": source}))
 
     # In.
     @property
-    def handlers(self) -> dict[str, Callable[[Payload], Payload | Reply]]:
+    def handlers(self) -> dict[str, Handler]:
         return {
+            **self.profiles.handlers,
+            **self.display.handlers,
             "RequestStartTransaction": self._request_start,
             "RequestStopTransaction": self._request_stop,
             "GetTransactionStatus": self._transaction_status,
@@ -237,13 +260,9 @@ class Version2:
             "SetVariables": self._set_variables,
             "ClearCache": self._clear_cache,
             "SendLocalList": self._send_local_list,
-            "GetLocalListVersion": lambda p: {"versionNumber": self.station.tokens.version},
+            "GetLocalListVersion": lambda p: {"versionNumber": self.station.tokens.version_told},
             "ReserveNow": self._reserve,
             "CancelReservation": self._cancel_reservation,
-            "SetChargingProfile": self._set_profile,
-            "ClearChargingProfile": self._clear_profile,
-            "GetCompositeSchedule": self._composite,
-            "GetChargingProfiles": self._get_profiles,
             "DataTransfer": lambda p: {"status": "UnknownVendorId"},
             "GetBaseReport": self._base_report,
             "GetReport": self._report,
@@ -256,11 +275,6 @@ class Version2:
             "SetMonitoringLevel": lambda p: {
                 "status": "Accepted" if self.model.set_level(p["severity"]) else "Rejected"
             },
-            "CustomerInformation": self._customer_information,
-            "CostUpdated": self._cost_updated,
-            "SetDisplayMessage": self._set_message,
-            "GetDisplayMessages": self._get_messages,
-            "ClearDisplayMessage": self._clear_message,
             "UpdateFirmware": self._update_firmware,
             "GetLog": self._get_log,
             "SetNetworkProfile": self._set_network_profile,
@@ -308,10 +322,11 @@ class Version2:
         operative = payload["operationalStatus"] == "Operative"
         return {"status": self.station.change_availability(evse, operative, self.clock())}
 
-    def _unlock(self, payload: Payload) -> Payload:
+    def _unlock(self, payload: Payload) -> Answer | Awaitable[Answer]:
         if payload["connectorId"] != 1:
             return {"status": "UnknownConnector"}
-        return {"status": self.station.unlock(payload["evseId"])}
+        status = self.station.unlock(payload["evseId"])
+        return {"status": status} if status else unlocked(self.station, payload["evseId"])
 
     def _reset(self, payload: Payload) -> Payload | Reply:
         if "evseId" in payload:
@@ -359,25 +374,20 @@ class Version2:
 
     def _trigger_meter(self, evses: list[int]) -> None:
         for evse in evses:
-            reading = self.station.evses[evse].reading
-            if reading:
-                values = [{**v, "context": "Trigger"} for v in sampled(reading, self._measurands("Updated"))]
-                self.station.outside.send(
-                    (
-                        "MeterValues",
-                        {"evseId": evse, "meterValue": [{"timestamp": reading.time, "sampledValue": values}]},
-                    )
-                )
+            self.idle_reading(evse, "Trigger")
 
     # Variables.
     def _get_variables(self, payload: Payload) -> Payload:
         self.station.settings.note("date_time", self.clock().iso)
         results = []
-        for item in payload["getVariableData"]:
+        for number, item in enumerate(payload["getVariableData"]):
             kind = item.get("attributeType", "Actual")
             result: Payload = {"attributeType": kind, "component": item["component"], "variable": item["variable"]}
             variable, status = self.model.find(item)
-            if variable is None:
+            if number >= self.station.settings["items_get"]:
+                result["attributeStatus"] = "Rejected"
+                result["attributeStatusInfo"] = {"reasonCode": "TooManyElements"}
+            elif variable is None:
                 result["attributeStatus"] = status
             elif kind != "Actual":
                 result["attributeStatus"] = "NotSupportedAttributeType"
@@ -391,11 +401,14 @@ class Version2:
 
     def _set_variables(self, payload: Payload) -> Payload:
         results = []
-        for item in payload["setVariableData"]:
+        for number, item in enumerate(payload["setVariableData"]):
             kind = item.get("attributeType", "Actual")
             result: Payload = {"attributeType": kind, "component": item["component"], "variable": item["variable"]}
             variable, status = self.model.find(item)
-            if variable is None:
+            if number >= self.station.settings["items_set"]:
+                result["attributeStatus"] = "Rejected"
+                result["attributeStatusInfo"] = {"reasonCode": "TooManyElements"}
+            elif variable is None:
                 result["attributeStatus"] = status
             elif kind != "Actual":
                 result["attributeStatus"] = "NotSupportedAttributeType"
@@ -431,79 +444,12 @@ class Version2:
             self.model.clear_all_monitors()
         return {"status": "Accepted"}
 
-    # Customers, cost, messages.
-    def _customer_information(self, payload: Payload) -> Payload | Reply:
-        token = payload.get("idToken", {}).get("idToken", "")
-        if not token and "customerIdentifier" not in payload and "customerCertificate" not in payload:
-            return {"status": "Invalid"}
-        text = self.station.tokens.about(token) if token else ""
-        if payload["clear"] and token:
-            self.station.tokens.forget(token)
-
-        def tell() -> None:
-            parts = [text[n : n + 512] for n in range(0, len(text), 512)] or [""]
-            for number, part in enumerate(parts):
-                self.station.outside.send(
-                    (
-                        "NotifyCustomerInformation",
-                        {
-                            "requestId": payload["requestId"],
-                            "data": part,
-                            "seqNo": number,
-                            "generatedAt": self.clock().iso,
-                            "tbc": number < len(parts) - 1,
-                        },
-                    )
-                )
-
-        return Reply({"status": "Accepted"}, tell if payload["report"] or payload["clear"] else None)
-
-    def _cost_updated(self, payload: Payload) -> Payload:
-        self.station.cost(payload["transactionId"], float(payload["totalCost"]))
-        return {}
-
-    def _set_message(self, payload: Payload) -> Payload:
-        message = payload["message"]
-        transaction_id = message.get("transactionId")
-        if transaction_id and not any(t.transaction_id == transaction_id for t in self.station.evses.values()):
-            return {"status": "UnknownTransaction"}
-        self._keep_messages({**self.messages, message["id"]: message})
-        return {"status": "Accepted"}
-
-    def _keep_messages(self, messages: dict[int, Payload]) -> None:
-        self.station.store.put("messages", list(messages.values()))
-        self.messages = messages
-
-    def _get_messages(self, payload: Payload) -> Payload | Reply:
-        found = [
-            m
-            for m in self.messages.values()
-            if ("id" not in payload or m["id"] in payload["id"])
-            and payload.get("priority", m["priority"]) == m["priority"]
-            and payload.get("state", m.get("state")) == m.get("state")
-        ]
-        if not found:
-            return {"status": "Unknown"}
-        return Reply(
-            {"status": "Accepted"},
-            lambda: self.station.outside.send(
-                ("NotifyDisplayMessages", {"requestId": payload["requestId"], "messageInfo": found})
-            ),
-        )
-
-    def _clear_message(self, payload: Payload) -> Payload:
-        if payload["id"] not in self.messages:
-            return {"status": "Unknown"}
-        self._keep_messages({i: m for i, m in self.messages.items() if i != payload["id"]})
-        return {"status": "Accepted"}
-
     def text(self) -> str:
-        """What a person at the station may read: messages of the back end and running cost."""
-        parts = [m["message"]["content"] for m in self.messages.values() if "message" in m]
-        for transactions in self.station.evses.values():
-            if transactions.open and transactions.open.cost is not None:
-                parts.append(f"cost so far {transactions.open.cost:.2f}")
-        return "; ".join(parts)
+        """What a person at the station may read."""
+        return self.display.text()
+
+    def external_limit(self, evse: int, limit: Limit) -> None:
+        self.profiles.external_limit(evse, limit)
 
     def tick(self, now: Now) -> None:
         """Once a second."""
@@ -559,78 +505,6 @@ class Version2:
     def _cancel_reservation(self, payload: Payload) -> Payload:
         done = self.station.cancel_reservation(payload["reservationId"], self.clock())
         return {"status": "Accepted" if done else "Rejected"}
-
-    # Smart charging.
-    def _set_profile(self, payload: Payload) -> Payload:
-        evse = payload["evseId"]
-        transactions = self.station.evses.get(evse)
-        running = transactions.transaction_id if transactions else ""
-        try:
-            self.station.smart.set(evse, payload["chargingProfile"], running, len(self.station.evses))
-        except ProfileError as error:
-            return {"status": "Rejected", "statusInfo": {"reasonCode": error.reason, "additionalInfo": str(error)}}
-        self.station.refresh(self.clock())
-        return {"status": "Accepted"}
-
-    def _clear_profile(self, payload: Payload) -> Payload:
-        criteria = payload.get("chargingProfileCriteria", {})
-        gone = self.station.smart.clear(
-            payload.get("chargingProfileId"),
-            criteria.get("evseId"),
-            criteria.get("chargingProfilePurpose"),
-            criteria.get("stackLevel"),
-        )
-        self.station.refresh(self.clock())
-        return {"status": "Accepted" if gone else "Unknown"}
-
-    def _composite(self, payload: Payload) -> Payload:
-        evse, unit = payload["evseId"], payload.get("chargingRateUnit", "W")
-        duration = max(1, min(payload["duration"], MAX_DURATION_S))
-        if evse not in self.station.evses:
-            return {"status": "Rejected", "statusInfo": {"reasonCode": "UnknownEvse"}}
-        now = self.clock()
-        start = now.wall.replace(microsecond=0)
-        periods = self.station.smart.composite(
-            evse, self.station.evses[evse].open, start, duration, unit, self.station.supply.get(evse)
-        )
-        schedule = {
-            "evseId": evse,
-            "duration": duration,
-            "scheduleStart": Now(0, start).iso,
-            "chargingRateUnit": unit,
-            "chargingSchedulePeriod": periods,
-        }
-        return {"status": "Accepted", "schedule": schedule}
-
-    def _get_profiles(self, payload: Payload) -> Payload | Reply:
-        criteria = payload["chargingProfile"]
-        evse = payload.get("evseId")
-        found = [
-            p
-            for p in self.station.smart.profiles
-            if (evse is None or p["evseId"] == evse)
-            and ("chargingProfileId" not in criteria or p["id"] in criteria["chargingProfileId"])
-            and criteria.get("chargingProfilePurpose", p["chargingProfilePurpose"]) == p["chargingProfilePurpose"]
-            and criteria.get("stackLevel", p["stackLevel"]) == p["stackLevel"]
-        ]
-        if not found:
-            return {"status": "NoProfiles"}
-
-        def report() -> None:
-            places = sorted({p["evseId"] for p in found})
-            for place in places:
-                profiles = [{k: v for k, v in p.items() if k != "evseId"} for p in found if p["evseId"] == place]
-                message: Payload = {
-                    "requestId": payload["requestId"],
-                    "chargingLimitSource": "CSO",
-                    "evseId": place,
-                    "chargingProfile": profiles,
-                }
-                if place != places[-1]:
-                    message["tbc"] = True
-                self.station.outside.send(("ReportChargingProfiles", message))
-
-        return Reply({"status": "Accepted"}, report)
 
     # Maintenance.
     @property

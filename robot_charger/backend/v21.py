@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from robot_charger.backend.client import Reply
+from robot_charger.backend.answers import Handler
 from robot_charger.backend.plug_and_charge import PlugAndCharge
 from robot_charger.backend.records import Call, Now, Outcome, Payload, Record, TransactionLimit
 from robot_charger.backend.smart_charging import PRIORITY
@@ -48,7 +47,7 @@ class Version21(Version2):
         return outcome, keep, follow
 
     @property
-    def handlers(self) -> dict[str, Callable[[Payload], Payload | Reply]]:
+    def handlers(self) -> dict[str, Handler]:
         return {
             **super().handlers,
             "UpdateDynamicSchedule": self._update_dynamic_schedule,
@@ -86,6 +85,12 @@ class Version21(Version2):
     @staticmethod
     def needs(needs: Payload) -> Payload:
         found = Version2.needs(needs)
-        if needs["bidirectional"]:
+        if needs["bidirectional"]:  # Q01: what the vehicle told of itself
             found["requestedEnergyTransfer"] = "DC_BPT"
+            known = (
+                ("maxChargePower", needs["power_w"]),
+                ("maxChargeCurrent", needs["current_a"]),
+                ("maxVoltage", needs["voltage_v"]),
+            )
+            found["v2xChargingParameters"] = {name: round(value, 1) for name, value in known if value > 0}
         return found

@@ -75,6 +75,7 @@ EVSE_TOPICS: dict[str, tuple[type, QoSProfile]] = {
 
 STATION_TOPICS: dict[str, tuple[type, QoSProfile]] = {
     "/power/modules": (msg.ModuleArray, STREAM),
+    "/site/meter": (msg.MeterReading, REPORT),
     "/safety/state": (msg.SafetyState, WATCHED_REPORT),
     "/robot/state": (msg.RobotState, WATCHED_STREAM),
     "/robot/tool": (msg.ToolState, STREAM),

@@ -27,7 +27,7 @@ from robot_charger.power.control import Control, Snapshot, Withdrawn, Word
 from robot_charger.power.drivers import module_buses, open_ports
 from robot_charger.power.loop import ControlLoop
 from robot_charger.power.messages import Reporter
-from robot_charger.power.meter import Meter, MeterReader, Reading, Witness, open_meters
+from robot_charger.power.meter import SITE, Meter, MeterReader, Reading, Witness, open_meters
 from robot_charger.power.monitors import open_monitors
 from robot_charger.power.output import Mode
 from robot_charger.power.parameters import PowerParameters
@@ -219,7 +219,8 @@ class PowerNode(StationNode):
         if reading is None:
             failures = self._meter_failures[evse] = self._meter_failures.get(evse, 0) + 1
             if failures == 10:
-                self.report(FaultReport(Code.METER, Severity.STOP, error), evse)
+                severity = Severity.WARNING if evse == SITE else Severity.STOP  # the back end falls back by itself
+                self.report(FaultReport(Code.METER, severity, error), evse)
         else:
             if self._meter_failures.get(evse, 0) >= 10:
                 self.report(FaultReport(Code.METER, Severity.STOP, "", active=False), evse)
@@ -256,6 +257,8 @@ class Publishers:
         self.state = {e: node.publisher("power/state", e) for e in dc}
         self.limits = {e: node.publisher("power/limits", e) for e in dc}
         self.meter = {e: node.publisher("power/meter", e) for e in evses}
+        if node.parameters.meter__site_unit:
+            self.meter[SITE] = node.publisher("/site/meter")
         self.bay = {e: node.publisher("bay/state", e) for e in evses}
         self.modules = node.publisher("/power/modules")
         self.safety = node.publisher("/safety/state")

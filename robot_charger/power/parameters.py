@@ -236,6 +236,10 @@ class PowerParameters:
     )
     meter__reversed: bool = parameter(False, "the meter is wired the other way: its import is this station's export")
     meter__units: list[int] = parameter([0], "Modbus unit of each EVSE's meter; 0: the EVSE's number", low=0, high=247)
+    meter__site_unit: int = parameter(
+        0, "Modbus unit of a meter of the whole site on the same line, told on /site/meter; 0: none", low=0, high=247
+    )
+    meter__site_map: str = parameter("", "register map of the site's meter; empty: that of meter.map")
     meter__timeout_ms: float = parameter(500.0, "time for one answer of a meter", unit="ms", low=50.0, high=5000.0)
 
     def check(self) -> None:

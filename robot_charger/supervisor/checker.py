@@ -301,6 +301,7 @@ def explore(max_steps: int = 20_000_000, looking_for: str = "", limits: Limits =
                         for plugged in (False, True):
                             i = replace(Inputs(), emergency_stop=pressed, plug_in_inlet=plugged)
                             successors.append(flow.reset(after, i, now)[0])
+                            successors.append(flow.reset_from_afar(after, i, now)[0])
                 for successor in successors:
                     successor = canonical(successor, now)
                     if successor not in known:

@@ -791,10 +791,24 @@ def reset(s: Session, i: Inputs, now: float) -> tuple[Session, str]:
     if s.phase not in (Phase.FAULTED, Phase.UNAVAILABLE) and not s.emergency_latched:
         return s, "nothing to reset"
     s = replace(s, emergency_latched=False, text="reset on site")
+    return (_leave_fault(s, i, now) if s.phase == Phase.FAULTED else s), ""
+
+
+def reset_from_afar(s: Session, i: Inputs, now: float, unlock: bool = False) -> tuple[Session, str]:
+    """The back end asks for a reset, or for the plug (``unlock``: OCPP UnlockConnector). As `reset`, but an emergency
+    is reset on site only (interlock 6), and a plug is taken out only where one is."""
+    if s.emergency_latched or i.emergency_stop:
+        return s, "an emergency is reset on site only"
     if s.phase != Phase.FAULTED:
-        return s, ""
+        return s, "nothing to reset"
+    if unlock and not (s.mated or i.plug_in_inlet):
+        return s, "no plug is in the vehicle"
+    return _leave_fault(replace(s, text="asked for by the back end"), i, now), ""
+
+
+def _leave_fault(s: Session, i: Inputs, now: float) -> Session:
     plugged = s.mated or i.plug_in_inlet
-    return replace(s, phase=Phase.STOPPING if plugged else Phase.DEPARTING, since=now, goal=Goal.NONE), ""
+    return replace(s, phase=Phase.STOPPING if plugged else Phase.DEPARTING, since=now, goal=Goal.NONE)
 
 
 def waits_for(s: Session, i: Inputs, now: float, limits: Limits) -> str:

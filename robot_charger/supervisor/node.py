@@ -182,7 +182,21 @@ class Supervisor(StationNode):
                 self._heard.stop_asked = "Remote"
             elif request.kind in (Request.AVAILABLE, Request.UNAVAILABLE):
                 self._heard.available = request.kind == Request.AVAILABLE
+            elif request.kind in (Request.UNLOCK, Request.RESET):
+                self._reset_from_afar(request.kind == Request.UNLOCK)
         self._wake.set()
+
+    def _reset_from_afar(self, unlock: bool) -> None:
+        """The back end's reset, or its wish for the plug: a session that is plugged in ends in order for it."""
+        if unlock and self._session.mated and self._session.phase != Phase.FAULTED:
+            self._heard.stop_asked = "Remote"
+            return
+        now = now_ns()
+        inputs = self._heard.inputs(self._session, now)
+        self._session, refusal = flow.reset_from_afar(self._session, inputs, now / 1e9, unlock)
+        if not refusal:
+            self._keep()
+            self._say("reset", "by the back end")
 
     def _reset(self, request: Any, response: Any) -> Any:
         with self._lock:
@@ -283,6 +297,13 @@ class Supervisor(StationNode):
             )
         )
 
+    def _waiting(self) -> str:
+        """Which nodes an unavailable EVSE waits for, each with its state; empty when it is not that."""
+        s = self._session
+        if s.phase != Phase.UNAVAILABLE or s.emergency_latched or self._heard.nodes_ready:
+            return ""
+        return ("waiting for " + ", ".join(self._nodes.missing()))[:200]
+
     def _publish_state(self, commands: Commands, now: float) -> None:
         s, h = self._session, self._heard
         link = h.newest.of(VehicleLink)
@@ -290,7 +311,8 @@ class Supervisor(StationNode):
             link = None
         protocol = link.protocol if link and link.protocol else self.parameters.protocol
         soc = link.soc if link and s.session_id else -1.0
-        content = (s, h.authorization, protocol, int(soc), commands.purpose)
+        text = self._waiting() or s.text
+        content = (s, h.authorization, protocol, int(soc), commands.purpose, text)
         number, new = self._numbers["state"].take(content)
         if not new and now - self._state_sent_at < STATE_PERIOD_S:
             return
@@ -319,7 +341,7 @@ class Supervisor(StationNode):
                 emergency_latched=s.emergency_latched,
                 fault=s.fault,
                 soc=soc,
-                text=s.text,
+                text=text,
             )
         )
 

@@ -250,7 +250,7 @@ class Live(Running):
         self.csms_store = folder / "csms.sqlite"
         self.thread = CsmsThread(self.csms_store, **(csms or {})).start()
         self.csms = self.thread.csms
-        super().__init__(folder, self.csms.url, **options)
+        super().__init__(folder, options.pop("url", self.csms.url), **options)
 
     def call(self, action: str, payload: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self.thread.do(self.csms.call(action, payload))

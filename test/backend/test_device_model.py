@@ -186,6 +186,7 @@ def test_set_points_both_ways_and_priority_in_2_1(live: Make) -> None:
                         "stackLevel": level,
                         "chargingProfilePurpose": purpose,
                         "chargingProfileKind": kind,
+                        **({"transactionId": SESSION} if purpose == "TxProfile" else {}),
                         "chargingSchedule": [
                             {
                                 "id": 1,
@@ -251,6 +252,7 @@ def test_a_dynamic_profile_is_fetched_by_the_station_in_2_1(live: Make) -> None:
                     "id": 2,
                     "stackLevel": 1,
                     "chargingProfilePurpose": "TxProfile",
+                    "transactionId": SESSION,
                     "chargingProfileKind": "Dynamic",
                     "dynUpdateInterval": 60,
                     "chargingSchedule": [

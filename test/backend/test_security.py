@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +85,31 @@ def test_profile_2_checks_the_certificate_and_its_name(
     wait_for(lambda: desk.received("SecurityEventNotification"), what="the security event, told later")
     assert desk.received("SecurityEventNotification")[0]["type"] == "InvalidCsmsCertificate"
     wait_for(lambda: Code.BACKEND_TLS not in desk.faults)
+
+
+def test_a_06_an_old_tls_is_refused_and_told(live: Make, authority: Authority, password_file: str) -> None:
+    """A server that speaks no TLS that the station takes ends the handshake with the alert protocol_version."""
+
+    def refuse() -> None:
+        while True:
+            try:
+                there, _ = server.accept()
+            except OSError:
+                return
+            there.recv(4096)
+            there.sendall(b"\x15\x03\x03\x00\x02\x02\x46")
+            there.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=refuse, daemon=True).start()
+        url = f"wss://localhost:{server.getsockname()[1]}"
+        desk = live(**tls(authority, password_file, url=url))
+        wait_for(lambda: Code.BACKEND_TLS in desk.faults)
+        wait_for(lambda: desk.service.store.queued, what="the security event")
+        [entry] = desk.do(desk.service.store.entries)
+        assert entry.call and entry.call[1]["type"] == "InvalidTLSVersion"
+        assert not desk.service.station.online
+        desk.service.stop()
 
 
 def test_a_pinned_certificate_is_demanded(live: Make, authority: Authority, password_file: str) -> None:

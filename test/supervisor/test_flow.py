@@ -242,6 +242,22 @@ def test_emergency_latches_until_reset_and_reset_starts_nothing(station):
     assert station.command.purpose == Purpose.NONE
 
 
+def test_the_back_end_resets_a_fault_and_no_emergency(station):
+    charging(station)
+    station(emergency_stop=True)
+    station(emergency_stop=False, contactors_closed=False, voltage_v=0.0, current_a=0.0)
+    for unlock in (False, True):
+        same, refusal = flow.reset_from_afar(station.s, station.i, station.now, unlock)
+        assert same == station.s and "on site" in refusal
+    faulted = replace(station.s, emergency_latched=False)
+    plugged, refusal = flow.reset_from_afar(faulted, station.i, station.now, unlock=True)
+    assert not refusal and plugged.phase == Phase.STOPPING  # the robot takes the plug out
+    free = replace(station.i, plug_in_inlet=False)
+    assert flow.reset_from_afar(replace(faulted, mated=False), free, station.now, unlock=True)[1]
+    assert flow.reset_from_afar(replace(faulted, mated=False), free, station.now)[0].phase == Phase.DEPARTING
+    assert flow.reset_from_afar(replace(faulted, phase=Phase.CHARGING), station.i, station.now)[1]
+
+
 def test_stop_asked_lets_the_vehicle_end_and_insists(station):
     charging(station)
     assert station(stop_asked="Remote") == Phase.CHARGING

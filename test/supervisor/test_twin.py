@@ -308,7 +308,7 @@ class World(RuleBasedStateMachine):
         CLOCK.ns += int(seconds * S)
         self.cycle(2)
 
-    @rule(kind=st.sampled_from([Request.START, Request.STOP]))
+    @rule(kind=st.sampled_from([Request.START, Request.STOP, Request.UNLOCK, Request.RESET]))
     def the_back_end_asks(self, kind: Request) -> None:
         request = values.BackendRequest(kind=kind, id_token="T")
         self.node._hear_request(request)

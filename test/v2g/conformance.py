@@ -111,6 +111,12 @@ class Conformance:
         assert vehicle.stop() == "OK" and vehicle.purpose == Purpose.NONE
         assert vehicle.leave() == "OK" and vehicle.end == (Code.NONE, True, False)
 
+    def test_a_stop_before_the_transfer_starts_none(self, vehicle: Any) -> None:
+        vehicle.go(vehicle.STEPS[vehicle.STEPS.index(vehicle.LOOP) - 2])  # precharged
+        vehicle.set(stop_requested=True)
+        assert vehicle.repeat(vehicle.STEPS[vehicle.STEPS.index(vehicle.LOOP) - 1]) == "FAILED"
+        assert vehicle.purpose == Purpose.NONE and vehicle.end == (Code.NONE, False, False)
+
     def test_a_silent_supervisor_stops_the_transfer(self, vehicle: Any) -> None:
         vehicle.go(vehicle.LOOP)
         vehicle.set(session_stamp_ns=0)

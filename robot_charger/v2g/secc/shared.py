@@ -74,13 +74,17 @@ def start(talk: Talk, answer: Callable[[Talk], Answer], error: str, early: str) 
         volts = f"{talk.station.voltage_v:.0f} V instead of {talk.energy.voltage_v:.0f} V"
         raise Refused(early, Code.V2G_SEQUENCE, f"the vehicle wants to start before the precharge is finished: {volts}")
 
+    fresh = not talk.energy.charging  # a schedule negotiated in the charge loop goes on, and is told to stop there
+
     def begin(later: Talk) -> Answer:
+        if fresh and later.stopping:
+            raise Refused(FAILED, Code.NONE, "the station stopped the session before the transfer")
         if not later.station.contactors_closed:
             raise Refused(error, Code.CONTACTOR_FEEDBACK, "the contactors did not close for the transfer")
         later.energy.start(later)
         return answer(later)
 
-    return Wait(lambda later: later.station.contactors_closed, _until(talk), begin)
+    return Wait(lambda later: later.station.contactors_closed or (fresh and later.stopping), _until(talk), begin)
 
 
 def stop(talk: Talk, answer: Callable[[Talk], Answer], error: str) -> Wait:

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from robot_charger.backend import outbox
-from robot_charger.backend.queue import command
 from robot_charger.backend.records import OpenTransaction, Reading, Record
+from robot_charger.backend.set_aside import command
 from robot_charger.backend.store import Store
 from robot_charger.words.values import Phase
 
