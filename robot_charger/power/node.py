@@ -65,7 +65,7 @@ class PowerNode(StationNode):
             if self._control:
                 self._control.hear(evse, word)
 
-        self.subscribe("power/permit", hear, evse, withdrawn=lambda: hear(Withdrawn()))
+        self.subscribe("power/permit", hear, evse, danger=lambda _: hear(Withdrawn()))
         self.subscribe("vehicle/target", hear, evse)
         self.subscribe("pilot/state", hear, evse)
 
