@@ -105,8 +105,8 @@ class Supervisor(StationNode):
             self.subscribe(name, self._hear, evse)
         for name in STATION_TOPICS:
             self.subscribe(name, self._hear)
-        self.subscribe("fault", self._hear_fault, evse)
-        self.subscribe("/fault", self._hear_fault)
+        self.subscribe("fault", self._hear_fault, evse, danger=self._suspect)
+        self.subscribe("/fault", self._hear_fault, danger=self._suspect)
         self.subscribe("backend/request", self._hear_request, evse)
         self.serve(srv.ResetFault, "reset", self._reset)
         self._authorize = self.create_client(srv.Authorize, "/authorize")
@@ -155,6 +155,14 @@ class Supervisor(StationNode):
                 self._heard.fault(fault)
                 if fault.active:
                     self._note_fault(fault.code, fault.severity, fault.source, fault.session_id, fault.text)
+            self._wake.set()
+
+    def _suspect(self, fault: Fault) -> None:
+        """A fault message that cannot be: it stops what goes on, and does not stand."""
+        if fault.evse in (0, self.evse):
+            with self._lock:
+                self._heard.suspect(fault, now_ns())
+                self._note_fault(fault.code, fault.severity, fault.source, fault.session_id, fault.text)
             self._wake.set()
 
     def _on_ready(self, ready: bool) -> None:
