@@ -47,6 +47,7 @@ INTERPRETER = """#!/bin/sh
 # The Python of this installation: the environment's that this file lies in, the one that the package was built
 # for, or the one on PATH.
 here=$(dirname "$(readlink -f "$0")")
+export PYTHONSAFEPATH=1  # in a folder with a source tree of the package, that one would be imported
 for python in "$here/../../bin/python3" {python}; do
   [ -x "$python" ] && exec "$python" "$@"
 done

@@ -23,7 +23,7 @@ def start(context):
     if troubles := station.troubles(evses, config, [spec.namespace for spec in specs]):
         raise launching.LaunchRefusedError("\n".join(map(str, troubles)))
     nodes = launching.Nodes(context, station.nodes(evses, config), evses)
-    return [*nodes.start(), *launching.arm_description(context, specs)]
+    return [*nodes.start(), *launching.arm_description(specs, evses)]
 
 
 def generate_launch_description():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
@@ -38,8 +39,10 @@ from robot_charger.common import host_only
 from robot_charger.common.configuration import config_directory, named_files
 from robot_charger.common.process import PARENT
 from robot_charger.common.respawn import Upkeep
+from robot_charger.robot.bay_frames import with_bays
 
 LOGGER = "robot_charger"
+LOG_HEAD = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^]]*\]: ")  # level, time and name of a ROS log line
 STARTED = "the simulators are started"  # desk.simulators writes it
 SIMULATORS_END_S = "10"  # [s] they end after power, which launch gives 5 s
 
@@ -143,7 +146,8 @@ class Nodes:
 
     def _said(self, name: str, event: Any) -> None:
         lines = [line for line in event.text.decode(errors="replace").splitlines() if line.strip()]
-        self._words[name] = lines[-1].strip() if lines else self._words.get(name, "")
+        if lines:
+            self._words[name] = LOG_HEAD.sub("", lines[-1].strip())
 
     def _ended(
         self, spec: station.NodeSpec, since: float, event: Any, context: LaunchContext
@@ -211,7 +215,7 @@ def simulation(context: LaunchContext, wishes: Mapping[str, Any], sessions: int)
     """A whole simulation: simulators, nodes, the arm's frames, and the vehicles."""
     prepared = plan(wishes)
     specs = planned(prepared)
-    return [*run(context, prepared, specs, sessions), *arm_description(context, specs)]
+    return [*run(context, prepared, specs, sessions), *arm_description(specs, prepared["evses"])]
 
 
 def run(
@@ -250,22 +254,31 @@ def _once(line: str, actions: list[LaunchDescriptionEntity], event: Any) -> list
     return now
 
 
-def arm_description(context: LaunchContext, specs: Iterable[station.NodeSpec]) -> list[LaunchDescriptionEntity]:
-    """robot_state_publisher: /robot_description and the arm's frames on /tf. Nothing where it is not installed."""
+def arm_description(specs: Iterable[station.NodeSpec], evses: Iterable[int]) -> list[LaunchDescriptionEntity]:
+    """robot_state_publisher: /robot_description, and the frames of the arm and its bays on /tf.
+
+    Nothing where it is not installed.
+    """
     try:
         get_package_prefix("robot_state_publisher")
     except PackageNotFoundError:
-        text = "robot_state_publisher is not installed: no /robot_description and no /tf (apt install ros-jazzy-...)"
+        package = "ros-jazzy-robot-state-publisher"
+        text = f"robot_state_publisher is not installed: no /robot_description and no /tf (apt install {package})"
         logging.get_logger(LOGGER).warning(text)
         return []
     (robot,) = (spec for spec in specs if spec.executable == "robot")
-    named = named_files(robot).get("arm_urdf")
-    urdf = Path(named) if named else config_directory() / "arm/arm.urdf"
+    named = named_files(robot)
+    urdf = Path(named.get("arm_urdf", config_directory() / "arm/arm.urdf"))
+    bays = Path(named.get("bays_file", config_directory() / "bays.yaml"))
+    try:
+        described = with_bays(urdf, bays, evses)
+    except (KeyError, ValueError, OSError) as error:
+        raise LaunchRefusedError(f"{urdf} and {bays} do not describe the bays of EVSE {evses}: {error}") from None
     return [
         Node(
             package="robot_state_publisher",
             executable="robot_state_publisher",
-            parameters=[{"robot_description": ParameterValue(urdf.read_text(), value_type=str)}],
+            parameters=[{"robot_description": ParameterValue(described, value_type=str)}],
             remappings=[("joint_states", "robot/joint_states")],
             output="log",
         )

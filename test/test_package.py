@@ -131,6 +131,17 @@ def test_executables_are_where_ros2_run_looks():
         assert os.access(folder / name, os.X_OK), name
 
 
+def test_wrappers_run_the_installed_package_whatever_the_current_folder_holds(tmp_path):
+    """`ros2 launch` is often called in a source tree, perhaps of another version."""
+    (tmp_path / "robot_charger").mkdir()
+    (tmp_path / "robot_charger/__init__.py").write_text("raise SystemExit('the wrong one')")
+    python = installed_prefix() / "lib/robot_charger/python"
+    done = subprocess.run(
+        [str(python), "-m", "robot_charger.cli", "--version"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "robot-charger" in done.stdout, done.stderr
+
+
 def setup_py():
     """The literal tables and keywords of setup.py, without running it."""
     tree = ast.parse((SOURCE / "setup.py").read_text())

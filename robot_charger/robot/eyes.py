@@ -9,29 +9,37 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 
 from robot_charger.common.node import StartError
 from robot_charger.robot.errors import NoPose, RobotError
-from robot_charger.robot.spatial import quaternion
+from robot_charger.robot.spatial import Array, quaternion
 
 if TYPE_CHECKING:
     from robot_charger.robot.perception import Sighting
+
+
+LEAST_SHARE = 0.6  # of a bay's workspace in which all marks are seen; corners of it are no parked vehicle's
 
 
 class Eyes:
     """The cameras of the bays. Pictures are asked for, and looked at, only while ``node.looked_for()`` says so.
 
     That gives, for every EVSE whose inlet is to be found, the connectors that it may be for: of ``connectors``, else
-    StartError.
+    StartError. ``places``: of each bay, the inlet of a well parked vehicle in the bay's frame, and the workspace (3,).
     """
 
-    def __init__(self, node: Any, file: str, connectors: set[str]) -> None:
+    def __init__(self, node: Any, file: str, connectors: set[str], places: list[tuple[Array, Array]]) -> None:
         import cv2  # a second to load: only where a camera is
 
-        from robot_charger.robot.perception import InletEstimator, load_camera
+        from robot_charger.robot.perception import InletEstimator, load_camera, share_seen
 
         self._decode, self._grey = cv2.imdecode, cv2.IMREAD_GRAYSCALE
         camera = load_camera(file)
         if missing := sorted(connectors - set(camera.marks.first)):
             raise StartError(f"parameter camera_file = {file}: marks.first names no mark for {', '.join(missing)}")
         self._estimator = InletEstimator(camera)
+        self.share = min((share_seen(camera, inlet, size) for inlet, size in places), default=1.0)
+        if self.share < LEAST_SHARE:
+            node.get_logger().warning(
+                f"camera_file {file}: the camera sees all marks in {self.share:.0%} of a bay's workspace: move it back"
+            )
         self._node = node
         self._poses = node.publisher("/robot/inlet_pose")
         self._subscription: Any = None

@@ -42,7 +42,7 @@ from robot_charger.robot.kinematics import Kinematics
 from robot_charger.robot.memory import Memory
 from robot_charger.robot.motion import PERIOD, Command, ConnectionRobot, Mode, Result, Senses
 from robot_charger.robot.parameters import RobotParameters
-from robot_charger.robot.spatial import Array, from_quaternion
+from robot_charger.robot.spatial import Array, from_quaternion, inverse
 from robot_charger.words.values import BayState, MotionPermit, SafetyState, ToolState, Zone
 
 PERMIT_SECONDS = 0.3
@@ -120,7 +120,9 @@ class RobotNode(StationNode):
         ]
         if p.camera_file:
             kinds = {name for n in p.evses for name in site.bays[n].connectors}
-            self._eyes = Eyes(self, p.camera_file, kinds)
+            bays = [site.bays[n] for n in p.evses]
+            places = [(inverse(bay.frame) @ bay.inlet, bay.workspace) for bay in bays]
+            self._eyes = Eyes(self, p.camera_file, kinds, places)
             self._eyes_timer = self.create_timer(EYES_S, self._eyes.tend)
 
     def _recall(self, name: str, robot: ConnectionRobot) -> Memory:

@@ -125,7 +125,10 @@ class InletEstimator:
 
     def _inlet(self, corners: Any, numbers: Any, connectors: tuple[str, ...]) -> Sighting:
         marks = self.camera.marks
-        found = {} if numbers is None else dict(zip(np.ravel(numbers).tolist(), corners, strict=True))
+        told = [] if numbers is None else np.ravel(numbers).tolist()
+        found = dict(zip(told, corners, strict=True))
+        for number in {n for n in told if told.count(n) > 1}:
+            del found[number]  # seen twice, as in a mirror or on a second vehicle: which one is it?
         firsts = [marks.first[connector] for connector in connectors]
         kinds = [[n for n in found if first <= n < first + len(marks.at)] for first in firsts]
         own, first = max(zip(kinds, firsts, strict=True), key=lambda kind: len(kind[0]))
@@ -167,14 +170,41 @@ class InletEstimator:
         for axis, step in enumerate(np.eye(6) * STEP):
             there, back = self._project(moved(pose, step), model), self._project(moved(pose, -step), model)
             slopes[:, axis] = (there - back) / (2.0 * STEP)
-        covariance = np.linalg.inv(slopes.T @ slopes) * max(camera.corner_px, rms) ** 2
+        covariance = np.linalg.inv(slopes.T @ slopes) * self._pixel_sigma(rms, residual.size) ** 2
         return Sighting(camera.pose @ OPTICAL @ pose, covariance)
+
+    def _pixel_sigma(self, rms: float, values: int) -> float:
+        """Standard deviation of one corner [px], from the residual of ``values`` coordinates.
+
+        The pose takes six of them. The fewer are left, the worse they tell the noise: the factor comes near Student's
+        for 99.9 %.
+        """
+        free = values - 6
+        return max(self.camera.corner_px, rms * float(np.sqrt(values / free)) * (1.0 + 4.0 / free))
 
     def _project(self, pose: Array, points: Array) -> Array:
         """Pixels (2n,) of points (n, 3) told in the frame ``pose`` [optical frame]."""
         turn = vector_from_rotation(pose[:3, :3])
         pixels, _ = cv2.projectPoints(points, turn, pose[:3, 3], self.camera.matrix, self.camera.distortion)
         return np.asarray(pixels, dtype=float).ravel()
+
+
+def sees_whole(camera: Camera, inlet: Array, margin_px: float = 4.0) -> bool:
+    """Whether all marks around an inlet, whose pose is told in the bay's frame, lie in the picture."""
+    corners = np.concatenate([camera.marks.corners(i) for i in range(len(camera.marks.at))])
+    at = (corners @ inlet[:3, :3].T + inlet[:3, 3] - camera.pose[:3, 3]) @ camera.pose[:3, :3] @ OPTICAL[:3, :3]
+    if (at[:, 2] <= 0.0).any():
+        return False
+    pixels = (at @ camera.matrix.T)[:, :2] / at[:, 2:]
+    size = np.array([camera.width - 1.0, camera.height - 1.0])
+    return bool((pixels > margin_px).all() and (pixels < size - margin_px).all())
+
+
+def share_seen(camera: Camera, inlet: Array, workspace: Array) -> float:
+    """Share of a bay's workspace (3,), half extents around ``inlet`` in the bay's frame, that the camera sees whole."""
+    steps = np.linspace(-1.0, 1.0, 5)
+    spots = [np.array([x, y, z]) * workspace for x in steps for y in steps for z in steps]
+    return sum(sees_whole(camera, moved(inlet, [*spot, 0.0, 0.0, 0.0])) for spot in spots) / len(spots)
 
 
 def pattern(number: int) -> NDArray[np.bool_]:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,21 @@ from robot_yard import Yard
 
 from robot_charger import action
 from robot_charger.common.parameters import ParameterError
-from robot_charger.robot.description import config_file, load_connectors
+from robot_charger.robot.description import config_file, load_connectors, load_site
 from robot_charger.robot.errors import ErrorCode, FlapClosed, NoPose, WrongInlet
 from robot_charger.robot.motion import Mode
-from robot_charger.robot.perception import OPTICAL, Camera, InletEstimator, load_camera, pattern
+from robot_charger.robot.perception import (
+    OPTICAL,
+    Camera,
+    InletEstimator,
+    load_camera,
+    pattern,
+    sees_whole,
+    share_seen,
+)
 from robot_charger.robot.spatial import difference, from_xyz_rpy, inverse, moved
+from robot_charger.sim.arm.model import load_vehicles
+from robot_charger.sim.arm.stall import Parking
 
 INLET = from_xyz_rpy([1.08, 0.05, 0.82], [0.03, -0.04, 0.1])
 GREY = 90
@@ -60,7 +71,7 @@ def drawn(camera: Camera, inlet: np.ndarray, numbers: Iterable[int], first: int 
 def test_the_pose_lies_within_its_own_covariance(camera: Camera, marks: Iterable[int]) -> None:
     seen = InletEstimator(camera).look(drawn(camera, INLET, marks), "ccs2")
     error = difference(INLET, seen.pose)
-    assert float(np.linalg.norm(error[:3])) < 0.008 and float(np.linalg.norm(error[3:])) < 0.02
+    assert float(np.linalg.norm(error[:3])) < 0.012 and float(np.linalg.norm(error[3:])) < 0.02
     assert error @ np.linalg.inv(seen.covariance) @ error < 22.5  # chi-squared of six, 99.9 %
     assert 0.0001 < seen.sigma < 0.006
 
@@ -104,8 +115,55 @@ def test_marks_that_do_not_fit_are_no_inlet(camera: Camera) -> None:
         InletEstimator(camera).look(np.where(other != np.clip(other, GREY - 12, GREY + 12), other, picture), "ccs2")
 
 
+@pytest.mark.parametrize("kind", load_vehicles())
+def test_the_camera_sees_every_kind_of_vehicle_wherever_it_parks(camera: Camera, kind: str) -> None:
+    inlet, rng = load_site().bays[1].inlet, np.random.default_rng(1)
+    for corner in range(60):
+        offset = rng.choice([-1.0, 0.0, 1.0], 3) * Parking().position_m
+        turn = np.radians(rng.uniform(-1.0, 1.0, 3) * (5.0, 5.0, 10.0))
+        pose = inlet @ from_xyz_rpy(list(offset), list(turn)) @ load_vehicles()[kind].inlet
+        assert sees_whole(camera, pose), (corner, offset)
+
+
+def test_a_camera_that_misses_the_bay_is_noticed(camera: Camera) -> None:
+    bay = load_site().bays[1]
+    assert share_seen(camera, bay.inlet, bay.workspace) > 0.6
+    low = replace(camera, pose=moved(camera.pose, [0.0, 0.0, -0.4, 0.0, 0.0, 0.0]))
+    assert share_seen(low, bay.inlet, bay.workspace) < 0.6
+    assert not sees_whole(camera, from_xyz_rpy([-1.0, 0.0, 0.8])), "behind it"
+
+
+def test_a_mark_that_is_seen_twice_counts_for_nothing(camera: Camera) -> None:
+    """A second vehicle, or a mirror: the other three marks tell the pose."""
+    picture = drawn(camera, INLET, range(4))
+    other = drawn(camera, moved(INLET, [0.0, 0.30, 0.0, 0.0, 0.0, 0.0]), [1])
+    both = np.where(other != np.clip(other, GREY - 12, GREY + 12), other, picture)
+    seen = InletEstimator(camera).look(both, "ccs2")
+    assert float(np.linalg.norm(difference(INLET, seen.pose)[:3])) < 0.006
+
+
+@pytest.mark.parametrize("marks, least", [([0, 1], 0.9), ([0, 1, 2], 0.9), ([0, 1, 2, 3], 0.9)])
+def test_fewer_marks_are_honest_about_more_noise_than_the_camera_should_have(
+    camera: Camera, marks: list[int], least: float
+) -> None:
+    """Corners that are wrong by 1 px in place of 0.3: nearly all errors stay within three of the told sigma."""
+    estimator, rng = InletEstimator(camera), np.random.default_rng(7)
+    model = np.concatenate([camera.marks.corners(i) for i in marks])
+    pose = inverse(camera.pose @ OPTICAL) @ INLET
+    exact = estimator._project(pose, model).reshape(-1, 2)
+    within = []
+    for _ in range(60):
+        try:
+            seen = estimator._solve(model, exact + rng.normal(0.0, 1.0, exact.shape))
+        except NoPose:
+            continue
+        error = difference(INLET, seen.pose)[:3]
+        within.append(bool((np.abs(error) < 3.0 * np.sqrt(seen.covariance.diagonal()[:3])).all()))
+    assert np.mean(within) > least
+
+
 def test_a_picture_of_another_size_is_refused(camera: Camera) -> None:
-    with pytest.raises(NoPose, match="640, 480"):
+    with pytest.raises(NoPose, match="960, 720"):
         InletEstimator(camera).look(np.zeros((100, 100), np.uint8), "ccs2")
 
 

@@ -16,15 +16,13 @@ import numpy as np
 from robot_charger.robot.kinematics import AXES
 from robot_charger.robot.perception import Camera
 from robot_charger.robot.spatial import Array, from_xyz_rpy, inverse, largest, moved, quaternion, transform
+from robot_charger.sim.arm.disturbances import FAR_LOOK, FAULTS, FILTER, MOVES, Disturbances
 from robot_charger.sim.arm.guard import PAUSE, Guard
 from robot_charger.sim.arm.model import (
-    EVERYTHING,
-    HAND_N_M,
     HAND_RADIUS,
     PLUG_CENTRE,
     PREFIX,
     TIMESTEP,
-    VEHICLE,
     Vehicle,
     build,
     load_vehicles,
@@ -33,46 +31,19 @@ from robot_charger.sim.arm.stall import AWAY, Cable, Parking, Stall, between
 
 mujoco.set_mjcb_time(None)  # each step would ask a clock thirty times, for statistics that nobody reads
 
-FAULTS = (
-    "robot-jam",
-    "wrench-dead",
-    "wrench-frozen",
-    "wrench-biased",
-    "joint-states-missing",
-    "vehicle-moved",
-    "no-pose",
-    "plug-stuck",
-    "slow",
-    "drives-off",
-    "flap-closed",
-    "wrong-inlet",
-    "half-flap",
-    "rolls-in",
-    "rolls-away",
-    "wrench-drifts",
-    "hand",
-)
 # Steps of the physics while nothing is near an inlet [ms]: with a plug in the hand, and with an empty one. In longer
 # steps the grip that holds a plug swings up by itself after a jerk, until the guard stands in the way of every motion.
 HELD_STEP, FREE_STEP = 2, 5
 # A hand whose plug's nose is, or would be, this far before every inlet touches nothing: it is looked at so seldom [ms].
-FAR_M, FAR_LOOK = 0.08, 10
+FAR_M = 0.08
 # By the milliseconds since the last look: of the truth, and of the controller's guard.
-FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.010) for count in range(FAR_LOOK + 1)]  # first order, 10 ms
 GUARD_FILTER = [1.0 - math.exp(-count * TIMESTEP / 0.003) for count in range(FAR_LOOK + 1)]  # 3 ms
-MOVES = ("vehicle-moved", "drives-off", "rolls-in", "rolls-away")
 GRIP_SECONDS = 0.25
 GRIP_REACH = 0.012  # the gripper centres a plug that is no further away than this [m]
 BIAS_N = 60.0
 DRIFT_N = 15.0  # of a sensor that drifts, from here before the mouth on [N, m]
 DRIFT_FROM_M = 0.02
-ROLL_IN_M = 0.025  # a vehicle that rolls towards the arm while the plug goes in [m]
-ROLL_AWAY_M = 0.02  # one that rolls away from it then [m]
 HAND_BEFORE_M = 0.03  # a hand between the plug and the inlet's mouth [m]
-HAND_NEAR_M = 0.35  # the gripper nearer to a hand than this is followed at 1 ms
-ROLL_SPEED = 0.03  # of a vehicle that moves while it should not [m/s]
-ROLL_IN_SPEED = 0.02  # [m/s]
-DRIVE_OFF_M, DRIVE_OFF_SPEED = 0.6, 0.25  # of a vehicle that drives off [m, m/s]
 MIXED = "mixed"  # in place of a kind of vehicle: any, by seed
 LIMP_DAMPING = np.array([12.0, 12.0, 8.0, 1.5, 1.0, 0.5])  # of a limp arm's joints [Nm s/rad]
 STILL_RAD = 1e-4  # a set-point this near is none
@@ -82,7 +53,7 @@ REST_SPEED = 2e-3  # [m/s, rad/s]
 NOISE = np.array([0.4, 0.4, 0.4, 0.03, 0.03, 0.03])  # of the wrench, standard deviation [N, Nm]
 
 
-class ArmWorld:
+class ArmWorld(Disturbances):
     """The whole desk of the robot. Not thread-safe: the caller holds one lock around all calls."""
 
     def __init__(
@@ -241,27 +212,6 @@ class ArmWorld:
         self._detach(number)
         if self.held != number and not self.data.eq_active[self._hang[number]]:
             self._hang_up(number)
-
-    def _show_solid(self, prefix: str, on: bool) -> None:
-        """Let shapes of a vehicle be there, to be touched and seen, or not."""
-        m = self.model
-        for index in (*self._shown["rim"], *self._shown["halfflap"]):
-            if m.geom(index).name.startswith(prefix):
-                m.geom_contype[index], m.geom_conaffinity[index] = (VEHICLE, EVERYTHING) if on else (0, 0)
-                m.geom_rgba[index, 3] = on
-                body = m.geom_bodyid[index]  # whose own bits the engine looks at first
-                m.body_contype[body] |= m.geom_contype[index]
-                m.body_conaffinity[body] |= m.geom_conaffinity[index]
-
-    def put(self, name: str, pose: Array | None) -> None:
-        """Bring the ``hand`` or the ``wall`` to a pose in base_link, or take it away. Raises KeyError."""
-        index = self._mocap_of[name]
-        self._stir()
-        if name == "hand":
-            self._hand = None if pose is None else pose[:3, 3].copy()
-        at = transform((0.0, 0.0, -40.0)) if pose is None else pose
-        x, y, z, w = quaternion(at[:3, :3])
-        self.data.mocap_pos[index], self.data.mocap_quat[index] = at[:3, 3], (w, x, y, z)
 
     def _place_vehicle(self, stall: Stall) -> None:
         data, index, debris = self.data, self._mocap[stall.number], self._obstruction[stall.number]
@@ -506,44 +456,6 @@ class ArmWorld:
         self._far = not (self._near or self._grip_done or self.faults) and self._is_far()
         self._watch()
 
-    def _feel_hand(self, count: int) -> None:
-        push = HAND_N_M * float(np.linalg.norm(self.data.qpos[self._hand_at : self._hand_at + 3]))
-        self.hand_n += FILTER[count] * (push - self.hand_n)
-        self.hand_most_n = max(self.hand_most_n, self.hand_n)
-        self._near = self._near or float(np.linalg.norm(self._at - self._hand)) < HAND_NEAR_M
-
-    def contact_n(self) -> float:
-        """Force of a held plug and the arm on all that they touch, friction in the inlet included [N]."""
-        m, d = self.model, self.data
-        total, one = np.zeros(3), np.zeros(6)
-        for n in self.stalls:
-            body, at = m.body(f"inlet{n}").id, self._inlet_force[n]
-            turn = d.xmat[body].reshape(3, 3)
-            total += turn @ self._sensors[at : at + 3] - (0.0, 0.0, 9.81 * m.body_mass[body])
-        inlets = {m.body(f"inlet{n}").id for n in self.stalls}
-        for index in range(d.ncon):
-            contact = d.contact[index]
-            if inlets & {int(m.geom_bodyid[g]) for g in contact.geom}:
-                continue
-            bits = [int(m.geom_contype[g]) for g in contact.geom]
-            if not any(bit & VEHICLE for bit in bits):
-                continue  # a plug on the floor
-            mujoco.mj_contactForce(m, d, index, one)
-            sign = 1.0 if bits[0] & VEHICLE else -1.0
-            total += sign * (contact.frame.reshape(3, 3).T @ one[:3])
-        return float(np.linalg.norm(total))
-
-    def dropped(self, number: int) -> bool:
-        """The plug is in no hand, no holster and no inlet."""
-        stall = self.stalls[number]
-        hangs = bool(self._active[self._hang[number]])
-        return self.held != number and not hangs and stall.depth < 0.3 * self.connector.depth
-
-    def drift(self, newton: float) -> None:
-        """Let the wrench be wrong by a constant in a direction of its own from now on."""
-        way = self._noise.normal(0.0, 1.0, 3)
-        self._drift[:3] = newton * way / np.linalg.norm(way)
-
     def _is_far(self) -> bool:
         x, y, z = self._at.tolist()
         least = -FAR_M - self.connector.nose
@@ -618,32 +530,6 @@ class ArmWorld:
         self.data.ctrl[self._detent[number]] = 0.0
         self._bolt(number, False)
         self.stalls[number].push = 0.0
-
-    def _roll(self, stall: Stall, count: int) -> None:
-        """Creep to where the fault wants the vehicle."""
-        for name, way in (("rolls-in", -ROLL_IN_M), ("rolls-away", ROLL_AWAY_M)):
-            if name in self.faults:
-                if stall.depth > 0.008 or stall.rolled.any():  # it begins when the plug is on its way in
-                    self._roll_to(stall, stall.inlet[:3, 0] * way, ROLL_IN_SPEED, way > 0.0, count)
-                return
-        goal = stall.inlet[:3, 0] * 0.02 if stall.depth > 0.5 * self.connector.depth else stall.inlet[:3, 1] * 0.06
-        speed, drags = ROLL_SPEED, True
-        if "drives-off" in self.faults:
-            goal, speed, drags = stall.inlet[:3, 0] * DRIVE_OFF_M, DRIVE_OFF_SPEED, self.held != stall.number
-        self._roll_to(stall, goal, speed, drags, count)
-
-    def _roll_to(self, stall: Stall, goal: Array, speed: float, drags: bool, count: int) -> None:
-        way = goal - stall.rolled
-        far = float(np.linalg.norm(way))
-        if far > 1e-5:
-            self._rolling = True
-            step = way * min(1.0, speed * TIMESTEP * count / far)
-            stall.rolled = stall.rolled + step
-            self._place_vehicle(stall)
-            if drags and stall.depth > 0.1 * self.connector.depth:
-                # A vehicle without velocity would not drag its plug along.
-                address = int(self.model.joint(f"plug{stall.number}").qposadr[0])
-                self.data.qpos[address : address + 3] += step
 
     def _watch(self) -> None:
         """The controller's own force guard: stops within one step at its limit, unless the motion leads out."""
