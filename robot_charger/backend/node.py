@@ -109,10 +109,10 @@ class BackendNode(StationNode):
             self.subscribe("power/meter", partial(self._on_meter, n), n)
             self.subscribe("vehicle/link", partial(self._on_link, n), n)
             self.subscribe("power/limits", partial(self._on_supply, n), n)
-            self.subscribe("fault", self._on_fault, n)
+            self.subscribe("fault", self._on_fault, n, danger=_ignore)
             self.subscribe("backend/token", partial(self._on_token, n), n)
             self.subscribe("backend/external_limit", partial(self._on_external_limit, n), n)
-        self.subscribe("/fault", self._on_fault)
+        self.subscribe("/fault", self._on_fault, danger=_ignore)
         if self.parameters.limit__site_meter:
             self.subscribe("/site/meter", self._on_site_meter)
         self.subscribe("/backend/token", partial(self._on_token, 0))
@@ -421,6 +421,10 @@ class BackendNode(StationNode):
         if not self.parameters.url:
             return OK, "no back end", values
         return (OK, "connected", values) if state.connected else (WARN, state.text or "not connected", values)
+
+
+def _ignore(fault: Fault) -> None:
+    """A fault message that cannot be: the supervisor stops by it; the CSMS hears of the session's own fault."""
 
 
 def _iso(time_ns: int) -> str:
