@@ -28,6 +28,7 @@ from robot_charger.power.drivers import module_buses, open_ports
 from robot_charger.power.loop import ControlLoop
 from robot_charger.power.messages import Reporter
 from robot_charger.power.meter import SITE, Meter, MeterReader, Reading, Witness, open_meters
+from robot_charger.power.monitors import open_monitors
 from robot_charger.power.output import Mode
 from robot_charger.power.parameters import PowerParameters
 
@@ -86,6 +87,9 @@ class PowerNode(StationNode):
         sys.setswitchinterval(0.0005)  # the control thread must not wait 5 ms for the interpreter
         self._control = Control(self.parameters, len(self._buses))
         self._control.driver.start()
+        self._control.monitors = open_monitors(self.parameters)
+        if self._control.monitors is not None:
+            self._control.monitors.start(partial(self.fail, "insulation thread"))
         self._loop = ControlLoop(
             self._control, self._ports, self.parameters.realtime, partial(self.fail, "control loop")
         )
@@ -107,6 +111,8 @@ class PowerNode(StationNode):
             self._reporter.join(timeout=1.0)
         if self._control is not None:
             self._control.driver.close()
+            if self._control.monitors is not None:
+                self._control.monitors.close()
         if self._meters is not None:
             self._meters.close()
         self._loop = self._control = self._meters = self._reporter = None
