@@ -104,7 +104,7 @@ def command(disk: Path) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=480.0, help="for all of it")
+    parser.add_argument("--seconds", type=float, default=560.0, help="for all of it")
     parser.add_argument("pytest", nargs="*", help="arguments for pytest in the guest")
     options = parser.parse_args()
     needed = ("usr/bin/qemu-system-x86_64", "bin/busybox", "boot", "lib/modules")

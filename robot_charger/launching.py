@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
@@ -41,6 +42,7 @@ from robot_charger.common.respawn import Upkeep
 from robot_charger.robot.bay_frames import with_bays
 
 LOGGER = "robot_charger"
+LOG_HEAD = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^]]*\]: ")  # level, time and name of a ROS log line
 STARTED = "the simulators are started"  # desk.simulators writes it
 SIMULATORS_END_S = "10"  # [s] they end after power, which launch gives 5 s
 
@@ -144,7 +146,8 @@ class Nodes:
 
     def _said(self, name: str, event: Any) -> None:
         lines = [line for line in event.text.decode(errors="replace").splitlines() if line.strip()]
-        self._words[name] = lines[-1].strip() if lines else self._words.get(name, "")
+        if lines:
+            self._words[name] = LOG_HEAD.sub("", lines[-1].strip())
 
     def _ended(
         self, spec: station.NodeSpec, since: float, event: Any, context: LaunchContext

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from robot_charger.backend.records import Now, Payload
 from robot_charger.backend.settings import RO, WO, Setting
+from robot_charger.backend.smart_charging import MODES
 from robot_charger.backend.station import Station
 from robot_charger.backend.store import StoreError
 
@@ -220,6 +221,8 @@ class DeviceModel:
             yield Variable("EVSE", "Power", f"{watts:g}", evse, data_type="decimal", unit="W", high=watts)
             yield Variable("EVSE", "SupplyPhases", "3", evse, data_type="integer")
             yield Variable("EVSE", "Current", f"{amperes:g}", evse, data_type="decimal", unit="A")
+            if self.version == "2.1":
+                yield from self._v2x(evse)
             if key := self.public_keys.get(evse):
                 yield Variable("FiscalMetering", "PublicKey", key, evse)
             reading = station.evses[evse].reading
@@ -230,6 +233,17 @@ class DeviceModel:
                 yield Variable(
                     "FiscalMetering", "EnergyExport", f"{reading.export_wh:.3f}", evse, data_type="decimal", unit="Wh"
                 )
+
+    @staticmethod
+    def _v2x(evse: int) -> Iterable[Variable]:
+        """V2XChargingCtrlr and ISO15118Ctrlr of 2.1 (block Q)."""
+        transfers, modes = ("DC", "DC_BPT"), MODES
+        for name in ("Available", "Enabled"):
+            yield Variable("V2XChargingCtrlr", name, "true", evse, data_type="boolean")
+        for name, values in (("SupportedEnergyTransferModes", transfers), ("SupportedOperationModes", modes)):
+            text = ",".join(values)
+            yield Variable("V2XChargingCtrlr", name, text, evse, data_type="MemberList", choices=values)
+        yield Variable("ISO15118Ctrlr", "Enabled", "true", evse, data_type="boolean")
 
     def _from_nodes(self) -> Iterable[Variable]:
         for (name, evse), values in sorted(self._nodes.items()):

@@ -9,6 +9,7 @@ Listens to: per EVSE ``session/state``, ``power/meter``, ``power/limits``, ``veh
 ``/diagnostics`` and ``/robot/state`` for the device model; ``backend/token`` (per EVSE, and ``/backend/token`` for a
 reader or terminal that serves all): KIND_START a card was shown, or paid for if ``authorized``, or without a
 token the start button (``authorize.start_button``); KIND_STOP.
+``/site/meter`` with ``limit.site_meter``: what the whole site draws from the grid.
 Per EVSE ``backend/external_limit``: what a site's energy management allows it (ChargingLimit; +inf lifts it).
 Parameters: see BackendParameters.
 """
@@ -108,10 +109,12 @@ class BackendNode(StationNode):
             self.subscribe("power/meter", partial(self._on_meter, n), n)
             self.subscribe("vehicle/link", partial(self._on_link, n), n)
             self.subscribe("power/limits", partial(self._on_supply, n), n)
-            self.subscribe("fault", self._on_fault, n)
+            self.subscribe("fault", self._on_fault, n, danger=_ignore)
             self.subscribe("backend/token", partial(self._on_token, n), n)
             self.subscribe("backend/external_limit", partial(self._on_external_limit, n), n)
-        self.subscribe("/fault", self._on_fault)
+        self.subscribe("/fault", self._on_fault, danger=_ignore)
+        if self.parameters.limit__site_meter:
+            self.subscribe("/site/meter", self._on_site_meter)
         self.subscribe("/backend/token", partial(self._on_token, 0))
         self.subscribe("/diagnostics", self._on_diagnostics)
         self.subscribe("/robot/state", self._on_robot)
@@ -205,6 +208,10 @@ class BackendNode(StationNode):
             valid=m.valid,
         )
         self._post("meter", evse, reading)
+
+    def _on_site_meter(self, m: MeterReading) -> None:
+        if m.valid:
+            self._post("site_meter", m.power_w)
 
     def _on_link(self, evse: int, m: VehicleLink) -> None:
         service = self.service
@@ -414,6 +421,10 @@ class BackendNode(StationNode):
         if not self.parameters.url:
             return OK, "no back end", values
         return (OK, "connected", values) if state.connected else (WARN, state.text or "not connected", values)
+
+
+def _ignore(fault: Fault) -> None:
+    """A fault message that cannot be: the supervisor stops by it; the CSMS hears of the session's own fault."""
 
 
 def _iso(time_ns: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from robot_charger.backend.records import Now, Token, parse_time
 
-LONG_AGO_S = 86_400.0  # a reservation that ended a day ago by the clock is over, whatever set the clock
+LONG_AGO_S = 43_200.0  # a reservation that ended half a day ago by the clock is over, whatever set the clock
 
 
 @dataclass

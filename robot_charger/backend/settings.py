@@ -225,6 +225,7 @@ TABLE: tuple[Setting, ...] = (
     Setting("tariff_enabled", bool, _v("TariffCostCtrlr", "Enabled", "Tariff"), "", RO),
     Setting("tariff_fallback", str, _v("TariffCostCtrlr", "TariffFallbackMessage"), "", max_length=255),
     Setting("cost_fallback", str, _v("TariffCostCtrlr", "TotalCostFallbackMessage"), "", max_length=255),
+    Setting("pnc_16", bool, None, "ISO15118PnCEnabled"),
     Setting("connectors", int, None, "NumberOfConnectors", RO),
     Setting("profiles_16", list, None, "SupportedFeatureProfiles", RO),
     Setting("phase_rotation", str, None, "ConnectorPhaseRotation", RO),
@@ -313,6 +314,7 @@ DEFAULTS: dict[str, Any] = {
     "items_set": 1000,
     "bytes_get": 65536,
     "bytes_set": 65536,
+    "pnc_16": False,
     "connectors": 1,
     "phase_rotation": "NotApplicable",
     "profiles_16": [

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from robot_charger.backend import pnc16
 from robot_charger.backend.answers import Answer, Handler, Reply
 from robot_charger.backend.client import Client
 from robot_charger.backend.device_model import DeviceModel
@@ -19,6 +20,7 @@ from robot_charger.backend.maintenance import Maintenance
 from robot_charger.backend.networks import Networks
 from robot_charger.backend.outbox import RefusedError
 from robot_charger.backend.outside import Teller
+from robot_charger.backend.pnc16 import PlugAndCharge16
 from robot_charger.backend.records import Call, Now, Outcome, Payload, Record, Token, TokenInfo
 from robot_charger.backend.settings import RO, WO
 from robot_charger.backend.smart_charging import MAX_DURATION_S, STATION_MAX, ProfileError
@@ -44,7 +46,6 @@ class Version16(Teller):
     numbers_transactions = True
     has_connector_0 = True
     error_codes = ERROR_CODES
-    plug_and_charge = None  # 1.6 has no messages for it
 
     def __init__(self, station: Station, clock: Callable[[], Now]) -> None:
         self.station = station
@@ -54,6 +55,11 @@ class Version16(Teller):
         self.networks: Networks | None = None
         self.model: DeviceModel | None = None  # 1.6 has none
         station.teller = self
+
+    @property
+    def plug_and_charge(self) -> PlugAndCharge16 | None:
+        """1.6 has messages for it only inside DataTransfer, and only where the CSMS says so."""
+        return PlugAndCharge16(exi_length=5600, chain_length=5500) if self.station.settings["pnc_16"] else None
 
     # Out.
     def boot(self, reason: str) -> Call:
@@ -96,9 +102,13 @@ class Version16(Teller):
         return "StatusNotification", payload
 
     def authorize(self, token: Token, contract: str = "") -> Call:
+        if contract and (pnc := self.plug_and_charge):
+            return pnc.authorize(token, contract)
         return "Authorize", {"idTag": token.id[:20]}
 
     def read_authorize(self, answer: Payload) -> TokenInfo:
+        if "idTagInfo" not in answer and "status" in answer:  # of DataTransfer
+            return PlugAndCharge16.read_authorize(answer)
         return self.token_info(answer.get("idTagInfo", {}))
 
     @staticmethod
@@ -196,7 +206,7 @@ class Version16(Teller):
             "SetChargingProfile": self._set_profile,
             "ClearChargingProfile": self._clear_profile,
             "GetCompositeSchedule": self._composite,
-            "DataTransfer": lambda p: {"status": "UnknownVendorId"},
+            "DataTransfer": self._data_transfer,
             "GetDiagnostics": self._get_diagnostics,
             "UpdateFirmware": self._update_firmware,
             "SignedUpdateFirmware": self._signed_update_firmware,
@@ -494,6 +504,11 @@ class Version16(Teller):
                 )
             )
         }
+
+    def _data_transfer(self, payload: Payload) -> Payload:
+        if payload["vendorId"] == pnc16.VENDOR and self.station.settings["pnc_16"]:
+            return pnc16.answer(self.care, payload)
+        return {"status": "UnknownVendorId"}
 
     def _get_log(self, payload: Payload) -> Payload:
         place = payload["log"]

@@ -85,6 +85,12 @@ class Version21(Version2):
     @staticmethod
     def needs(needs: Payload) -> Payload:
         found = Version2.needs(needs)
-        if needs["bidirectional"]:
+        if needs["bidirectional"]:  # Q01: what the vehicle told of itself
             found["requestedEnergyTransfer"] = "DC_BPT"
+            known = (
+                ("maxChargePower", needs["power_w"]),
+                ("maxChargeCurrent", needs["current_a"]),
+                ("maxVoltage", needs["voltage_v"]),
+            )
+            found["v2xChargingParameters"] = {name: round(value, 1) for name, value in known if value > 0}
         return found

@@ -101,7 +101,13 @@ class Display:
     def text(self) -> str:
         """What a person at the station may read: messages of the back end and running cost."""
         parts = [m["message"]["content"] for m in self.messages.values() if "message" in m]
+        tariff, total = (self.station.settings[n] for n in ("tariff_fallback", "cost_fallback"))
         for transactions in self.station.evses.values():
-            if transactions.open and transactions.open.cost is not None:
-                parts.append(f"cost so far {transactions.open.cost:.2f}")
+            running, view = transactions.open, transactions.view
+            if running and running.cost is not None:
+                parts.append(f"cost so far {running.cost:.2f}")
+            elif running and total and not self.station.online:
+                parts.append(total)  # the CSMS, which knows the cost, is away (I06)
+            elif not running and tariff and view and view.session_id:
+                parts.append(tariff)  # no tariff is known before a transaction (I05)
         return "; ".join(parts)

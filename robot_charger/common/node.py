@@ -110,16 +110,16 @@ class StationNode(LifecycleNode):
         name: str,
         callback: Callable[[Any], None],
         evse: int | None = None,
-        withdrawn: Callable[[], None] | None = None,
+        danger: Callable[[Any], None] | None = None,
     ) -> Any:
         """Subscribe to a topic of the station table (common.topics).
 
         ``callback`` gets checked values (words.values), or the message itself where it is a standard one. Of a refused
-        message it gets the danger, if there is one (words.border); with ``withdrawn``, that is called instead.
+        message it gets the danger, if there is one (words.border); with ``danger``, that is called instead.
         """
         full_name, kind, qos = topic(name, evse)
         events = self._listening.callbacks(full_name) if qos in WATCHED else None
-        receive = checked(self.border, full_name, kind, callback, withdrawn)
+        receive = checked(self.border, full_name, kind, callback, danger)
         return self.create_subscription(kind, full_name, self.guarded(name, receive), qos, event_callbacks=events)
 
     def serve(self, kind: Any, name: str, answer: Callable[[Any, Any], Any], **options: Any) -> Any:

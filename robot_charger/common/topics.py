@@ -75,6 +75,7 @@ EVSE_TOPICS: dict[str, tuple[type, QoSProfile]] = {
 
 STATION_TOPICS: dict[str, tuple[type, QoSProfile]] = {
     "/power/modules": (msg.ModuleArray, STREAM),
+    "/site/meter": (msg.MeterReading, REPORT),
     "/safety/state": (msg.SafetyState, WATCHED_REPORT),
     "/robot/state": (msg.RobotState, WATCHED_STREAM),
     "/robot/tool": (msg.ToolState, STREAM),
@@ -103,11 +104,11 @@ def checked(
     name: str,
     kind: type,
     callback: Callable[[Any], None],
-    withdrawn: Callable[[], None] | None = None,
+    danger: Callable[[Any], None] | None = None,
 ) -> Callable[[Any], None]:
     """A subscription's callback behind the border (words.border): ``callback`` sees checked values only.
 
-    ``withdrawn`` is called instead for the danger of a refused message.
+    ``danger`` is called instead for what a refused message still stops.
     """
     value_kind = convert.KINDS.get(kind)
     if value_kind is None:
@@ -128,10 +129,10 @@ def checked(
         value, sound = checkpoint.take(message, now_ns())
         if value is None:
             return
-        if sound or withdrawn is None:
+        if sound or danger is None:
             callback(value)
         else:
-            withdrawn()
+            danger(value)
 
     return receive
 

@@ -62,7 +62,7 @@ class OutletTopics:
         evse = node.evse
         self._publishers = {n: node.publisher(n, evse) for n in ("power/state", "power/limits")}
         self._publishers |= {n: node.publisher(n, evse) for n in ("vehicle/target", "vehicle/link")}
-        node.subscribe("power/permit", self._on_permit, evse, withdrawn=self._withdraw)
+        node.subscribe("power/permit", self._on_permit, evse, danger=self._withdraw)
         node.subscribe("power/meter", self._on_meter, evse)
         node.subscribe("session/state", self._on_session, evse)
 
@@ -70,7 +70,7 @@ class OutletTopics:
         with self._lock:
             self._permit.take(permit)
 
-    def _withdraw(self) -> None:
+    def _withdraw(self, permit: ChargePermit) -> None:
         with self._lock:
             self._permit.discard()
 

@@ -19,6 +19,7 @@ from robot_charger.power import busload, codec
 from robot_charger.power.bank import Bank
 from robot_charger.power.drivers import Frames, open_driver
 from robot_charger.power.gate import PAUSE_NS, PERMIT_NS, Demand, Gate
+from robot_charger.power.monitors import MonitorReader
 from robot_charger.power.output import SAFE_V, SMALL_A, Inputs, Mode, Output, cable_check_voltage
 from robot_charger.power.parameters import PowerParameters
 from robot_charger.power.series import Pair, SeriesSwitch
@@ -101,6 +102,7 @@ class Control:
         self.bank = Bank(parameters, buses)
         self.groups = busload.choose(parameters, buses)
         self.driver = open_driver(parameters, self.bank, self.groups)
+        self.monitors: MonitorReader | None = None  # insulation monitors that this node reads, see power.monitors
         self._grace_ns = int(parameters.desk_grace_ms * MILLISECOND)
         self.channels: dict[int, Channel] = {}
         for evse in parameters.evses:
@@ -260,6 +262,7 @@ class Control:
         for channel in self.channels.values():
             output = channel.output
             demand = self._demand(channel, now_ns, paused)
+            self._monitor(channel)
             inputs = self._inputs(channel, now_ns, blocked)
             output.step(now_ns, demand, inputs)
             amperes = self._trimmed(channel, demand, inputs, now_ns)
@@ -443,6 +446,13 @@ class Control:
             uncertain_a=self.bank.uncertain_a(channel.evse),
             settled=self._settled(channel, now_ns),
         )
+
+    def _monitor(self, channel: Channel) -> None:
+        """Where this node reads the insulation monitor itself, its reading takes the place of the controller's."""
+        if self.monitors is None:
+            return
+        said = self.monitors.exchange(channel.evse, channel.output.monitor, channel.output.self_test)
+        channel.status = replace(channel.status, insulation_ohm=said.ohm, monitor=said.monitor, sequence=said.sequence)
 
     def _settled(self, channel: Channel, now_ns: int) -> bool:
         """Whether the modules are joined, and set to the range, that this session needs."""

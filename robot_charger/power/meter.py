@@ -205,8 +205,12 @@ class SimulatedMeter(Meter):
         return decode_registers(registers, now_ns())
 
 
+SITE = 0  # key of the site's meter among those of the EVSEs
+
+
 def open_meters(parameters: PowerParameters) -> dict[int, Meter]:
-    """The meter of every EVSE, none for the kind "none"; Modbus meters share their line, unit id = EVSE.
+    """The meter of every EVSE, none for the kind "none"; Modbus meters share their line, unit id = EVSE. The site's
+    meter, where ``meter.site_unit`` names one, has the key SITE.
 
     Raises ValueError on an impossible address.
     """
@@ -224,13 +228,30 @@ def open_meters(parameters: PowerParameters) -> dict[int, Meter]:
     except ValueError as error:
         raise ValueError(f"parameter meter.address = {error}") from error
     units = dict(zip(evses, parameters.meter__units, strict=False)) if any(parameters.meter__units) else {}
+    site = _site_meter(parameters, line)
     if not parameters.meter__map:
-        return {evse: ModbusMeter(units.get(evse, evse), line, parameters.meter__signed) for evse in evses}
+        return {**{evse: ModbusMeter(units.get(evse, evse), line, parameters.meter__signed) for evse in evses}, **site}
+    registers = _registers("meter.map", parameters.meter__map)
+    reverse = parameters.meter__reversed
+    return {**{evse: MappedMeter(units.get(evse, evse), line, registers, reverse) for evse in evses}, **site}
+
+
+def _site_meter(parameters: PowerParameters, line: ModbusLine) -> dict[int, Meter]:
+    """The meter of the whole site on the same line, positive from the grid; none where no unit is named."""
+    unit = parameters.meter__site_unit
+    if not unit:
+        return {}
+    name = parameters.meter__site_map or parameters.meter__map
+    if not name:
+        return {SITE: ModbusMeter(unit, line, True)}
+    return {SITE: MappedMeter(unit, line, _registers("meter.site_map", name), False)}
+
+
+def _registers(parameter: str, name: str) -> MeterMap:
     try:
-        registers = load(parameters.meter__map)
+        return load(name)
     except MapError as error:
-        raise ValueError(f"parameter meter.map: {error}") from error
-    return {evse: MappedMeter(units.get(evse, evse), line, registers, parameters.meter__reversed) for evse in evses}
+        raise ValueError(f"parameter {parameter}: {error}") from error
 
 
 class MeterReader:

@@ -27,7 +27,8 @@ from robot_charger.power.control import Control, Snapshot, Withdrawn, Word
 from robot_charger.power.drivers import module_buses, open_ports
 from robot_charger.power.loop import ControlLoop
 from robot_charger.power.messages import Reporter
-from robot_charger.power.meter import Meter, MeterReader, Reading, Witness, open_meters
+from robot_charger.power.meter import SITE, Meter, MeterReader, Reading, Witness, open_meters
+from robot_charger.power.monitors import open_monitors
 from robot_charger.power.output import Mode
 from robot_charger.power.parameters import PowerParameters
 
@@ -64,7 +65,7 @@ class PowerNode(StationNode):
             if self._control:
                 self._control.hear(evse, word)
 
-        self.subscribe("power/permit", hear, evse, withdrawn=lambda: hear(Withdrawn()))
+        self.subscribe("power/permit", hear, evse, danger=lambda _: hear(Withdrawn()))
         self.subscribe("vehicle/target", hear, evse)
         self.subscribe("pilot/state", hear, evse)
 
@@ -86,6 +87,9 @@ class PowerNode(StationNode):
         sys.setswitchinterval(0.0005)  # the control thread must not wait 5 ms for the interpreter
         self._control = Control(self.parameters, len(self._buses))
         self._control.driver.start()
+        self._control.monitors = open_monitors(self.parameters)
+        if self._control.monitors is not None:
+            self._control.monitors.start(partial(self.fail, "insulation thread"))
         self._loop = ControlLoop(
             self._control, self._ports, self.parameters.realtime, partial(self.fail, "control loop")
         )
@@ -107,6 +111,8 @@ class PowerNode(StationNode):
             self._reporter.join(timeout=1.0)
         if self._control is not None:
             self._control.driver.close()
+            if self._control.monitors is not None:
+                self._control.monitors.close()
         if self._meters is not None:
             self._meters.close()
         self._loop = self._control = self._meters = self._reporter = None
@@ -213,7 +219,8 @@ class PowerNode(StationNode):
         if reading is None:
             failures = self._meter_failures[evse] = self._meter_failures.get(evse, 0) + 1
             if failures == 10:
-                self.report(FaultReport(Code.METER, Severity.STOP, error), evse)
+                severity = Severity.WARNING if evse == SITE else Severity.STOP  # the back end falls back by itself
+                self.report(FaultReport(Code.METER, severity, error), evse)
         else:
             if self._meter_failures.get(evse, 0) >= 10:
                 self.report(FaultReport(Code.METER, Severity.STOP, "", active=False), evse)
@@ -250,6 +257,8 @@ class Publishers:
         self.state = {e: node.publisher("power/state", e) for e in dc}
         self.limits = {e: node.publisher("power/limits", e) for e in dc}
         self.meter = {e: node.publisher("power/meter", e) for e in evses}
+        if node.parameters.meter__site_unit:
+            self.meter[SITE] = node.publisher("/site/meter")
         self.bay = {e: node.publisher("bay/state", e) for e in evses}
         self.modules = node.publisher("/power/modules")
         self.safety = node.publisher("/safety/state")

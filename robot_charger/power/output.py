@@ -18,7 +18,7 @@ from robot_charger.power.codec import EvseStatus, Monitor, OutputMeasurement
 from robot_charger.power.gate import Demand, Gate, clamp_current
 from robot_charger.power.heat import Heat
 from robot_charger.power.insulation import InsulationWatch
-from robot_charger.power.parameters import PowerParameters
+from robot_charger.power.parameters import MONITOR_RESPONSE_S, PowerParameters
 from robot_charger.words.values import ChargePermit, Insulation, Pilot, Purpose
 from robot_charger.words.values import SupplyMode as Mode
 
@@ -349,7 +349,7 @@ class Output:
             if evse.monitor != Monitor.MEASURING or self._waited(now_ns, p.insulation__measure_s):
                 self.insulation = Insulation.SELF_TEST_FAILED
                 self._fail(now_ns, Code.INSULATION_SELF_TEST, "the insulation monitor does not measure")
-            elif (evse.sequence - self._sequence) & 0xFF >= TEST_MEASUREMENTS:
+            elif self._measured(now_ns, evse):
                 self._conclude(demand, evse.insulation_ohm)
                 self.enable = False
                 self._to(now_ns, Phase.LOWER)
@@ -373,6 +373,12 @@ class Output:
                     self.text = "cable check passed"
             elif self._waited(now_ns, p.contactor_time_s):
                 self._weld(now_ns, "the contactors did not open after the cable check")
+
+    def _measured(self, now_ns: int, evse: EvseStatus) -> bool:
+        """Whether the voltage stood for as long as the monitor takes, and at least two measurements came since."""
+        enough = (evse.sequence - self._sequence) & 0xFF >= TEST_MEASUREMENTS
+        slow_s = MONITOR_RESPONSE_S.get(self.parameters.insulation__monitor, 0.0)
+        return enough and (not slow_s or self._waited(now_ns, slow_s))
 
     def _conclude(self, demand: Demand, ohm: float) -> None:
         assert demand.target is not None

@@ -10,6 +10,7 @@ from robot_charger.power import codec
 from robot_charger.power.contract import CONTRACTS, LOAD_BREAK_S, PROTOCOLS, Contract
 
 EDITIONS = ("2014", "2023")
+MONITOR_RESPONSE_S = {"bender-isocha425hv": 10.0, "dold-rn5893": 10.0}  # as their makers state it
 INSULATION_S = 10.0  # from an insulation fault in transfer to the stop, at most (IEC 61851-23)
 # Connectors without a control pilot. Each serves the protocol of its own name.
 PILOTLESS = ("chademo", "gbt")
@@ -147,6 +148,17 @@ class PowerParameters:
         30.0, "time allowed for the monitor's self test", unit="s", low=1.0, high=60.0
     )
     insulation__measure_s: float = parameter(15.0, "time allowed for two measurements", unit="s", low=1.0, high=60.0)
+    insulation__monitor: str = parameter(
+        "controller",
+        "who has the insulation monitor: the safety controller, or this node over Modbus",
+        choices=("controller", *MONITOR_RESPONSE_S),
+    )
+    insulation__address: str = parameter(
+        "", "Modbus line of the monitors, e.g. rtu:/dev/ttyUSB1:19200:8E1 or tcp:HOST:PORT"
+    )
+    insulation__units: list[int] = parameter(
+        [0], "Modbus unit of each EVSE's monitor; 0: the maker's own", low=0, high=247
+    )
     insulation__response_s: float = parameter(
         1.0, "response time of the insulation monitor, from its data sheet", unit="s", low=0.0, high=10.0
     )
@@ -224,6 +236,10 @@ class PowerParameters:
     )
     meter__reversed: bool = parameter(False, "the meter is wired the other way: its import is this station's export")
     meter__units: list[int] = parameter([0], "Modbus unit of each EVSE's meter; 0: the EVSE's number", low=0, high=247)
+    meter__site_unit: int = parameter(
+        0, "Modbus unit of a meter of the whole site on the same line, told on /site/meter; 0: none", low=0, high=247
+    )
+    meter__site_map: str = parameter("", "register map of the site's meter; empty: that of meter.map")
     meter__timeout_ms: float = parameter(500.0, "time for one answer of a meter", unit="ms", low=50.0, high=5000.0)
 
     def check(self) -> None:
@@ -254,10 +270,13 @@ class PowerParameters:
                 f"group(s) of {self.module__max_voltage_v:g} V modules give"
             )
         self._check_modules()
-        if self.insulation__debounce_s + self.insulation__response_s > INSULATION_S:
+        response_s = self.insulation_response_s
+        if self.insulation__monitor != "controller" and not self.insulation__address:
+            raise ParameterError("parameter insulation.address must name the line of the insulation monitors")
+        if self.insulation__debounce_s + response_s > INSULATION_S:
             raise ParameterError(
-                f"parameter insulation.debounce_s = {self.insulation__debounce_s:g} s and insulation.response_s = "
-                f"{self.insulation__response_s:g} s: a fault would be acted on after more than {INSULATION_S:g} s"
+                f"parameter insulation.debounce_s = {self.insulation__debounce_s:g} s and the monitor's response of "
+                f"{response_s:g} s: a fault would be acted on after more than {INSULATION_S:g} s"
             )
         if self.min_voltage_v >= self.max_voltage_v:
             raise ParameterError("parameter min_voltage_v must be below max_voltage_v")
@@ -265,6 +284,11 @@ class PowerParameters:
             raise ParameterError("parameter temperature.derate_c must be below temperature.stop_c")
         if self.temperature__coolant_derate_c >= self.temperature__coolant_stop_c:
             raise ParameterError("parameter temperature.coolant_derate_c must be below temperature.coolant_stop_c")
+
+    @property
+    def insulation_response_s(self) -> float:
+        """Response time of the monitor: the parameter, or its maker's where that is longer [s]."""
+        return max(self.insulation__response_s, MONITOR_RESPONSE_S.get(self.insulation__monitor, 0.0))
 
     @property
     def contract(self) -> Contract:

@@ -40,6 +40,7 @@ NODE_AGE_NS = 300_000_000  # a node whose last message is older is silent: pilot
 LINK_GONE_NS = 2_000_000_000  # the protocol node, while nothing is energised
 ROBOT_AGE_NS = 1_000_000_000
 BAY_AGE_NS = 1_000_000_000
+SUSPECT_NS = 1_000_000_000  # a fault from a refused message counts for so long: it stops, and does not stand
 CONVERSATION_FAULTS = range(200, 400)  # belong to the session they name, never to the next
 
 # What silence means: the reading that permits nothing.
@@ -128,6 +129,7 @@ class Heard:
     robot_here: RobotState | None = None  # the robot's last state while it worked for this EVSE
     robot_since: float = 0.0  # since when the robot works for this EVSE [s], 0 = it does not
     faults: dict[tuple[str, int, int], Fault] = field(default_factory=dict)
+    suspected: Fault = NO_FAULT
     authorization: Authorization = Authorization.NONE
     stop_asked: str = ""
     available: bool = True
@@ -166,6 +168,10 @@ class Heard:
             self.faults[key] = fault
         else:
             self.faults.pop(key, None)
+
+    def suspect(self, fault: Fault, now_ns: int) -> None:
+        """A refused message names a fault (words.border): it counts for a moment, for its end could not be believed."""
+        self.suspected = replace(fault, stamp_ns=now_ns)
 
     def goal_ended(self, number: int, error: RobotErrorCode) -> None:
         """The robot's goal ended; when it did is stamped by the next ``inputs``."""
@@ -280,6 +286,8 @@ class Heard:
         """Back end and faults."""
         backend = self.newest.of(BackendState)
         fault = self.gravest(s.session_id) or NO_FAULT
+        if now_ns - self.suspected.stamp_ns <= SUSPECT_NS and self.suspected.severity > fault.severity:
+            fault = self.suspected
         return replace(
             read,
             store_ok=backend is None or _billable(backend, s.session_id),

@@ -105,8 +105,8 @@ class Supervisor(StationNode):
             self.subscribe(name, self._hear, evse)
         for name in STATION_TOPICS:
             self.subscribe(name, self._hear)
-        self.subscribe("fault", self._hear_fault, evse)
-        self.subscribe("/fault", self._hear_fault)
+        self.subscribe("fault", self._hear_fault, evse, danger=self._suspect)
+        self.subscribe("/fault", self._hear_fault, danger=self._suspect)
         self.subscribe("backend/request", self._hear_request, evse)
         self.serve(srv.ResetFault, "reset", self._reset)
         self._authorize = self.create_client(srv.Authorize, "/authorize")
@@ -155,6 +155,14 @@ class Supervisor(StationNode):
                 self._heard.fault(fault)
                 if fault.active:
                     self._note_fault(fault.code, fault.severity, fault.source, fault.session_id, fault.text)
+            self._wake.set()
+
+    def _suspect(self, fault: Fault) -> None:
+        """A fault message that cannot be: it stops what goes on, and does not stand."""
+        if fault.evse in (0, self.evse):
+            with self._lock:
+                self._heard.suspect(fault, now_ns())
+                self._note_fault(fault.code, fault.severity, fault.source, fault.session_id, fault.text)
             self._wake.set()
 
     def _on_ready(self, ready: bool) -> None:
@@ -297,6 +305,13 @@ class Supervisor(StationNode):
             )
         )
 
+    def _waiting(self) -> str:
+        """Which nodes an unavailable EVSE waits for, each with its state; empty when it is not that."""
+        s = self._session
+        if s.phase != Phase.UNAVAILABLE or s.emergency_latched or self._heard.nodes_ready:
+            return ""
+        return ("waiting for " + ", ".join(self._nodes.missing()))[:200]
+
     def _publish_state(self, commands: Commands, now: float) -> None:
         s, h = self._session, self._heard
         link = h.newest.of(VehicleLink)
@@ -304,7 +319,8 @@ class Supervisor(StationNode):
             link = None
         protocol = link.protocol if link and link.protocol else self.parameters.protocol
         soc = link.soc if link and s.session_id else -1.0
-        content = (s, h.authorization, protocol, int(soc), commands.purpose)
+        text = self._waiting() or s.text
+        content = (s, h.authorization, protocol, int(soc), commands.purpose, text)
         number, new = self._numbers["state"].take(content)
         if not new and now - self._state_sent_at < STATE_PERIOD_S:
             return
@@ -333,7 +349,7 @@ class Supervisor(StationNode):
                 emergency_latched=s.emergency_latched,
                 fault=s.fault,
                 soc=soc,
-                text=s.text,
+                text=text,
             )
         )
 

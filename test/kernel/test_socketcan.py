@@ -221,7 +221,7 @@ class Station:
     def output(self) -> Any:
         return self.control.channels[1].snapshot
 
-    def until(self, condition: Any, seconds: float = 90.0) -> None:
+    def until(self, condition: Any, seconds: float = 150.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             if hasattr(self, "purpose"):
@@ -250,6 +250,7 @@ class Station:
         self.wire.close()
 
 
+@pytest.mark.timeout(500)
 @pytest.mark.parametrize("protocol", ["ek3", "infypower"])
 def test_the_power_loop_charges_from_the_simulated_rack_over_vcan(tmp_path: Path, protocol: str) -> None:
     rack = ["--modules", "3", "--protocol", protocol, "--habit", "hold_s=5"]  # no timing: emulation may be slow

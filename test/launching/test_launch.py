@@ -233,9 +233,9 @@ def test_a_node_that_ends_is_started_again_later_and_later(said, config):
 def test_a_refused_configuration_is_not_tried_again_and_the_launch_ends_once_no_plug_is_in(said, config):
     actions, context = run("station", evses="1,2", config=str(config)), Context({})
     exits = handlers(actions, "OnProcessExit")
-    handlers(actions, "OnProcessIO")["power"](SimpleNamespace(text=b"power: parameter x is unknown\n"))
+    handlers(actions, "OnProcessIO")["power"](SimpleNamespace(text=b"[ERROR] [17.5] [power]: parameter x is unknown\n"))
     waiting = exits["power"](ended(2), context)
-    assert "refuses its configuration (power: parameter x is unknown)" in said[-1] and "EVSE 1, 2" in said[-1]
+    assert "refuses its configuration (parameter x is unknown)" in said[-1] and "EVSE 1, 2" in said[-1]
     (process,) = kinds(waiting, "ExecuteProcess")
     assert process["cmd"][-3:] == ["--evses", "1", "2"]
     assert exits["robot"](ended(2), context) is None  # it is waiting already

@@ -15,7 +15,7 @@ import pytest
 from pymodbus.datastore import ModbusDeviceContext, ModbusSequentialDataBlock, ModbusServerContext
 from pymodbus.server import ModbusTcpServer
 
-from robot_charger.power.meter import MappedMeter, open_meters
+from robot_charger.power.meter import SITE, MappedMeter, open_meters
 from robot_charger.power.meter_map import VALUES, MapError, decode, load, names
 from robot_charger.power.modbus_line import LineError, ModbusLine, Place, place_of
 from robot_charger.power.parameters import PowerParameters
@@ -247,3 +247,18 @@ def test_a_late_answer_is_never_taken_for_anothers(serial: tuple[str, list[float
         line.read_holding(1, 200, 1)
     assert line.read_holding(1, 300, 1) == [300]
     line.close()
+
+
+def test_the_sites_meter_shares_the_line() -> None:
+    plain = PowerParameters(evses=[1, 2], meter__address="127.0.0.1:1")
+    assert set(open_meters(plain)) == {1, 2}
+    meters = open_meters(PowerParameters(evses=[1, 2], meter__address="127.0.0.1:1", meter__site_unit=9))
+    assert set(meters) == {SITE, 1, 2}
+    name = names()[0]
+    meters = open_meters(
+        PowerParameters(evses=[1], meter__address="127.0.0.1:1", meter__site_unit=9, meter__site_map=name)
+    )
+    assert isinstance(meters[SITE], MappedMeter)
+    wrong = PowerParameters(evses=[1], meter__address="127.0.0.1:1", meter__site_unit=9, meter__site_map="nothing")
+    with pytest.raises(ValueError, match="site_map"):
+        open_meters(wrong)

@@ -23,10 +23,12 @@ from robot_charger.words.border import Border
 from robot_charger.words.values import (
     Authorization,
     Code,
+    Fault,
     Phase,
     Purpose,
     RobotErrorCode,
     SafetyState,
+    Severity,
 )
 
 NOW = 10**15
@@ -81,6 +83,13 @@ def test_an_emergency_stop_counts_however_old_it_is() -> None:
     heard.hear(SafetyState(NOW, alive=True, emergency_stop=True))
     later = heard.inputs(Session(), NOW + 10**12)
     assert later.emergency_stop and not later.safety_alive
+
+
+def test_a_fault_from_a_refused_message_stops_and_does_not_stand() -> None:
+    heard = Heard()
+    heard.suspect(Fault(code=Code.INTERNAL, severity=Severity.STOP, active=True), NOW)
+    assert heard.inputs(Session(), NOW + 1).severity == Severity.STOP
+    assert heard.inputs(Session(), NOW + 2 * 10**9).fault == Code.NONE, "nobody could have ended it"
 
 
 # Tokens.
