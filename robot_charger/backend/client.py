@@ -46,7 +46,8 @@ log = logging.getLogger("robot_charger.backend")
 __all__ = ["Backoff", "Client", "Network", "NotAnsweredError", "RefusedError", "Reply"]
 MAX_MESSAGE = 4 << 20
 STABLE_S = 30.0  # a connection that lasted this long was a good one: the back-off starts again
-PATIENCE_S = 5.0  # longest wait for an answer that does not matter, while something waits that does
+PATIENCE_S = 5.0  # longest wait for an answer that does not matter, while a transaction's message waits
+PATIENCE_CALL_S = 1.0  # the same, while somebody waits for an answer: a vehicle for its authorisation
 SILENT = 3  # calls in a row without an answer, of two kinds at least, after which the connection is given up
 LATE = 100  # calls whose answer may still come after its time
 _PROXY: dict[str, Any] = {"proxy": None} if "proxy" in inspect.signature(connect.__init__).parameters else {}
@@ -197,14 +198,20 @@ class Client:
         self, future: asyncio.Future[CallResult | CallError], timeout_s: float, patient: bool
     ) -> CallResult | CallError:
         """Raises asyncio.TimeoutError, or what ended the connection."""
-        if not patient and timeout_s > PATIENCE_S:
-            waited = PATIENCE_S
-            done, _ = await asyncio.wait({future}, timeout=PATIENCE_S)
-            while not done and waited < timeout_s and not (self._waiters or self.outbox.urgent):
-                waited += 0.5
-                done, _ = await asyncio.wait({future}, timeout=0.5)
+        if not patient:
+            waited = 0.0
+            while waited < timeout_s and not self._impatient(waited):
+                step = min(0.25, timeout_s - waited)
+                done, _ = await asyncio.wait({future}, timeout=step)
+                if done:
+                    break
+                waited += step
             timeout_s = 0.01
         return await asyncio.wait_for(future, timeout_s)
+
+    def _impatient(self, waited: float) -> bool:
+        """Something waits that matters more: a vehicle for its authorisation, or a transaction's message."""
+        return bool(self._waiters and waited >= PATIENCE_CALL_S) or (waited >= PATIENCE_S and self.outbox.urgent)
 
     def _expect_late(self, message_id: str, action: str, late: Callable[[Payload], None]) -> None:
         self._late_answers[message_id] = (action, late)

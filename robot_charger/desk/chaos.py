@@ -117,7 +117,7 @@ def matrix(protocols: Iterable[str] = PROTOCOLS) -> list[Cell]:
 
 
 def sample(count: int, seed: int, done: Iterable[tuple[str, str, str, str]] = ()) -> list[Cell]:
-    """``count`` cells that were not done, those first that cover most new pairs.
+    """``count`` cells that were not done, those first that cover most new pairs; of equals, a protocol not chosen yet.
 
     Covered are the pairs (target, fault), (target, phase) and (protocol, fault). In the order in which they are chosen.
     """
@@ -128,7 +128,8 @@ def sample(count: int, seed: int, done: Iterable[tuple[str, str, str, str]] = ()
     left = [c for c in everything if c.key not in known]
     chosen: list[Cell] = []
     while left and len(chosen) < count:
-        best = max(left, key=lambda c: len(c.pairs - covered))
+        protocols = {c.protocol for c in chosen}
+        best = max(left, key=lambda c: (len(c.pairs - covered), c.protocol not in protocols))
         chosen.append(best)
         covered |= best.pairs
         left.remove(best)

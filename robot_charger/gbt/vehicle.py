@@ -13,6 +13,8 @@ BROADCAST = 0xFF
 LOWEST_V, HIGHEST_V = 50.0, 1500.0  # of any battery
 HIGHEST_A = 1000.0
 REACHED = ("soc_reached", "voltage_reached", "cell_reached", "charger_stopped")  # reasons of BST that are no fault
+# Limits of the vehicle: once named they may fall, never rise.
+CEILINGS = {"BHM": ("max_total_v",), "BCP": ("max_total_v", "max_a", "max_cell_v", "max_temperature_c")}
 NOTHING = Decoded("", {}, {})
 
 
@@ -25,7 +27,7 @@ class Vehicle:
         self.newest_ns = 0  # of any believed message
         self.good = self.refused = 0
         self.others = 0  # frames between other addresses
-        self.frozen = False  # the limits in BCP no longer change
+        self.frozen = False  # limits that were named no longer rise
         self._last_bad = ""
         self._requests: deque[int] = deque(maxlen=256)
         self._transport = Receiver(CHARGER, BMS, _unwanted)
@@ -167,8 +169,10 @@ class Vehicle:
             most_v = message.get("max_total_v")
             if not LOWEST_V <= most_v <= HIGHEST_V:
                 raise FrameError(f"{name} with a highest voltage of {most_v:g} V is impossible")
-            if self.frozen and self.get(name, "max_total_v", most_v) != most_v:
-                raise FrameError(f"{name} changed its highest voltage to {most_v:g} V")
+            for field in CEILINGS[name]:
+                new = message.get(field)
+                if self.frozen and new > self.get(name, field, new):
+                    raise FrameError(f"{name} raised {field} to {new:g} after it was named")
         if name == "BCP":
             most_a, battery_v = message.get("max_a"), message.get("battery_v")
             if not 0.0 < most_a <= HIGHEST_A or message.get("max_cell_v") <= 0.0:

@@ -252,9 +252,13 @@ class Contact(Part):
 
     def plug_held_by_inlet(self, plug: Connector) -> bool:
         """The inlet holds the plug: the hand may open."""
-        touch, p = self.arm.touch, self.parameters
-        deep = touch.depth > 0.5 * plug.depth and touch.lateral < p.seat__lateral_tolerance_m
+        touch = self.arm.touch
+        deep = touch.depth > 0.5 * plug.depth and touch.lateral <= self.furthest()
         return self.arm.inlet is not None and deep
+
+    def furthest(self) -> float:
+        """From the estimated axis that a seated nose may lie [m]."""
+        return max(self.parameters.seat__lateral_tolerance_m, self.collision.radius() + SEAT_BEYOND_M)
 
     def search(self, bay: Bay, plug: Connector) -> Sequence:
         """Press lightly and wind outwards until the nose falls in.
@@ -333,7 +337,7 @@ class Contact(Part):
         if off > (CORRECTED_M if detent else p.seat__depth_tolerance_m):
             told = "and the detent say" if detent else "says"
             raise NotSeated(f"end-stop {told} seated, kinematics say {depth * 1e3:.0f} mm of {plug.depth * 1e3:.0f} mm")
-        if lateral > max(p.seat__lateral_tolerance_m, self.collision.radius() + SEAT_BEYOND_M):
+        if lateral > self.furthest():
             raise NotSeated(f"seated {lateral * 1e3:.0f} mm beside the inlet")
         if detent:
             arm.face += depth - plug.depth

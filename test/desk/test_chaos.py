@@ -40,7 +40,8 @@ def test_a_sample_is_repeatable_goes_on_and_has_both_kinds():
     assert not {c.key for c in more} & {c.key for c in cells}
 
 
-def test_every_cell_can_be_broken_and_every_fault_is_told():
+@pytest.mark.parametrize("protocol", ["chademo", "gbt"])
+def test_every_cell_can_be_broken_and_every_fault_is_told(protocol):
     for promise in PROMISES:
         assert set(promise.phases) <= set(PHASES) and set(promise.faults) <= set(FAULTS)
         assert (promise.expected == STOP) == (promise.zero_s > 0)
@@ -48,7 +49,10 @@ def test_every_cell_can_be_broken_and_every_fault_is_told():
     children = dict.fromkeys([t.replace("{n}", "1") for p in PROMISES for t in p.targets], child)
     station = SimpleNamespace(
         processes=SimpleNamespace(children=children), domain=1, wall_clock=None,
-        desk=SimpleNamespace(bus="virtual:modules", vehicle_bus=lambda evse: "virtual:vehicle"),
+        desk=SimpleNamespace(
+            bus="virtual:modules", vehicle_bus=lambda evse: "virtual:vehicle",
+            options=SimpleNamespace(protocol=protocol),
+        ),
     )  # fmt: skip
     for target, fault in {(c.target, c.fault) for c in chaos.matrix()}:
         tool = breaking.breaker(station, target, fault, 1)

@@ -226,11 +226,25 @@ def test_impossible_values_move_nothing(name: str, values: dict[str, float], tex
     assert desk.station.target.current_a == pytest.approx(before.current_a, abs=1.0)
 
 
-def test_limits_do_not_change_after_they_were_named() -> None:
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("BHM", "max_total_v", 700.0),
+        ("BCP", "max_total_v", 700.0),
+        ("BCP", "max_a", 250.0),
+        ("BCP", "max_cell_v", 5.0),
+        ("BCP", "max_temperature_c", 90.0),
+    ],
+)
+def test_limits_may_fall_and_never_rise_after_they_were_named(name: str, field: str, value: float) -> None:
     desk = charging(2.0)
-    desk.station.take(0x182756F4, encode("BHM", {"max_total_v": 700.0}), desk.now_ns)
-    assert "changed its highest voltage" in desk.station.vehicle.last_bad
-    assert desk.station.vehicle.max_voltage_v == pytest.approx(420.0)
+    vehicle = desk.station.vehicle
+    said = {"BHM": desk.ev._bhm, "BCP": desk.ev._bcp}[name](desk.now_s)
+    before = vehicle.get(name, field)
+    for told, expected in ((value, before), (before - 2.0, before - 2.0), (before, before - 2.0)):
+        vehicle._message(frames.MESSAGES[name].pf, encode(name, {**said, field: told}), desk.now_ns)
+        assert vehicle.get(name, field) == pytest.approx(expected)
+    assert f"{name} raised {field}" in vehicle.last_bad
 
 
 # The battery that is not the one that was named.

@@ -250,3 +250,12 @@ def test_a_home_without_place_for_logs_is_told_in_one_line(tmp_path, monkeypatch
     assert "export ROS_LOG_DIR=" in result.output
     monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path / "logs"))
     assert not Machine().log_trouble()
+
+
+def test_the_bus_of_a_gbt_plug_has_250_kbit_s():
+    needs = Needs(station=True, can=("can0",), gbt_can=("can2",))
+    machine = Healthy()
+    for rate, well in ((250_000, True), (500_000, False)):
+        machine.can["can2"] = CanInterface("can2", True, False, rate, 0)
+        told = [f for f in examine(machine, needs) if f.check == "can" and "can2" in f.text]
+        assert told and all((f.level is Level.OK) is well for f in told)

@@ -55,9 +55,10 @@ def test_a_fault_is_told_with_what_to_do(failed, tmp_path):
     assert "load dump" in page
 
 
-def test_a_chademo_session_tells_the_vehicle_and_has_no_pilot(tmp_path):
+@pytest.mark.parametrize("protocol", ["chademo", "gbt"])
+def test_a_session_over_can_tells_the_vehicle_and_has_no_pilot(tmp_path, protocol):
     link = msg.VehicleLink(
-        phase=7, protocol="chademo", soc=54.0, energy_capacity_wh=40_000.0, vehicle_max_voltage_v=435.0,
+        phase=7, protocol=protocol, soc=54.0, energy_capacity_wh=40_000.0, vehicle_max_voltage_v=435.0,
         bidirectional=True, messages_bad=3,
     )  # fmt: skip
     state = msg.SessionState(session_id="x", phase=8, evse=1)
@@ -70,6 +71,7 @@ def test_a_chademo_session_tells_the_vehicle_and_has_no_pilot(tmp_path):
     ]
     report([made.write(tmp_path, entries)], tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text()
+    assert protocol in page
     assert "40.0 kWh, at most 435 V, can discharge, 3 messages refused" in page
     assert "OCPP 2.0.1, transaction t-17, at most 4 unanswered" in page
     assert "<b>pilot</b>" not in page and "Control pilot" not in page

@@ -94,7 +94,10 @@ def test_a_start_of_1_6_keeps_its_end_until_it_has_a_number(
 
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("version", ["1.6", "2.0.1"])
-def test_an_end_that_got_no_good_answer_is_not_given_up(rig: Rigs, version: str, odd: str) -> None:
+def test_an_end_that_got_no_good_answer_is_not_given_up(
+    rig: Rigs, version: str, odd: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "BEHIND_S", 0.1)
     action = "StopTransaction" if version == "1.6" else "TransactionEvent"
 
     def answer(payload: dict[str, Any]) -> Any:
