@@ -343,7 +343,10 @@ class Player:
         if older is None:
             return deserialize_message(said.data, kind)
         values = zip(older.fields, older.pick(said.data), strict=True)
-        return fill(kind(), **{name: value for name, value in values if value is not None})
+        known = {name: value for name, value in values if value is not None}
+        if kind is msg.SupplyState and "contactors_open" not in known:  # before it was a field of its own
+            known["contactors_open"] = not (known["contactors_closed"] or known["contactor_welded"])
+        return fill(kind(), **known)
 
     def _publish(self, topic: str, message: Any) -> None:
         """With stamps of now and the live session's names."""

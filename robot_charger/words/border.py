@@ -204,7 +204,7 @@ DANGERS: dict[type, Callable[[Source, Any], dict[str, Any]]] = {
     values.PilotCommand: _pilot_command,
     values.ChargingLimit: _limit,
     values.SessionState: _session_state,
-    values.SupplyState: _stops("contactors_closed", "contactor_welded"),
+    values.SupplyState: _stops("contactors_closed", "contactor_welded", false=("contactors_open",)),
     values.SupplyLimits: _stops(false=("available",)),
     values.RobotState: _stops("in_contact_zone", "plug_in_inlet"),
     values.Fault: _fault,

@@ -635,7 +635,6 @@ class SupplyState:
     setpoint_a: float = _field(0.0, "A", low=-5000, high=5000)
     contactors_requested: bool = False
     contactors_closed: bool = False
-    contactors_open: bool = False
     contactor_welded: bool = False
     insulation: Insulation = _field(Insulation.UNKNOWN, enum=Insulation)
     insulation_ohm: float = _field(0.0, "ohm", low=0, high=math.inf, infinite=True)
@@ -647,6 +646,7 @@ class SupplyState:
     cycles: int = 0
     missed_cycles: int = 0
     text: str = ""
+    contactors_open: bool = False
 
 
 @dataclass(frozen=True)

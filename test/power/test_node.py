@@ -32,7 +32,7 @@ def _seconds_until(station: Station, condition: object) -> float:
 
 def test_charges_ends_in_order_and_the_books_agree(station: Station) -> None:
     station.charge(100.0)
-    assert station.state.modules_active == 21
+    station.until(lambda: station.state.modules_active == 21)
     bay = station.newest["bay/state"]
     assert bay.occupied and bay.immobilised and bay.field_clear
     station.until(lambda: station.newest["power/meter"].import_wh > 5.0)

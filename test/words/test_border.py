@@ -134,8 +134,9 @@ DANGERS: list[tuple[type, dict[str, Any], dict[str, Any]]] = [
     (values.PilotCommand, {"mode": 3}, {"mode": PilotMode.F, "duty": 0.0}),
     (values.SessionState, {"stop_requested": True}, {"stop_requested": True}),
     (values.SessionState, {"shutdown": 3}, {"shutdown": values.Shutdown.EMERGENCY, "stop_requested": True}),
-    (values.SupplyState, {"contactors_closed": True}, {"contactors_closed": True}),
-    (values.SupplyState, {"contactor_welded": True}, {"contactor_welded": True}),
+    (values.SupplyState, {"contactors_closed": True}, {"contactors_closed": True, "contactors_open": False}),
+    (values.SupplyState, {"contactors_open": True, "contactor_welded": True}, {"contactor_welded": True}),
+    (values.SupplyState, {"contactors_open": False}, {"contactors_open": False}),
     (values.SupplyLimits, {"available": False}, {"available": False}),
     (values.RobotState, {"in_contact_zone": True}, {"in_contact_zone": True}),
 ]
@@ -149,7 +150,7 @@ WELL: dict[type, dict[str, Any]] = {
     PilotState: {"state": 3},
     values.PilotCommand: {"mode": 2, "duty": 0.05},
     values.SessionState: {},
-    values.SupplyState: {},
+    values.SupplyState: {"contactors_open": True},
     values.SupplyLimits: {"available": True},
     values.RobotState: {},
 }
