@@ -39,6 +39,7 @@ PACES_S = (0.025, 0.1, 0.4)  # between two messages: a stream keeps only the new
 COUNTED_S = 4.0  # until /diagnostics, once a second, has every count
 BATCH = 60
 UP_S, SESSION_S, CHARGE_S = 90.0, 240.0, 60.0
+SAMPLE_MINUTES, SAMPLE_CHARGE_S = 2.0, 25.0  # a short run has short sessions
 ROUNDS = 2000  # of the cost
 
 
@@ -234,7 +235,8 @@ def main() -> int:
     print(f"borders: {len(cases)} cases on {len({c.topic for c in cases})} topics; a check costs {price}", flush=True)
     trapped = 0
     deadline = time.monotonic() + 60.0 * options.minutes
-    desk = DeskOptions(protocol=options.protocol, seed=options.seed, charge_seconds=CHARGE_S)
+    charge_s = CHARGE_S if options.minutes > SAMPLE_MINUTES else SAMPLE_CHARGE_S
+    desk = DeskOptions(protocol=options.protocol, seed=options.seed, charge_seconds=charge_s)
     with ChaosStation(desk, False) as station:
         bench = Bench(station, deadline)
         if not bench.until(lambda: station.phase == "idle", UP_S):
