@@ -35,9 +35,9 @@ from robot_charger.words import convert, standard
 from robot_charger.words.border import CHECKS
 
 EVSE = 1
-PACES_S = (0.015, 0.1, 0.4)  # between two messages: a stream keeps only the newest, and a busy reader loses others
+PACES_S = (0.025, 0.1, 0.4)  # between two messages: a stream keeps only the newest, and a busy reader loses others
 COUNTED_S = 4.0  # until /diagnostics, once a second, has every count
-BATCH = 150
+BATCH = 60
 UP_S, SESSION_S, CHARGE_S = 90.0, 240.0, 60.0
 SAMPLE_MINUTES, SAMPLE_CHARGE_S = 2.0, 25.0  # a short run has short sessions
 ROUNDS = 2000  # of the cost
@@ -135,7 +135,8 @@ class Bench:
             self.until(lambda: self._missing(full, before, len(must)) <= 0, COUNTED_S)
             short = self._missing(full, before, len(must))
             if short > 0 and not self._deaths():
-                if tries + 1 < len(PACES_S):  # lost ones, or a stamp of +10 ms that arrived later than that
+                # Lost ones, or a stamp of +10 ms that arrived too late: slower, then in halves, then each very slowly.
+                if tries == 0 or (len(batch) == 1 and tries + 1 < len(PACES_S)):
                     return self.send(batch, tries + 1)
                 if len(batch) > 1:
                     half = len(batch) // 2
